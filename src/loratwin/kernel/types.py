@@ -1,0 +1,59 @@
+"""What goes into the kernel and what comes out: arrays and plain numbers, nothing else.
+
+All times are float seconds from the start of the run; a time that never came is NaN. Requests are numbered in order of
+arrival, adapters from 0 (-1: the request uses the LLM without adapter).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+F8 = NDArray[np.float64]
+I8 = NDArray[np.int64]
+I4 = NDArray[np.int32]
+
+
+class Requests(NamedTuple):
+    """The requests of a run, sorted by arrival. Each array has shape (num_requests,)."""
+
+    arrival_s: F8
+    adapter: I4  # -1: no adapter
+    prompt_tokens: I4  # >= 1
+    output_tokens: I4  # >= 1
+
+
+class EngineLimits(NamedTuple):
+    """What the server was started with, as far as scheduling sees it."""
+
+    num_blocks: int  # KV blocks that requests can own
+    block_size: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_loras: int  # slots; ignored when no request has an adapter
+    max_cpu_loras: int  # adapters kept in host memory, >= max_loras
+    max_in_flight: int  # requests waiting or running beyond which arrivals are refused; 0: no limit
+    window_s: float
+
+
+class AdapterCosts(NamedTuple):
+    """Seconds to bring one adapter into a slot, and from disk into host memory. Shape (num_adapters,)."""
+
+    swap_in_s: F8
+    disk_load_s: F8
+
+
+class StepFeatures(NamedTuple):
+    """What one engine step computes: the arguments of its duration."""
+
+    decode_requests: int  # requests that compute one token past their prompt
+    prefill_tokens: int  # prompt (or recomputed) tokens computed in this step
+    decode_context: int  # tokens in the KV cache of the decode requests before this step, summed
+    prefill_context: int  # sum over prefill chunks of chunk x (tokens computed before + chunk / 2), floored
+    distinct_adapters: int  # adapters with at least one request in this step
+    lora_decode_requests: int  # decode requests that use an adapter
+    lora_prefill_tokens: int  # prefill tokens of requests that use an adapter
+    waiting: int  # requests left waiting after scheduling
+    running: int  # requests in the running list after scheduling
