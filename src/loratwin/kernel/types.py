@@ -51,7 +51,7 @@ class StepFeatures(NamedTuple):
     decode_requests: int  # requests that compute one token past their prompt
     prefill_tokens: int  # prompt (or recomputed) tokens computed in this step
     decode_context: int  # tokens in the KV cache of the decode requests before this step, summed
-    prefill_context: int  # sum over prefill chunks of chunk x (tokens computed before + chunk / 2), floored
+    prefill_context: int  # sum over prefill chunks of n tokens of n * computed before + n * n // 2
     distinct_adapters: int  # adapters with at least one request in this step
     lora_decode_requests: int  # decode requests that use an adapter
     lora_prefill_tokens: int  # prefill tokens of requests that use an adapter
