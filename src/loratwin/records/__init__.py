@@ -1,0 +1,20 @@
+"""What a run is, real or simulated: one schema with units, one `Run`, and its files."""
+
+from loratwin.records.atomic import write_atomically
+from loratwin.records.config import EngineConfig
+from loratwin.records.files import load_run, save_run
+from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, RunKind, StepSeries
+
+__all__ = [
+    "AdapterTable",
+    "EngineConfig",
+    "Gauges",
+    "Provenance",
+    "RequestTable",
+    "Run",
+    "RunKind",
+    "StepSeries",
+    "load_run",
+    "save_run",
+    "write_atomically",
+]

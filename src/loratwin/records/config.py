@@ -1,0 +1,112 @@
+"""What a server is started with: the limits that decide how it serves adapters, and vLLM's own rules for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from loratwin.errors import InputError
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Values that vLLM accepts for `--max-lora-rank`."""
+
+BLOCK_SIZES = (1, 8, 16, 32, 64, 128)
+"""Values that vLLM accepts for `--block-size`."""
+
+
+class EngineConfig(BaseModel):
+    """How one server (replica) is started; names and meanings are vLLM's, the rest is explained here.
+
+    Parameters
+    ----------
+    max_loras
+        Slots: adapters on the GPU at a time. 0 means a server without `--enable-lora`.
+    max_cpu_loras
+        Adapters in the host cache; None: all that are served (vLLM itself would take `max_loras`).
+    max_lora_rank
+        Every slot has room for this rank, and is computed at this rank.
+    max_model_len
+        Longest prompt plus output, in tokens; None: what the LLM allows.
+    gpu_memory_utilization
+        Part of the GPU's memory that the server may fill.
+    max_in_flight
+        Requests waiting or running beyond which arrivals are refused; None: no limit. Not a flag of vLLM: clients and
+        gateways have it (one connection for each request in flight).
+
+    Raises
+    ------
+    InputError
+        A key is unknown, or a value breaks a rule of vLLM 0.8.5; one line names the key, the value and the rule.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_loras: int = Field(ge=0)
+    max_cpu_loras: int | None = Field(default=None, ge=1)
+    max_lora_rank: int = 16
+    max_num_seqs: int = Field(default=256, ge=1)
+    max_num_batched_tokens: int = Field(default=2048, ge=1)
+    max_model_len: int | None = Field(default=None, ge=1)
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    block_size: int = 16
+    max_in_flight: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, data: Any, handler: ModelWrapValidatorHandler[EngineConfig]) -> EngineConfig:
+        try:
+            config = handler(data)
+        except ValidationError as error:
+            raise InputError(_one_line(error)) from None
+        for problem in _broken_rules(config):
+            raise InputError(f"engine configuration: {problem}")
+        return config
+
+    def host_cache(self, num_adapters: int) -> int:
+        """Adapters that host memory holds when `num_adapters` are served."""
+        return max(num_adapters, self.max_loras) if self.max_cpu_loras is None else self.max_cpu_loras
+
+    def replace(self, **changes: Any) -> EngineConfig:
+        """A copy with some values changed, checked again.
+
+        Raises
+        ------
+        InputError
+            As the constructor.
+        """
+        return EngineConfig(**{**self.model_dump(), **changes})
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"engine configuration: unknown key {key!r}. Known: {', '.join(EngineConfig.model_fields)}"
+    if first["type"] == "missing":
+        return f"engine configuration: {key} is missing"
+    rule = first["msg"].removeprefix("Input ")
+    return f"engine configuration: {key} = {first['input']!r}, but it {rule}"
+
+
+def _broken_rules(config: EngineConfig) -> list[str]:
+    """Rules that tie two values or name a list of values (vLLM 0.8.5, `vllm/config.py`)."""
+    problems = []
+    if config.max_lora_rank not in LORA_RANKS:
+        problems.append(f"max_lora_rank = {config.max_lora_rank}, but vLLM accepts {_listed(LORA_RANKS)}")
+    if config.block_size not in BLOCK_SIZES:
+        problems.append(f"block_size = {config.block_size}, but vLLM accepts {_listed(BLOCK_SIZES)}")
+    if config.max_cpu_loras is not None and config.max_cpu_loras < config.max_loras:
+        problems.append(
+            f"max_cpu_loras = {config.max_cpu_loras}, but it must be at least max_loras = {config.max_loras}"
+        )
+    if config.max_num_batched_tokens < config.max_num_seqs:
+        problems.append(
+            f"max_num_batched_tokens = {config.max_num_batched_tokens}, "
+            f"but it must be at least max_num_seqs = {config.max_num_seqs}"
+        )
+    return problems
+
+
+def _listed(values: tuple[int, ...]) -> str:
+    return ", ".join(str(value) for value in values)

@@ -1,0 +1,196 @@
+"""Runs as files: `.json` holds everything in one document, `.parquet` the requests as rows and the rest as metadata.
+
+Both hold the same run: floats keep every digit, NaN is null in JSON, and the same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from loratwin.errors import DataError, InputError
+from loratwin.records.atomic import write_atomically
+from loratwin.records.columns import AnyArray, ColumnTable
+from loratwin.records.config import EngineConfig
+from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, StepSeries
+
+FORMAT = 1
+"""Version of the file format; a reader refuses files with a higher one."""
+
+_MARK = "loratwin_run"
+
+
+def save_run(run: Run, path: str | Path) -> Path:
+    """Write a run to a `.json` or `.parquet` file, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        Another suffix, a folder that cannot be written, or pyarrow is missing (parquet).
+    """
+    encode: dict[str, Callable[[Run], bytes]] = {".json": _to_json, ".parquet": _to_parquet}
+    return write_atomically(path, encode[_suffix(path)](run))
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run that `save_run` wrote.
+
+    Raises
+    ------
+    InputError
+        The file cannot be opened, has another suffix, or pyarrow is missing (parquet).
+    DataError
+        The file is damaged, is no run, or was written by a newer loratwin.
+    """
+    decode: dict[str, Callable[[bytes], Run]] = {".json": _from_json, ".parquet": _from_parquet}
+    suffix = _suffix(path)
+    if suffix == ".parquet":
+        _pyarrow()
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    try:
+        return decode[suffix](data)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except (InputError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: not a run of loratwin, or damaged: {_first_line(error)}") from None
+
+
+def _suffix(path: str | Path) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".json", ".parquet"):
+        raise InputError(f"{path}: a run is a .json or a .parquet file")
+    return suffix
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines() or [""]
+    return f"no {error}" if isinstance(error, KeyError) else text[0]
+
+
+# --- the document: everything of a run as plain lists, numbers and strings
+
+
+def _header(run: Run) -> dict[str, Any]:
+    """A run without its requests."""
+    return {
+        _MARK: FORMAT,
+        "kind": run.kind,
+        "window_s": run.window_s,
+        "kv_tokens": run.kv_tokens,
+        "client_overhead_s": run.client_overhead_s,
+        "config": run.config.model_dump(),
+        "provenance": asdict(run.provenance),
+        "gauges": None if run.gauges is None else _nan_as_none(asdict(run.gauges)),
+        "adapters": {"name": list(run.adapters.name), **_columns_as_lists(run.adapters)},
+        "steps": None if run.steps is None else _columns_as_lists(run.steps),
+    }
+
+
+def _run(header: dict[str, Any], requests: RequestTable) -> Run:
+    gauges, steps = header["gauges"], header["steps"]
+    return Run(
+        kind=header["kind"],
+        window_s=header["window_s"],
+        kv_tokens=header["kv_tokens"],
+        client_overhead_s=header["client_overhead_s"],
+        config=EngineConfig(**header["config"]),
+        provenance=Provenance(**{**header["provenance"], "notes": tuple(header["provenance"]["notes"])}),
+        gauges=None if gauges is None else Gauges(**_none_as_nan(gauges)),
+        adapters=AdapterTable(name=tuple(header["adapters"]["name"]), **_arrays(AdapterTable, header["adapters"])),
+        steps=None if steps is None else StepSeries(**_arrays(StepSeries, steps)),
+        requests=requests,
+    )
+
+
+def _check_format(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict) or not isinstance(document.get(_MARK), int):
+        raise DataError(f"not a run of loratwin (it lacks {_MARK!r})")
+    if document[_MARK] > FORMAT:
+        raise DataError(
+            f"written by a newer loratwin (format {document[_MARK]}, this one reads up to {FORMAT}): upgrade loratwin"
+        )
+    return document
+
+
+def _columns_as_lists(table: ColumnTable) -> dict[str, list[Any]]:
+    return {name: _as_list(values) for name, values in table.columns().items()}
+
+
+def _as_list(values: AnyArray) -> list[Any]:
+    if values.dtype.kind == "f" and (missing := np.isnan(values)).any():
+        values = values.astype(object)
+        values[missing] = None
+    return list(values.tolist())
+
+
+def _arrays(table: type[ColumnTable], lists: dict[str, list[Any]]) -> dict[str, AnyArray]:
+    return {name: _array(lists[name], dtype) for name, dtype in table.column_types().items() if name in lists}
+
+
+def _array(values: list[Any], dtype: np.dtype[Any]) -> AnyArray:
+    """Floats take null as NaN; other kinds are left for the table to check."""
+    return np.array(values, dtype=dtype) if dtype.kind == "f" or not values else np.array(values)
+
+
+_FLOAT_GAUGES = {name for name, value in asdict(Gauges()).items() if isinstance(value, float)}
+
+
+def _nan_as_none(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if value != value else value for name, value in figures.items()}
+
+
+def _none_as_nan(figures: dict[str, Any]) -> dict[str, Any]:
+    return {k: float("nan") if v is None and k in _FLOAT_GAUGES else v for k, v in figures.items()}
+
+
+# --- JSON
+
+
+def _to_json(run: Run) -> bytes:
+    document = {**_header(run), "requests": _columns_as_lists(run.requests)}
+    return (json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n").encode()
+
+
+def _from_json(data: bytes) -> Run:
+    document = _check_format(json.loads(data))
+    return _run(document, RequestTable(**_arrays(RequestTable, document["requests"])))
+
+
+# --- parquet
+
+
+def _pyarrow() -> tuple[ModuleType, ModuleType]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError("parquet files need pyarrow: pip install 'loratwin[parquet]', or use a .json file") from None
+    return pyarrow, pyarrow.parquet
+
+
+def _to_parquet(run: Run) -> bytes:
+    pyarrow, parquet = _pyarrow()
+    table = pyarrow.table(run.requests.columns())
+    buffer = io.BytesIO()
+    with parquet.ParquetWriter(buffer, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_MARK: json.dumps(_header(run), separators=(",", ":"), allow_nan=False)})
+    return buffer.getvalue()
+
+
+def _from_parquet(data: bytes) -> Run:
+    _, parquet = _pyarrow()
+    with parquet.ParquetFile(io.BytesIO(data)) as file:
+        header = _check_format(json.loads((file.metadata.metadata or {}).get(_MARK.encode(), b"null")))
+        table = file.read()
+    return _run(header, RequestTable(**{name: table.column(name).to_numpy() for name in table.column_names}))

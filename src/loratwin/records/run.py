@@ -1,0 +1,144 @@
+"""What a run is, measured or simulated: one record, so that TTFT cannot mean two things.
+
+All times are float seconds from the start of the run; a time that never came is NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+
+from loratwin.errors import InputError
+from loratwin.records.columns import BoolArray, ColumnTable, FloatArray, IntArray, column
+from loratwin.records.config import EngineConfig
+
+RunKind = Literal["simulated", "measured"]
+
+
+@dataclass(frozen=True, eq=False)
+class RequestTable(ColumnTable):
+    """One row for each request that was sent in the window. Each column has shape (num_requests,)."""
+
+    arrival_s: FloatArray = column(np.float64)  # enters the engine's queue; a client that cannot see it says sent_s
+    admitted_s: FloatArray = column(np.float64)  # first in a batch
+    first_token_s: FloatArray = column(np.float64)
+    finish_s: FloatArray = column(np.float64)
+    adapter: IntArray = column(np.int32)  # row of the adapter table; -1: the LLM without adapter
+    prompt_tokens: IntArray = column(np.int32)
+    output_tokens: IntArray = column(np.int32)  # asked for; what a finished request has produced
+    num_preemptions: IntArray = column(np.int32)
+    refused: BoolArray = column(np.bool_)  # turned away on arrival
+    scheduled_s: FloatArray | None = column(np.float64, optional=True)  # the client meant to send
+    sent_s: FloatArray | None = column(np.float64, optional=True)  # the client sent
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if np.isnan(self.arrival_s).any():
+            raise InputError("RequestTable.arrival_s: NaN; every request of a run has arrived")
+        if self.adapter.size and self.adapter.min() < -1:
+            raise InputError("RequestTable.adapter: below -1, which stands for no adapter")
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterTable(ColumnTable):
+    """The adapters that are served, in the order of their index. Each column has shape (num_adapters,)."""
+
+    name: tuple[str, ...]
+    rank: IntArray = column(np.int32)
+    rate_per_s: FloatArray = column(np.float64)  # nominal, as asked for; NaN: unknown
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "name", tuple(self.name))
+        if len(self.name) != len(self):
+            raise InputError(f"AdapterTable: {len(self.name)} names for {len(self)} adapters")
+
+
+@dataclass(frozen=True, eq=False)
+class StepSeries(ColumnTable):
+    """One row for each engine step, in order; the engine is idle between the end of one and the start of the next.
+
+    Each column has shape (num_steps,). A step ends at `start_s + duration_s`, bit for bit the time of its tokens.
+    """
+
+    start_s: FloatArray = column(np.float64)
+    duration_s: FloatArray = column(np.float64)
+    decode_requests: IntArray = column(np.int32)
+    prefill_tokens: IntArray = column(np.int32)
+    running: IntArray = column(np.int32)
+    waiting: IntArray = column(np.int32)
+    distinct_adapters: IntArray = column(np.int32)
+    kv_blocks: IntArray = column(np.int32)  # owned by requests
+    swap_ins: IntArray = column(np.int32)
+    disk_loads: IntArray = column(np.int32)
+
+
+@dataclass(frozen=True)
+class Gauges:
+    """The server's own figures over the window, time-weighted, where the step series is not kept (or never was)."""
+
+    running_mean: float = float("nan")
+    running_max: float = float("nan")
+    waiting_mean: float = float("nan")
+    waiting_max: float = float("nan")
+    kv_usage_mean: float = float("nan")  # share of the KV tokens, 0 to 1
+    kv_usage_max: float = float("nan")
+    swap_ins: int | None = None
+    disk_loads: int | None = None
+    num_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a run comes from. Holds no wall-clock time: the same seed gives the same bytes."""
+
+    created_by: str = ""  # the command or function
+    loratwin_version: str = ""
+    engine_version: str = ""  # as "vllm-0.8.5"
+    profile: str | None = None
+    profile_hash: str | None = None
+    workload_hash: str | None = None
+    seed: int | None = None
+    notes: tuple[str, ...] = ()  # what a reader must know, as "outside the profile's domain: ..."
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of one server: its requests, what it was started with, and where the figures come from.
+
+    Parameters
+    ----------
+    window_s
+        Requests arrive in [0, window_s); what finishes later does not count.
+    kv_tokens
+        Tokens that the KV cache holds.
+    steps
+        The step series, or None where it was not kept.
+    gauges
+        Figures of the server over the window; used by the metrics where `steps` is None.
+    client_overhead_s
+        Simulated runs: seconds that a client sees on top of the engine's TTFT and end-to-end time (HTTP, tokenizer).
+    """
+
+    kind: RunKind
+    window_s: float
+    requests: RequestTable
+    adapters: AdapterTable
+    config: EngineConfig
+    kv_tokens: int
+    provenance: Provenance = field(default_factory=Provenance)
+    steps: StepSeries | None = None
+    gauges: Gauges | None = None
+    client_overhead_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(RunKind):
+            raise InputError(f"Run.kind: {self.kind!r}; valid: {', '.join(get_args(RunKind))}")
+        if not 0 < self.window_s < float("inf"):
+            raise InputError(f"Run.window_s: {self.window_s!r}; it must be a positive number of seconds")
+        if len(self.requests) and self.requests.adapter.max() >= len(self.adapters):
+            raise InputError(
+                f"Run: a request asks for adapter {self.requests.adapter.max()} of {len(self.adapters)} adapters"
+            )

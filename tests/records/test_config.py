@@ -1,0 +1,63 @@
+"""EngineConfig: vLLM's own rules, each refusal one line with key, value and rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from loratwin.errors import InputError
+from loratwin.records import EngineConfig
+
+
+def test_defaults_are_those_of_vllm_on_a_small_gpu() -> None:
+    config = EngineConfig(max_loras=8)
+    assert (config.max_lora_rank, config.max_num_seqs, config.max_num_batched_tokens) == (16, 256, 2048)
+    assert (config.gpu_memory_utilization, config.block_size) == (0.9, 16)
+    assert config.max_cpu_loras is config.max_model_len is config.max_in_flight is None
+
+
+@pytest.mark.parametrize(
+    ("max_loras", "max_cpu_loras", "num_adapters", "expected"),
+    [(8, None, 100, 100), (8, None, 3, 8), (8, 20, 100, 20)],
+)
+def test_host_cache_holds_all_served_adapters_unless_told(
+    max_loras: int, max_cpu_loras: int | None, num_adapters: int, expected: int
+) -> None:
+    assert EngineConfig(max_loras=max_loras, max_cpu_loras=max_cpu_loras).host_cache(num_adapters) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_loras": -1}, "max_loras = -1, but it should be greater than or equal to 0"),
+        ({"max_loras": "many"}, "max_loras = 'many', but it should be a valid integer"),
+        ({}, "max_loras is missing"),
+        ({"max_loras": 8, "max_cpu_loras": 7}, "max_cpu_loras = 7, but it must be at least max_loras = 8"),
+        ({"max_loras": 8, "max_lora_rank": 24}, "max_lora_rank = 24, but vLLM accepts 8, 16, 32, 64, 128, 256, 320"),
+        ({"max_loras": 8, "block_size": 10}, "block_size = 10, but vLLM accepts 1, 8, 16"),
+        (
+            {"max_loras": 8, "max_num_seqs": 256, "max_num_batched_tokens": 255},
+            "max_num_batched_tokens = 255, but it must be at least max_num_seqs = 256",
+        ),
+        ({"max_loras": 8, "gpu_memory_utilization": 1.1}, "gpu_memory_utilization = 1.1, but it should be less than"),
+        ({"max_loras": 8, "max_lora": 3}, "unknown key 'max_lora'. Known: max_loras, max_cpu_loras, max_lora_rank"),
+    ],
+)
+def test_refusals_are_one_clear_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        EngineConfig(**values)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_copy_is_checked_again() -> None:
+    config = EngineConfig(max_loras=8, max_cpu_loras=10)
+    assert config.replace(max_loras=10).max_loras == 10
+    with pytest.raises(InputError, match="max_cpu_loras = 10"):
+        config.replace(max_loras=11)
+
+
+def test_a_configuration_does_not_change() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        EngineConfig(max_loras=8).max_loras = 9

@@ -1,0 +1,89 @@
+"""Run and its tables: checked when made, read-only after."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from loratwin.errors import InputError
+from loratwin.records import AdapterTable, EngineConfig, RequestTable, Run
+
+
+def requests(**changes: object) -> RequestTable:
+    columns: dict[str, object] = {
+        "arrival_s": [0.0, 1.0],
+        "admitted_s": [0.0, np.nan],
+        "first_token_s": [0.5, np.nan],
+        "finish_s": [2.0, np.nan],
+        "adapter": [0, -1],
+        "prompt_tokens": [10, 20],
+        "output_tokens": [3, 4],
+        "num_preemptions": [0, 0],
+        "refused": [False, True],
+    }
+    return RequestTable(**{**columns, **changes})  # type: ignore[arg-type]
+
+
+def adapters() -> AdapterTable:
+    return AdapterTable(name=("a0",), rank=[8], rate_per_s=[0.5])  # type: ignore[arg-type]
+
+
+def test_columns_get_their_dtype_and_cannot_be_changed() -> None:
+    table = requests()
+    assert table.prompt_tokens.dtype == np.int32
+    assert table.refused.dtype == np.bool_
+    assert len(table) == 2
+    assert "sent_s" not in table.columns()
+    with pytest.raises(ValueError, match="read-only"):
+        table.arrival_s[0] = 7.0
+
+
+def test_the_callers_array_is_neither_copied_nor_frozen() -> None:
+    mine = np.array([0.0, 1.0])
+    table = requests(arrival_s=mine)
+    assert np.shares_memory(table.arrival_s, mine)
+    mine[0] = 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"finish_s": [1.0]}, "columns differ in length"),
+        ({"arrival_s": [[0.0, 1.0]]}, r"expected one dimension, found shape \(1, 2\)"),
+        ({"adapter": [0.5, 1.0]}, "RequestTable.adapter: expected int32, found float64"),
+        ({"refused": [0, 1]}, "expected bool, found int"),
+        ({"finish_s": [np.inf, 1.0]}, "infinite"),
+        ({"arrival_s": [np.nan, 1.0]}, "every request of a run has arrived"),
+        ({"adapter": [-2, 0]}, "below -1"),
+    ],
+)
+def test_a_bad_column_is_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        requests(**changes)
+
+
+def test_every_adapter_has_a_name() -> None:
+    with pytest.raises(InputError, match="1 names for 2 adapters"):
+        AdapterTable(name=("a0",), rank=[8, 8], rate_per_s=[0.5, 0.5])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "predicted"}, "Run.kind: 'predicted'; valid: simulated, measured"),
+        ({"window_s": 0.0}, "positive number of seconds"),
+        ({"window_s": float("nan")}, "positive number of seconds"),
+        ({"requests": requests(adapter=[1, 0])}, "asks for adapter 1 of 1 adapters"),
+    ],
+)
+def test_a_run_fits_together(changes: dict[str, object], message: str) -> None:
+    parts: dict[str, object] = {
+        "kind": "simulated",
+        "window_s": 10.0,
+        "requests": requests(),
+        "adapters": adapters(),
+        "config": EngineConfig(max_loras=1),
+        "kv_tokens": 160,
+    }
+    with pytest.raises(InputError, match=message):
+        Run(**{**parts, **changes})  # type: ignore[arg-type]
