@@ -1,0 +1,19 @@
+"""The engine, compiled: arrays in, arrays out. No randomness, no files, no globals."""
+
+from loratwin.kernel.cost import step_time_s
+from loratwin.kernel.jit import is_compiled
+from loratwin.kernel.trace import EngineTrace, StepSeries, run_engine
+from loratwin.kernel.types import AdapterCosts, EngineLimits, Requests, StepCost, StepFeatures
+
+__all__ = [
+    "AdapterCosts",
+    "EngineLimits",
+    "EngineTrace",
+    "Requests",
+    "StepCost",
+    "StepFeatures",
+    "StepSeries",
+    "is_compiled",
+    "run_engine",
+    "step_time_s",
+]

@@ -57,3 +57,27 @@ class StepFeatures(NamedTuple):
     lora_prefill_tokens: int  # prefill tokens of requests that use an adapter
     waiting: int  # requests left waiting after scheduling
     running: int  # requests in the running list after scheduling
+
+
+class StepCost(NamedTuple):
+    """Coefficients of an engine step's duration, already resolved for one server configuration (slots, rank).
+
+    Seconds for each unit that the name says; the formula is `cost.step_time_s`.
+    """
+
+    base_s: float  # any step: weights read once, launch and CPU overhead
+    running_s: float  # per running request (sampling, bookkeeping)
+    token_s: float  # per computed token in the dense layers, where compute binds
+    dense_power: float  # how sharply memory-bound turns into compute-bound: 1 adds both, large takes the maximum
+    context_s: float  # per token of KV cache read by decode requests
+    prefill_context_s: float  # per prompt token x token of its context
+    prefill_s: float  # per prefill token, whatever the batch (input preparation)
+    mixed_s: float  # a step that holds prefill at all
+    eager_s: float  # a step beyond the captured graphs
+    waiting_s: float  # per request left waiting: the scheduler walks the queue
+    graph_tokens: float  # steps of at most so many tokens are padded and replayed as a graph
+    lora_s: float  # any step of a server with LoRA on, slots included
+    lora_tile_s: float  # per tile of 64 tokens, slots included
+    adapter_s: float  # per distinct adapter in the batch
+    adapter_token_s: float  # per distinct adapter x prefill token
+    lora_token_s: float  # per token of requests with an adapter

@@ -1,0 +1,410 @@
+"""One engine step as vLLM 0.8.5 takes it (engine.md 1.2), and the loop around it.
+
+drain arrivals -> schedule the running -> admit the waiting -> load adapters -> let the step's time pass -> emit tokens.
+`advance` resumes where it stopped, so the same kernel can be stepped under a wall clock.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from loratwin.kernel.cost import step_time_s
+from loratwin.kernel.jit import entry, jit
+from loratwin.kernel.queue import Queue, move_tree, new_queue, next_adapter, pop, push_back, push_front
+from loratwin.kernel.residency import DISK_LOADS, SWAP_INS, Residency, apply_adapters, new_residency, note_change
+from loratwin.kernel.seats import Seats, enter_calendar, leave_calendar, leave_seat, new_seats, take_seat
+from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost, StepFeatures
+
+ARRIVE, REFUSE, PREEMPT, ADMIT, DISK_LOAD, SWAP_IN, FIRST_TOKEN, FINISH = range(8)
+
+# Counters of the engine (State.count)
+(
+    ARRIVED,
+    WAITING,
+    RUNNING,
+    DECODING,
+    FREE_BLOCKS,
+    OFFSET_SUM,  # sum of Seats.offset over decoding seats: their context is this + DECODING * step
+    PARTIAL,  # the one seat whose prompt is not done, -1: none; always the last of the running list
+    STEP,
+    DISTINCT,
+    LORA_DECODING,
+    PREEMPTED_NOW,
+    PREFILL_TOKENS,  # the following are of the present step
+    LORA_PREFILL_TOKENS,
+    PREFILL_CONTEXT,
+    NUM_FRESH,  # entries of State.fresh
+    NUM_EVENTS,
+) = range(16)
+
+
+class State(NamedTuple):
+    """Everything that changes while the engine runs."""
+
+    queue: Queue
+    seats: Seats
+    residency: Residency
+    count: I8  # the counters above
+    clock: F8  # (1,) seconds
+    fresh: I4  # (max_num_seqs + 1,) seats that finish their prompt in this step, in admission order
+    loads: I4  # what this step loads, see `apply_adapters`
+    generated: I4  # (requests,) tokens emitted before the last preemption
+    admitted_s: F8
+    first_token_s: F8
+    finish_s: F8
+    num_preemptions: I4
+    refused: np.ndarray
+    events: I8  # (capacity, 3) kind, request or adapter, step; counted on when full
+
+
+def new_state(requests: Requests, limits: EngineLimits, num_adapters: int, event_capacity: int) -> State:
+    """An idle engine at time 0."""
+    n = len(requests.arrival_s)
+    count = np.zeros(16, np.int64)
+    count[FREE_BLOCKS], count[PARTIAL] = limits.num_blocks, -1
+    longest = int(requests.output_tokens.max()) if n else 1
+    return State(
+        queue=new_queue(n, num_adapters),
+        seats=new_seats(limits.max_num_seqs, limits.block_size, longest),
+        residency=new_residency(num_adapters, limits.max_loras, limits.max_cpu_loras),
+        count=count,
+        clock=np.zeros(1),
+        fresh=np.zeros(limits.max_num_seqs + 1, np.int32),
+        loads=np.zeros(2 * num_adapters + 1, np.int32),
+        generated=np.zeros(n, np.int32),
+        admitted_s=np.full(n, np.nan),
+        first_token_s=np.full(n, np.nan),
+        finish_s=np.full(n, np.nan),
+        num_preemptions=np.zeros(n, np.int32),
+        refused=np.zeros(n, np.bool_),
+        events=np.zeros((event_capacity, 3), np.int64),
+    )
+
+
+@jit
+def _note(s: State, kind: int, item: int) -> None:
+    i = s.count[NUM_EVENTS]
+    if i < s.events.shape[0]:
+        s.events[i, 0], s.events[i, 1], s.events[i, 2] = kind, item, s.count[STEP]
+    s.count[NUM_EVENTS] = i + 1
+
+
+@jit
+def _fifo(s: State, r: Requests, request: int) -> int:
+    """Index of the FIFO of a request: its adapter, or the place behind all adapters."""
+    adapter = r.adapter[request]
+    return adapter if adapter >= 0 else s.queue.head.shape[0] - 1
+
+
+@jit
+def _blocks(tokens: int, block_size: int) -> int:
+    return (tokens + block_size - 1) // block_size
+
+
+@jit
+def _drain_arrivals(s: State, r: Requests, lim: EngineLimits) -> None:
+    """Everything that arrived by now joins the queue, or is refused when too many are in flight."""
+    c, now, n = s.count, s.clock[0], r.arrival_s.shape[0]
+    while c[ARRIVED] < n and r.arrival_s[c[ARRIVED]] <= now:
+        request = c[ARRIVED]
+        c[ARRIVED] += 1
+        if lim.max_in_flight > 0 and c[WAITING] + c[RUNNING] >= lim.max_in_flight:
+            s.refused[request] = True
+            _note(s, REFUSE, request)
+            continue
+        push_back(s.queue, request, _fifo(s, r, request))
+        c[WAITING] += 1
+        _note(s, ARRIVE, request)
+
+
+@jit
+def _join_batch(s: State, r: Requests, request: int) -> None:
+    """Count a request's adapter into the batch."""
+    adapter = r.adapter[request]
+    if adapter >= 0:
+        s.queue.running[adapter] += 1
+        if s.queue.running[adapter] == 1:
+            s.count[DISTINCT] += 1
+            move_tree(s.queue, adapter)
+            note_change(s.residency, adapter)
+
+
+@jit
+def _leave_batch(s: State, r: Requests, request: int) -> None:
+    adapter = r.adapter[request]
+    if adapter >= 0:
+        s.queue.running[adapter] -= 1
+        if s.queue.running[adapter] == 0:
+            s.count[DISTINCT] -= 1
+            move_tree(s.queue, adapter)
+            note_change(s.residency, adapter)
+
+
+@jit
+def _stop_decoding(s: State, r: Requests, seat: int, block_size: int) -> None:
+    """Take a seat out of the counters of decoding requests."""
+    c, offset = s.count, s.seats.offset[seat]
+    c[DECODING] -= 1
+    c[OFFSET_SUM] -= offset
+    s.seats.phase[offset % block_size] -= 1
+    if r.adapter[s.seats.request[seat]] >= 0:
+        c[LORA_DECODING] -= 1
+
+
+@jit
+def _start_decoding(s: State, r: Requests, seat: int, remaining: int, block_size: int) -> None:
+    """A prompt is done and its token emitted: from the next step on one token a step, `remaining` times."""
+    c, seats = s.count, s.seats
+    step = c[STEP]
+    enter_calendar(seats, seat, step + remaining)
+    offset = np.int64(seats.known[seat]) - (step + 1)
+    seats.offset[seat] = offset
+    c[DECODING] += 1
+    c[OFFSET_SUM] += offset
+    seats.phase[offset % block_size] += 1
+    if r.adapter[seats.request[seat]] >= 0:
+        c[LORA_DECODING] += 1
+
+
+@jit
+def _preempt_last(s: State, r: Requests, lim: EngineLimits) -> int:
+    """The request admitted last loses everything and goes to the front of the queue; its seat."""
+    c, seats = s.count, s.seats
+    seat = seats.prev[seats.request.shape[0] - 1]
+    request = seats.request[seat]
+    if seats.last_step[seat] < 0:
+        computed = np.int64(seats.computed[seat])
+        c[PARTIAL] = -1
+    else:
+        computed = seats.offset[seat] + c[STEP]
+        s.generated[request] = computed - r.prompt_tokens[request] + 1
+        leave_calendar(seats, seat)
+        _stop_decoding(s, r, seat, lim.block_size)
+    c[FREE_BLOCKS] += _blocks(computed, lim.block_size)
+    leave_seat(seats, seat)
+    c[RUNNING] -= 1
+    _leave_batch(s, r, request)
+    push_front(s.queue, request, _fifo(s, r, request))
+    c[WAITING] += 1
+    c[PREEMPTED_NOW] += 1
+    s.num_preemptions[request] += 1
+    _note(s, PREEMPT, request)
+    return seat
+
+
+@jit
+def _extend_decoding(s: State, r: Requests, lim: EngineLimits) -> None:
+    """Every decoding request whose blocks are full takes one; all at once where they suffice."""
+    c, seats = s.count, s.seats
+    step = c[STEP]
+    needed = seats.phase[-step % lim.block_size]
+    if needed <= c[FREE_BLOCKS]:
+        c[FREE_BLOCKS] -= needed
+        return
+    end = seats.request.shape[0] - 1
+    seat = seats.next[end]
+    while seat != end:
+        if seats.last_step[seat] >= 0 and (seats.offset[seat] + step) % lim.block_size == 0:
+            while c[FREE_BLOCKS] == 0:
+                if _preempt_last(s, r, lim) == seat:
+                    return
+            c[FREE_BLOCKS] -= 1
+        seat = seats.next[seat]
+
+
+@jit
+def _compute_prompt(s: State, r: Requests, seat: int, tokens: int, block_size: int) -> None:
+    """Compute a chunk of a prompt whose blocks are there; the last chunk makes it emit in this step."""
+    c, seats = s.count, s.seats
+    computed = np.int64(seats.computed[seat])
+    c[FREE_BLOCKS] -= _blocks(computed + tokens, block_size) - _blocks(computed, block_size)
+    c[PREFILL_TOKENS] += tokens
+    c[PREFILL_CONTEXT] += tokens * computed + tokens * tokens // 2
+    if r.adapter[seats.request[seat]] >= 0:
+        c[LORA_PREFILL_TOKENS] += tokens
+    seats.computed[seat] = computed + tokens
+    if computed + tokens == seats.known[seat]:
+        s.fresh[c[NUM_FRESH]] = seat
+        c[NUM_FRESH] += 1
+        c[PARTIAL] = -1
+    else:
+        c[PARTIAL] = seat
+
+
+@jit
+def _schedule_running(s: State, r: Requests, lim: EngineLimits) -> int:
+    """Decoding requests first, then the rest of the one unfinished prompt; the budget that is left."""
+    c, seats = s.count, s.seats
+    _extend_decoding(s, r, lim)
+    budget = lim.max_num_batched_tokens - c[DECODING]
+    seat = c[PARTIAL]
+    if seat >= 0 and budget > 0:
+        computed = np.int64(seats.computed[seat])
+        tokens = min(seats.known[seat] - computed, budget)
+        if _blocks(computed + tokens, lim.block_size) - _blocks(computed, lim.block_size) > c[FREE_BLOCKS]:
+            _preempt_last(s, r, lim)
+        else:
+            _compute_prompt(s, r, seat, tokens, lim.block_size)
+            budget -= tokens
+    return budget
+
+
+@jit
+def _schedule_waiting(s: State, r: Requests, lim: EngineLimits, budget: int) -> None:
+    """Admit in queue order; adapters beyond the slots are passed over, a shortage of KV blocks stops everybody."""
+    c, q = s.count, s.queue
+    while budget > 0 and c[WAITING] > 0 and c[RUNNING] < lim.max_num_seqs:
+        fifo = next_adapter(q, c[DISTINCT] < lim.max_loras)
+        if fifo < 0:
+            return
+        request = q.head[fifo]
+        known = np.int64(r.prompt_tokens[request]) + s.generated[request]
+        tokens = min(known, budget)
+        if _blocks(tokens, lim.block_size) > c[FREE_BLOCKS]:
+            return
+        pop(q, fifo)
+        c[WAITING] -= 1
+        seat = take_seat(s.seats, request)
+        s.seats.known[seat], s.seats.computed[seat] = known, 0
+        c[RUNNING] += 1
+        _join_batch(s, r, request)
+        if np.isnan(s.admitted_s[request]):
+            s.admitted_s[request] = s.clock[0]
+        _note(s, ADMIT, request)
+        _compute_prompt(s, r, seat, tokens, lim.block_size)
+        budget -= tokens
+
+
+@jit
+def _schedule(s: State, r: Requests, lim: EngineLimits) -> None:
+    c = s.count
+    c[PREEMPTED_NOW] = c[PREFILL_TOKENS] = c[LORA_PREFILL_TOKENS] = c[PREFILL_CONTEXT] = c[NUM_FRESH] = 0
+    budget = _schedule_running(s, r, lim)
+    if c[PREEMPTED_NOW] == 0:
+        _schedule_waiting(s, r, lim, budget)
+
+
+@jit
+def _load_adapters(s: State, lim: EngineLimits, costs: AdapterCosts) -> float:
+    """Bring the batch's adapters into the slots; the seconds that the step waits for them."""
+    time = apply_adapters(s.residency, s.queue.running, lim, costs, s.loads)
+    for i in range(s.loads[-1]):
+        load = s.loads[i]
+        _note(s, SWAP_IN if load >= 0 else DISK_LOAD, load if load >= 0 else -1 - load)
+    return time
+
+
+@jit
+def _features(s: State) -> StepFeatures:
+    c = s.count
+    return StepFeatures(
+        c[DECODING],
+        c[PREFILL_TOKENS],
+        c[OFFSET_SUM] + c[DECODING] * c[STEP],
+        c[PREFILL_CONTEXT],
+        c[DISTINCT],
+        c[LORA_DECODING],
+        c[LORA_PREFILL_TOKENS],
+        c[WAITING],
+        c[RUNNING],
+    )
+
+
+@jit
+def _finish(s: State, r: Requests, seat: int, block_size: int) -> None:
+    request = s.seats.request[seat]
+    s.finish_s[request] = s.clock[0]
+    s.count[FREE_BLOCKS] += _blocks(r.prompt_tokens[request] + r.output_tokens[request] - 1, block_size)
+    leave_seat(s.seats, seat)
+    s.count[RUNNING] -= 1
+    _leave_batch(s, r, request)
+    _note(s, FINISH, request)
+
+
+@jit
+def _emit_decoded(s: State, r: Requests, block_size: int) -> None:
+    """Decoding requests whose last token this step made, in admission order."""
+    seats = s.seats
+    day = s.count[STEP] & (seats.day_head.shape[0] - 1)
+    seat = seats.day_head[day]
+    seats.day_head[day] = seats.day_tail[day] = -1
+    while seat >= 0:
+        after = seats.day_next[seat]
+        _stop_decoding(s, r, seat, block_size)
+        _finish(s, r, seat, block_size)
+        seat = after
+
+
+@jit
+def _emit_fresh(s: State, r: Requests, block_size: int) -> None:
+    """Requests whose prompt is done emit a token: their first, unless they had been preempted."""
+    for i in range(s.count[NUM_FRESH]):
+        seat = s.fresh[i]
+        request = s.seats.request[seat]
+        if s.generated[request] == 0:
+            s.first_token_s[request] = s.clock[0]
+            _note(s, FIRST_TOKEN, request)
+        remaining = r.output_tokens[request] - s.generated[request] - 1
+        if remaining == 0:
+            _finish(s, r, seat, block_size)
+        else:
+            _start_decoding(s, r, seat, remaining, block_size)
+
+
+@jit
+def _log_step(log_s: F8, log: I4, row: int, s: State, f: StepFeatures, num_blocks: int) -> None:
+    """Columns in the order of `trace.StepSeries`."""
+    log[row, 0] = f.decode_requests
+    log[row, 1] = f.prefill_tokens
+    log[row, 2] = f.running
+    log[row, 3] = f.waiting
+    log[row, 4] = f.distinct_adapters
+    log[row, 5] = num_blocks - s.count[FREE_BLOCKS]
+    log[row, 6] = s.residency.count[SWAP_INS]
+    log[row, 7] = s.residency.count[DISK_LOADS]
+    log[row, 8] = f.decode_context
+    log[row, 9] = f.prefill_context
+    log_s[row, 0] = s.clock[0]
+
+
+@jit
+def _step(
+    s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log_s: F8, log: I4, row: int
+) -> None:
+    """One step of the engine."""
+    _schedule(s, r, lim)
+    load_s = _load_adapters(s, lim, costs)
+    features = _features(s)
+    _log_step(log_s, log, row, s, features, lim.num_blocks)
+    duration_s = step_time_s(cost, features) + load_s
+    log_s[row, 1] = duration_s
+    s.clock[0] += duration_s
+    _emit_decoded(s, r, lim.block_size)
+    _emit_fresh(s, r, lim.block_size)
+    s.count[STEP] += 1
+
+
+@entry
+def advance(
+    s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log_s: F8, log: I4
+) -> int:
+    """Run until the window ends, nothing is left to do, or the log is full; the number of steps taken.
+
+    Parameters
+    ----------
+    log_s, log : arrays of shape (capacity, 2) and (capacity, 10)
+        Filled from row 0, one row a step.
+    """
+    c, n, row = s.count, r.arrival_s.shape[0], 0
+    while row < log.shape[0] and s.clock[0] < lim.window_s:
+        _drain_arrivals(s, r, lim)
+        if c[WAITING] == 0 and c[RUNNING] == 0:
+            if c[ARRIVED] == n or r.arrival_s[c[ARRIVED]] >= lim.window_s:
+                return row
+            s.clock[0] = r.arrival_s[c[ARRIVED]]
+            continue
+        _step(s, r, lim, costs, cost, log_s, log, row)
+        row += 1
+    return row

@@ -1,0 +1,64 @@
+"""The compiler switch of the kernel: one decorator, and a cache that a changed file makes stale.
+
+numba's own cache notices only changes in the file of the outermost function, so the cache folder is keyed by a hash of
+every file of this package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _cache_home() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+
+
+def cache_folder() -> Path:
+    """Where the compiled kernel of exactly these sources, and this numba, is kept."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return _cache_home() / "loratwin" / f"kernel-{digest.hexdigest()[:16]}"
+
+
+_FOLDER = os.environ.get("NUMBA_CACHE_DIR") or str(cache_folder())
+
+
+def is_compiled() -> bool:
+    """True when an earlier run left the compiled kernel in the cache."""
+    return any(Path(_FOLDER).glob("**/*.nbi"))
+
+
+def jit(function: F) -> F:
+    """Compile a part of the kernel: always inlined into `entry`, never called from Python.
+
+    The state is some forty arrays; passed as arguments they would be copied at every call, inlined they cost nothing.
+    Reference counting is off (`_nrt`): the kernel allocates nothing. Never `fastmath`, which would break equality with
+    the reference.
+    """
+    compiled: F = numba.njit(
+        error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
+    )(function)
+    return compiled
+
+
+def entry(function: F) -> F:
+    """Compile and cache a function that Python calls."""
+    before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = _FOLDER  # type: ignore[attr-defined]
+    try:
+        compiled: F = numba.njit(cache=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=False)(function)
+    finally:
+        numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+    return compiled

@@ -1,0 +1,126 @@
+"""The waiting queue: one FIFO per adapter, and who is next among those that may run.
+
+vLLM keeps one deque and walks it, skipping requests whose adapter has no place. The same order comes out of one FIFO for
+each adapter if the heads can be compared: two tournament trees hold the position of every FIFO's head, one for the
+adapters in the batch, one for the others. The next request is the smaller root, or the root of the first tree alone when
+no further adapter may join. Every operation costs log2(adapters), whatever the length of the queue.
+
+Positions: a fresh request's is its number (requests are numbered by arrival); a preempted one goes to the front of the
+queue, so it gets the next number below all others.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from loratwin.kernel.jit import jit
+from loratwin.kernel.types import I4, I8
+
+EMPTY = np.int64(2**62)
+
+
+class Queue(NamedTuple):
+    """FIFOs by adapter; the index num_adapters stands for requests without adapter, which may always join."""
+
+    head: I4  # (adapters + 1,) first request, -1: none
+    tail: I4  # (adapters + 1,)
+    next: I4  # (requests,) the one behind
+    position: I4  # (requests,)
+    joined: I8  # tournament tree over the adapters in the batch, leaves at [size, 2 size)
+    others: I8  # and over the rest
+    running: I4  # (adapters + 1,) running requests of the adapter
+    front: I8  # (1,) last position given to a preempted request
+
+
+def new_queue(num_requests: int, num_adapters: int) -> Queue:
+    """An empty queue."""
+    size = 1 << int(num_adapters).bit_length()
+    return Queue(
+        head=np.full(num_adapters + 1, -1, np.int32),
+        tail=np.full(num_adapters + 1, -1, np.int32),
+        next=np.full(num_requests, -1, np.int32),
+        position=np.arange(num_requests, dtype=np.int32),
+        joined=np.full(2 * size, EMPTY),
+        others=np.full(2 * size, EMPTY),
+        running=np.zeros(num_adapters + 1, np.int32),
+        front=np.zeros(1, np.int64),
+    )
+
+
+@jit
+def _set_leaf(tree: I8, leaf: int, key: int) -> None:
+    node = leaf + tree.shape[0] // 2
+    tree[node] = key
+    while node > 1:
+        node >>= 1
+        least = min(tree[2 * node], tree[2 * node + 1])
+        if tree[node] == least:
+            return
+        tree[node] = least
+
+
+@jit
+def refresh(q: Queue, adapter: int) -> None:
+    """Put the head of an adapter's FIFO where it now belongs."""
+    head = q.head[adapter]
+    key = EMPTY if head < 0 else np.int64(q.position[head])
+    if q.running[adapter] > 0 or adapter == q.running.shape[0] - 1:
+        _set_leaf(q.joined, adapter, key)
+    else:
+        _set_leaf(q.others, adapter, key)
+
+
+@jit
+def move_tree(q: Queue, adapter: int) -> None:
+    """The adapter joined or left the batch: its head changes trees."""
+    if adapter < q.running.shape[0] - 1:
+        _set_leaf(q.others if q.running[adapter] > 0 else q.joined, adapter, EMPTY)
+        refresh(q, adapter)
+
+
+@jit
+def push_back(q: Queue, request: int, adapter: int) -> None:
+    """A fresh request joins the end of the queue."""
+    q.next[request] = -1
+    if q.head[adapter] < 0:
+        q.head[adapter] = request
+        q.tail[adapter] = request
+        refresh(q, adapter)
+    else:
+        q.next[q.tail[adapter]] = request
+        q.tail[adapter] = request
+
+
+@jit
+def push_front(q: Queue, request: int, adapter: int) -> None:
+    """A preempted request goes to the front of the whole queue."""
+    q.front[0] -= 1
+    q.position[request] = q.front[0]
+    q.next[request] = q.head[adapter]
+    if q.head[adapter] < 0:
+        q.tail[adapter] = request
+    q.head[adapter] = request
+    refresh(q, adapter)
+
+
+@jit
+def pop(q: Queue, adapter: int) -> None:
+    """Remove the head of an adapter's FIFO."""
+    q.head[adapter] = q.next[q.head[adapter]]
+    refresh(q, adapter)
+
+
+@jit
+def next_adapter(q: Queue, may_join: bool) -> int:
+    """Whose head is next: an adapter's index, -1 when nobody may run. `may_join`: an adapter outside the batch may enter."""
+    tree = q.joined
+    if may_join and q.others[1] < q.joined[1]:
+        tree = q.others
+    if tree[1] == EMPTY:
+        return -1
+    node, size = 1, tree.shape[0] // 2
+    while node < size:
+        node = 2 * node if tree[2 * node] == tree[1] else 2 * node + 1
+    return node - size

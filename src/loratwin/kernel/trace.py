@@ -1,0 +1,115 @@
+"""Run the kernel to the end and collect what it saw."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from loratwin.errors import InputError
+from loratwin.kernel.engine import NUM_EVENTS, State, advance, new_state
+from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost
+
+_LOG_ROWS = 32_768
+
+
+class StepSeries(NamedTuple):
+    """One row per engine step; every array has shape (num_steps,)."""
+
+    start_s: F8
+    duration_s: F8
+    decode_requests: I4
+    prefill_tokens: I4
+    running: I4
+    waiting: I4
+    distinct_adapters: I4
+    kv_blocks: I4
+    swap_ins: I4
+    disk_loads: I4
+    decode_context: I4
+    prefill_context: I4
+
+
+class EngineTrace(NamedTuple):
+    """What happened to each request (arrays of shape (num_requests,), NaN: never) and in each step."""
+
+    admitted_s: F8
+    first_token_s: F8
+    finish_s: F8
+    num_preemptions: I4
+    refused: np.ndarray
+    steps: StepSeries
+    events: I8  # (num_events, 3) kind, request or adapter, step; empty unless asked for
+
+
+def check_limits(requests: Requests, limits: EngineLimits) -> None:
+    """Refuse what would make the engine wait for ever.
+
+    Raises
+    ------
+    InputError
+        A request that the KV cache cannot hold alone, or a token budget below the number of sequences.
+    """
+    if limits.max_num_batched_tokens < limits.max_num_seqs:
+        raise InputError(
+            f"max_num_batched_tokens ({limits.max_num_batched_tokens}) must be at least max_num_seqs ({limits.max_num_seqs})"
+        )
+    if len(requests.arrival_s):
+        longest = int((requests.prompt_tokens.astype(np.int64) + requests.output_tokens).max()) - 1
+        if -(-longest // limits.block_size) > limits.num_blocks:
+            capacity = limits.num_blocks * limits.block_size
+            raise InputError(f"a request of {longest + 1} tokens does not fit the KV cache of {capacity} tokens")
+
+
+def run_engine(
+    requests: Requests,
+    limits: EngineLimits,
+    costs: AdapterCosts,
+    num_adapters: int,
+    step_cost: StepCost,
+    record_events: bool = False,
+) -> EngineTrace:
+    """Simulate the engine until `limits.window_s` or until nothing is left to do.
+
+    The same arguments give the same bytes in every process.
+
+    Raises
+    ------
+    InputError
+        See `check_limits`.
+    """
+    check_limits(requests, limits)
+    capacity = 64 * len(requests.arrival_s) + 64 if record_events else 0
+    while True:
+        state = new_state(requests, limits, num_adapters, capacity)
+        steps = _run(state, requests, limits, costs, step_cost)
+        seen = int(state.count[NUM_EVENTS])
+        if not record_events or seen <= capacity:
+            break
+        capacity = 2 * seen
+    return EngineTrace(
+        admitted_s=state.admitted_s,
+        first_token_s=state.first_token_s,
+        finish_s=state.finish_s,
+        num_preemptions=state.num_preemptions,
+        refused=state.refused,
+        steps=steps,
+        events=state.events[:seen] if record_events else state.events,
+    )
+
+
+def _run(
+    state: State, requests: Requests, limits: EngineLimits, costs: AdapterCosts, step_cost: StepCost
+) -> StepSeries:
+    """Advance in pieces of the log until a piece is not full."""
+    times, counts = [], []
+    while True:
+        log_s, log = np.empty((_LOG_ROWS, 2)), np.empty((_LOG_ROWS, 10), np.int32)
+        rows = advance(state, requests, limits, costs, step_cost, log_s, log)
+        times.append(log_s[:rows])
+        counts.append(log[:rows])
+        if rows < _LOG_ROWS:
+            break
+    columns_s = np.ascontiguousarray(np.concatenate(times).T)
+    columns = np.ascontiguousarray(np.concatenate(counts).T)
+    return StepSeries(*columns_s, *columns)
