@@ -19,7 +19,7 @@ RunKind = Literal["simulated", "measured"]
 
 @dataclass(frozen=True, eq=False)
 class RequestTable(ColumnTable):
-    """One row for each request that was sent in the window. Each column has shape (num_requests,)."""
+    """One row for each request that was sent in the window, in order of arrival. Columns have shape (num_requests,)."""
 
     arrival_s: FloatArray = column(np.float64)  # enters the engine's queue; a client that cannot see it says sent_s
     admitted_s: FloatArray = column(np.float64)  # first in a batch
@@ -37,6 +37,8 @@ class RequestTable(ColumnTable):
         super().__post_init__()
         if np.isnan(self.arrival_s).any():
             raise InputError("RequestTable.arrival_s: NaN; every request of a run has arrived")
+        if (self.arrival_s[1:] < self.arrival_s[:-1]).any():
+            raise InputError("RequestTable.arrival_s: not ascending; sort the requests by arrival")
         if self.adapter.size and self.adapter.min() < -1:
             raise InputError("RequestTable.adapter: below -1, which stands for no adapter")
 
@@ -73,6 +75,8 @@ class StepSeries(ColumnTable):
     kv_blocks: IntArray = column(np.int32)  # owned by requests
     swap_ins: IntArray = column(np.int32)
     disk_loads: IntArray = column(np.int32)
+    decode_context: IntArray | None = column(np.int32, optional=True)  # tokens in the KV cache of decode requests
+    prefill_context: IntArray | None = column(np.int32, optional=True)  # prompt tokens x tokens that each looks at
 
 
 @dataclass(frozen=True)

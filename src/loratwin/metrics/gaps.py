@@ -1,0 +1,57 @@
+"""Inter-token latency (ITL): the distribution over all gaps between tokens of the requests finished in the window.
+
+The mean needs no step series: the gaps of a request add up to finish - first token. Percentiles do: a request that runs
+gets one token at the end of every step, so its gaps are the durations of the steps that end after its first token and
+up to its finish. Not so for a request that was preempted (or left out of a step for lack of token budget) in between:
+its long gap is counted as the steps that it waited through. Such requests are rare where a server is worth running, and
+the mean is exact in any case.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from loratwin.metrics.latency import finished
+from loratwin.records import Run, StepSeries
+from loratwin.records.columns import FloatArray, IntArray
+
+
+def itl_mean_s(run: Run) -> float:
+    """Mean over all gaps: sum of (finish - first token) / sum of (output tokens - 1). NaN without gaps."""
+    done = finished(run)
+    num_gaps = int(run.requests.output_tokens[done].sum(dtype=np.int64)) - int(done.sum())
+    span_s = float((run.requests.finish_s[done] - run.requests.first_token_s[done]).sum())
+    return span_s / num_gaps if num_gaps else float("nan")
+
+
+def itl_percentiles_s(run: Run, percents: tuple[float, ...]) -> tuple[float, ...]:
+    """Percentiles over all gaps, as `np.percentile` of the list of them. NaN without gaps or without step series."""
+    if run.steps is None or not len(run.steps):
+        return (float("nan"),) * len(percents)
+    return weighted_percentiles(run.steps.duration_s, gaps_per_step(run, run.steps), percents)
+
+
+def gaps_per_step(run: Run, steps: StepSeries) -> IntArray:
+    """How many gaps end with each step: requests with first token < end of step <= finish. Shape (num_steps,)."""
+    done = finished(run)
+    end_s = steps.start_s + steps.duration_s
+    begun, ended = (
+        # sorted first: neighbours then search the same part of `end_s`, three times as fast
+        np.bincount(np.searchsorted(end_s, np.sort(times_s[done]), side="right"), minlength=len(end_s) + 1)
+        for times_s in (run.requests.first_token_s, run.requests.finish_s)
+    )
+    return np.cumsum((begun - ended)[:-1]).astype(np.int32)
+
+
+def weighted_percentiles(values: FloatArray, weights: IntArray, percents: tuple[float, ...]) -> tuple[float, ...]:
+    """`np.percentile(np.repeat(values, weights), percents)` without the long list."""
+    order = np.argsort(values)
+    up_to = np.cumsum(weights[order], dtype=np.int64)
+    if not len(up_to) or not up_to[-1]:
+        return (float("nan"),) * len(percents)
+    place = np.asarray(percents) / 100 * (up_to[-1] - 1)
+    low = np.floor(place)
+    at_low, at_high = (
+        values[order[np.searchsorted(up_to, at, side="right")]] for at in (low, np.minimum(low + 1, up_to[-1] - 1))
+    )
+    return tuple((at_low + (place - low) * (at_high - at_low)).tolist())

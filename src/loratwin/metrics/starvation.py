@@ -1,0 +1,78 @@
+"""Does the server keep up? Two signs that it does not: tokens that never come, and a queue that keeps growing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from loratwin.metrics.throughput import offered, throughput
+from loratwin.records import Run
+from loratwin.records.columns import FloatArray
+
+STARVED_RATIO = 0.9
+"""Tokens finished / tokens offered at or below which a run is starved (arXiv 2508.08343)."""
+
+GROWTH_SHARE = 0.01
+"""A queue grows when it takes in at least this share of the arrivals ..."""
+
+GROWTH_SIGMAS = 2.0
+"""... and more than chance would: so many standard deviations of the number of arrivals (Poisson: its square root)."""
+
+_SAMPLES = 240
+
+
+@dataclass(frozen=True)
+class Starvation:
+    """The verdict and its reasons; `by_throughput` alone is the definition of arXiv 2508.08343."""
+
+    ratio: float  # tokens finished / tokens offered; NaN when nothing was offered
+    by_throughput: bool
+    by_queue: bool
+
+    @property
+    def starved(self) -> bool:
+        """Either sign."""
+        return self.by_throughput or self.by_queue
+
+    @property
+    def reason(self) -> str:
+        """The signs in words; empty when the server keeps up."""
+        signs = {"throughput": self.by_throughput, "growing queue": self.by_queue}
+        return " and ".join(sign for sign, seen in signs.items() if seen)
+
+
+def starvation(run: Run) -> Starvation:
+    """The verdict on a whole run."""
+    tokens = offered(run).total
+    ratio = throughput(run).total / tokens if tokens else float("nan")
+    return Starvation(ratio, by_throughput=ratio <= STARVED_RATIO, by_queue=queue_grows(run))
+
+
+def queue_grows(run: Run) -> bool:
+    """Whether the number of waiting requests keeps growing.
+
+    The mean queue is taken over the second, third and fourth quarter of the window (the first is warm-up). It grows
+    when each is longer than the one before, and from the second to the fourth quarter (half a window apart) it took in
+    at least `GROWTH_SHARE` of the requests that arrive in half a window, and more than `GROWTH_SIGMAS` times the square
+    root of that number. A queue at an honest 95 % load, long but steady, does not; a burst that is over does not.
+    """
+    _, second, third, fourth = waiting_over_time(run).reshape(4, -1).mean(axis=1)
+    arrivals = len(run.requests) / 2
+    least = max(GROWTH_SHARE * arrivals, GROWTH_SIGMAS * sqrt(arrivals))
+    return bool(second < third < fourth and fourth - second > least)
+
+
+def waiting_over_time(run: Run) -> FloatArray:
+    """Requests waiting (arrived, not refused, not yet admitted) at the ends of 240 equal parts of the window.
+
+    A run measured at a client knows no admission: there the first token stands for it.
+    """
+    table = run.requests
+    ends_s = run.window_s / _SAMPLES * np.arange(1, _SAMPLES + 1)
+    came = table.arrival_s[np.flatnonzero(~table.refused)]
+    admitted = table.first_token_s if np.isnan(table.admitted_s).all() else table.admitted_s
+    admitted = np.sort(admitted[np.flatnonzero(admitted < run.window_s)])
+    waiting: FloatArray = (np.searchsorted(came, ends_s) - np.searchsorted(admitted, ends_s)).astype(np.float64)
+    return waiting

@@ -1,0 +1,70 @@
+"""Tokens and requests per second of the window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from loratwin.errors import UnknownNameError
+from loratwin.metrics.latency import Side, e2e_s, finished, finished_only, tpot_s, ttft_s
+from loratwin.records import Run
+from loratwin.records.columns import BoolArray, FloatArray
+
+
+class TokenRates(NamedTuple):
+    """Tokens per second."""
+
+    input: float
+    output: float
+
+    @property
+    def total(self) -> float:
+        """Input and output."""
+        return self.input + self.output
+
+
+def throughput(run: Run) -> TokenRates:
+    """Tokens of requests finished in the window / window."""
+    return _token_rates(run, finished(run))
+
+
+def offered(run: Run) -> TokenRates:
+    """Tokens of requests that arrived in the window / window; refused ones were offered too."""
+    return _token_rates(run, slice(int(np.searchsorted(run.requests.arrival_s, run.window_s))))
+
+
+def goodput(run: Run, limits_s: Mapping[str, float], side: Side = "client") -> float:
+    """Requests per second that finished in the window and kept within every limit.
+
+    Parameters
+    ----------
+    limits_s
+        Seconds for any of `ttft`, `tpot`, `e2e`. A request of one token has no TPOT to miss.
+
+    Raises
+    ------
+    UnknownNameError
+        Another name.
+    """
+    done = finished_only(run)
+    good = np.ones(len(done.requests), dtype=bool)
+    for metric, limit_s in limits_s.items():
+        good &= ~(_latency(done, metric, side) > limit_s)
+    return float(good.sum()) / run.window_s
+
+
+def _latency(run: Run, metric: str, side: Side) -> FloatArray:
+    if metric == "tpot":
+        return tpot_s(run)
+    known = {"ttft": ttft_s, "e2e": e2e_s}
+    if metric not in known:
+        raise UnknownNameError("latency of a request", metric, [*known, "tpot"])
+    return known[metric](run, side)
+
+
+def _token_rates(run: Run, rows: BoolArray | slice) -> TokenRates:
+    prompt = int(run.requests.prompt_tokens[rows].sum(dtype=np.int64))
+    output = int(run.requests.output_tokens[rows].sum(dtype=np.int64))
+    return TokenRates(prompt / run.window_s, output / run.window_s)
