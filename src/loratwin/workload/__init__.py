@@ -1,0 +1,48 @@
+"""Workloads: from a YAML file (or Python objects) and a seed to the arrays of a run. All randomness lives here.
+
+>>> from loratwin.workload import AdapterGroup, WorkloadSpec, draw
+>>> spec = WorkloadSpec(window_s=600, groups=[AdapterGroup(name="tenant", count=20, total_rate=4, popularity="zipf")])
+>>> draw(spec, seed=1).num_requests == draw(spec, seed=1).num_requests
+True
+"""
+
+from loratwin.workload.arrays import BASE, Adapters, Workload
+from loratwin.workload.arrivals import Deterministic, Diurnal, Gamma, OnOff, Poisson, Replay
+from loratwin.workload.draw import draw
+from loratwin.workload.files import example_names, example_path, load_spec, parse_spec
+from loratwin.workload.lengths import Fixed, Histogram, Lognormal, Samples, Separate, Uniform
+from loratwin.workload.popularity import Equal, RateChoices, Zipf
+from loratwin.workload.sharegpt import ShareGpt
+from loratwin.workload.spec import AdapterGroup, BaseTraffic, WorkloadSpec, spec_json_schema, uniform_groups
+
+__all__ = [
+    "BASE",
+    "AdapterGroup",
+    "Adapters",
+    "BaseTraffic",
+    "Deterministic",
+    "Diurnal",
+    "Equal",
+    "Fixed",
+    "Gamma",
+    "Histogram",
+    "Lognormal",
+    "OnOff",
+    "Poisson",
+    "RateChoices",
+    "Replay",
+    "Samples",
+    "Separate",
+    "ShareGpt",
+    "Uniform",
+    "Workload",
+    "WorkloadSpec",
+    "Zipf",
+    "draw",
+    "example_names",
+    "example_path",
+    "load_spec",
+    "parse_spec",
+    "spec_json_schema",
+    "uniform_groups",
+]

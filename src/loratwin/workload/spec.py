@@ -1,0 +1,226 @@
+"""What a workload is: groups of adapters, how often each is asked for, when, and with which lengths."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from loratwin.workload.arrays import F8
+from loratwin.workload.arrivals import Poisson, Process, Replay
+from loratwin.workload.lengths import Lengths, exactly_one
+from loratwin.workload.popularity import Equal, Popularity, Ranks, RateChoices, popularity_weights
+from loratwin.workload.sharegpt import ShareGpt
+from loratwin.workload.strict import Count, Number, Strict, refusal
+
+MAX_REQUESTS = 50_000_000
+"""More expected requests than this are refused: they would fill the memory and are surely a slip in a rate."""
+
+BASE_NAME = "base"
+"""Reserved: the traffic that uses no adapter."""
+
+
+def _rates_form(value: Any) -> str:
+    return "list" if isinstance(value, (list, tuple)) else "choices"
+
+
+_List = tuple[Annotated[Number, Field(ge=0)], ...]
+_Rates = Annotated[Annotated[_List, Tag("list")] | Annotated[RateChoices, Tag("choices")], Discriminator(_rates_form)]
+
+
+class AdapterGroup(Strict):
+    """Adapters that are alike in all but their rate and rank."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="Name of the group.")
+    count: Count = Field(ge=1, le=100_000, description="Number of adapters.")
+    names: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
+        None, description="Names of the adapters (default: name-0, name-1, ...)."
+    )
+    ranks: Ranks = Field(8, description="LoRA rank: one (16), given in turn ([8, 16]), or shares ({8: 0.5, 16: 0.5}).")
+    rate: Number | None = Field(None, ge=0, description="Requests per second of each adapter.")
+    total_rate: Number | None = Field(None, ge=0, description="Requests per second of the whole group, see popularity.")
+    popularity: Popularity | None = Field(
+        None, description="How total_rate (or a trace without adapters) is shared out: equal, zipf, or weights."
+    )
+    rates: _Rates | None = Field(None, description="A rate for each adapter, or values and counts in shuffled order.")
+    arrivals: Process = Field(default_factory=Poisson, description="When requests arrive (default: poisson).")
+    lengths: Lengths | None = Field(None, description="Prompt and output lengths (default: those of the workload).")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AdapterGroup:
+        if self.name == BASE_NAME:
+            raise refusal("name", self.name, "is reserved for traffic without adapter")
+        self._check_rates()
+        self._check_counts()
+        if isinstance(self.ranks, dict) and abs(sum(self.ranks.values()) - 1) > 1e-6:
+            raise refusal("ranks", None, f"shares must add up to 1, they add up to {sum(self.ranks.values()):g}")
+        return self
+
+    def _check_rates(self) -> None:
+        replay = isinstance(self.arrivals, Replay)
+        for key in ("rate", "total_rate", "rates") if replay else ():
+            if getattr(self, key) is not None:
+                raise refusal(key, None, "a replayed trace has its own rate; use arrivals.speed to change it")
+        if not replay:
+            exactly_one(self, "rate", "total_rate", "rates")
+        if self.popularity is not None and not replay and self.total_rate is None:
+            raise refusal("popularity", None, "shares out total_rate, which is not given")
+        if isinstance(self.popularity, tuple) and not sum(self.popularity) > 0:
+            raise refusal("popularity", None, "must have a weight above 0")
+
+    def _check_counts(self) -> None:
+        for key in ("names", "popularity", "rates"):
+            value = getattr(self, key)
+            if isinstance(value, RateChoices):
+                key, value = "rates.counts", value.rates()
+            if isinstance(value, (tuple, np.ndarray)) and len(value) != self.count:
+                raise refusal(key, None, f"is for {len(value)} adapters, but count is {self.count}")
+        if isinstance(self.arrivals, Replay):
+            self._check_trace(self.arrivals.trace().adapter_names)
+
+    def _check_trace(self, in_trace: tuple[str, ...]) -> None:
+        if in_trace and self.popularity is not None:
+            raise refusal("popularity", None, "the trace itself says which adapter each request is for")
+        unknown = sorted(set(in_trace) - set(self.names)) if self.names is not None else []
+        if unknown:
+            raise refusal("names", None, f"the trace has requests for an adapter {unknown[0]!r} that is not among them")
+        if len(in_trace) > self.count:
+            raise refusal("count", self.count, f"must be at least {len(in_trace)}, the number of adapters in the trace")
+
+    def adapter_names(self) -> tuple[str, ...]:
+        """Names given, or those in a replayed trace, then name-0, name-1, ...; shape (count,)."""
+        width = len(str(self.count - 1))
+        default = tuple(f"{self.name}-{i:0{width}d}" for i in range(self.count))
+        if self.names is not None:
+            return self.names
+        in_trace = self.arrivals.trace().adapter_names if isinstance(self.arrivals, Replay) else ()
+        return in_trace + default[len(in_trace) :]
+
+    def weights(self) -> F8:
+        """Share of each adapter by the popularity law, shape (count,)."""
+        return popularity_weights(Equal() if self.popularity is None else self.popularity, self.count)
+
+    def rate_per_s(self, window_s: float) -> F8:
+        """Nominal requests per second of each adapter, shape (count,)."""
+        if isinstance(self.arrivals, Replay):
+            return self._replayed_rate(self.arrivals, window_s)
+        if self.rate is not None:
+            return np.full(self.count, self.rate)
+        if self.rates is not None:
+            return self.rates.rates() if isinstance(self.rates, RateChoices) else np.array(self.rates)
+        return self.weights() * (self.total_rate or 0.0)
+
+    def _replayed_rate(self, replay: Replay, window_s: float) -> F8:
+        rows, trace = replay.times(window_s)[1], replay.trace()
+        if trace.adapter is None:
+            return self.weights() * (len(rows) / window_s)
+        index = {name: i for i, name in enumerate(self.adapter_names())}
+        num = np.bincount(trace.adapter[rows] + 1, minlength=len(trace.adapter_names) + 1)[1:]
+        rate = np.zeros(self.count)
+        rate[[index[name] for name in trace.adapter_names]] = num / window_s
+        return rate
+
+
+class BaseTraffic(Strict):
+    """Requests for the LLM itself, without adapter."""
+
+    rate: Number | None = Field(None, ge=0, description="Requests per second.")
+    arrivals: Process = Field(default_factory=Poisson, description="When requests arrive (default: poisson).")
+    lengths: Lengths | None = Field(None, description="Prompt and output lengths (default: those of the workload).")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> BaseTraffic:
+        if isinstance(self.arrivals, Replay) == (self.rate is not None):
+            raise refusal("rate", self.rate, "must be given, unless a trace is replayed")
+        if isinstance(self.arrivals, Replay) and self.arrivals.trace().adapter_names:
+            raise refusal("arrivals.path", self.arrivals.path, "has an adapter column; base traffic uses no adapter")
+        return self
+
+    def rate_per_s(self, window_s: float) -> float:
+        """Nominal requests per second."""
+        if isinstance(self.arrivals, Replay):
+            return len(self.arrivals.times(window_s)[0]) / window_s
+        return float(self.rate or 0.0)
+
+
+class WorkloadSpec(Strict):
+    """A workload: everything about the requests but the seed."""
+
+    window_s: Number = Field(3600.0, gt=0, le=31_536_000, description="Seconds of traffic.")
+    lengths: Lengths = Field(
+        default_factory=ShareGpt,
+        description="Prompt and output lengths of groups without their own (default: sharegpt).",
+    )
+    base: BaseTraffic | None = Field(None, description="Traffic that uses no adapter (default: none).")
+    groups: tuple[AdapterGroup, ...] = Field((), description="Groups of adapters.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WorkloadSpec:
+        if not self.groups and self.base is None:
+            raise refusal("groups", None, "must have at least one group of adapters, unless there is base traffic")
+        _refuse_twice([group.name for group in self.groups], "groups", "group")
+        _refuse_twice([name for group in self.groups for name in group.adapter_names()], "groups", "adapter")
+        expected = self.total_rate_per_s * self.window_s
+        if expected > MAX_REQUESTS:
+            most = f"at most {MAX_REQUESTS:,} are drawn"
+            raise refusal("", None, f"asks for about {expected:,.0f} requests in the window; {most}")
+        return self
+
+    @property
+    def num_adapters(self) -> int:
+        return sum(group.count for group in self.groups)
+
+    @property
+    def total_rate_per_s(self) -> float:
+        """Nominal requests per second, all adapters and base traffic together."""
+        base = self.base.rate_per_s(self.window_s) if self.base is not None else 0.0
+        return base + sum(float(group.rate_per_s(self.window_s).sum()) for group in self.groups)
+
+
+def _refuse_twice(names: Sequence[str], key: str, kind: str) -> None:
+    name, times = Counter(names).most_common(1)[0] if names else ("", 0)
+    if times > 1:
+        raise refusal(key, None, f"{kind} name {name!r} is used {times} times; names must differ")
+
+
+def uniform_groups(
+    rate_values: Sequence[float],
+    rate_counts: Sequence[int],
+    ranks_cycle: Sequence[int],
+    prompt_mean: float,
+    output_mean: float,
+    window_s: float = 3600.0,
+) -> WorkloadSpec:
+    """The workloads of the measured runs: a few rates and ranks, Poisson arrivals, ShareGPT lengths.
+
+    Ranks are given to the adapters in turn. Rates are shuffled over the adapters by a fixed seed
+    (`popularity.SHUFFLE_SEED`, whatever the seed of the requests), so that neither tells anything about the other.
+
+    Parameters
+    ----------
+    rate_values, rate_counts : requests/s of one adapter, and how many adapters have it; shape (num_rates,)
+    ranks_cycle : shape (num_ranks,)
+    prompt_mean, output_mean : mean tokens of a request
+
+    Raises
+    ------
+    InputError
+        A value is impossible.
+    """
+    group = AdapterGroup(
+        name="adapters",
+        count=sum(rate_counts),
+        ranks=tuple(ranks_cycle),
+        rates=RateChoices(values=tuple(rate_values), counts=tuple(rate_counts)),
+    )
+    lengths = ShareGpt(prompt_mean=prompt_mean, output_mean=output_mean)
+    return WorkloadSpec(window_s=window_s, lengths=lengths, groups=(group,))
+
+
+def spec_json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a workload file, so that editors complete and check it."""
+    schema = WorkloadSpec.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "loratwin workload"}
