@@ -33,7 +33,8 @@ SUFFIXES = [".json", ".parquet"]
 
 def example_run(num_requests: int = 3, num_steps: int | None = 4, seed: int = 0) -> Run:
     random = np.random.default_rng(seed)
-    times = np.sort(random.uniform(0, 50, (4, num_requests)), axis=0)
+    times = random.uniform(0, 50, (4, num_requests)).cumsum(axis=0)
+    times[0].sort()
     times[1:, random.random(num_requests) < 0.3] = np.nan
     counts = random.integers(1, 500, (4, num_requests)).astype(np.int32)
     return Run(

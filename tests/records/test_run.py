@@ -54,6 +54,7 @@ def test_the_callers_array_is_neither_copied_nor_frozen() -> None:
         ({"refused": [0, 1]}, "expected bool, found int"),
         ({"finish_s": [np.inf, 1.0]}, "infinite"),
         ({"arrival_s": [np.nan, 1.0]}, "every request of a run has arrived"),
+        ({"arrival_s": [1.0, 0.5]}, "not ascending"),
         ({"adapter": [-2, 0]}, "below -1"),
     ],
 )

@@ -8,7 +8,7 @@ from loratwin.metrics.latency import Side, e2e_s, finished, queueing_s, tpot_s, 
 from loratwin.metrics.slo import Limit, Slo, latency_figure_s, parse_slo
 from loratwin.metrics.starvation import STARVED_RATIO, Starvation, queue_grows, starvation, waiting_over_time
 from loratwin.metrics.summary import Summary, over_replications, summarize
-from loratwin.metrics.throughput import TokenRates, goodput, offered, throughput
+from loratwin.metrics.throughput import TokenRates, goodput, offered, served_share, throughput
 
 __all__ = [
     "STARVED_RATIO",
@@ -36,6 +36,7 @@ __all__ = [
     "per_adapter",
     "queue_grows",
     "queueing_s",
+    "served_share",
     "starvation",
     "summarize",
     "t_quantile",

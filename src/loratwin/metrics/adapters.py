@@ -52,18 +52,18 @@ def per_adapter(run: Run, side: Side = "client") -> AdapterFigures:
     tokens = run.requests.prompt_tokens.astype(np.float64) + run.requests.output_tokens
     ttft_ms = ttft_s(run, side)[done] * 1e3
     mean, p50, p99 = groups.mean_and_percentiles(ttft_ms, done, (50, 99))
-    throughput, offered = groups.sum(tokens, done) / run.window_s, groups.sum(tokens) / run.window_s
+    served, asked = groups.sum(tokens, done), groups.sum(tokens)
     return AdapterFigures(
         name=groups.names,
         adapter=groups.adapter,
         requests=groups.count(),
         finished=groups.count(done),
-        throughput=throughput,
-        offered=offered,
+        throughput=served / run.window_s,
+        offered=asked / run.window_s,
         ttft_mean_ms=mean,
         ttft_p50_ms=p50,
         ttft_p99_ms=p99,
-        starved=_starved(_share(throughput, offered), groups.count(missing(run))),
+        starved=_starved(_share(served, asked), groups.count(missing(run))),
     )
 
 

@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 
-from loratwin.metrics.throughput import offered, throughput
+from loratwin.metrics.throughput import served_share
 from loratwin.records import Run
 from loratwin.records.columns import FloatArray
 
@@ -45,8 +45,7 @@ class Starvation:
 
 def starvation(run: Run) -> Starvation:
     """The verdict on a whole run."""
-    tokens = offered(run).total
-    ratio = throughput(run).total / tokens if tokens else float("nan")
+    ratio = served_share(run)
     return Starvation(ratio, by_throughput=ratio <= STARVED_RATIO, by_queue=queue_grows(run))
 
 

@@ -27,12 +27,18 @@ class TokenRates(NamedTuple):
 
 def throughput(run: Run) -> TokenRates:
     """Tokens of requests finished in the window / window."""
-    return _token_rates(run, finished(run))
+    return _per_second(_tokens(run, finished(run)), run.window_s)
 
 
 def offered(run: Run) -> TokenRates:
     """Tokens of requests that arrived in the window / window; refused ones were offered too."""
-    return _token_rates(run, slice(int(np.searchsorted(run.requests.arrival_s, run.window_s))))
+    return _per_second(_tokens(run, _arrived(run)), run.window_s)
+
+
+def served_share(run: Run) -> float:
+    """Tokens finished in the window / tokens offered in it; NaN when nothing was offered."""
+    asked = sum(_tokens(run, _arrived(run)))
+    return sum(_tokens(run, finished(run))) / asked if asked else float("nan")
 
 
 def goodput(run: Run, limits_s: Mapping[str, float], side: Side = "client") -> float:
@@ -64,7 +70,15 @@ def _latency(run: Run, metric: str, side: Side) -> FloatArray:
     return known[metric](run, side)
 
 
-def _token_rates(run: Run, rows: BoolArray | slice) -> TokenRates:
-    prompt = int(run.requests.prompt_tokens[rows].sum(dtype=np.int64))
-    output = int(run.requests.output_tokens[rows].sum(dtype=np.int64))
-    return TokenRates(prompt / run.window_s, output / run.window_s)
+def _arrived(run: Run) -> slice:
+    return slice(int(np.searchsorted(run.requests.arrival_s, run.window_s)))
+
+
+def _tokens(run: Run, rows: BoolArray | slice) -> tuple[int, int]:
+    """Prompt and output tokens of some requests."""
+    prompt, output = run.requests.prompt_tokens[rows], run.requests.output_tokens[rows]
+    return int(prompt.sum(dtype=np.int64)), int(output.sum(dtype=np.int64))
+
+
+def _per_second(tokens: tuple[int, int], window_s: float) -> TokenRates:
+    return TokenRates(tokens[0] / window_s, tokens[1] / window_s)
