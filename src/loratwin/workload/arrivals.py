@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from loratwin.errors import InputError
 from loratwin.workload.arrays import F8, I4, arrival_order
-from loratwin.workload.strict import ExistingFile, Number, Shorthand, Strict, refusal
+from loratwin.workload.strict import ExistingFile, Shorthand, Strict, refusal
 from loratwin.workload.traces import Trace, read_trace
 
 Arrivals = tuple[F8, I4]
@@ -38,12 +38,12 @@ class Diurnal(Strict):
     """A Poisson process whose rate follows a curve; the given rate is its mean over the window."""
 
     kind: Literal["diurnal"] = Field("diurnal", description="Poisson arrivals whose rate follows a curve in time.")
-    amplitude: Number | None = Field(
+    amplitude: float | None = Field(
         None, ge=0, le=1, description="Sine curve: the rate swings by this share of the mean, 0 to 1."
     )
-    period_s: Number | None = Field(None, gt=0, description="Sine curve: seconds of one period (default: the window).")
-    peak_s: Number | None = Field(None, description="Sine curve: second of a peak (default: the middle of the period).")
-    relative_rates: tuple[Annotated[Number, Field(ge=0)], ...] | None = Field(
+    period_s: float | None = Field(None, gt=0, description="Sine curve: seconds of one period (default: the window).")
+    peak_s: float | None = Field(None, description="Sine curve: second of a peak (default: the middle of the period).")
+    relative_rates: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         None, min_length=1, description="Instead of a sine: relative rates of equal parts of the window, in order."
     )
 
@@ -83,7 +83,7 @@ class Gamma(Strict):
     """Gaps between an adapter's requests are Gamma distributed: cv 1 is Poisson, above 1 bursty, below 1 regular."""
 
     kind: Literal["gamma"] = Field("gamma", description="Gamma distributed gaps between the requests of an adapter.")
-    cv: Number = Field(gt=0, le=20, description="Std / mean of the gaps: 1 Poisson, above 1 bursty, below 1 regular.")
+    cv: float = Field(gt=0, le=20, description="Std / mean of the gaps: 1 Poisson, above 1 bursty, below 1 regular.")
 
     def draw(self, rng: np.random.Generator, rate_per_s: F8, window_s: float) -> Arrivals:
         """Arrivals of all adapters; see the module's docstring."""
@@ -128,8 +128,8 @@ class OnOff(Strict):
     """
 
     kind: Literal["on_off"] = Field("on_off", description="Bursts: Poisson while on, nothing while off.")
-    on_s: Number = Field(ge=0.1, description="Mean length of an on period in seconds (exponential).")
-    off_s: Number = Field(ge=0, description="Mean length of an off period in seconds (exponential).")
+    on_s: float = Field(ge=0.1, description="Mean length of an on period in seconds (exponential).")
+    off_s: float = Field(ge=0, description="Mean length of an off period in seconds (exponential).")
     together: bool = Field(False, description="All adapters of the group are on and off at the same time.")
 
     def draw(self, rng: np.random.Generator, rate_per_s: F8, window_s: float) -> Arrivals:
@@ -170,8 +170,8 @@ class Replay(Strict):
 
     kind: Literal["replay"] = Field("replay", description="The requests of a CSV trace (Azure form or ours).")
     path: ExistingFile = Field(description="The trace, relative to this file.")
-    start_s: Number = Field(0.0, ge=0, description="Leave out the first seconds of the trace.")
-    speed: Number = Field(1.0, gt=0, description="2 plays the trace twice as fast, 0.5 half as fast.")
+    start_s: float = Field(0.0, ge=0, description="Leave out the first seconds of the trace.")
+    speed: float = Field(1.0, gt=0, description="2 plays the trace twice as fast, 0.5 half as fast.")
     repeat: bool = Field(False, description="Begin again at the end of the trace until the window is full.")
 
     @model_validator(mode="after")

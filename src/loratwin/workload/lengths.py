@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from loratwin.workload.arrays import F8, I4
 from loratwin.workload.sharegpt import ShareGpt
-from loratwin.workload.strict import Count, ExistingFile, Number, Shorthand, Strict, refusal
+from loratwin.workload.strict import ExistingFile, Shorthand, Strict, either, refusal
 from loratwin.workload.tables import (
     MAX_TOKENS,
     draw_lengths,
@@ -31,7 +31,7 @@ class Fixed(Strict):
     """Every request has the same length."""
 
     kind: Literal["fixed"] = Field("fixed", description="Always the same length.")
-    tokens: Count = Field(ge=1, le=MAX_TOKENS, description="The length in tokens.")
+    tokens: int = Field(ge=1, le=MAX_TOKENS, description="The length in tokens.")
 
     def table(self) -> I4:
         """The one length, shape (1,)."""
@@ -42,8 +42,8 @@ class Uniform(Strict):
     """Every whole number of tokens from min to max is equally likely."""
 
     kind: Literal["uniform"] = Field("uniform", description="Each whole number from min to max is equally likely.")
-    min: Count = Field(ge=1, le=MAX_TOKENS, description="Shortest length in tokens.")
-    max: Count = Field(ge=1, le=MAX_TOKENS, description="Longest length in tokens.")
+    min: int = Field(ge=1, le=MAX_TOKENS, description="Shortest length in tokens.")
+    max: int = Field(ge=1, le=MAX_TOKENS, description="Longest length in tokens.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Uniform:
@@ -60,12 +60,12 @@ class Lognormal(Strict):
     """The logarithm of the length is normal: many short requests and a long tail."""
 
     kind: Literal["lognormal"] = Field("lognormal", description="The logarithm of the length is normally distributed.")
-    mean: Number | None = Field(None, gt=1, le=MAX_MEAN, description="Mean in tokens, after cutting at min and max.")
-    std: Number | None = Field(None, gt=0, description="Standard deviation in tokens before cutting; with mean.")
-    median: Number | None = Field(None, ge=1, le=MAX_MEAN, description="Median in tokens; with sigma, instead of mean.")
-    sigma: Number | None = Field(None, gt=0, le=5, description="Standard deviation of the logarithm; with median.")
-    min: Count = Field(1, ge=1, le=MAX_TOKENS, description="Shorter lengths are raised to this.")
-    max: Count = Field(MAX_TOKENS, ge=1, le=MAX_TOKENS, description="Longer lengths are cut to this.")
+    mean: float | None = Field(None, gt=1, le=MAX_MEAN, description="Mean in tokens, after cutting at min and max.")
+    std: float | None = Field(None, gt=0, description="Standard deviation in tokens before cutting; with mean.")
+    median: float | None = Field(None, ge=1, le=MAX_MEAN, description="Median in tokens; with sigma, instead of mean.")
+    sigma: float | None = Field(None, gt=0, le=5, description="Standard deviation of the logarithm; with median.")
+    min: int = Field(1, ge=1, le=MAX_TOKENS, description="Shorter lengths are raised to this.")
+    max: int = Field(MAX_TOKENS, ge=1, le=MAX_TOKENS, description="Longer lengths are cut to this.")
 
     @model_validator(mode="after")
     def _one_form(self) -> Lognormal:
@@ -92,11 +92,11 @@ class Histogram(Strict):
     """Counts of requests by length."""
 
     kind: Literal["histogram"] = Field("histogram", description="Counts of requests by length.")
-    bins: tuple[tuple[Count, Count, Number], ...] | None = Field(
+    bins: tuple[tuple[int, int, float], ...] | None = Field(
         None, description="Rows [lo, hi, count]: so many requests have lo <= tokens < hi, evenly spread."
     )
     path: ExistingFile | None = Field(None, description="CSV file with the columns lo, hi, count, instead of bins.")
-    mean: Number | None = Field(None, gt=1, le=MAX_MEAN, description="Scale all to this mean (default: as they are).")
+    mean: float | None = Field(None, gt=1, le=MAX_MEAN, description="Scale all to this mean (default: as they are).")
 
     @model_validator(mode="after")
     def _readable(self) -> Histogram:
@@ -128,12 +128,12 @@ class Samples(Strict):
     """Lengths seen somewhere, drawn with replacement."""
 
     kind: Literal["samples"] = Field("samples", description="Lengths seen somewhere; each is equally likely.")
-    values: tuple[Annotated[Count, Field(ge=1, le=MAX_TOKENS)], ...] | None = Field(
+    values: tuple[Annotated[int, Field(ge=1, le=MAX_TOKENS)], ...] | None = Field(
         None, min_length=1, description="The lengths in tokens."
     )
     path: ExistingFile | None = Field(None, description="CSV file to take the lengths from, instead of values.")
     column: str | None = Field(None, description="Column of that file.")
-    mean: Number | None = Field(None, gt=1, le=MAX_MEAN, description="Scale all to this mean (default: as they are).")
+    mean: float | None = Field(None, gt=1, le=MAX_MEAN, description="Scale all to this mean (default: as they are).")
 
     @model_validator(mode="after")
     def _readable(self) -> Samples:
@@ -159,14 +159,17 @@ class Samples(Strict):
         return whole_tokens(scaled_to_mean(stretched(self.lengths()), self.mean, 1, MAX_TOKENS))
 
 
-def _number_or_kind(value: Any) -> str:
-    return "tokens" if isinstance(value, (int, float)) and not isinstance(value, bool) else "distribution"
+def _number_or_kind(value: Any) -> str | None:
+    if isinstance(value, (int, float)):
+        return "tokens"
+    return "distribution" if isinstance(value, (Mapping, Strict)) else None
 
 
-_Tokens = Annotated[Count, Field(ge=1, le=MAX_TOKENS, description="Always this many tokens.")]
+_Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS, description="Always this many tokens.")]
 _Named = Annotated[Fixed | Uniform | Lognormal | Histogram | Samples, Field(discriminator="kind")]
 Distribution = Annotated[
-    Annotated[_Tokens, Tag("tokens")] | Annotated[_Named, Tag("distribution")], Discriminator(_number_or_kind)
+    Annotated[_Tokens, Tag("tokens")] | Annotated[_Named, Tag("distribution")],
+    either(_number_or_kind, "a number of tokens, or a mapping with the key 'kind'"),
 ]
 """One number of tokens, or a distribution of them."""
 
@@ -186,14 +189,17 @@ def _table(distribution: int | Fixed | Uniform | Lognormal | Histogram | Samples
     return (Fixed(tokens=distribution) if isinstance(distribution, int) else distribution).table()
 
 
-def _named_or_separate(value: Any) -> str:
-    named = isinstance(value, (str, ShareGpt)) or (isinstance(value, Mapping) and "kind" in value)
-    return "named" if named else "separate"
+def _named_or_separate(value: Any) -> str | None:
+    kind = value.get("kind", "") if isinstance(value, Mapping) else value
+    if isinstance(kind, ShareGpt) or kind == "sharegpt":
+        return "named"
+    return "separate" if isinstance(kind, Separate) or kind == "" else None
 
 
 _NamedSet = Annotated[ShareGpt, Shorthand("sharegpt")]
 Lengths = Annotated[
-    Annotated[_NamedSet, Tag("named")] | Annotated[Separate, Tag("separate")], Discriminator(_named_or_separate)
+    Annotated[_NamedSet, Tag("named")] | Annotated[Separate, Tag("separate")],
+    either(_named_or_separate, "sharegpt, or a mapping with the keys prompt and output"),
 ]
 """Lengths of requests: a named set, or prompt and output separately."""
 

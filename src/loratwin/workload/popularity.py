@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from loratwin.workload.arrays import F8, I4
-from loratwin.workload.strict import Count, Number, Shorthand, Strict, refusal
+from loratwin.workload.strict import Shorthand, Strict, either, refusal
 
 MAX_RANK = 512
 
@@ -32,7 +32,7 @@ class Zipf(Strict):
     """The first adapter is the most popular, the i-th gets a share proportional to i**-exponent."""
 
     kind: Literal["zipf"] = Field("zipf", description="The i-th adapter's share is proportional to i ** -exponent.")
-    exponent: Number = Field(1.0, ge=0, le=20, description="0: equal; 1: the classical law; larger: more skewed.")
+    exponent: float = Field(1.0, ge=0, le=20, description="0: equal; 1: the classical law; larger: more skewed.")
 
     def weights(self, count: int) -> F8:
         """Share of each adapter, descending, shape (count,)."""
@@ -41,14 +41,17 @@ class Zipf(Strict):
         return share
 
 
-def _law_or_weights(value: Any) -> str:
-    return "weights" if isinstance(value, (list, tuple)) else "law"
+def _law_or_weights(value: Any) -> str | None:
+    if isinstance(value, (list, tuple)):
+        return "weights"
+    return "law" if isinstance(value, (str, Mapping, Equal, Zipf)) else None
 
 
 _Law = Annotated[Equal | Zipf, Field(discriminator="kind"), Shorthand("equal", "zipf")]
-_Weights = tuple[Annotated[Number, Field(ge=0)], ...]
+_Weights = tuple[Annotated[float, Field(ge=0)], ...]
 Popularity = Annotated[
-    Annotated[_Law, Tag("law")] | Annotated[_Weights, Tag("weights")], Discriminator(_law_or_weights)
+    Annotated[_Law, Tag("law")] | Annotated[_Weights, Tag("weights")],
+    either(_law_or_weights, "equal, zipf, a mapping with the key 'kind', or a list of weights"),
 ]
 """A law by name, or one weight for each adapter."""
 
@@ -65,10 +68,10 @@ def popularity_weights(popularity: Equal | Zipf | tuple[float, ...], count: int)
 class RateChoices(Strict):
     """So many adapters have this rate, so many that one, in shuffled order."""
 
-    values: tuple[Annotated[Number, Field(ge=0)], ...] = Field(
+    values: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         min_length=1, description="Rates in requests per second of one adapter."
     )
-    counts: tuple[Annotated[Count, Field(ge=0)], ...] = Field(
+    counts: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         min_length=1, description="How many adapters have each of these rates; the order of the adapters is shuffled."
     )
 
@@ -84,18 +87,20 @@ class RateChoices(Strict):
         return np.random.Generator(np.random.PCG64(SHUFFLE_SEED)).permutation(in_order)
 
 
-def _rank_form(value: Any) -> str:
+def _rank_form(value: Any) -> str | None:
     if isinstance(value, (list, tuple)):
         return "cycle"
-    return "shares" if isinstance(value, Mapping) else "one"
+    if isinstance(value, Mapping):
+        return "shares"
+    return "one" if isinstance(value, (int, float)) else None
 
 
-_Rank = Annotated[Count, Field(ge=1, le=MAX_RANK)]
+_Rank = Annotated[int, Field(ge=1, le=MAX_RANK)]
 _Cycle = Annotated[tuple[_Rank, ...], Field(min_length=1)]
-_Shares = Annotated[dict[_Rank, Annotated[Number, Field(ge=0)]], Field(min_length=1)]
+_Shares = Annotated[dict[_Rank, Annotated[float, Field(ge=0)]], Field(min_length=1)]
 Ranks = Annotated[
     Annotated[_Rank, Tag("one")] | Annotated[_Cycle, Tag("cycle")] | Annotated[_Shares, Tag("shares")],
-    Discriminator(_rank_form),
+    either(_rank_form, "one rank (16), ranks given in turn ([8, 16]), or shares ({8: 0.5, 16: 0.5})"),
 ]
 """One rank; a list of ranks given to the adapters in turn; or shares, such as {8: 0.5, 16: 0.5}."""
 

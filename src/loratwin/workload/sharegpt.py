@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from loratwin.workload.arrays import F8, I4
-from loratwin.workload.strict import Number, Strict
+from loratwin.workload.strict import Strict
 from loratwin.workload.tables import MAX_TOKENS, draw_indices, levels, scaled_to_mean, whole_tokens
 
 MAX_TOGETHER = 2048
@@ -26,10 +26,10 @@ class ShareGpt(Strict):
     """Prompts and outputs as in the ShareGPT set, rescaled to the means asked for."""
 
     kind: Literal["sharegpt"] = Field("sharegpt", description="Lengths of the ShareGPT set after vLLM's filter.")
-    prompt_mean: Number = Field(
+    prompt_mean: float = Field(
         250.9, gt=1, le=MAX_TOKENS / 100, description="Mean prompt tokens; all are scaled to reach it."
     )
-    output_mean: Number = Field(
+    output_mean: float = Field(
         231.5, gt=1, le=MAX_TOKENS / 100, description="Mean output tokens; all are scaled to reach it."
     )
 

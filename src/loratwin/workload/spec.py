@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from loratwin.workload.arrays import F8
 from loratwin.workload.arrivals import Poisson, Process, Replay
 from loratwin.workload.lengths import Lengths, exactly_one
 from loratwin.workload.popularity import Equal, Popularity, Ranks, RateChoices, popularity_weights
 from loratwin.workload.sharegpt import ShareGpt
-from loratwin.workload.strict import Count, Number, Strict, refusal
+from loratwin.workload.strict import Strict, either, refusal
 
 MAX_REQUESTS = 50_000_000
 """More expected requests than this are refused: they would fill the memory and are surely a slip in a rate."""
@@ -23,25 +23,30 @@ BASE_NAME = "base"
 """Reserved: the traffic that uses no adapter."""
 
 
-def _rates_form(value: Any) -> str:
-    return "list" if isinstance(value, (list, tuple)) else "choices"
+def _rates_form(value: Any) -> str | None:
+    if isinstance(value, (list, tuple)):
+        return "list"
+    return "choices" if isinstance(value, (Mapping, RateChoices)) else None
 
 
-_List = tuple[Annotated[Number, Field(ge=0)], ...]
-_Rates = Annotated[Annotated[_List, Tag("list")] | Annotated[RateChoices, Tag("choices")], Discriminator(_rates_form)]
+_List = tuple[Annotated[float, Field(ge=0)], ...]
+_Rates = Annotated[
+    Annotated[_List, Tag("list")] | Annotated[RateChoices, Tag("choices")],
+    either(_rates_form, "a list with the rate of each adapter, or a mapping with the keys values and counts"),
+]
 
 
 class AdapterGroup(Strict):
     """Adapters that are alike in all but their rate and rank."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="Name of the group.")
-    count: Count = Field(ge=1, le=100_000, description="Number of adapters.")
+    count: int = Field(ge=1, le=100_000, description="Number of adapters.")
     names: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
         None, description="Names of the adapters (default: name-0, name-1, ...)."
     )
     ranks: Ranks = Field(8, description="LoRA rank: one (16), given in turn ([8, 16]), or shares ({8: 0.5, 16: 0.5}).")
-    rate: Number | None = Field(None, ge=0, description="Requests per second of each adapter.")
-    total_rate: Number | None = Field(None, ge=0, description="Requests per second of the whole group, see popularity.")
+    rate: float | None = Field(None, ge=0, description="Requests per second of each adapter.")
+    total_rate: float | None = Field(None, ge=0, description="Requests per second of the whole group, see popularity.")
     popularity: Popularity | None = Field(
         None, description="How total_rate (or a trace without adapters) is shared out: equal, zipf, or weights."
     )
@@ -97,7 +102,8 @@ class AdapterGroup(Strict):
         if self.names is not None:
             return self.names
         in_trace = self.arrivals.trace().adapter_names if isinstance(self.arrivals, Replay) else ()
-        return in_trace + default[len(in_trace) :]
+        others = [name for name in default if name not in in_trace]
+        return (*in_trace, *others)[: self.count]
 
     def weights(self) -> F8:
         """Share of each adapter by the popularity law, shape (count,)."""
@@ -127,7 +133,7 @@ class AdapterGroup(Strict):
 class BaseTraffic(Strict):
     """Requests for the LLM itself, without adapter."""
 
-    rate: Number | None = Field(None, ge=0, description="Requests per second.")
+    rate: float | None = Field(None, ge=0, description="Requests per second.")
     arrivals: Process = Field(default_factory=Poisson, description="When requests arrive (default: poisson).")
     lengths: Lengths | None = Field(None, description="Prompt and output lengths (default: those of the workload).")
 
@@ -149,7 +155,7 @@ class BaseTraffic(Strict):
 class WorkloadSpec(Strict):
     """A workload: everything about the requests but the seed."""
 
-    window_s: Number = Field(3600.0, gt=0, le=31_536_000, description="Seconds of traffic.")
+    window_s: float = Field(3600.0, gt=0, le=31_536_000, description="Seconds of traffic.")
     lengths: Lengths = Field(
         default_factory=ShareGpt,
         description="Prompt and output lengths of groups without their own (default: sharegpt).",
@@ -222,5 +228,17 @@ def uniform_groups(
 
 def spec_json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a workload file, so that editors complete and check it."""
-    schema = WorkloadSpec.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "loratwin workload"}
+    schema = _without_titles(WorkloadSpec.model_json_schema())
+    for part in schema["$defs"].values():
+        if "kind" in part["properties"]:  # may be left out in Python, where the class says it, but not in a file
+            part["required"] = ["kind", *part.get("required", ())]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "loratwin workload", **schema}
+
+
+def _without_titles(schema: Any) -> Any:
+    """Drop the titles that pydantic makes up ("Window S"): an editor would show them above our descriptions."""
+    if isinstance(schema, list):
+        return [_without_titles(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _without_titles(item) for key, item in schema.items() if key != "title"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
+    Discriminator,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationError,
@@ -49,10 +49,17 @@ class Strict(BaseModel, metaclass=_Refusing):
     @model_validator(mode="before")
     @classmethod
     def _only_known_keys(cls, data: Any) -> Any:
-        for key in data if isinstance(data, Mapping) else ():
+        for key, value in data.items() if isinstance(data, Mapping) else ():
             if key not in cls.model_fields:
                 raise refusal(str(key), None, f"unknown key{did_you_mean(key, cls.model_fields)}")
+            if _holds_bool(value) and cls.model_fields[key].annotation is not bool:
+                raise refusal(key, value, "yes and no (on and off) are not valid here; quote it if it is a name")
         return data
+
+
+def _holds_bool(value: Any) -> bool:
+    """Python would take True for 1, and YAML takes the word on for True."""
+    return any(map(_holds_bool, value)) if isinstance(value, (list, tuple)) else isinstance(value, bool)
 
 
 def refusal(key: str, value: Any, message: str) -> PydanticCustomError:
@@ -74,6 +81,8 @@ def one_line(error: ValidationError, data: Any, source: str) -> str:
     first = error.errors(include_url=False)[0]
     path, value = _locate(first["loc"], first, data)
     context = first.get("ctx", {})
+    if first["type"] == "union_tag_invalid" and isinstance(value, Mapping):
+        path = _join(path, "kind")
     if first["type"] == "refused":
         path, value = _join(path, context["key"]) if context["key"] else path, context["value"]
     shown = f" = {_short(value)}" if isinstance(value, (int, float, str, Path)) else ""
@@ -103,27 +112,37 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+_OUR_WORDS = {
+    "missing": "this key is required",
+    "union_tag_not_found": "must be a mapping with the key 'kind'",
+    "model_attributes_type": "must be a mapping with the key 'kind'",
+    "model_type": "must be a mapping of keys to values",
+    "tuple_type": "must be a list",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "string_type": "must be text",
+    "string_pattern_mismatch": "must start with a letter or digit, then letters, digits, '.', '_' or '-'",
+    "too_short": "must have at least one entry",
+}
+
+
 def _plain(first: Any) -> str:
     """pydantic's message in our words."""
-    if first["type"] == "missing":
-        return "this key is required"
+    if first["type"] in _OUR_WORDS:
+        return _OUR_WORDS[first["type"]]
     if first["type"] == "union_tag_invalid":
         known = [tag.strip("' ") for tag in str(first["ctx"]["expected_tags"]).split(",")]
         return f"unknown kind {first['ctx']['tag']!r}{did_you_mean(first['ctx']['tag'], known)}"
-    if first["type"] == "union_tag_not_found":
-        return "must be a mapping with the key 'kind'"
     message = str(first["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    return message.replace("a valid dictionary or instance of", "a mapping:").replace("\n", " ")
+    return message.replace("\n", " ")
 
 
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not yes or no")  # Python would take True for 1
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_no_bool)]
-Count = Annotated[int, BeforeValidator(_no_bool)]
+def either(form: Callable[[Any], str | None], valid: str) -> Discriminator:
+    """Choose between forms of a value by its type; `valid` is said where none fits."""
+    return Discriminator(form, custom_error_type="form", custom_error_message=f"must be {valid}")
 
 
 class Shorthand:
