@@ -33,6 +33,7 @@ def test_means_over_the_window_idle_time_included() -> None:
 def test_no_steps_at_all_is_an_idle_server() -> None:
     seen = gauges(make_run([0.0], steps=make_steps([], [])))
     assert (seen.running_mean, seen.running_max, seen.kv_usage_max, seen.swap_ins) == (0, 0, 0, 0)
+    assert (seen.waiting_mean, seen.waiting_max, seen.kv_usage_mean, seen.num_steps) == (0, 0, 0, 0)
 
 
 def test_the_steps_go_before_what_the_run_says_and_that_before_a_guess() -> None:

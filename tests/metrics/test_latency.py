@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from loratwin.metrics import (
     latency_figure_s,
     offered,
     queueing_s,
+    served_share,
     summarize,
     throughput,
     tpot_s,
@@ -43,6 +46,15 @@ def test_time_to_first_token_end_to_end_and_queueing() -> None:
 
 def test_tpot_of_a_single_token_is_undefined() -> None:
     np.testing.assert_allclose(tpot_s(RUN), [1.0, NEVER, 1.5, 0.5, NEVER])
+
+
+def test_two_tokens_have_one_gap() -> None:
+    assert tpot_s(make_run([0.0], first=[1.0], finish=[4.0], output=[2])).tolist() == [3.0]
+
+
+def test_the_share_served_is_of_what_was_offered() -> None:
+    assert served_share(RUN) == pytest.approx(71 / 180)
+    assert math.isnan(served_share(make_run([])))
 
 
 def test_the_mean_gap_weighs_tokens_and_not_requests() -> None:
