@@ -35,3 +35,4 @@ def test_undefined_values_are_left_out_and_one_has_no_width() -> None:
     assert math.isnan(confidence_interval([2.0, math.nan]).half_width)
     assert math.isnan(confidence_interval([]).mean)
     assert confidence_interval([1.0, 3.0, math.nan]).count == 2
+    assert confidence_interval([1.0, 3.0, math.nan]).high == pytest.approx(2.0 + 12.7062, abs=1e-3)  # t(0.975, 1)
