@@ -104,7 +104,7 @@ class Place(Enum):
     FINISHED = "finished"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Request:
     """One request and all that the engine knows of it."""
 

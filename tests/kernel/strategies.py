@@ -1,0 +1,159 @@
+"""Random small servers and workloads that reach every corner of the engine.
+
+Half of them are *exact*: all times are multiples of 2^-10 s and stay so under addition, so that arrivals at the very
+end of a step are frequent and decided the same way in whatever order times are added. The other half has *odd* times,
+in which such ties do not occur.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from loratwin.kernel import AdapterCosts, EngineLimits, Requests, StepCost
+
+MAX_TOKENS = 40
+LONG_S = 1e6
+
+
+class Scenario(NamedTuple):
+    """All that a run is a function of."""
+
+    requests: Requests
+    limits: EngineLimits
+    costs: AdapterCosts
+    num_adapters: int
+    step_cost: StepCost
+
+
+Row = tuple[int, int, int, int]  # ticks since the arrival before, adapter, prompt tokens, output tokens
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    """A server under pressure: few KV blocks, few slots, small budget, bursts."""
+    num_adapters = draw(st.sampled_from([0, 1, 3, 5, 8, 8]))
+    rows = draw(request_rows(num_adapters))
+    exact = draw(st.booleans())
+    return Scenario(
+        requests=requests_of(rows, exact),
+        limits=draw(server_limits(rows, num_adapters)),
+        costs=draw(adapter_costs(num_adapters, exact)),
+        num_adapters=num_adapters,
+        step_cost=draw(exact_step_costs() if exact else odd_step_costs()),
+    )
+
+
+@st.composite
+def request_rows(draw: st.DrawFn, num_adapters: int) -> list[Row]:
+    """Up to 40 requests; often alike, so that they cross block borders and finish together."""
+    longest_gap = draw(st.sampled_from([0, 0, 1, 3, 30]))
+    gap = st.integers(0, longest_gap)
+    adapter = st.integers(draw(st.sampled_from([-1, -1, min(0, num_adapters - 1)])), num_adapters - 1)
+    prompt = st.integers(1, draw(st.sampled_from([1, 8, MAX_TOKENS])))
+    output = st.integers(1, draw(st.sampled_from([1, 8, MAX_TOKENS])))
+    if draw(st.booleans()):
+        prompt, output = st.just(draw(prompt)), st.just(draw(output))
+    num_at_least = draw(st.sampled_from([1, 10, 20, 30]))
+    return draw(st.lists(st.tuples(gap, adapter, prompt, output), min_size=num_at_least, max_size=40))
+
+
+def requests_of(rows: list[Row], exact: bool) -> Requests:
+    """Requests in order of arrival; a tick is 1/64 s, or about as long and never the same."""
+    gaps, adapter, prompt, output = (np.array(column) for column in zip(*rows, strict=True))
+    ticks = np.cumsum(gaps)
+    arrival_s = ticks / 64.0 if exact else (ticks + 0.3 * np.mod(ticks * math.sqrt(5.0), 1.0)) / 67.0
+    return Requests(arrival_s, *(column.astype(np.int32) for column in (adapter, prompt, output)))
+
+
+@st.composite
+def server_limits(draw: st.DrawFn, rows: list[Row], num_adapters: int) -> EngineLimits:
+    """Limits that let each request run alone, and hardly more."""
+    block_size = draw(st.sampled_from([1, 1, 2, 3, 4, 7, 16]))
+    num_blocks = max(math.ceil((prompt + output - 1) / block_size) for _, _, prompt, output in rows)
+    max_num_seqs = draw(st.sampled_from([1, 2, 4, 8, 12]))
+    max_loras = draw(st.integers(1, 4)) if num_adapters else draw(st.integers(0, 1))
+    return EngineLimits(
+        num_blocks=num_blocks + draw(st.sampled_from([0, 1, 2, 4, 8, 16, 1000])),
+        block_size=block_size,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_seqs + draw(st.sampled_from([0, 1, 2, 4, 16, 1000])),
+        max_loras=max_loras,
+        max_cpu_loras=max_loras + draw(st.sampled_from([0, 0, 1, 2, 5])),
+        max_in_flight=draw(st.sampled_from([0, 0, 0, 0, 1, 5, 15])),
+        window_s=draw(st.sampled_from([LONG_S, LONG_S, LONG_S, 0.5, 1.0, 2.0])),
+    )
+
+
+@st.composite
+def adapter_costs(draw: st.DrawFn, num_adapters: int, exact: bool) -> AdapterCosts:
+    """Different seconds for each adapter, so that loading another one shows."""
+    unit_s = draw(st.sampled_from([2.0**-6, 2.0**-10])) if exact else 1.0 / 997.0
+    adapters = np.arange(num_adapters, dtype=np.float64)
+    swap_in, disk_load = draw(st.integers(0, 8)), draw(st.integers(0, 40))
+    return AdapterCosts((swap_in + adapters) * unit_s, (disk_load + 2.0 * adapters) * unit_s)
+
+
+@st.composite
+def exact_step_costs(draw: st.DrawFn) -> StepCost:
+    """Coefficients in multiples of 2^-10 s, often none but the base, so that steps last whole ticks."""
+    base_s = st.sampled_from([1, 2, 4]).map(lambda ticks: ticks / 64.0)
+    units = draw(st.sampled_from([[0], [0, 0, 0, 1, 3]]))
+    coefficient = st.sampled_from(units).map(lambda units: units * 2.0**-10)
+    return draw(step_costs(base_s, coefficient, st.just(1.0)))
+
+
+def odd_step_costs() -> st.SearchStrategy[StepCost]:
+    """Coefficients that are no multiples of anything."""
+    base_s = st.integers(1, 100).map(lambda units: math.sqrt(units) / 97.0)
+    coefficient = st.integers(0, 100).map(lambda units: math.sqrt(units) / 9973.0)
+    return step_costs(base_s, coefficient, st.sampled_from([1.0, 2.0, 3.5]))
+
+
+def step_costs(
+    base_s: st.SearchStrategy[float], coefficient: st.SearchStrategy[float], dense_power: st.SearchStrategy[float]
+) -> st.SearchStrategy[StepCost]:
+    """A step cost whose terms all matter at the sizes of these scenarios."""
+    special = {
+        "base_s": base_s,
+        "dense_power": dense_power,
+        "graph_tokens": st.sampled_from([0.0, 4.0, 16.0, 1000.0]),
+    }
+    return st.builds(StepCost, **{name: special.get(name, coefficient) for name in StepCost._fields})
+
+
+def large_scenario(seed: int, num_requests: int = 300) -> Scenario:
+    """A workload as in life, in small: Poisson arrivals, more than is served, lognormal lengths, Zipf adapters."""
+    rng = np.random.default_rng(seed)
+    num_adapters = int(rng.integers(4, 40))
+    max_num_seqs = int(rng.integers(4, 64))
+    max_loras = int(rng.integers(1, 9))
+    popularity = 1.0 / np.arange(1, num_adapters + 2)  # the most popular is the LLM without adapter
+    lengths = np.clip(rng.lognormal([3.5, 3.0], [0.8, 0.7], (num_requests, 2)), 1, 400).astype(np.int32)
+    alone = math.ceil((int(lengths.sum(axis=1).max()) - 1) / 16)
+    coefficients = dict(zip(StepCost._fields, rng.uniform(0.0, 2e-4, len(StepCost._fields)).tolist(), strict=True))
+    coefficients |= {"base_s": 0.01, "dense_power": 2.0, "graph_tokens": 64.0}
+    return Scenario(
+        Requests(
+            arrival_s=np.cumsum(rng.exponential(rng.choice([0.002, 0.01, 0.05]), num_requests)),
+            adapter=rng.choice(num_adapters + 1, num_requests, p=popularity / popularity.sum()).astype(np.int32) - 1,
+            prompt_tokens=lengths[:, 0],
+            output_tokens=lengths[:, 1],
+        ),
+        EngineLimits(
+            num_blocks=alone + int(rng.integers(0, 60)),
+            block_size=16,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_seqs + int(rng.integers(0, 256)),
+            max_loras=max_loras,
+            max_cpu_loras=max_loras + int(rng.integers(0, 20)),
+            max_in_flight=int(rng.choice([0, 0, 100])),
+            window_s=float(rng.choice([3.0, LONG_S])),
+        ),
+        AdapterCosts(rng.uniform(0.002, 0.01, num_adapters), rng.uniform(0.02, 0.2, num_adapters)),
+        num_adapters,
+        StepCost(**coefficients),
+    )

@@ -1,0 +1,80 @@
+"""The fast kernel does what the reference does: counts and order of events exactly, times to 1e-9.
+
+`LORATWIN_EXAMPLES` sets the number of random scenarios (1,500 in an everyday run).
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loratwin.kernel import AdapterCosts, Requests
+from tests.kernel.adapter import difference, fast_columns, run_fast, run_slow, slow_columns
+from tests.kernel.strategies import Scenario, large_scenario, scenarios
+
+EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "1500"))
+SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]  # the reference is slow, and meant to be
+
+
+def first(num_requests: int, requests: Requests) -> Requests:
+    """The first requests of a run."""
+    return Requests(
+        requests.arrival_s[:num_requests],
+        requests.adapter[:num_requests],
+        requests.prompt_tokens[:num_requests],
+        requests.output_tokens[:num_requests],
+    )
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SLOW_IS_FINE)
+@given(scenarios())
+def test_the_kernel_does_what_the_reference_does(scenario: Scenario) -> None:
+    assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_kernel_does_what_the_reference_does_in_larger_workloads(seed: int) -> None:
+    scenario = large_scenario(seed)
+    assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
+
+
+@settings(max_examples=max(EXAMPLES // 30, 1), deadline=None, suppress_health_check=SLOW_IS_FINE)
+@given(scenarios())
+def test_events_are_only_watched_and_a_second_run_gives_the_same_bytes(scenario: Scenario) -> None:
+    watched, unwatched = fast_columns(run_fast(scenario)), fast_columns(run_fast(scenario, record_events=False))
+    assert len(unwatched.pop("events")) == 0
+    assert {name: watched[name].tobytes() for name in unwatched} == {
+        name: column.tobytes() for name, column in unwatched.items()
+    }
+
+
+@settings(max_examples=max(EXAMPLES // 30, 1), deadline=None, suppress_health_check=SLOW_IS_FINE)
+@given(scenarios(), st.data())
+def test_what_comes_later_changes_nothing_before(scenario: Scenario, data: st.DataObject) -> None:
+    """A request that arrives later, and the end of the window, cannot be known in advance."""
+    whole = run_fast(scenario)
+    num_kept = data.draw(st.integers(1, len(scenario.requests.arrival_s)))
+    kept = first(num_kept, scenario.requests)
+    until_s = np.append(scenario.requests.arrival_s, np.inf)[num_kept]
+    part = run_fast(scenario._replace(requests=kept))
+    before = whole.first_token_s[:num_kept] < until_s
+    np.testing.assert_allclose(part.first_token_s[before], whole.first_token_s[:num_kept][before], rtol=1e-9)
+
+
+def test_the_kernel_leaves_its_input_alone() -> None:
+    scenario = large_scenario(seed=0)
+    for column in (*scenario.requests, *scenario.costs):
+        column.flags.writeable = False
+    run_fast(scenario)
+
+
+@pytest.mark.parametrize("num_adapters", [0, 3])
+def test_a_run_without_requests_has_no_steps(num_adapters: int) -> None:
+    scenario = large_scenario(seed=0)
+    costs = AdapterCosts(*(seconds[:num_adapters] for seconds in scenario.costs))
+    trace = run_fast(scenario._replace(requests=first(0, scenario.requests), costs=costs, num_adapters=num_adapters))
+    assert (len(trace.admitted_s), len(trace.steps.start_s), len(trace.events)) == (0, 0, 0)
