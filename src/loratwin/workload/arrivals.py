@@ -50,13 +50,13 @@ class Diurnal(Strict):
     @model_validator(mode="after")
     def _one_curve(self) -> Diurnal:
         if (self.amplitude is None) == (self.relative_rates is None):
-            raise refusal("", None, "must have amplitude (with period_s, peak_s), or relative_rates")
+            raise refusal("", "must have amplitude (with period_s, peak_s), or relative_rates")
         if self.relative_rates is not None:
             for key in ("period_s", "peak_s"):
                 if getattr(self, key) is not None:
-                    raise refusal(key, getattr(self, key), "belongs to amplitude, not to relative_rates")
+                    raise refusal(key, "belongs to amplitude, not to relative_rates")
             if not sum(self.relative_rates) > 0:
-                raise refusal("relative_rates", None, "must have an entry above 0")
+                raise refusal("relative_rates", "must have an entry above 0")
         return self
 
     def draw(self, rng: np.random.Generator, rate_per_s: F8, window_s: float) -> Arrivals:
@@ -179,9 +179,9 @@ class Replay(Strict):
         try:
             last = float(self.trace().arrival_s[-1])
         except InputError as error:
-            raise refusal("path", None, str(error)) from None
+            raise refusal("path", str(error)) from None
         if last < self.start_s:
-            raise refusal("start_s", self.start_s, f"the last request of the trace arrives at {last:g} s")
+            raise refusal("start_s", f"the last request of the trace arrives at {last:g} s")
         return self
 
     def trace(self) -> Trace:

@@ -48,7 +48,7 @@ class Uniform(Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Uniform:
         if self.max < self.min:
-            raise refusal("max", self.max, f"must be at least min ({self.min})")
+            raise refusal("max", f"must be at least min ({self.min})")
         return self
 
     def table(self) -> I4:
@@ -72,9 +72,9 @@ class Lognormal(Strict):
         given = {key for key in ("mean", "std", "median", "sigma") if getattr(self, key) is not None}
         if given not in ({"mean", "std"}, {"median", "sigma"}):
             has = ", ".join(sorted(given)) or "none"
-            raise refusal("", None, f"must have mean and std, or median and sigma; has {has}")
+            raise refusal("", f"must have mean and std, or median and sigma; has {has}")
         if self.max < self.min:
-            raise refusal("max", self.max, f"must be at least min ({self.min})")
+            raise refusal("max", f"must be at least min ({self.min})")
         if self.mean is not None:
             check_mean(self.mean, self.min, self.max)
         return self
@@ -139,11 +139,11 @@ class Samples(Strict):
     def _readable(self) -> Samples:
         exactly_one(self, "values", "path")
         if (self.path is None) != (self.column is None):
-            raise refusal("column", self.column, "must be given with path, and only then")
+            raise refusal("column", "must be given with path, and only then")
         lengths = self.lengths()
         if lengths.min() < 1 or lengths.max() > MAX_TOKENS:
             found = f"{lengths.min():g} to {lengths.max():g}"
-            raise refusal("column", self.column, f"lengths must be from 1 to {MAX_TOKENS}, these are from {found}")
+            raise refusal("column", f"lengths must be from 1 to {MAX_TOKENS}, these are from {found}")
         return self
 
     def lengths(self) -> F8:
@@ -207,20 +207,20 @@ Lengths = Annotated[
 def check_mean(mean: float, low: int, high: int) -> None:
     """Refuse a mean that no lengths between low and high can have."""
     if not low < mean < high:
-        raise refusal("mean", mean, f"must lie between min ({low}) and max ({high})")
+        raise refusal("mean", f"must lie between min ({low}) and max ({high})")
 
 
 def exactly_one(model: Strict, *keys: str) -> None:
     """Refuse a model that has none of these keys, or several."""
     given = [key for key in keys if getattr(model, key) is not None]
     if len(given) != 1:
-        raise refusal("", None, f"must have exactly one of {', '.join(keys)}; has {' and '.join(given) or 'none'}")
+        raise refusal("", f"must have exactly one of {', '.join(keys)}; has {' and '.join(given) or 'none'}")
 
 
 def _check_bins(rows: F8, key: str) -> None:
     low, high, count = rows.T
     if not len(rows) or not count.sum() > 0:
-        raise refusal(key, None, "must have at least one row with a count above 0")
+        raise refusal(key, "must have at least one row with a count above 0")
     for bad, problem in (
         ((low < 1) | (high > MAX_TOKENS), f"lo and hi must be from 1 to {MAX_TOKENS}"),
         (high <= low, "hi must be above lo"),
@@ -228,7 +228,7 @@ def _check_bins(rows: F8, key: str) -> None:
     ):
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise refusal(f"{key}[{row}]", None, f"{problem}; the row is {rows[row].tolist()}")
+            raise refusal(f"{key}[{row}]", f"{problem}; the row is {rows[row].tolist()}")
 
 
 def read_column(path: Path, column: str) -> F8:
@@ -239,21 +239,24 @@ def read_column(path: Path, column: str) -> F8:
     PydanticCustomError
         The file has no such column or no rows, or a value is not a finite number.
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if column not in (reader.fieldnames or ()):
-            raise refusal("path", path, f"has no column {column!r}; it has {', '.join(reader.fieldnames or ())}")
-        cells = [row[column] for row in reader]
-    if not cells:
-        raise refusal("path", path, "has no rows")
-    return np.array([_finite(cell, path, column, row) for row, cell in enumerate(cells, start=2)])
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header, rows = reader.fieldnames or (), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise refusal("path", f"cannot be read as CSV ({error})") from None
+    if column not in header:
+        raise refusal("path", f"has no column {column!r}; it has {', '.join(header)}")
+    if not rows:
+        raise refusal("path", "has no rows")
+    return np.array([_finite(row[column], column, line) for line, row in enumerate(rows, start=2)])
 
 
-def _finite(cell: str | None, path: Path, column: str, line: int) -> float:
+def _finite(cell: str | None, column: str, line: int) -> float:
     try:
         value = float(cell or "")
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise refusal("path", path, f"line {line}, {column}: {cell!r} is not a number")
+        raise refusal("path", f"line {line}, {column}: {cell!r} is not a number")
     return value

@@ -78,7 +78,7 @@ class RateChoices(Strict):
     @model_validator(mode="after")
     def _as_many(self) -> RateChoices:
         if len(self.values) != len(self.counts):
-            raise refusal("counts", None, f"must have one entry for each of the {len(self.values)} values")
+            raise refusal("counts", f"must have one entry for each of the {len(self.values)} values")
         return self
 
     def rates(self) -> F8:

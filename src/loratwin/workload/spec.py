@@ -57,24 +57,24 @@ class AdapterGroup(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> AdapterGroup:
         if self.name == BASE_NAME:
-            raise refusal("name", self.name, "is reserved for traffic without adapter")
+            raise refusal("name", "is reserved for traffic without adapter")
         self._check_rates()
         self._check_counts()
         if isinstance(self.ranks, dict) and abs(sum(self.ranks.values()) - 1) > 1e-6:
-            raise refusal("ranks", None, f"shares must add up to 1, they add up to {sum(self.ranks.values()):g}")
+            raise refusal("ranks", f"shares must add up to 1, they add up to {sum(self.ranks.values()):g}")
         return self
 
     def _check_rates(self) -> None:
         replay = isinstance(self.arrivals, Replay)
         for key in ("rate", "total_rate", "rates") if replay else ():
             if getattr(self, key) is not None:
-                raise refusal(key, None, "a replayed trace has its own rate; use arrivals.speed to change it")
+                raise refusal(key, "a replayed trace has its own rate; use arrivals.speed to change it")
         if not replay:
             exactly_one(self, "rate", "total_rate", "rates")
         if self.popularity is not None and not replay and self.total_rate is None:
-            raise refusal("popularity", None, "shares out total_rate, which is not given")
+            raise refusal("popularity", "shares out total_rate, which is not given")
         if isinstance(self.popularity, tuple) and not sum(self.popularity) > 0:
-            raise refusal("popularity", None, "must have a weight above 0")
+            raise refusal("popularity", "must have a weight above 0")
 
     def _check_counts(self) -> None:
         for key in ("names", "popularity", "rates"):
@@ -82,18 +82,18 @@ class AdapterGroup(Strict):
             if isinstance(value, RateChoices):
                 key, value = "rates.counts", value.rates()
             if isinstance(value, (tuple, np.ndarray)) and len(value) != self.count:
-                raise refusal(key, None, f"is for {len(value)} adapters, but count is {self.count}")
+                raise refusal(key, f"is for {len(value)} adapters, but count is {self.count}")
         if isinstance(self.arrivals, Replay):
             self._check_trace(self.arrivals.trace().adapter_names)
 
     def _check_trace(self, in_trace: tuple[str, ...]) -> None:
         if in_trace and self.popularity is not None:
-            raise refusal("popularity", None, "the trace itself says which adapter each request is for")
+            raise refusal("popularity", "the trace itself says which adapter each request is for")
         unknown = sorted(set(in_trace) - set(self.names)) if self.names is not None else []
         if unknown:
-            raise refusal("names", None, f"the trace has requests for an adapter {unknown[0]!r} that is not among them")
+            raise refusal("names", f"the trace has requests for an adapter {unknown[0]!r} that is not among them")
         if len(in_trace) > self.count:
-            raise refusal("count", self.count, f"must be at least {len(in_trace)}, the number of adapters in the trace")
+            raise refusal("count", f"must be at least {len(in_trace)}, the number of adapters in the trace")
 
     def adapter_names(self) -> tuple[str, ...]:
         """Names given, or those in a replayed trace, then name-0, name-1, ...; shape (count,)."""
@@ -140,9 +140,9 @@ class BaseTraffic(Strict):
     @model_validator(mode="after")
     def _one_source(self) -> BaseTraffic:
         if isinstance(self.arrivals, Replay) == (self.rate is not None):
-            raise refusal("rate", self.rate, "must be given, unless a trace is replayed")
+            raise refusal("rate", "must be given, unless a trace is replayed")
         if isinstance(self.arrivals, Replay) and self.arrivals.trace().adapter_names:
-            raise refusal("arrivals.path", self.arrivals.path, "has an adapter column; base traffic uses no adapter")
+            raise refusal("arrivals.path", "has an adapter column; base traffic uses no adapter")
         return self
 
     def rate_per_s(self, window_s: float) -> float:
@@ -166,13 +166,13 @@ class WorkloadSpec(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> WorkloadSpec:
         if not self.groups and self.base is None:
-            raise refusal("groups", None, "must have at least one group of adapters, unless there is base traffic")
+            raise refusal("groups", "must have at least one group of adapters, unless there is base traffic")
         _refuse_twice([group.name for group in self.groups], "groups", "group")
         _refuse_twice([name for group in self.groups for name in group.adapter_names()], "groups", "adapter")
         expected = self.total_rate_per_s * self.window_s
         if expected > MAX_REQUESTS:
             most = f"at most {MAX_REQUESTS:,} are drawn"
-            raise refusal("", None, f"asks for about {expected:,.0f} requests in the window; {most}")
+            raise refusal("", f"asks for about {expected:,.0f} requests in the window; {most}")
         return self
 
     @property
@@ -189,7 +189,7 @@ class WorkloadSpec(Strict):
 def _refuse_twice(names: Sequence[str], key: str, kind: str) -> None:
     name, times = Counter(names).most_common(1)[0] if names else ("", 0)
     if times > 1:
-        raise refusal(key, None, f"{kind} name {name!r} is used {times} times; names must differ")
+        raise refusal(key, f"{kind} name {name!r} is used {times} times; names must differ")
 
 
 def uniform_groups(

@@ -51,9 +51,9 @@ class Strict(BaseModel, metaclass=_Refusing):
     def _only_known_keys(cls, data: Any) -> Any:
         for key, value in data.items() if isinstance(data, Mapping) else ():
             if key not in cls.model_fields:
-                raise refusal(str(key), None, f"unknown key{did_you_mean(key, cls.model_fields)}")
+                raise refusal(str(key), f"unknown key{did_you_mean(key, cls.model_fields)}")
             if _holds_bool(value) and cls.model_fields[key].annotation is not bool:
-                raise refusal(key, value, "yes and no (on and off) are not valid here; quote it if it is a name")
+                raise refusal(key, "yes and no (on and off) are not valid here; quote it if it is a name")
         return data
 
 
@@ -62,10 +62,10 @@ def _holds_bool(value: Any) -> bool:
     return any(map(_holds_bool, value)) if isinstance(value, (list, tuple)) else isinstance(value, bool)
 
 
-def refusal(key: str, value: Any, message: str) -> PydanticCustomError:
+def refusal(key: str, message: str) -> PydanticCustomError:
     """An error about one key of a model, to be raised in validators of the whole model."""
     escaped = message.replace("{", "{{").replace("}", "}}")  # pydantic formats the message with the context
-    return PydanticCustomError("refused", escaped, {"key": key, "value": value})
+    return PydanticCustomError("refused", escaped, {"key": key})
 
 
 def did_you_mean(name: object, known: Sequence[str] | Mapping[str, Any]) -> str:
@@ -80,11 +80,12 @@ def one_line(error: ValidationError, data: Any, source: str) -> str:
     """First problem of a validation error: source, key path, value, what would be valid, how many more."""
     first = error.errors(include_url=False)[0]
     path, value = _locate(first["loc"], first, data)
-    context = first.get("ctx", {})
     if first["type"] == "union_tag_invalid" and isinstance(value, Mapping):
-        path = _join(path, "kind")
+        path, value = _join(path, "kind"), value.get("kind")
     if first["type"] == "refused":
-        path, value = _join(path, context["key"]) if context["key"] else path, context["value"]
+        key = first["ctx"]["key"]
+        path = _join(path, key) if key else path
+        value = value.get(key) if isinstance(value, Mapping) else None
     shown = f" = {_short(value)}" if isinstance(value, (int, float, str, Path)) else ""
     more = f" (+{error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{source}: {path}{shown}: {_plain(first)}{more}" if path else f"{source}: {_plain(first)}{more}"
@@ -97,7 +98,7 @@ def _locate(loc: tuple[int | str, ...], first: Any, data: Any) -> tuple[str, Any
         if isinstance(here, Mapping) and part in here:
             path, here = _join(path, part), here[part]
         elif isinstance(here, (list, tuple)) and isinstance(part, int):
-            path, here = f"{path}[{part}]", here[part]
+            path, here = f"{path}[{part}]", here[part] if part < len(here) else None
         elif position == len(loc) - 1 and first["type"] == "missing":
             path, here = _join(path, part), None
     return path, None if first["type"] == "missing" else here

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from loratwin.errors import InputError
 from loratwin.workload.arrays import BASE, F8, I4
 from loratwin.workload.tables import MAX_TOKENS
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|\+00:00)?")
 _Array = TypeVar("_Array", bound=NDArray[Any])
 
 
@@ -96,25 +98,16 @@ def _require(path: Path, columns: dict[str, tuple[str, ...]], needed: tuple[str,
 
 def _timestamps(path: Path, cells: tuple[str, ...]) -> F8:
     """Seconds after the earliest of the given times of day, shape (num_requests,)."""
-    utc = [cell.strip().removesuffix("+00:00").removesuffix("Z") for cell in cells]
+    for line, cell in enumerate(cells, start=2):
+        if not _TIME.fullmatch(cell.strip()):
+            example = "2023-11-16 18:15:46.68 (UTC)"
+            raise InputError(f"{path}: line {line}, TIMESTAMP: {cell!r} is not a time like {example}")
     try:
-        times = np.array(utc, dtype="datetime64[ns]")
-    except ValueError:
-        line, cell = next((i, c) for i, c in enumerate(utc, start=2) if not _is_time(c))
-        example = "2023-11-16 18:15:46.68 (UTC)"
-        raise InputError(f"{path}: line {line}, TIMESTAMP: {cell!r} is not a time like {example}") from None
-    if np.isnat(times).any():
-        raise InputError(f"{path}: line {int(np.isnat(times).argmax()) + 2}, TIMESTAMP: is empty")
+        times = np.array([cell.strip().removesuffix("+00:00").removesuffix("Z") for cell in cells], "datetime64[ns]")
+    except ValueError as error:
+        raise InputError(f"{path}: TIMESTAMP: {error}") from None
     seconds: F8 = (times - times.min()).astype(np.int64) / 1e9
     return seconds
-
-
-def _is_time(cell: str) -> bool:
-    try:
-        np.datetime64(cell, "ns")
-    except ValueError:
-        return False
-    return True
 
 
 def _numbers(path: Path, columns: dict[str, tuple[str, ...]], name: str) -> F8:

@@ -1,0 +1,166 @@
+"""Replayed traces: the recorded requests, at the recorded times, for the right adapters."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loratwin.errors import InputError
+from loratwin.workload import Workload, draw, parse_spec
+from loratwin.workload.traces import read_trace
+
+AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:15:46.5000000,374,44
+2023-11-16 18:15:47.7500000,396,109
+2023-11-16 18:15:56.5000000,20,7
+"""
+OURS = """arrival_s,adapter,prompt_tokens,output_tokens
+4,blue,40,4
+1,red,10,1
+2,,20,2
+3,blue,30,3
+"""
+
+
+def replay(folder: Path, text: str, seed: int = 1, *, window_s: float = 60, spec: Any = None, **group: Any) -> Workload:
+    """Draw a workload with one group that replays this text as a trace; arrival options start with `arrivals_`."""
+    (folder / "t.csv").write_text(text)
+    options = {key.removeprefix("arrivals_"): group.pop(key) for key in list(group) if key.startswith("arrivals_")}
+    arrivals = {"kind": "replay", "path": "t.csv", **options}
+    groups = [{"name": "g", "count": 3, **group, "arrivals": arrivals}]
+    return draw(parse_spec({"window_s": window_s, "groups": groups, **(spec or {})}, folder=folder), seed)
+
+
+def columns(workload: Workload) -> list[tuple[float, int, int, int]]:
+    arrays = (workload.arrival_s, workload.adapter, workload.prompt_tokens, workload.output_tokens)
+    return list(zip(*(array.tolist() for array in arrays), strict=True))
+
+
+def test_azure_form(tmp_path: Path) -> None:
+    workload = replay(tmp_path, AZURE)
+    assert workload.arrival_s.tolist() == [0, 1.25, 10]
+    assert workload.prompt_tokens.tolist() == [374, 396, 20]
+    assert workload.output_tokens.tolist() == [44, 109, 7]
+    assert workload.adapters.rate_per_s == pytest.approx([1 / 60] * 3)
+
+
+def test_azure_form_of_2024_with_time_zone(tmp_path: Path) -> None:
+    text = AZURE.replace("0000,", "+00:00,").replace("46.5000", "46.5")
+    assert replay(tmp_path, text).arrival_s.tolist() == [0, 1.25, 10]
+
+
+def test_our_form(tmp_path: Path) -> None:
+    workload = replay(tmp_path, OURS, ranks=[8, 16])
+    assert columns(workload) == [(1, 1, 10, 1), (2, -1, 20, 2), (3, 0, 30, 3), (4, 0, 40, 4)]
+    assert workload.adapters.name == ("blue", "red", "g-0")
+    assert workload.adapters.rate_per_s == pytest.approx([2 / 60, 1 / 60, 0])
+
+
+def test_names_of_the_file_decide_the_order(tmp_path: Path) -> None:
+    workload = replay(tmp_path, OURS, names=["red", "blue", "green"])
+    assert workload.adapter.tolist() == [0, -1, 1, 1]
+    assert workload.adapters.rate_per_s == pytest.approx([1 / 60, 2 / 60, 0])
+
+
+def test_adapters_named_by_numbers_are_in_numeric_order(tmp_path: Path) -> None:
+    text = "arrival_s,adapter\n0,10\n1,9\n2,2\n"
+    assert replay(tmp_path, text).adapters.name == ("2", "9", "10")
+
+
+def test_a_group_after_another_is_numbered_after_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(OURS)
+    arrivals = {"kind": "replay", "path": "t.csv"}
+    groups = [{"name": "first", "count": 2, "rate": 0}, {"name": "g", "count": 2, "arrivals": arrivals}]
+    assert draw(parse_spec({"groups": groups}, folder=tmp_path)).adapter.tolist() == [3, -1, 2, 2]
+
+
+def test_popularity_assigns_adapters(tmp_path: Path) -> None:
+    text = "arrival_s,prompt_tokens,output_tokens\n" + "".join(f"{i / 1000},5,6\n" for i in range(30_000))
+    workload = replay(tmp_path, text, popularity={"kind": "zipf", "exponent": 1})
+    expected = 30_000 * np.array([6, 3, 2]) / 11
+    assert np.bincount(workload.adapter) == pytest.approx(expected, abs=3.5 * np.sqrt(expected.max()))
+    assert workload.adapters.rate_per_s == pytest.approx(expected / 60)
+    other = replay(tmp_path, text, seed=2, popularity="zipf")
+    assert np.array_equal(other.arrival_s, workload.arrival_s)
+    assert not np.array_equal(other.adapter, workload.adapter)
+
+
+def test_start_and_speed(tmp_path: Path) -> None:
+    workload = replay(tmp_path, OURS, arrivals_start_s=2.0, arrivals_speed=0.5)
+    assert workload.arrival_s.tolist() == [0, 2, 4]
+    assert workload.prompt_tokens.tolist() == [20, 30, 40]
+
+
+def test_the_window_cuts(tmp_path: Path) -> None:
+    assert replay(tmp_path, OURS, window_s=3).arrival_s.tolist() == [1, 2]
+
+
+def test_repeat_fills_the_window(tmp_path: Path) -> None:
+    workload = replay(tmp_path, OURS, arrivals_start_s=1, arrivals_repeat=True, window_s=10)
+    assert workload.arrival_s.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]  # a mean gap between the end and the beginning
+    assert workload.prompt_tokens.tolist() == [10, 20, 30, 40, 10, 20, 30, 40, 10, 20]
+    assert workload.adapters.rate_per_s.sum() == pytest.approx(7 / 10)
+
+
+def test_lengths_of_the_group_replace_those_of_the_trace(tmp_path: Path) -> None:
+    workload = replay(tmp_path, OURS, lengths={"prompt": 7, "output": 8})
+    assert set(workload.prompt_tokens) == {7} and set(workload.output_tokens) == {8}
+
+
+def test_lengths_of_the_workload_fill_what_the_trace_lacks(tmp_path: Path) -> None:
+    lengths = {"prompt": 7, "output": 8}
+    assert set(replay(tmp_path, OURS, spec={"lengths": lengths}).output_tokens) == {1, 2, 3, 4}
+    workload = replay(tmp_path, "arrival_s,output_tokens\n1,5\n2,6\n", spec={"lengths": lengths})
+    assert (workload.prompt_tokens.tolist(), workload.output_tokens.tolist()) == ([7, 7], [5, 6])
+
+
+def test_base_traffic_can_be_replayed(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(AZURE)
+    spec = parse_spec({"window_s": 5, "base": {"arrivals": {"kind": "replay", "path": "t.csv"}}}, folder=tmp_path)
+    workload = draw(spec)
+    assert columns(workload) == [(0, -1, 374, 44), (1.25, -1, 396, 109)]
+    assert workload.total_rate_per_s == pytest.approx(2 / 5)
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    assert replay(tmp_path, OURS).num_requests == 4
+    text = OURS + "5,red,1,1\n"
+    assert replay(tmp_path, text).num_requests == 5
+    (tmp_path / "t.csv").write_text(text.replace("5,red,1,1", "5,red,9,1"))
+    os.utime(tmp_path / "t.csv", ns=(1, 1))
+    assert read_trace(tmp_path / "t.csv").prompt_tokens.tolist()[-1] == 9
+
+
+def test_blank_lines_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
+    assert replay(tmp_path, "\ufeff" + OURS.replace("\n3,", "\n\n3,")).num_requests == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no requests"),
+        ("arrival_s,prompt_tokens\n", "has no requests"),
+        ("TIMESTAMP,ContextTokens\n2023-11-16 18:15:46,3\n", "column 'GeneratedTokens' is missing"),
+        ("time,prompt_tokens\n1,2\n", "column 'arrival_s' is missing"),
+        ("arrival_s,prompt_tokens\n1,2\n2\n", "line 3 has 1 cells, the header has 2"),
+        ("arrival_s\n1\nsoon\n", "line 3, arrival_s: 'soon' is not a number"),
+        ("arrival_s\n1\nnan\n", "line 3, arrival_s: 'nan' is not a number"),
+        ("arrival_s\n1\n-2\n", "line 3, arrival_s: must not be negative"),
+        ("arrival_s,output_tokens\n1,0\n", "line 2, output_tokens: '0', must be a whole number from 1"),
+        ("arrival_s,output_tokens\n1,2.5\n", "line 2, output_tokens: '2.5', must be a whole number from 1"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n", "line 2, TIMESTAMP: 'yesterday' is not a time"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n,1,2\n", "line 2, TIMESTAMP: '' is not a time"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-13-16 18:15:46,1,2\n", "TIMESTAMP: "),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46+05:00,1,2\n", "is not a time like"),
+    ],
+)
+def test_damaged_traces_are_refused_when_the_file_is_loaded(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        replay(tmp_path, text)
+    assert message in str(error.value)
+    assert "groups[0].arrivals.path" in str(error.value) and "t.csv" in str(error.value)
+    assert "\n" not in str(error.value)
