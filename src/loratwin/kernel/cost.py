@@ -37,7 +37,7 @@ def step_time_s(cost: StepCost, f: StepFeatures) -> float:
     """Duration of one engine step in seconds, without adapter loading."""
     tokens = padded_tokens(f.decode_requests + f.prefill_tokens, cost.graph_tokens)
     time = dense_time_s(cost, tokens) + lora_time_s(cost, f, tokens)
-    time += cost.running_s * f.running + cost.context_s * f.decode_context + cost.waiting_s * f.waiting
+    time += cost.running_s * f.running + cost.context_s * f.decode_context + cost.skipped_s * f.skipped
     if f.prefill_tokens > 0:
         time += cost.mixed_s + cost.prefill_s * f.prefill_tokens + cost.prefill_context_s * f.prefill_context
     if tokens > cost.graph_tokens:

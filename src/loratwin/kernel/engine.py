@@ -12,7 +12,7 @@ import numpy as np
 
 from loratwin.kernel.cost import step_time_s
 from loratwin.kernel.jit import entry, jit
-from loratwin.kernel.queue import Queue, move_tree, new_queue, next_adapter, pop, push_back, push_front
+from loratwin.kernel.queue import EMPTY, Queue, move_tree, new_queue, next_adapter, num_before, pop, push_back, push_front
 from loratwin.kernel.residency import DISK_LOADS, SWAP_INS, Residency, apply_adapters, new_residency, note_change
 from loratwin.kernel.seats import Seats, enter_calendar, leave_calendar, leave_seat, new_seats, take_seat
 from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost, StepFeatures
@@ -35,9 +35,10 @@ ARRIVE, REFUSE, PREEMPT, ADMIT, DISK_LOAD, SWAP_IN, FIRST_TOKEN, FINISH = range(
     PREFILL_TOKENS,  # the following are of the present step
     LORA_PREFILL_TOKENS,
     PREFILL_CONTEXT,
+    SKIPPED,
     NUM_FRESH,  # entries of State.fresh
     NUM_EVENTS,
-) = range(16)
+) = range(17)
 
 
 class State(NamedTuple):
@@ -62,7 +63,7 @@ class State(NamedTuple):
 def new_state(requests: Requests, limits: EngineLimits, num_adapters: int, event_capacity: int) -> State:
     """An idle engine at time 0."""
     n = len(requests.arrival_s)
-    count = np.zeros(16, np.int64)
+    count = np.zeros(17, np.int64)
     count[FREE_BLOCKS], count[PARTIAL] = limits.num_blocks, -1
     longest = int(requests.output_tokens.max()) if n else 1
     return State(
@@ -255,15 +256,18 @@ def _schedule_running(s: State, r: Requests, lim: EngineLimits) -> int:
 def _schedule_waiting(s: State, r: Requests, lim: EngineLimits, budget: int) -> None:
     """Admit in queue order; adapters beyond the slots are passed over, a shortage of KV blocks stops everybody."""
     c, q = s.count, s.queue
+    seen = np.int64(-EMPTY)  # how far the walk came
     while budget > 0 and c[WAITING] > 0 and c[RUNNING] < lim.max_num_seqs:
         fifo = next_adapter(q, c[DISTINCT] < lim.max_loras)
         if fifo < 0:
-            return
+            seen = EMPTY
+            break
         request = q.head[fifo]
+        seen = np.int64(q.position[request])
         known = np.int64(r.prompt_tokens[request]) + s.generated[request]
         tokens = min(known, budget)
         if _blocks(tokens, lim.block_size) > c[FREE_BLOCKS]:
-            return
+            break
         pop(q, fifo)
         c[WAITING] -= 1
         seat = take_seat(s.seats, request)
@@ -275,12 +279,22 @@ def _schedule_waiting(s: State, r: Requests, lim: EngineLimits, budget: int) -> 
         _note(s, ADMIT, request)
         _compute_prompt(s, r, seat, tokens, lim.block_size)
         budget -= tokens
+    c[SKIPPED] = _num_skipped(s, lim, seen)
+
+
+@jit
+def _num_skipped(s: State, lim: EngineLimits, seen: int) -> int:
+    """Waiting requests before the point that the walk reached; none while another adapter may still join."""
+    if s.count[DISTINCT] < lim.max_loras or s.count[WAITING] == 0 or seen == -EMPTY:
+        return 0
+    return s.count[WAITING] if seen == EMPTY else num_before(s.queue, seen)
 
 
 @jit
 def _schedule(s: State, r: Requests, lim: EngineLimits) -> None:
     c = s.count
     c[PREEMPTED_NOW] = c[PREFILL_TOKENS] = c[LORA_PREFILL_TOKENS] = c[PREFILL_CONTEXT] = c[NUM_FRESH] = 0
+    c[SKIPPED] = 0
     budget = _schedule_running(s, r, lim)
     if c[PREEMPTED_NOW] == 0:
         _schedule_waiting(s, r, lim, budget)
@@ -308,6 +322,7 @@ def _features(s: State) -> StepFeatures:
         c[LORA_DECODING],
         c[LORA_PREFILL_TOKENS],
         c[WAITING],
+        c[SKIPPED],
         c[RUNNING],
     )
 
@@ -366,6 +381,7 @@ def _log_step(log_s: F8, log: I4, row: int, s: State, f: StepFeatures, num_block
     log[row, 7] = s.residency.count[DISK_LOADS]
     log[row, 8] = f.decode_context
     log[row, 9] = f.prefill_context
+    log[row, 10] = f.skipped
     log_s[row, 0] = s.clock[0]
 
 
@@ -394,7 +410,7 @@ def advance(
 
     Parameters
     ----------
-    log_s, log : arrays of shape (capacity, 2) and (capacity, 10)
+    log_s, log : arrays of shape (capacity, 2) and (capacity, 11)
         Filled from row 0, one row a step.
     """
     c, n, row = s.count, r.arrival_s.shape[0], 0

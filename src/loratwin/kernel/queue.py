@@ -6,7 +6,8 @@ adapters in the batch, one for the others. The next request is the smaller root,
 no further adapter may join. Every operation costs log2(adapters), whatever the length of the queue.
 
 Positions: a fresh request's is its number (requests are numbered by arrival); a preempted one goes to the front of the
-queue, so it gets the next number below all others.
+queue, so it gets the next number below all others. How many requests stand before a position (those that the walk would
+have skipped) is kept in a Fenwick tree (Fenwick 1994, Software: Practice and Experience 24).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Queue(NamedTuple):
     joined: I8  # tournament tree over the adapters in the batch, leaves at [size, 2 size)
     others: I8  # and over the rest
     running: I4  # (adapters + 1,) running requests of the adapter
-    front: I8  # (1,) last position given to a preempted request
+    front: I8  # (2,) last position given to a preempted request; how many preempted requests wait
+    counts: I4  # (requests + 1,) Fenwick tree: fresh waiting requests by position
 
 
 def new_queue(num_requests: int, num_adapters: int) -> Queue:
@@ -45,7 +47,8 @@ def new_queue(num_requests: int, num_adapters: int) -> Queue:
         joined=np.full(2 * size, EMPTY),
         others=np.full(2 * size, EMPTY),
         running=np.zeros(num_adapters + 1, np.int32),
-        front=np.zeros(1, np.int64),
+        front=np.zeros(2, np.int64),
+        counts=np.zeros(num_requests + 1, np.int32),
     )
 
 
@@ -81,8 +84,42 @@ def move_tree(q: Queue, adapter: int) -> None:
 
 
 @jit
+def _count(q: Queue, request: int, change: int) -> None:
+    i = request + 1
+    while i < q.counts.shape[0]:
+        q.counts[i] += change
+        i += i & -i
+
+
+@jit
+def num_before(q: Queue, position: int) -> int:
+    """How many requests wait at smaller positions."""
+    if position < 0:
+        return _num_preempted_before(q, position)
+    total = q.front[1]
+    i = position
+    while i > 0:
+        total += q.counts[i]
+        i -= i & -i
+    return total
+
+
+@jit
+def _num_preempted_before(q: Queue, position: int) -> int:
+    """The same among preempted requests: each is at the head of its FIFO or behind others like it."""
+    total = 0
+    for fifo in range(q.head.shape[0]):
+        request = q.head[fifo]
+        while request >= 0 and q.position[request] < position:
+            total += 1
+            request = q.next[request]
+    return total
+
+
+@jit
 def push_back(q: Queue, request: int, adapter: int) -> None:
     """A fresh request joins the end of the queue."""
+    _count(q, request, 1)
     q.next[request] = -1
     if q.head[adapter] < 0:
         q.head[adapter] = request
@@ -97,6 +134,7 @@ def push_back(q: Queue, request: int, adapter: int) -> None:
 def push_front(q: Queue, request: int, adapter: int) -> None:
     """A preempted request goes to the front of the whole queue."""
     q.front[0] -= 1
+    q.front[1] += 1
     q.position[request] = q.front[0]
     q.next[request] = q.head[adapter]
     if q.head[adapter] < 0:
@@ -108,7 +146,12 @@ def push_front(q: Queue, request: int, adapter: int) -> None:
 @jit
 def pop(q: Queue, adapter: int) -> None:
     """Remove the head of an adapter's FIFO."""
-    q.head[adapter] = q.next[q.head[adapter]]
+    request = q.head[adapter]
+    if q.position[request] < 0:
+        q.front[1] -= 1
+    else:
+        _count(q, request, -1)
+    q.head[adapter] = q.next[request]
     refresh(q, adapter)
 
 

@@ -28,6 +28,7 @@ class StepSeries(NamedTuple):
     disk_loads: I4
     decode_context: I4
     prefill_context: I4
+    skipped: I4
 
 
 class EngineTrace(NamedTuple):
@@ -104,7 +105,7 @@ def _run(
     """Advance in pieces of the log until a piece is not full."""
     times, counts = [], []
     while True:
-        log_s, log = np.empty((_LOG_ROWS, 2)), np.empty((_LOG_ROWS, 10), np.int32)
+        log_s, log = np.empty((_LOG_ROWS, 2)), np.empty((_LOG_ROWS, 11), np.int32)
         rows = advance(state, requests, limits, costs, step_cost, log_s, log)
         times.append(log_s[:rows])
         counts.append(log[:rows])

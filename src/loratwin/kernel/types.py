@@ -56,6 +56,7 @@ class StepFeatures(NamedTuple):
     lora_decode_requests: int  # decode requests that use an adapter
     lora_prefill_tokens: int  # prefill tokens of requests that use an adapter
     waiting: int  # requests left waiting after scheduling
+    skipped: int  # waiting requests passed over in this step because their adapter had no place
     running: int  # requests in the running list after scheduling
 
 
@@ -74,7 +75,7 @@ class StepCost(NamedTuple):
     prefill_s: float  # per prefill token, whatever the batch (input preparation)
     mixed_s: float  # a step that holds prefill at all
     eager_s: float  # a step beyond the captured graphs
-    waiting_s: float  # per request left waiting: the scheduler walks the queue
+    skipped_s: float  # per waiting request passed over: the scheduler walks them one by one
     graph_tokens: float  # steps of at most so many tokens are padded and replayed as a graph
     lora_s: float  # any step of a server with LoRA on, slots included
     lora_tile_s: float  # per tile of 64 tokens, slots included

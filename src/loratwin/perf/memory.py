@@ -1,0 +1,112 @@
+"""GPU memory of a vLLM server with LoRA: slots, KV cache, and whether it starts (engine.md 1.4 and 2.2).
+
+KV bytes = utilization x GPU memory - weights - sampler peak - other - what the LoRA buffers reserve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat
+
+from loratwin.perf.allocator import reserved_bytes
+from loratwin.perf.shapes import LlmShapes
+from loratwin.records import EngineConfig
+
+GIB = 1 << 30
+
+
+class MemoryModel(BaseModel):
+    """What memory cannot be told from shapes alone, for one GPU, engine version and LLM."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gpu_gib: PositiveFloat  # memory that the driver shows, GiB
+    other_gib: NonNegativeFloat  # CUDA context, activations beyond the sampler's peak, library workspaces, GiB
+    sampler_copies: NonNegativeFloat  # float32 copies of (sequences x vocabulary) alive at the sampler's peak
+    extra_vocabulary: int  # rows that `lora_extra_vocab_size` adds to the embedding for each slot (0 from vLLM 0.12 on)
+
+
+class KvCapacity(NamedTuple):
+    """What a server has left for keys and values."""
+
+    tokens: int  # tokens that the KV cache holds; 0 when nothing is left
+    starts: bool
+    reason: str  # why it does not start; empty when it does
+
+
+def _projections(llm: LlmShapes) -> list[tuple[int, int]]:
+    """(inputs, outputs) of a layer's linear modules, by fused module as vLLM wraps them."""
+    h, f, q, kv = llm.hidden_size, llm.intermediate_size, llm.query_size, llm.kv_size
+    return [(h, q), (h, kv), (h, kv), (q, h), (h, f), (h, f), (f, h)]
+
+
+_FUSED = (slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7))  # qkv, o, gate_up, down
+
+
+def slot_bytes(llm: LlmShapes, max_lora_rank: int, extra_vocabulary: int) -> int:
+    """Bytes of one adapter slot, whatever adapter is in it: all of `max_lora_rank` is allocated (engine.md 2.2)."""
+    per_rank = llm.num_layers * sum(i + o for i, o in _projections(llm))
+    constant = 0
+    if llm.lora_on_vocabulary:
+        rows = llm.vocab_size + extra_vocabulary
+        per_rank += rows + 2 * llm.hidden_size + -(-rows // 256) * 256
+        constant = 3 * extra_vocabulary * llm.hidden_size
+    return (per_rank * max_lora_rank + constant) * llm.dtype_bytes
+
+
+def _lora_tensors(llm: LlmShapes, slots: int, rank: int, extra: int) -> Iterator[int]:
+    """Sizes in bytes of the tensors that LoRA adds or enlarges, in the order in which the model's modules make them."""
+    unit = slots * rank * llm.dtype_bytes
+    h, rows = llm.hidden_size, llm.vocab_size + extra
+    table = slots * extra * h * llm.dtype_bytes
+    if llm.lora_on_vocabulary:
+        yield llm.vocab_size * h * llm.dtype_bytes + table  # the embedding itself, with the added rows
+        yield from (unit * rows, table, unit * h)
+    projections = _projections(llm)
+    for _ in range(llm.num_layers):
+        for fused in _FUSED:
+            yield from (unit * i for i, _ in projections[fused])
+            yield from (unit * o for _, o in projections[fused])
+    if llm.lora_on_vocabulary:
+        yield from (unit * h, unit * (-(-rows // 256) * 256), table)
+
+
+@lru_cache(maxsize=4096)
+def lora_reserved_bytes(llm: LlmShapes, slots: int, rank: int, extra_vocabulary: int) -> int:
+    """Bytes that `slots` slots take from the KV cache, the allocator's waste included; 0 without LoRA."""
+    if slots == 0:
+        return 0
+    reserved = reserved_bytes(size for size in _lora_tensors(llm, slots, rank, extra_vocabulary) if size)
+    embedding = llm.vocab_size * llm.hidden_size * llm.dtype_bytes if llm.lora_on_vocabulary else 0
+    return reserved - embedding
+
+
+def kv_capacity(llm: LlmShapes, memory: MemoryModel, config: EngineConfig) -> KvCapacity:
+    """KV tokens of a server, and whether it starts.
+
+    A server starts when one request of `max_model_len` tokens fits (vLLM refuses otherwise).
+    """
+    rows = min(config.max_num_seqs, config.max_num_batched_tokens)
+    sampler = memory.sampler_copies * rows * llm.vocab_size * 4
+    available = memory.gpu_gib * GIB * config.gpu_memory_utilization - llm.num_parameters * llm.dtype_bytes
+    available -= memory.other_gib * GIB + sampler
+    lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, memory.extra_vocabulary)
+    block_bytes = llm.kv_bytes_per_token * config.block_size
+    blocks = int((available - lora) // block_bytes)
+    tokens = max(0, blocks) * config.block_size
+    needed = config.max_model_len or llm.max_model_len
+    if tokens >= needed:
+        return KvCapacity(tokens, True, "")
+    if available < 0:
+        reason = f"the weights and the sampler's peak do not fit {memory.gpu_gib:g} GiB"
+    elif available < lora:
+        reason = (
+            f"{config.max_loras} slots of rank {config.max_lora_rank} take {lora / GIB:.1f} GiB "
+            f"and only {available / GIB:.1f} GiB are left beside the weights"
+        )
+    else:
+        reason = f"{tokens} KV tokens are left, fewer than one request of max_model_len = {needed}"
+    return KvCapacity(tokens, False, reason)
