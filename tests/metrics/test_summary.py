@@ -103,3 +103,9 @@ def test_replications_give_an_interval_for_every_number() -> None:
     assert found["starved"].mean == pytest.approx(0.5)
     assert found["swap_ins"].count == 1  # the other run does not know
     assert "starved_reason" not in found
+
+
+def test_percentiles_of_gaps_are_in_their_field() -> None:
+    steps = make_steps([0.0, 1.0, 1.5, 3.5], [1.0, 0.5, 2.0, 1.0])
+    found = summarize(make_run([0.0], first=[1.0], finish=[4.5], output=[4], steps=steps))
+    assert (found.itl_median_ms, found.itl_p99_ms) == pytest.approx((1000, 1980))

@@ -52,6 +52,7 @@ def test_the_callers_array_is_neither_copied_nor_frozen() -> None:
         ({"arrival_s": [[0.0, 1.0]]}, r"expected one dimension, found shape \(1, 2\)"),
         ({"adapter": [0.5, 1.0]}, "RequestTable.adapter: expected int32, found float64"),
         ({"refused": [0, 1]}, "expected bool, found int"),
+        ({"prompt_tokens": [1, 2**31]}, "RequestTable.prompt_tokens: a value beyond what int32 holds"),
         ({"finish_s": [np.inf, 1.0]}, "infinite"),
         ({"arrival_s": [np.nan, 1.0]}, "every request of a run has arrived"),
         ({"arrival_s": [1.0, 0.5]}, "not ascending"),

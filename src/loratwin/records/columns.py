@@ -73,5 +73,7 @@ def _checked(table: str, name: str, value: Any, dtype: np.dtype[Any]) -> AnyArra
     if raw.dtype.kind == "f" and np.isinf(raw).any():
         raise InputError(f"{table}.{name}: an infinite value; a time that never came is NaN")
     array: AnyArray = raw.astype(dtype, copy=False).view()
+    if dtype.kind == "i" and raw.dtype != dtype and (array != raw).any():
+        raise InputError(f"{table}.{name}: a value beyond what {dtype} holds")
     array.flags.writeable = False
     return array
