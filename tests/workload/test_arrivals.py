@@ -67,6 +67,12 @@ class TestPoisson:
             binned = counts(times, 50_000, bin_s)
             assert binned.var() / binned.mean() == pytest.approx(1, abs=0.06 + 4 * np.sqrt(2 * bin_s / 50_000))
 
+    def test_the_number_in_the_window_varies_as_much_as_in_a_bin(self) -> None:
+        adapters = np.bincount(one_group(100, count=3000, rate=0.2).adapter, minlength=3000)
+        assert adapters.var() / adapters.mean() == pytest.approx(1, abs=4 * np.sqrt(2 / 3000))
+        seeds = np.array([one_group(100, seed, count=2, rate=0.2).num_requests for seed in range(300)])
+        assert seeds.var() / seeds.mean() == pytest.approx(1, abs=4 * np.sqrt(2 / 300))
+
     def test_counts_do_not_remember_the_bin_before(self) -> None:
         assert abs(lag_one(counts(self.workload.arrival_s, 50_000, 10))) < 3 / np.sqrt(5000)
 

@@ -122,11 +122,24 @@ def test_other_lengths_leave_arrivals_alone() -> None:
 
 
 def test_other_prompts_leave_outputs_alone() -> None:
-    def lengths(prompt: int) -> dict[str, Any]:
+    def lengths(prompt: Any) -> dict[str, Any]:
         return {"prompt": prompt, "output": {"kind": "uniform", "min": 1, "max": 99}}
 
-    before, after = draw(changed(a={"lengths": lengths(3)})), draw(changed(a={"lengths": lengths(4)}))
-    assert same_requests(before, after, "arrival_s", "adapter", "output_tokens")
+    before = draw(changed(a={"lengths": lengths(3)}))
+    for prompt in (4, {"kind": "uniform", "min": 1, "max": 9}, {"kind": "lognormal", "mean": 9, "std": 3}):
+        assert same_requests(
+            before, draw(changed(a={"lengths": lengths(prompt)})), "arrival_s", "adapter", "output_tokens"
+        )
+
+
+@pytest.mark.parametrize(
+    "law", ["sharegpt", {side: {"kind": "uniform", "min": 1, "max": 99} for side in ("prompt", "output")}]
+)
+def test_prompts_outputs_and_gaps_are_independent(law: Any) -> None:
+    workload = draw(WorkloadSpec(lengths=law, groups=[{"name": "g", "count": 2, "rate": 3}]), 1)
+    gaps = np.diff(workload.arrival_s, prepend=0)
+    table = np.corrcoef([gaps, workload.adapter, workload.prompt_tokens, workload.output_tokens])
+    assert np.abs(table[np.triu_indices(4, 1)]).max() < 4 / np.sqrt(workload.num_requests)
 
 
 def test_a_further_group_or_another_order_leaves_the_groups_alone() -> None:

@@ -67,6 +67,7 @@ def test_ranks_one_and_in_turn() -> None:
         ({8: 0.6, 16: 0.4, 32: 0.0}, 5, [8, 16, 8, 16, 8]),
         ({8: 1 / 3, 16: 1 / 3, 32: 1 / 3}, 3, [8, 16, 32]),
         ({8: 0.9, 16: 0.1}, 2, [8, 8]),
+        ({16: 0.1, 8: 0.9}, 2, [8, 8]),
     ],
 )
 def test_shares_of_ranks_are_exact_and_spread(shares: dict[int, float], count: int, expected: list[int]) -> None:

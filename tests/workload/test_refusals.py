@@ -110,6 +110,7 @@ GROUP_CASES: list[tuple[dict[str, Any], str]] = [
         f"groups[0].arrivals.kind = 'burst': unknown kind 'burst'; valid: {KINDS}",
     ),
     ({"arrivals": {}}, "groups[0].arrivals: must be a mapping with the key 'kind'"),
+    ({"arrivals": {"amplitude": 0.5}}, "groups[0].arrivals: must be a mapping with the key 'kind'"),
     ({"arrivals": "gamma"}, "groups[0].arrivals.cv: this key is required"),
     ({"arrivals": {"kind": "gamma", "cv": 0}}, "groups[0].arrivals.cv = 0: must be greater than 0"),
     (

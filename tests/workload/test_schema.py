@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import loratwin.workload
 from loratwin.errors import InputError
 from loratwin.workload import draw, example_names, example_path, load_spec, parse_spec, spec_json_schema
 from tests.workload.json_schema import valid
@@ -84,6 +86,16 @@ def test_snippets_of_the_page_work(tmp_path: Path, snippet: str) -> None:
     (tmp_path / "w.yaml").write_text(snippet)
     assert draw(load_spec(tmp_path / "w.yaml")).num_requests > 0
     assert valid(as_json(yaml.safe_load(snippet)), SCHEMA, SCHEMA)
+
+
+def test_the_python_of_the_page_and_of_the_package_works(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["half"].num_requests < names["workload"].num_requests
+    assert capsys.readouterr().out
+    assert doctest.testmod(loratwin.workload).attempted > 0
+    assert doctest.testmod(loratwin.workload).failed == 0
 
 
 def test_the_page_mentions_every_key_and_kind() -> None:
