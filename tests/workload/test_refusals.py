@@ -240,6 +240,12 @@ def test_replays(tmp_path: Path, changes: dict[str, Any], arrivals: dict[str, An
     assert refused(group(**keys), tmp_path).startswith(message)
 
 
+def test_a_trace_that_would_be_repeated_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("arrival_s\n0\n0.000001\n")
+    line = refused(group(rate=None, arrivals={"kind": "replay", "path": "t.csv", "repeat": True}), tmp_path)
+    assert line == "a trace of 2e-06 s is repeated 1,800,000,000 times; at most 50,000,000 requests are drawn"
+
+
 def test_whole_workloads(tmp_path: Path) -> None:
     nothing = "groups: must have at least one group of adapters, unless there is base traffic"
     assert refused({}) == nothing

@@ -22,6 +22,9 @@ from loratwin.workload.traces import Trace, read_trace
 
 Arrivals = tuple[F8, I4]
 
+MAX_REQUESTS = 50_000_000
+"""More expected requests than this are refused: they would fill the memory and are surely a slip in a rate."""
+
 
 class Poisson(Strict):
     """Independent users: arrivals at random, at a constant rate."""
@@ -197,6 +200,9 @@ class Replay(Strict):
         if self.repeat:
             period = once[-1] + (once[-1] - once[0]) / max(len(once) - 1, 1)  # the last gap is taken to be a mean one
             laps = math.ceil(window_s / period) if period > 0 else 1
+            if laps * len(once) > MAX_REQUESTS:
+                most = f"at most {MAX_REQUESTS:,} requests are drawn"
+                raise refusal("", f"a trace of {period:g} s is repeated {laps:,} times; {most}")
             once, rows = (np.arange(laps)[:, None] * period + once).ravel(), np.tile(rows, laps)
         inside = once < window_s
         return once[inside], rows[inside]

@@ -112,7 +112,8 @@ class Histogram(Strict):
 
     def table(self) -> I4:
         """Equally likely lengths, shape (TABLE_SIZE,)."""
-        low, high, count = self.rows()[self.rows()[:, 2] > 0].T
+        rows = self.rows()
+        low, high, count = rows[rows[:, 2] > 0].T
         share = np.cumsum(count) / count.sum()
         inside = levels()
         k = np.minimum(np.searchsorted(share, inside, side="right"), len(count) - 1)

@@ -10,14 +10,11 @@ import numpy as np
 from pydantic import Field, Tag, model_validator
 
 from loratwin.workload.arrays import F8
-from loratwin.workload.arrivals import Poisson, Process, Replay
+from loratwin.workload.arrivals import MAX_REQUESTS, Poisson, Process, Replay
 from loratwin.workload.lengths import Lengths, exactly_one
 from loratwin.workload.popularity import Equal, Popularity, Ranks, RateChoices, popularity_weights
 from loratwin.workload.sharegpt import ShareGpt
 from loratwin.workload.strict import Strict, either, refusal
-
-MAX_REQUESTS = 50_000_000
-"""More expected requests than this are refused: they would fill the memory and are surely a slip in a rate."""
 
 BASE_NAME = "base"
 """Reserved: the traffic that uses no adapter."""
