@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from loratwin.kernel.jit import jit
+from loratwin.kernel.jit import entry, jit
 from loratwin.kernel.types import StepCost, StepFeatures
+
+TILE = 64
+"""Tokens in one row of the LoRA kernels' grid (engine.md 2.5)."""
 
 
 @jit
 def padded_tokens(tokens: int, graph_tokens: float) -> int:
-    """Tokens computed when `tokens` are scheduled: CUDA graphs are captured for 1, 2, 4 and multiples of 8 (engine.md 1.5)."""
+    """Tokens computed when `tokens` are scheduled: CUDA graphs exist for 1, 2, 4 and multiples of 8 (engine.md 1.5)."""
     if tokens > graph_tokens or tokens <= 2:
         return tokens
     return 4 if tokens <= 4 else (tokens + 7) // 8 * 8
@@ -17,29 +20,37 @@ def padded_tokens(tokens: int, graph_tokens: float) -> int:
 @jit
 def dense_time_s(cost: StepCost, tokens: int) -> float:
     """Seconds in the dense layers: weight reads and compute joined by a p-norm, a smooth roofline."""
-    compute = cost.token_s * tokens
-    if cost.dense_power <= 1.0:
-        return cost.base_s + compute
-    return (cost.base_s**cost.dense_power + compute**cost.dense_power) ** (1.0 / cost.dense_power)
+    power: float = cost.roofline_power
+    time: float = (cost.weights_s**power + (cost.token_s * tokens) ** power) ** (1.0 / power)
+    return time
 
 
 @jit
 def lora_time_s(cost: StepCost, f: StepFeatures, tokens: int) -> float:
-    """Seconds that LoRA adds (engine.md 2.5): per server, per tile of tokens, per distinct adapter, per adapter token."""
-    tiles = (tokens + 63) // 64
-    adapters = f.distinct_adapters * (cost.adapter_s + cost.adapter_token_s * f.prefill_tokens)
-    lora_tokens = f.lora_decode_requests + f.lora_prefill_tokens
-    return cost.lora_s + cost.lora_tile_s * tiles + adapters + cost.lora_token_s * lora_tokens
+    """Seconds that LoRA adds (engine.md 2.5): per server, per tile of tokens, per distinct adapter, per prompt token."""
+    tiles = (tokens + TILE - 1) // TILE
+    adapter = cost.adapter_s
+    if f.prefill_tokens > 0:
+        adapter += cost.adapter_tile_s * tiles
+    if tokens > cost.graph_tokens:
+        adapter += cost.adapter_eager_s
+    return cost.lora_s + cost.lora_tile_s * tiles + adapter * f.distinct_adapters + cost.lora_token_s * f.lora_prefill_tokens
 
 
 @jit
-def step_time_s(cost: StepCost, f: StepFeatures) -> float:
+def total_time_s(cost: StepCost, f: StepFeatures) -> float:
     """Duration of one engine step in seconds, without adapter loading."""
     tokens = padded_tokens(f.decode_requests + f.prefill_tokens, cost.graph_tokens)
     time = dense_time_s(cost, tokens) + lora_time_s(cost, f, tokens)
     time += cost.running_s * f.running + cost.context_s * f.decode_context + cost.skipped_s * f.skipped
     if f.prefill_tokens > 0:
-        time += cost.mixed_s + cost.prefill_s * f.prefill_tokens + cost.prefill_context_s * f.prefill_context
+        time += cost.prefill_step_s + cost.prefill_context_s * f.prefill_context
     if tokens > cost.graph_tokens:
         time += cost.eager_s
     return time
+
+
+@entry
+def step_time_s(cost: StepCost, f: StepFeatures) -> float:
+    """`total_time_s`, to be called from Python."""
+    return total_time_s(cost, f)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loratwin.kernel.cost import step_time_s
+from loratwin.kernel.cost import total_time_s
 from loratwin.kernel.jit import entry, jit
 from loratwin.kernel.queue import EMPTY, Queue, move_tree, new_queue, next_adapter, num_before, pop, push_back, push_front
 from loratwin.kernel.residency import DISK_LOADS, SWAP_INS, Residency, apply_adapters, new_residency, note_change
@@ -394,7 +394,7 @@ def _step(
     load_s = _load_adapters(s, lim, costs)
     features = _features(s)
     _log_step(log_s, log, row, s, features, lim.num_blocks)
-    duration_s = step_time_s(cost, features) + load_s
+    duration_s = total_time_s(cost, features) + load_s
     log_s[row, 1] = duration_s
     s.clock[0] += duration_s
     _emit_decoded(s, r, lim.block_size)

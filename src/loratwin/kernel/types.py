@@ -66,19 +66,19 @@ class StepCost(NamedTuple):
     Seconds for each unit that the name says; the formula is `cost.step_time_s`.
     """
 
-    base_s: float  # any step: weights read once, launch and CPU overhead
-    running_s: float  # per running request (sampling, bookkeeping)
+    weights_s: float  # any step: the weights are read once, the layers launched
     token_s: float  # per computed token in the dense layers, where compute binds
-    dense_power: float  # how sharply memory-bound turns into compute-bound: 1 adds both, large takes the maximum
-    context_s: float  # per token of KV cache read by decode requests
+    roofline_power: float  # how sharply memory-bound turns into compute-bound: 1 adds both, large takes the maximum
+    running_s: float  # per running request (sampling, bookkeeping)
+    context_s: float  # per token of KV cache that decode requests read
     prefill_context_s: float  # per prompt token x token of its context
-    prefill_s: float  # per prefill token, whatever the batch (input preparation)
-    mixed_s: float  # a step that holds prefill at all
-    eager_s: float  # a step beyond the captured graphs
-    skipped_s: float  # per waiting request passed over: the scheduler walks them one by one
+    prefill_step_s: float  # a step that holds prefill at all: the batch changed
     graph_tokens: float  # steps of at most so many tokens are padded and replayed as a graph
+    eager_s: float  # a step beyond the captured graphs
+    skipped_s: float  # per waiting request that the scheduler passes over
     lora_s: float  # any step of a server with LoRA on, slots included
     lora_tile_s: float  # per tile of 64 tokens, slots included
     adapter_s: float  # per distinct adapter in the batch
-    adapter_token_s: float  # per distinct adapter x prefill token
-    lora_token_s: float  # per token of requests with an adapter
+    adapter_tile_s: float  # per distinct adapter x tile of 64 tokens, in a step that holds prefill
+    adapter_eager_s: float  # per distinct adapter in a step beyond the captured graphs
+    lora_token_s: float  # per prefill token of a request with an adapter

@@ -1,0 +1,66 @@
+"""Duration of an engine step: the coefficients of one GPU, engine version and LLM, for any slots and rank.
+
+    step = roofline(weights, tokens) + context + running + scheduler + LoRA        (the formula: kernel/cost.py)
+
+The LoRA kernels of vLLM 0.8.5 launch a plane of their grid for every configured slot and work at `max_lora_rank` whatever
+the adapters' ranks (engine.md 2.5): hence costs per slot, per slot and tile, per distinct adapter. Their growth with the
+rank is logarithmic in the measured range of 8 to 32, where the kernels are bound by launches and latency, not by bytes.
+"""
+
+from __future__ import annotations
+
+from math import log2
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
+
+from loratwin.kernel import StepCost
+
+
+class StepTimeModel(BaseModel):
+    """Coefficients in seconds; never negative, so that more work never takes less time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weights_s: PositiveFloat  # read all weights, launch all layers
+    token_s: PositiveFloat  # per token in the dense layers where compute binds
+    roofline_power: float = Field(ge=1)
+    running_s: NonNegativeFloat
+    context_s: NonNegativeFloat  # per KV token read by decode
+    prefill_context_s: NonNegativeFloat
+    prefill_step_s: NonNegativeFloat
+    graph_tokens: NonNegativeFloat
+    eager_s: NonNegativeFloat
+    skipped_s: NonNegativeFloat
+    lora_s: NonNegativeFloat  # LoRA on at all
+    slot_s: NonNegativeFloat  # per configured slot
+    slot_rank_s: NonNegativeFloat  # per configured slot x doubling of max_lora_rank beyond 8
+    slot_tile_s: NonNegativeFloat  # per configured slot x tile of 64 tokens
+    adapter_s: NonNegativeFloat  # per distinct adapter
+    adapter_rank_s: NonNegativeFloat  # per distinct adapter x doubling
+    adapter_tile_s: NonNegativeFloat  # per distinct adapter x tile of 64 tokens in steps with prefill
+    adapter_eager_s: NonNegativeFloat  # per distinct adapter beyond the captured graphs
+    lora_token_s: NonNegativeFloat  # per prefill token with an adapter
+    lora_token_rank_s: NonNegativeFloat  # ... x doubling
+
+    def resolve(self, slots: int, rank: int) -> StepCost:
+        """The kernel's coefficients for a server with so many slots (0: LoRA off) of this `max_lora_rank`."""
+        on = float(slots > 0)
+        doublings = max(0.0, log2(rank / 8))
+        return StepCost(
+            weights_s=self.weights_s,
+            token_s=self.token_s,
+            roofline_power=self.roofline_power,
+            running_s=self.running_s,
+            context_s=self.context_s,
+            prefill_context_s=self.prefill_context_s,
+            prefill_step_s=self.prefill_step_s,
+            graph_tokens=self.graph_tokens,
+            eager_s=self.eager_s,
+            skipped_s=self.skipped_s,
+            lora_s=on * self.lora_s + slots * (self.slot_s + self.slot_rank_s * doublings),
+            lora_tile_s=slots * self.slot_tile_s,
+            adapter_s=on * (self.adapter_s + self.adapter_rank_s * doublings),
+            adapter_tile_s=on * self.adapter_tile_s,
+            adapter_eager_s=on * self.adapter_eager_s,
+            lora_token_s=on * (self.lora_token_s + self.lora_token_rank_s * doublings),
+        )

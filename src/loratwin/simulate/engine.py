@@ -1,0 +1,148 @@
+"""Run the twin: a workload on a server of a profile gives a simulated `Run`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+import loratwin
+from loratwin.errors import CapacityError, InputError
+from loratwin.kernel import EngineLimits, EngineTrace, Requests, run_engine
+from loratwin.perf import KvCapacity, Profile, kv_capacity
+from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run, StepSeries
+from loratwin.workload import Workload
+
+UNLIMITED = 0
+
+
+def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int | None = None) -> Run:
+    """Simulate one server over the workload's window.
+
+    Parameters
+    ----------
+    workload
+        The requests; nothing in the simulation is random.
+    profile
+        Coefficients of the GPU, engine and LLM.
+    config
+        What the server is started with.
+    kv_tokens
+        Size of the KV cache in tokens; None: predicted from shapes and memory.
+
+    Raises
+    ------
+    CapacityError
+        The server would not start, or LoRA is off and adapters are asked for.
+    InputError
+        An adapter's rank is above `max_lora_rank`, or a prompt is longer than the LLM allows.
+    """
+    capacity = kv_capacity(profile.llm, profile.memory, config)
+    if kv_tokens is None and not capacity.starts:
+        raise CapacityError(f"the server does not start: {capacity.reason}")
+    _check_ranks(workload, config)
+    requests, notes = _requests(workload, config, profile)
+    tokens = capacity.tokens if kv_tokens is None else kv_tokens
+    trace = _run(requests, workload, profile, config, tokens)
+    return _record(workload, profile, config, tokens, requests, trace, notes)
+
+
+def served_capacity(profile: Profile, config: EngineConfig) -> KvCapacity:
+    """KV tokens of a server of this profile, and whether it starts."""
+    return kv_capacity(profile.llm, profile.memory, config)
+
+
+def _check_ranks(workload: Workload, config: EngineConfig) -> None:
+    if not len(workload.adapters):
+        return
+    if config.max_loras == 0:
+        raise CapacityError("max_loras is 0 (LoRA off) and the workload has adapters")
+    highest = int(workload.adapters.rank.max())
+    if highest > config.max_lora_rank:
+        name = workload.adapters.name[int(workload.adapters.rank.argmax())]
+        raise InputError(f"adapter {name!r} has rank {highest}, above max_lora_rank = {config.max_lora_rank}")
+
+
+def _requests(workload: Workload, config: EngineConfig, profile: Profile) -> tuple[Requests, tuple[str, ...]]:
+    """The kernel's arrays; outputs end at the longest context, as vLLM ends them."""
+    limit = config.max_model_len or profile.llm.max_model_len
+    prompt, output = workload.prompt_tokens, workload.output_tokens
+    if len(prompt) and int(prompt.max()) >= limit:
+        raise InputError(f"a prompt of {int(prompt.max())} tokens does not fit max_model_len = {limit}")
+    cut = np.minimum(output, limit - prompt)
+    num_cut = int(np.count_nonzero(cut < output))
+    notes = (f"{num_cut} outputs end at max_model_len = {limit}",) if num_cut else ()
+    return Requests(workload.arrival_s, workload.adapter, prompt, cut.astype(np.int32)), notes
+
+
+def _run(
+    requests: Requests, workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int
+) -> EngineTrace:
+    num_adapters = len(workload.adapters)
+    limits = EngineLimits(
+        num_blocks=kv_tokens // config.block_size - 1,  # vLLM keeps one null block
+        block_size=config.block_size,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_loras=max(1, config.max_loras),
+        max_cpu_loras=config.host_cache(num_adapters),
+        max_in_flight=config.max_in_flight or UNLIMITED,
+        window_s=workload.window_s,
+    )
+    costs = profile.loading.costs(workload.adapters.rank, config.max_lora_rank)
+    step_cost = profile.step_time.resolve(config.max_loras, config.max_lora_rank)
+    return run_engine(requests, limits, costs, num_adapters, step_cost)
+
+
+def _record(
+    workload: Workload,
+    profile: Profile,
+    config: EngineConfig,
+    kv_tokens: int,
+    requests: Requests,
+    trace: EngineTrace,
+    notes: tuple[str, ...],
+) -> Run:
+    steps = trace.steps._asdict()
+    steps.pop("skipped")
+    departures = profile.domain.departures(
+        config, len(workload.adapters), _mean(requests.prompt_tokens), _mean(requests.output_tokens)
+    )
+    return Run(
+        kind="simulated",
+        window_s=workload.window_s,
+        requests=RequestTable(
+            arrival_s=requests.arrival_s,
+            admitted_s=trace.admitted_s,
+            first_token_s=trace.first_token_s,
+            finish_s=trace.finish_s,
+            adapter=requests.adapter,
+            prompt_tokens=requests.prompt_tokens,
+            output_tokens=requests.output_tokens,
+            num_preemptions=trace.num_preemptions,
+            refused=trace.refused,
+        ),
+        adapters=AdapterTable(workload.adapters.name, workload.adapters.rank, workload.adapters.rate_per_s),
+        config=config,
+        kv_tokens=kv_tokens,
+        provenance=Provenance(
+            created_by="loratwin.simulate",
+            loratwin_version=loratwin.__version__,
+            engine_version=profile.engine,
+            profile=profile.name,
+            profile_hash=profile.digest,
+            seed=workload.seed,
+            notes=departures + notes,
+        ),
+        steps=StepSeries(**steps),
+        client_overhead_s=profile.frontend.overhead_s,
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def with_notes(run: Run, *notes: str) -> Run:
+    """The same run with further remarks."""
+    return replace(run, provenance=replace(run.provenance, notes=run.provenance.notes + notes))
