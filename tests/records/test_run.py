@@ -75,6 +75,8 @@ def test_every_adapter_has_a_name() -> None:
         ({"kind": "predicted"}, "Run.kind: 'predicted'; valid: simulated, measured"),
         ({"window_s": 0.0}, "positive number of seconds"),
         ({"window_s": float("nan")}, "positive number of seconds"),
+        ({"client_overhead_s": float("nan")}, "client_overhead_s: nan"),
+        ({"client_overhead_s": -0.1}, "client_overhead_s: -0.1"),
         ({"requests": requests(adapter=[1, 0])}, "asks for adapter 1 of 1 adapters"),
     ],
 )

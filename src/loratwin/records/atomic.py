@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from loratwin.errors import InputError
@@ -22,6 +23,8 @@ def write_atomically(path: str | Path, data: bytes | str) -> Path:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
         os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
         raise InputError(f"cannot write {target}: {error.strerror or error}") from None
+    finally:  # also when interrupted; after the move there is nothing to remove
+        with suppress(OSError):
+            temporary.unlink()
     return target

@@ -139,7 +139,7 @@ def _arrays(table: type[ColumnTable], lists: dict[str, list[Any]]) -> dict[str, 
 
 def _array(values: list[Any], dtype: np.dtype[Any]) -> AnyArray:
     """Floats take null as NaN; other kinds are left for the table to check."""
-    return np.array(values, dtype=dtype) if dtype.kind == "f" or not values else np.array(values)
+    return np.array(values, dtype=dtype) if dtype.kind == "f" else np.array(values)
 
 
 _FLOAT_GAUGES = {name for name, value in asdict(Gauges()).items() if isinstance(value, float)}

@@ -142,6 +142,8 @@ class Run:
             raise InputError(f"Run.kind: {self.kind!r}; valid: {', '.join(get_args(RunKind))}")
         if not 0 < self.window_s < float("inf"):
             raise InputError(f"Run.window_s: {self.window_s!r}; it must be a positive number of seconds")
+        if not 0 <= self.client_overhead_s < float("inf"):
+            raise InputError(f"Run.client_overhead_s: {self.client_overhead_s!r}; it must be a number of seconds")
         if len(self.requests) and self.requests.adapter.max() >= len(self.adapters):
             raise InputError(
                 f"Run: a request asks for adapter {self.requests.adapter.max()} of {len(self.adapters)} adapters"
