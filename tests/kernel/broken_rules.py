@@ -83,8 +83,13 @@ BROKEN_RULES = {
     "a chunk reads no tokens before it": ("n * request.computed + n * n // 2", "n * n // 2"),
     "half a token is counted": ("n * n // 2", "(n * n + 1) // 2"),
     "waiting as before the step": ("waiting=len(self.waiting)", "waiting=len(self.waiting) + len(scheduled)"),
+    "nobody is skipped": ("return len(skipped)", "return 0"),
+    "all that wait are skipped": ("return len(skipped)", "return len(self.waiting)"),
+    "who is behind the end of the walk is skipped": (
+        "return len(skipped)",
+        "return sum(r.adapter >= 0 and r.adapter not in loras for r in self.waiting) if skipped else 0",
+    ),
     "every adapter is distinct": ("len(adapters_of(scheduled)),", "sum(r.adapter >= 0 for r in scheduled),"),
-    "decode with adapters is not seen": ("sum(request.adapter >= 0 for request in decode)", "0"),
     "prefill with adapters is not seen": ("if request.adapter >= 0)", "if request.adapter > 0)"),
     "a token for every chunk of the recomputation": (
         "request.computed < request.known:",

@@ -84,7 +84,7 @@ def server_limits(draw: st.DrawFn, rows: list[Row], num_adapters: int) -> Engine
         max_loras=max_loras,
         max_cpu_loras=max_loras + draw(st.sampled_from([0, 0, 1, 2, 5])),
         max_in_flight=draw(st.sampled_from([0, 0, 0, 0, 1, 5, 15])),
-        window_s=draw(st.sampled_from([LONG_S, LONG_S, LONG_S, 0.5, 1.0, 2.0])),
+        window_s=draw(st.sampled_from([LONG_S, LONG_S, LONG_S, LONG_S, 0.0, 0.5, 1.0, 2.0])),
     )
 
 
@@ -114,14 +114,15 @@ def odd_step_costs() -> st.SearchStrategy[StepCost]:
 
 
 def step_costs(
-    base_s: st.SearchStrategy[float], coefficient: st.SearchStrategy[float], dense_power: st.SearchStrategy[float]
+    base_s: st.SearchStrategy[float], coefficient: st.SearchStrategy[float], roofline_power: st.SearchStrategy[float]
 ) -> st.SearchStrategy[StepCost]:
     """A step cost whose terms all matter at the sizes of these scenarios."""
     special = {
-        "base_s": base_s,
-        "dense_power": dense_power,
+        "weights_s": base_s,
+        "roofline_power": roofline_power,
         "graph_tokens": st.sampled_from([0.0, 4.0, 16.0, 1000.0]),
     }
+    assert special.keys() <= set(StepCost._fields)
     return st.builds(StepCost, **{name: special.get(name, coefficient) for name in StepCost._fields})
 
 
@@ -135,7 +136,7 @@ def large_scenario(seed: int, num_requests: int = 300) -> Scenario:
     lengths = np.clip(rng.lognormal([3.5, 3.0], [0.8, 0.7], (num_requests, 2)), 1, 400).astype(np.int32)
     alone = math.ceil((int(lengths.sum(axis=1).max()) - 1) / 16)
     coefficients = dict(zip(StepCost._fields, rng.uniform(0.0, 2e-4, len(StepCost._fields)).tolist(), strict=True))
-    coefficients |= {"base_s": 0.01, "dense_power": 2.0, "graph_tokens": 64.0}
+    coefficients |= {"weights_s": 0.01, "roofline_power": 2.0, "graph_tokens": 64.0}
     return Scenario(
         Requests(
             arrival_s=np.cumsum(rng.exponential(rng.choice([0.002, 0.01, 0.05]), num_requests)),

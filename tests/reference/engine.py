@@ -55,6 +55,7 @@ class Corner(Enum):
     RESUMED = "a preempted request is admitted again"
     RESUMED_ONE_TOKEN_LEFT = "the last chunk of a recomputation is one token: still prefill"
     SKIP = "a waiting request is skipped because the slots are taken"
+    STOP_AFTER_SKIP = "the walk ends after a skip, with requests that it did not look at"
     OVERTAKEN = "a skipped request is overtaken by a younger one"
     OVERTAKEN_BY_BASE = "... by one without adapter"
     SWAP_IN = "an adapter is copied into a slot"
@@ -249,10 +250,10 @@ class ReferenceEngine:
 
     def step(self) -> None:
         """Schedule, bring adapters into slots, compute, emit."""
-        scheduled = self.schedule()
+        scheduled, num_skipped = self.schedule()
         self.check_schedule(scheduled)
         kv_blocks_used = self.limits.num_blocks - self.free_blocks
-        features = self.features(scheduled)
+        features = self.features(scheduled, num_skipped)
         loads = self.apply_adapters(scheduled)
         start_s, duration_s = self.now_s, self.step_time_s(features) + self.loading_s(loads)
         for request in scheduled:
@@ -268,16 +269,17 @@ class ReferenceEngine:
 
     # Scheduling: who computes how many tokens in this step
 
-    def schedule(self) -> dict[Request, int]:
-        """Tokens to compute for each scheduled request, in running order."""
+    def schedule(self) -> tuple[dict[Request, int], int]:
+        """Tokens to compute for each scheduled request, in running order; how many waiting ones were skipped."""
         scheduled: dict[Request, int] = {}
+        num_skipped = 0
         budget = self.limits.max_num_batched_tokens
         budget, num_preempted = self.schedule_running(scheduled, budget)
         if num_preempted == 0:
-            self.schedule_waiting(scheduled, budget)
+            num_skipped = self.schedule_waiting(scheduled, budget)
         else:
             self.note_held_back(scheduled, budget)
-        return scheduled
+        return scheduled, num_skipped
 
     def schedule_running(self, scheduled: dict[Request, int], budget: int) -> tuple[int, int]:
         """Contract 3A: in admission order; who needs a block that is not there preempts from the back."""
@@ -314,8 +316,11 @@ class ReferenceEngine:
         self.waiting.appendleft(victim)
         self.record(Event.PREEMPT, victim.index)
 
-    def schedule_waiting(self, scheduled: dict[Request, int], budget: int) -> None:
-        """Contract 3B and 3C: in queue order; a missing slot skips one request, a missing KV block stops all."""
+    def schedule_waiting(self, scheduled: dict[Request, int], budget: int) -> int:
+        """Contract 3B and 3C: in queue order; a missing slot skips one request, a missing KV block stops all.
+
+        Returns the number of requests skipped before the walk ended, whatever ended it.
+        """
         loras = {request.adapter for request in scheduled if request.adapter >= 0}
         skipped: deque[Request] = deque()
         while self.waiting and budget > 0:
@@ -345,7 +350,9 @@ class ReferenceEngine:
             self.note(Corner.OVERTAKEN_BY_BASE, skipped and request.adapter < 0)
             self.note(Corner.CHUNKED_PREFILL, num_tokens < request.known)
         self.note(Corner.BUDGET_SPENT, self.waiting and budget == 0)
+        self.note(Corner.STOP_AFTER_SKIP, skipped and self.waiting)
         self.waiting = skipped + self.waiting  # a skipped request keeps its place
+        return len(skipped)
 
     def admit(self, request: Request) -> None:
         """Append a request just removed from waiting to running."""
@@ -366,7 +373,7 @@ class ReferenceEngine:
 
     # Computing: how long the step takes and what comes out of it
 
-    def features(self, scheduled: dict[Request, int]) -> StepFeatures:
+    def features(self, scheduled: dict[Request, int], num_skipped: int) -> StepFeatures:
         """What the step computes, before any of it is counted as computed."""
         prefill = {request: n for request, n in scheduled.items() if request.is_prefill}
         decode = [request for request in scheduled if not request.is_prefill]
@@ -380,6 +387,7 @@ class ReferenceEngine:
             lora_decode_requests=sum(request.adapter >= 0 for request in decode),
             lora_prefill_tokens=sum(n for request, n in prefill.items() if request.adapter >= 0),
             waiting=len(self.waiting),
+            skipped=num_skipped,
             running=len(self.running),
         )
 

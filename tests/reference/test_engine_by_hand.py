@@ -61,7 +61,7 @@ def test_a_request_of_one_token_is_a_prefill_and_finishes_with_its_first_token()
     assert trace.first_token_s == trace.finish_s == [1.0]
     assert trace.steps[0].features == StepFeatures(
         decode_requests=0, prefill_tokens=1, decode_context=0, prefill_context=0, distinct_adapters=0,
-        lora_decode_requests=0, lora_prefill_tokens=0, waiting=0, running=1,
+        lora_decode_requests=0, lora_prefill_tokens=0, waiting=0, skipped=0, running=1,
     )  # fmt: skip
 
 
@@ -116,11 +116,19 @@ def test_an_adapter_beyond_the_slots_is_skipped_overtaken_and_keeps_its_place() 
     assert trace.admitted_s == [0.0, 3.0, 0.0, 3.0, 0.0, 2.0]
     assert events(trace, Event.ADMIT) == [(0, 0), (2, 0), (4, 0), (5, 2), (1, 3), (3, 3)]
     assert [step.features.waiting for step in trace.steps] == [2, 2, 2, 0]
+    assert [step.features.skipped for step in trace.steps] == [2, 2, 2, 0]
     assert [step.features.distinct_adapters for step in trace.steps] == [1, 1, 1, 1]
     assert [step.features.lora_prefill_tokens for step in trace.steps] == [2, 0, 1, 2]
     assert [step.features.lora_decode_requests for step in trace.steps] == [0, 1, 1, 0]
     assert events(trace, Event.SWAP_IN) == [(0, 3)]  # the slot held adapter 1 at the start
     assert trace.steps[3].duration_s == 1.0 + SWAP_IN_S
+
+
+def test_only_requests_that_the_walk_came_by_count_as_skipped() -> None:
+    # Three sequences at most, one slot: request 1 is skipped, 2 and 3 fill the batch, 4 is not looked at any more.
+    trace = run(*[(0.0, adapter, 1, 2) for adapter in (1, 0, 1, 1, 0)], num_adapters=2, max_loras=1, max_num_seqs=3)
+    assert trace.admitted_s == [0.0, 2.0, 0.0, 0.0, 2.0]
+    assert [(step.features.skipped, step.features.waiting) for step in trace.steps[:3]] == [(1, 2), (0, 2), (0, 0)]
 
 
 def test_lack_of_kv_blocks_stops_everybody_behind() -> None:
