@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import interpolate, stats
+from scipy.stats import norm, rankdata
 
 from loratwin.workload import Fixed, Histogram, Lognormal, Samples, Separate, ShareGpt, Uniform, WorkloadSpec, draw
 from loratwin.workload.sharegpt import monotone_cubic, original_lengths, scaled_table
@@ -67,7 +68,7 @@ class TestShareGpt:
             def integers(self, low: int, high: int, num: int, dtype: type) -> NDArray[np.uint16]:
                 return np.full(num, high - 1, dtype=dtype)
 
-        prompt, output = ShareGpt(prompt_mean=502, output_mean=463).draw(Longest(), Longest(), 3)
+        prompt, output = ShareGpt(prompt_mean=502, output_mean=463, correlation=0).draw(Longest(), Longest(), 3)
         factor = np.array([502, 463]) / [original_lengths(side).mean() for side in SIDES]
         together = prompt / factor[0] + output / factor[1]
         assert together == pytest.approx(2048, abs=2)  # 2115 without the cut; whole tokens account for 2
@@ -84,7 +85,18 @@ class TestShareGpt:
         prompt, output = draws(ShareGpt(prompt_mean=222.7436, output_mean=196.1189))
         assert_mean(prompt, 222.7436)
         assert_mean(output, 196.1189)
-        assert abs(np.corrcoef(prompt, output)[0, 1]) < 0.01
+
+    @pytest.mark.parametrize("correlation", [-0.9, -0.36, 0, 0.5])
+    def test_ranks_have_the_correlation_asked_for(self, correlation: float) -> None:
+        prompt, output = draws(ShareGpt(correlation=correlation))
+        scores = [norm.ppf((rankdata(side) - 0.5) / len(side)) for side in (prompt, output)]
+        assert np.corrcoef(scores)[0, 1] == pytest.approx(correlation, abs=0.015)
+
+    def test_a_running_request_holds_as_many_tokens_as_measured(self) -> None:
+        """361 KV tokens, half a block of 16 included, over the open runs of `serving_*.csv` (see CORRELATION)."""
+        prompt, output = draws(ShareGpt(prompt_mean=222.7, output_mean=194.2), 1_000_000)
+        held = np.average(prompt + output / 2, weights=output) + 8
+        assert held == pytest.approx(361, rel=0.01)
 
     def test_default_means_are_the_published_ones(self) -> None:
         prompt, output = draws(ShareGpt())
