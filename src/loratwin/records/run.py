@@ -77,6 +77,7 @@ class StepSeries(ColumnTable):
     disk_loads: IntArray = column(np.int32)
     decode_context: IntArray | None = column(np.int32, optional=True)  # tokens in the KV cache of decode requests
     prefill_context: IntArray | None = column(np.int32, optional=True)  # prompt tokens x tokens that each looks at
+    skipped: IntArray | None = column(np.int32, optional=True)  # waiting requests passed over: adapter without a place
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,6 @@ def _record(
     notes: tuple[str, ...],
 ) -> Run:
     steps = trace.steps._asdict()
-    steps.pop("skipped")
     departures = profile.domain.departures(
         config, len(workload.adapters), _mean(requests.prompt_tokens), _mean(requests.output_tokens)
     )
