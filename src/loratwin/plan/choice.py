@@ -1,0 +1,187 @@
+"""Which configuration to run, given what each of them does: a pure function on a list of evaluated candidates.
+
+Nothing is simulated here, so the same rule decides for a plan, for a grid of measured points, and in tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf, isnan, nan
+from typing import Literal, get_args
+
+from loratwin.errors import UnknownNameError
+from loratwin.metrics import Interval, Limit, Slo
+from loratwin.records import EngineConfig
+
+Objective = Literal["throughput", "latency"]
+
+NOISE = 0.01
+"""Two figures that differ by less are equal: the same measured run with another seed differs by about as much."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One configuration of one server for some adapters, and what the twin says of it.
+
+    Parameters
+    ----------
+    kv_tokens
+        Tokens that the KV cache holds.
+    starts, why_not
+        Whether the server starts, and the reason when it does not; then all figures are missing.
+    starved
+        Starves with at least one of the seeds.
+    figures
+        The fields of `metrics.Summary` as means over the seeds; `total_throughput`, `ttft_mean_ms` and `tpot_mean_ms`
+        are what decisions need.
+    slo_s
+        Seconds for each limit of the SLO, by its name (`ttft_p99`).
+    output_tokens_mean
+        Of all requests that arrive.
+    waits
+        Mean number of requests that wait, by the limit that they wait for: see `causes`.
+    margin
+        Factor by which all rates can grow before this configuration starves or misses the SLO; NaN: not searched.
+    notes
+        What a reader must know, as leaving the profile's domain.
+    """
+
+    config: EngineConfig
+    served_adapters: int
+    kv_tokens: int
+    starts: bool = True
+    why_not: str = ""
+    starved: bool = False
+    figures: Mapping[str, Interval] = field(default_factory=dict)
+    slo_s: Mapping[str, Interval] = field(default_factory=dict)
+    output_tokens_mean: float = nan
+    waits: Mapping[str, float] = field(default_factory=dict)
+    margin: float = nan
+    notes: tuple[str, ...] = ()
+
+    @property
+    def slots(self) -> int:
+        """`max_loras`."""
+        return self.config.max_loras
+
+    def mean(self, name: str) -> float:
+        """Mean over the seeds of a field of `metrics.Summary`; NaN where there is none."""
+        return self.figures[name].mean if name in self.figures else nan
+
+    @property
+    def throughput(self) -> float:
+        """Tokens per second, input and output."""
+        return self.mean("total_throughput")
+
+    @property
+    def latency_ms(self) -> float:
+        """Mean end-to-end latency: TTFT + TPOT x (mean output - 1)."""
+        return self.mean("ttft_mean_ms") + self.mean("tpot_mean_ms") * (self.output_tokens_mean - 1)
+
+    def missed(self, slo: Slo | None) -> tuple[Limit, ...]:
+        """Limits that the mean over the seeds does not keep; an unknown figure does not keep its limit."""
+        limits = slo.limits if slo is not None else ()
+        return tuple(limit for limit in limits if not self._slo_value_s(limit) <= limit.limit_s)
+
+    def works(self, slo: Slo | None = None) -> bool:
+        """Starts, does not starve and keeps the SLO."""
+        return self.starts and not self.starved and not self.missed(slo)
+
+    def _slo_value_s(self, limit: Limit) -> float:
+        return self.slo_s[limit.name].mean if limit.name in self.slo_s else nan
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to run (None: no candidate works) and what is as good."""
+
+    best: Candidate | None
+    near: tuple[Candidate, ...]  # within the noise of the best by the objective alone, the best included
+
+    @property
+    def near_slots(self) -> tuple[int, ...]:
+        """Slots that are as good, ascending."""
+        return tuple(sorted({candidate.slots for candidate in self.near}))
+
+
+def choose(
+    candidates: Iterable[Candidate],
+    objective: Objective = "throughput",
+    slo: Slo | None = None,
+    tolerance: float = NOISE,
+) -> Choice:
+    """The best of the candidates that start, do not starve and keep the SLO.
+
+    `throughput`: the most tokens per second; among those within `tolerance` of it the least mean end-to-end latency;
+    among those within `tolerance` of that the fewest slots, then the fewest sequences.
+    `latency`: the least mean end-to-end latency; within `tolerance` of it the fewest slots, then the fewest sequences.
+
+    Fewest, because every slot takes KV memory and lengthens every step even when it is idle.
+
+    Raises
+    ------
+    UnknownNameError
+        Another objective.
+    """
+    check_objective(objective)
+    working = [candidate for candidate in candidates if candidate.works(slo)]
+    if not working:
+        return Choice(None, ())
+    by_latency = _within(working, _latency, tolerance)
+    near = by_latency if objective == "latency" else _within(working, _inverse_throughput, tolerance)
+    finalists = near if objective == "latency" else _within(near, _latency, tolerance)
+    return Choice(min(finalists, key=_smallest), tuple(sorted(near, key=_smallest)))
+
+
+def check_objective(objective: str) -> None:
+    """Refuse an unknown objective.
+
+    Raises
+    ------
+    UnknownNameError
+        It is not one of `Objective`.
+    """
+    if objective not in get_args(Objective):
+        raise UnknownNameError("objective", objective, get_args(Objective))
+
+
+def closest(candidates: Sequence[Candidate], slo: Slo | None = None) -> Candidate | None:
+    """Of candidates none of which works, the one that comes closest: starts, serves most, misses the SLO by least."""
+    started = [candidate for candidate in candidates if candidate.starts]
+    return min(started, key=lambda each: _distance(each, slo), default=None)
+
+
+def excess(candidate: Candidate, slo: Slo | None) -> dict[str, float]:
+    """By how much each missed limit is missed: figure / limit; infinite where the figure is unknown."""
+    ratios = {}
+    for limit in candidate.missed(slo):
+        value = candidate.slo_s[limit.name].mean if limit.name in candidate.slo_s else nan
+        ratios[limit.name] = inf if isnan(value) else value / limit.limit_s
+    return ratios
+
+
+def _distance(candidate: Candidate, slo: Slo | None) -> tuple[bool, float, float]:
+    share = candidate.mean("served_share")
+    worst = max(excess(candidate, slo).values(), default=0.0)
+    if candidate.starved:
+        return True, 1 - share if not isnan(share) else inf, worst
+    return False, worst, _latency(candidate)
+
+
+def _within(candidates: list[Candidate], cost: Callable[[Candidate], float], tolerance: float) -> list[Candidate]:
+    """The candidates whose cost (positive, less is better) is within the tolerance of the least."""
+    least = min(map(cost, candidates))
+    return [candidate for candidate in candidates if cost(candidate) <= least * (1 + tolerance)]
+
+
+def _inverse_throughput(candidate: Candidate) -> float:
+    return 1 / candidate.throughput if candidate.throughput > 0 else inf
+
+
+def _latency(candidate: Candidate) -> float:
+    return inf if isnan(candidate.latency_ms) else candidate.latency_ms
+
+
+def _smallest(candidate: Candidate) -> tuple[int, int]:
+    return candidate.slots, candidate.config.max_num_seqs
