@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from loratwin import __version__
-from loratwin.cli.commands import examples, schema
+from loratwin.cli.commands import calibrate, examples, schema, validate
 from loratwin.errors import LoratwinError
 
 INPUT_ERROR, INTERRUPTED, READER_GONE = 2, 130, 141
@@ -58,6 +58,8 @@ app = typer.Typer(
 
 for command in (examples.examples, schema.schema):
     app.command()(command)
+app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(validate.app, name="validate")
 
 
 def _print_version(wanted: bool) -> None:

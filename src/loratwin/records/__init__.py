@@ -1,6 +1,6 @@
 """What a run is, real or simulated: one schema with units, one `Run`, and its files."""
 
-from loratwin.records.atomic import write_atomically
+from loratwin.records.atomic import check_writable, write_atomically
 from loratwin.records.config import EngineConfig
 from loratwin.records.files import load_run, save_run
 from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, RunKind, StepSeries
@@ -14,6 +14,7 @@ __all__ = [
     "Run",
     "RunKind",
     "StepSeries",
+    "check_writable",
     "load_run",
     "save_run",
     "write_atomically",

@@ -28,3 +28,20 @@ def write_atomically(path: str | Path, data: bytes | str) -> Path:
         with suppress(OSError):
             temporary.unlink()
     return target
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse before long work what `write_atomically` would refuse after it.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist or cannot be written, or `path` is a folder.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise InputError(f"cannot write {target}: it is a folder")
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {target}: no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"cannot write {target}: {target.parent} is not writable")

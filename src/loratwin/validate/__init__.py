@@ -1,0 +1,6 @@
+"""The twin against measurements: predictions, advice, and how good they are."""
+
+from loratwin.validate.decisions import Decision, decide_all, decisions_csv
+from loratwin.validate.predict import Prediction, predict, predict_all, predictions_csv
+
+__all__ = ["Decision", "Prediction", "decide_all", "decisions_csv", "predict", "predict_all", "predictions_csv"]

@@ -1,0 +1,147 @@
+"""The regression's rows: what each coefficient of `StepTimeModel` is multiplied by, on average over a run's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log2
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.calibrate.matching import Match
+from loratwin.calibrate.micro import MicroPoint
+from loratwin.kernel.cost import TILE
+
+F8 = NDArray[np.float64]
+
+LINEAR = (
+    "running_s",
+    "context_s",
+    "prefill_context_s",
+    "prefill_step_s",
+    "eager_s",
+    "skipped_s",
+    "lora_s",
+    "slot_s",
+    "slot_rank_s",
+    "slot_tile_s",
+    "adapter_s",
+    "adapter_rank_s",
+    "adapter_tile_s",
+    "adapter_eager_s",
+    "lora_token_s",
+    "lora_token_rank_s",
+)
+"""Coefficients that the step time is linear in, in the order of the columns."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Rows of the regression: arrays of shape (rows, ...), the micro measurements behind the serving runs."""
+
+    features: F8  # (rows, len(LINEAR))
+    duration_s: F8  # (rows,) mean step, measured or matched
+    known_s: F8  # (rows,) of it, not to be explained: swap-ins
+    tokens: tuple[F8, ...]  # per row, padded tokens of its steps: what the roofline is averaged over
+    weight: F8  # (rows,)
+    group: tuple[str, ...]  # workload of the row, or kind of micro measurement
+
+    def without(self, group: str) -> Evidence:
+        """The rows of all other groups."""
+        keep = [i for i, name in enumerate(self.group) if name != group]
+        return Evidence(
+            self.features[keep],
+            self.duration_s[keep],
+            self.known_s[keep],
+            tuple(self.tokens[i] for i in keep),
+            self.weight[keep],
+            tuple(self.group[i] for i in keep),
+        )
+
+
+def padded(tokens: F8, graph_tokens: float) -> F8:
+    """`kernel.cost.padded_tokens` for arrays."""
+    rounded = np.where(tokens <= 4, np.where(tokens <= 2, tokens, 4), np.ceil(tokens / 8) * 8)
+    return np.where(tokens > graph_tokens, tokens, rounded)
+
+
+def evidence(matches: Sequence[Match], micro: Sequence[MicroPoint], graph_tokens: float) -> Evidence:
+    """Rows from matched serving runs and from micro measurements."""
+    rows, tokens = [], []
+    for m in matches:
+        s = m.sample
+        computed = padded(s.decode_requests + s.prefill_tokens, graph_tokens)
+        prefill = s.prefill_tokens
+        columns = _columns(
+            computed, prefill, s.running, s.skipped, s.distinct_adapters, s.decode_context, s.prefill_context, graph_tokens
+        )
+        rows.append(_with_server(columns, m.run.max_loras, m.run.max_lora_rank))
+        tokens.append(computed)
+    for p in micro:
+        computed = padded(np.array([p.decode_requests + p.prefill_tokens]), graph_tokens)
+        columns = _columns(
+            computed,
+            *(np.array([v]) for v in (p.prefill_tokens, p.running, 0.0, p.distinct_adapters, p.decode_context, p.prefill_context)),
+            graph_tokens,
+        )
+        rows.append(_with_server(columns, p.max_loras, p.max_lora_rank))
+        tokens.append(computed)
+    return Evidence(
+        features=np.array(rows),
+        duration_s=np.array([m.step_s for m in matches] + [p.step_s for p in micro]),
+        known_s=np.array([m.swap_s for m in matches] + [0.0] * len(micro)),
+        tokens=tuple(tokens),
+        weight=np.array([1.0] * len(matches) + [p.weight for p in micro]),
+        group=tuple([m.run.group for m in matches] + [p.kind for p in micro]),
+    )
+
+
+def _columns(
+    computed: F8,
+    prefill: F8,
+    running: F8,
+    skipped: F8,
+    adapters: F8,
+    context: F8,
+    prefill_context: F8,
+    graph_tokens: float,
+) -> dict[str, float]:
+    """Means over steps of what does not depend on the server."""
+    tiles, mixed, eager = np.ceil(computed / TILE), prefill > 0, computed > graph_tokens
+    return {
+        "running": running.mean(),
+        "context": context.mean(),
+        "prefill_context": prefill_context.mean(),
+        "mixed": mixed.mean(),
+        "eager": eager.mean(),
+        "skipped": skipped.mean(),
+        "tiles": tiles.mean(),
+        "adapters": adapters.mean(),
+        "adapter_tiles": (mixed * adapters * tiles).mean(),
+        "adapter_eager": (eager * adapters).mean(),
+        "prefill": prefill.mean(),
+    }
+
+
+def _with_server(c: dict[str, float], slots: int, rank: int) -> list[float]:
+    """One row in the order of LINEAR; see `StepTimeModel.resolve`."""
+    on, doublings = float(slots > 0), max(0.0, log2(rank / 8))
+    return [
+        c["running"],
+        c["context"],
+        c["prefill_context"],
+        c["mixed"],
+        c["eager"],
+        c["skipped"],
+        on,
+        slots,
+        slots * doublings,
+        slots * c["tiles"],
+        on * c["adapters"],
+        on * c["adapters"] * doublings,
+        on * c["adapter_tiles"],
+        on * c["adapter_eager"],
+        on * c["prefill"],
+        on * c["prefill"] * doublings,
+    ]

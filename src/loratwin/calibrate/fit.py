@@ -1,0 +1,124 @@
+"""Fit a profile from a folder of measurements, and the same without one workload at a time (for honest errors)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from loratwin.calibrate.capacity_fit import fit_loading, fit_memory
+from loratwin.calibrate.features import evidence
+from loratwin.calibrate.frontend_fit import fit_frontend
+from loratwin.calibrate.matching import Match, match
+from loratwin.calibrate.micro import MicroPoint, read_micro
+from loratwin.calibrate.serving import ServingRun, read_serving
+from loratwin.calibrate.start import starting_profile
+from loratwin.calibrate.step_time_fit import fit_step_time
+from loratwin.errors import DataError
+from loratwin.perf import LlmShapes, Profile
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+SERVING_FILES = ("serving_validation.csv", "serving_optimum.csv")
+COMMAND = "loratwin calibrate fit DATA"
+SOURCE = "measurements published with arXiv 2508.08343 (Apache-2.0)"
+
+
+def _quiet(_what: str, _done: int, _of: int) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted profile and the evidence behind it, from which folds are fitted again."""
+
+    profile: Profile
+    start: Profile
+    matches: tuple[Match, ...]
+    micro: tuple[MicroPoint, ...]
+
+    @property
+    def groups(self) -> list[str]:
+        """The workloads (rates and ranks) that the serving runs belong to."""
+        return sorted({m.run.group for m in self.matches})
+
+    def without(self, group: str) -> Profile:
+        """The profile fitted again without one workload: no run of it is seen."""
+        rest = [m for m in self.matches if m.run.group != group]
+        return _fit_rest(self.start, rest, self.micro)
+
+
+def read_runs(folder: Path, model: str) -> list[ServingRun]:
+    """Completed serving runs of an LLM."""
+    runs = [run for name in SERVING_FILES for run in read_serving(folder / name)]
+    return [run for run in runs if run.model == model and run.measured]
+
+
+def fit_profile(
+    folder: Path, llm: LlmShapes, processes: int = 2, passes: int = 2, progress: Progress = _quiet
+) -> Fit:
+    """Fit everything for one LLM.
+
+    Memory and loading come from their own tables. Then each pass finds the operating point of every serving run
+    (`matching`) and regresses the step time on them and on the micro measurements; a second pass starts from the
+    coefficients of the first. The front end is fitted last.
+
+    Raises
+    ------
+    InputError, DataError
+        A table is missing or damaged, or has no run of the LLM.
+    """
+    profile = starting_profile(llm)
+    profile = profile.model_copy(
+        update={"memory": fit_memory(folder, llm, profile.memory), "loading": fit_loading(folder, llm.name)}
+    )
+    runs, micro = read_runs(folder, llm.name), tuple(read_micro(folder, llm.name))
+    if not runs:
+        raise DataError(f"{folder}: no completed serving run of {llm.name}")
+    share = _share_of(runs)
+    profile = profile.model_copy(update={"frontend": profile.frontend.model_copy(update={"generated_share": share})})
+    for number in range(1, passes + 1):
+        start = profile
+        label = f"{llm.name}: operating points, pass {number} of {passes}"
+        matches = tuple(match_all(runs, start, processes, partial(progress, label)))
+        profile = _fit_rest(start, matches, micro)
+    return Fit(profile, start, matches, micro)
+
+
+def _share_of(runs: Sequence[ServingRun]) -> float:
+    shares = sorted(
+        run.figure("output_tokens") / run.figure("completed") / run.output_tokens_mean
+        for run in runs
+        if run.figure("waiting_mean") < 1
+    )
+    return shares[len(shares) // 2]
+
+
+def _fit_rest(start: Profile, matches: Sequence[Match], micro: Sequence[MicroPoint]) -> Profile:
+    usable = [m for m in matches if m.usable]
+    rows = evidence(usable, micro, start.step_time.graph_tokens)
+    return start.model_copy(
+        update={
+            "step_time": fit_step_time(rows, start.step_time),
+            "frontend": fit_frontend(usable, start.frontend),
+        }
+    )
+
+
+def match_all(
+    runs: Sequence[ServingRun], profile: Profile, processes: int, progress: Callable[[int, int], None]
+) -> Iterator[Match]:
+    """Operating points of all runs, in order; runs of one workload are neighbours so that it is drawn once."""
+    ordered = sorted(runs, key=lambda run: (run.group, run.served_adapters))
+    if processes <= 1:
+        for done, run in enumerate(ordered, start=1):
+            yield match(run, profile)
+            progress(done, len(ordered))
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        for done, found in enumerate(pool.map(partial(match, profile=profile), ordered, chunksize=4), start=1):
+            yield found
+            progress(done, len(ordered))

@@ -1,0 +1,97 @@
+"""Where the fit starts: shapes of the two measured LLMs, and round figures for what is then fitted."""
+
+from __future__ import annotations
+
+from loratwin.perf import Card, Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, Profile, StepTimeModel
+
+GPU = "h100-64gb"
+ENGINE = "vllm-0.8.5"
+
+SHAPES = (
+    LlmShapes(
+        name="llama-3.1-8b-instruct",
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_layers=32,
+        num_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        vocab_size=128256,
+        max_model_len=131072,
+        lora_on_vocabulary=True,
+    ),
+    LlmShapes(
+        name="qwen-2.5-7b-instruct",
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_layers=28,
+        num_heads=28,
+        num_kv_heads=4,
+        head_dim=128,
+        vocab_size=152064,
+        max_model_len=32768,
+        lora_on_vocabulary=False,
+        attention_bias=True,
+    ),
+)
+
+_STEP_TIME = StepTimeModel(
+    weights_s=0.012,
+    token_s=2.2e-5,
+    roofline_power=3.0,
+    running_s=2.5e-5,
+    context_s=4e-8,
+    prefill_context_s=0.0,
+    prefill_step_s=2e-3,
+    graph_tokens=512,  # engine.md 1.5
+    eager_s=5e-4,
+    skipped_s=2e-7,
+    lora_s=1e-3,
+    slot_s=1.5e-5,
+    slot_rank_s=0.0,
+    slot_tile_s=8e-6,
+    adapter_s=3.5e-4,
+    adapter_rank_s=5e-5,
+    adapter_tile_s=6e-6,
+    adapter_eager_s=0.0,
+    lora_token_s=2.5e-5,
+    lora_token_rank_s=0.0,
+)
+
+_FRONTEND = Frontend(
+    overhead_s=0.005,
+    first_use_s=0.3,
+    scrape_interval_s=1.0,
+    series_s=5e-6,
+    series_name_s=5e-8,
+    stall_ttft=4.0,
+    generated_share=0.97,
+)
+
+_MEMORY = MemoryModel(gpu_gib=63.4, other_gib=0.5, sampler_copies=4, extra_vocabulary=256)  # engine.md 1.4, 2.2
+
+_DOMAIN = Domain(
+    max_loras=(8, 384),
+    max_lora_rank=(8, 32),
+    max_num_seqs=(50, 2048),
+    max_num_batched_tokens=(2048, 2048),
+    gpu_memory_utilization=(0.9, 0.9),
+    served_adapters=(1, 384),
+    prompt_tokens_mean=(1, 300),
+    output_tokens_mean=(1, 400),
+)
+
+
+def starting_profile(llm: LlmShapes) -> Profile:
+    """A profile to be fitted."""
+    return Profile(
+        name=f"{GPU}/{ENGINE}/{llm.name}",
+        engine=ENGINE,
+        llm=llm,
+        memory=_MEMORY,
+        step_time=_STEP_TIME,
+        loading=LoadingModel(swap_in_s=0.005, swap_in_padded_s=0.006, disk_load_s=0.05, disk_load_per_rank_s=0.001),
+        frontend=_FRONTEND,
+        domain=_DOMAIN,
+        card=Card(fitted_on="nothing yet", command="", source="", held_out_error={}),
+    )

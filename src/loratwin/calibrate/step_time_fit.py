@@ -1,0 +1,69 @@
+"""Coefficients of the step time from the evidence: constrained, robust regression.
+
+The linear coefficients are never negative (non-negative least squares of relative errors, reweighted so that a far
+outlier pulls with a bounded force); the three of the roofline are searched around it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.calibrate.features import LINEAR, Evidence
+from loratwin.perf import StepTimeModel
+
+F8 = NDArray[np.float64]
+
+_ROBUST = 0.02  # relative error from which on a row's pull stops growing
+_REWEIGHTINGS = 12
+_POWER_BOUNDS = (1.0, 8.0)
+
+
+def roofline_s(tokens: tuple[F8, ...], weights_s: float, token_s: float, power: float) -> F8:
+    """Mean time in the dense layers of each row, shape (rows,); `kernel.cost.dense_time_s`."""
+    lengths = np.array([len(t) for t in tokens])
+    values = (weights_s**power + (token_s * np.concatenate(tokens)) ** power) ** (1 / power)
+    sums = np.add.reduceat(values, np.concatenate([[0], np.cumsum(lengths)[:-1]]))
+    means: F8 = sums / lengths
+    return means
+
+
+def fit_linear(evidence: Evidence, dense_s: F8) -> tuple[F8, float]:
+    """Non-negative linear coefficients given the roofline's times; and the robust loss."""
+    from scipy.optimize import nnls
+
+    scale = np.abs(evidence.features).max(axis=0)
+    scale[scale == 0] = 1.0
+    rows = evidence.features / scale / evidence.duration_s[:, None]
+    target = (evidence.duration_s - dense_s - evidence.known_s) / evidence.duration_s
+    weight = evidence.weight.copy()
+    for _ in range(_REWEIGHTINGS):
+        root = np.sqrt(weight)
+        solution, _ = nnls(rows * root[:, None], target * root)
+        error = np.abs(rows @ solution - target) / _ROBUST
+        weight = evidence.weight / (1 + error)
+    loss = float((evidence.weight * (error - np.log1p(error))).sum())
+    return solution / scale, loss
+
+
+def fit_step_time(evidence: Evidence, start: StepTimeModel) -> StepTimeModel:
+    """The model that explains the evidence best, from the roofline of `start` on."""
+    from scipy.optimize import minimize
+
+    def loss(logs: F8) -> float:
+        weights_s, token_s, power = np.exp(logs)
+        if not _POWER_BOUNDS[0] < power < _POWER_BOUNDS[1]:
+            return float(np.finfo(float).max)
+        return fit_linear(evidence, roofline_s(evidence.tokens, weights_s, token_s, power))[1]
+
+    first = np.log([start.weights_s, start.token_s, start.roofline_power])
+    found = minimize(loss, first, method="Nelder-Mead", options={"maxfev": 150, "xatol": 3e-3, "fatol": 1e-3})
+    weights_s, token_s, power = (float(v) for v in np.exp(found.x))
+    linear, _ = fit_linear(evidence, roofline_s(evidence.tokens, weights_s, token_s, power))
+    return StepTimeModel(
+        weights_s=weights_s,
+        token_s=token_s,
+        roofline_power=power,
+        graph_tokens=start.graph_tokens,
+        **dict(zip(LINEAR, (float(v) for v in linear), strict=True)),
+    )

@@ -1,0 +1,71 @@
+"""`loratwin validate`: the twin against measured runs."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Compare the twin with measured runs.", no_args_is_help=True, rich_markup_mode=None)
+
+RunsFile = Annotated[Path, typer.Argument(help="A serving_*.csv; measured columns may be absent.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Runs of the twin that each figure is the mean of.")]
+Processes = Annotated[int, typer.Option(min=1, help="Processes to use.")]
+
+
+@app.command()
+def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Processes = 1) -> None:
+    """Predict every row from its configuration columns: throughput, latencies, KV capacity, starts, starved."""
+    from loratwin.calibrate.serving import read_serving
+    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.records import check_writable, write_atomically
+    from loratwin.validate import predict_all, predictions_csv
+
+    rows = read_serving(runs_csv)
+    check_writable(output)
+    announce_compilation()
+    with staged_progress() as progress:
+        found = predict_all(rows, range(seeds), processes, partial(progress, "predicting runs"))
+    write_atomically(output, predictions_csv(found))
+    typer.echo(f"{len(found)} predictions in {output}")
+
+
+@app.command()
+def decisions(runs_csv: RunsFile, output: Output, seeds: Seeds = 2, processes: Processes = 1) -> None:
+    """Answer for every workload of a grid: adapters and slots for throughput, slots for throughput and for latency."""
+    from loratwin.calibrate.serving import read_serving
+    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.records import check_writable, write_atomically
+    from loratwin.validate import decide_all, decisions_csv
+
+    rows = read_serving(runs_csv)
+    check_writable(output)
+    announce_compilation()
+    with staged_progress() as progress:
+        found = decide_all(rows, range(seeds), processes, partial(progress, "predicting grid points"))
+    write_atomically(output, decisions_csv(found))
+    typer.echo(f"{len(found)} decisions in {output}")
+
+
+@app.command()
+def report(
+    data: Annotated[Path, typer.Argument(help="Folder with the measured tables.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report.html and report.md.")],
+    processes: Processes = 2,
+) -> None:
+    """Fit without each workload in turn, predict it, and report the errors by regime (takes some minutes)."""
+    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.records import check_writable, write_atomically
+    from loratwin.report import validation_html, validation_markdown
+    from loratwin.validate.crossval import cross_validate, fit_all
+
+    check_writable(output / "report.html")
+    announce_compilation()
+    with staged_progress() as progress:
+        found = cross_validate(data, fit_all(data, processes, progress), processes, progress)
+    write_atomically(output / "report.md", validation_markdown(found))
+    write_atomically(output / "report.html", validation_html(found))
+    typer.echo(f"{output / 'report.html'}\n{output / 'report.md'}")

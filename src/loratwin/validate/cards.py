@@ -1,0 +1,36 @@
+"""Put what cross-validation found on the cards of fitted profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from loratwin.calibrate.fit import COMMAND, SOURCE, Fit
+from loratwin.perf import Card, Profile
+from loratwin.validate.crossval import Validation
+from loratwin.validate.scores import Score, score
+
+
+def carded_profiles(fits: dict[str, Fit], validation: Validation) -> Iterator[Profile]:
+    """The fitted profiles with their cards."""
+    for model, fit in fits.items():
+        pairs = [(r, p) for r, p in zip(validation.runs, validation.predictions, strict=True) if r.model == model]
+        scores = score([r for r, _ in pairs], [p for _, p in pairs])
+        yield fit.profile.model_copy(update={"card": _card(fit, scores)})
+
+
+def _card(fit: Fit, scores: list[Score]) -> Card:
+    usable = sum(m.usable for m in fit.matches)
+    return Card(
+        fitted_on=(
+            f"{usable} of {len(fit.matches)} serving runs of an hour ({len(fit.groups)} workloads), "
+            f"{len(fit.micro)} micro measurements, the KV capacity and loading tables"
+        ),
+        command=COMMAND,
+        source=SOURCE,
+        held_out_error={f"{s.metric}, {s.regime}": _words(s) for s in scores if s.regime in ("all", "open", "saturated")},
+        notes=("held-out errors: every workload predicted by a profile fitted without it",),
+    )
+
+
+def _words(s: Score) -> str:
+    return f"MAPE {s.mape:.1f} %, median {s.median_ape:.1f} %, bias {s.bias:+.1f} % ({s.runs} runs)"

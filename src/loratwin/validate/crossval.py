@@ -1,0 +1,109 @@
+"""Honest errors: every workload is predicted by a profile that was fitted without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from loratwin.calibrate.fit import SERVING_FILES, Fit, fit_profile
+from loratwin.calibrate.serving import ServingRun, read_serving
+from loratwin.calibrate.start import SHAPES
+from loratwin.calibrate.tables import number, read_table
+from loratwin.validate.decisions import Decision, decide_all
+from loratwin.validate.predict import Prediction, predict_all
+from loratwin.validate.scores import Advice, Score, Verdicts, kv_errors, score, score_advice, start_verdicts, starved_verdicts
+
+Progress = Callable[[str, int, int], None]
+
+REFERENCE_FILE = "serving_validation_reference_twin.csv"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out predictions of measured runs, and their scores."""
+
+    runs: tuple[ServingRun, ...]
+    predictions: tuple[Prediction, ...]
+    decisions: tuple[Decision, ...]
+    published: tuple[tuple[ServingRun, Prediction], ...]  # the published twin on the runs that it predicted
+    how: str
+
+    @property
+    def scores(self) -> list[Score]:
+        return score(self.runs, self.predictions)
+
+    @property
+    def published_scores(self) -> list[Score]:
+        """The published twin's errors on its runs."""
+        runs, predictions = [run for run, _ in self.published], [p for _, p in self.published]
+        return score(runs, predictions, ("total_throughput", "itl_mean_ms"))
+
+    @property
+    def advice(self) -> list[Advice]:
+        return score_advice(self.runs, self.decisions)
+
+    @property
+    def starved(self) -> Verdicts:
+        return starved_verdicts(self.runs, self.predictions)
+
+    @property
+    def starts(self) -> Verdicts:
+        return start_verdicts(self.runs, self.predictions)
+
+    @property
+    def kv_errors(self) -> list[float]:
+        return kv_errors(self.runs, self.predictions)
+
+
+def fit_all(folder: Path, processes: int, progress: Progress) -> dict[str, Fit]:
+    """Fits of every LLM that the measurements cover, by its name."""
+    return {llm.name: fit_profile(folder, llm, processes, progress=progress) for llm in SHAPES}
+
+
+def cross_validate(folder: Path, fits: dict[str, Fit], processes: int, progress: Progress) -> Validation:
+    """Predict and advise on every open workload with the profile fitted without it."""
+    files = [read_serving(folder / name) for name in SERVING_FILES]
+    runs = [run for file in files for run in file]
+    predictions: dict[str, Prediction] = {}
+    decisions: list[Decision] = []
+    grid = set(run.name for run in files[SERVING_FILES.index("serving_optimum.csv")])
+    for model, fit in fits.items():
+        for group in fit.groups:
+            mine = [run for run in runs if run.model == model and run.group == group]
+            profiles = {model: fit.without(group)}
+            label = partial(progress, f"{model}: predicting {group}")
+            for p in predict_all(mine, processes=processes, progress=label, profiles=profiles):
+                predictions[p.run] = p
+            asked = [run for run in mine if run.name in grid]
+            if asked:
+                label = partial(progress, f"{model}: deciding {group}")
+                decisions += decide_all(asked, processes=processes, progress=label, profiles=profiles)
+    kept = [run for run in runs if run.name in predictions]
+    return Validation(
+        runs=tuple(kept),
+        predictions=tuple(predictions[run.name] for run in kept),
+        decisions=tuple(decisions),
+        published=tuple(read_published(folder, kept)),
+        how="every workload (rates and ranks) predicted by a profile fitted without it",
+    )
+
+
+def read_published(folder: Path, runs: Sequence[ServingRun]) -> list[tuple[ServingRun, Prediction]]:
+    """What the published twin predicted, for comparison; nothing where its file is absent."""
+    path = folder / REFERENCE_FILE
+    if not path.exists():
+        return []
+    by_name = {run.name: run for run in runs}
+    rows = read_table(path, ("run", "total_throughput", "itl_mean_ms"))
+    return [(by_name[row["run"]], _published(row)) for row in rows if row["run"] in by_name]
+
+
+def _published(row: dict[str, str]) -> Prediction:
+    return Prediction(
+        run=row["run"],
+        total_throughput=number(row, "total_throughput"),
+        itl_mean_ms=number(row, "itl_mean_ms"),
+        starts=1,
+    )

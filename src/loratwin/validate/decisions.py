@@ -1,0 +1,138 @@
+"""Advice on the measured grids: which adapters and slots to run, answered by the twin.
+
+Questions of `score_decisions.py`: `joint` (adapters and slots for the most throughput), `slots` (slots for the most
+throughput, adapters given), `latency` (slots for the least mean end-to-end latency, adapters given). A point is good when the
+server starts and finishes more than 90 % of the offered tokens.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+from loratwin.calibrate.serving import ServingRun
+from loratwin.errors import DataError
+from loratwin.metrics import STARVED_RATIO
+from loratwin.perf import Profile
+from loratwin.validate.predict import Prediction, offered_tokens_per_s, predict_all
+
+SHARE_ERROR = 0.015
+"""Standard error of a predicted served share (tokens finished / offered) near saturation, from cross-validation."""
+
+HEADER = ("model", "rates", "adapter_ranks_cycle", "question", "served_adapters", "max_loras")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a grid as predicted."""
+
+    served_adapters: int
+    max_loras: int
+    throughput: float
+    latency_ms: float  # TTFT + TPOT x (mean output - 1)
+    chance_good: float  # that it starts and does not starve
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One row of the decisions file; no point: nothing works."""
+
+    workload: tuple[str, str, str]  # model, rates, adapter_ranks_cycle as in the measured file
+    question: str
+    served_adapters: int
+    point: Point | None
+
+
+def fill_workloads(runs: Sequence[ServingRun]) -> list[ServingRun]:
+    """Give rows without rates or lengths those of their workload: equal counts of each rate, mean lengths.
+
+    Raises
+    ------
+    DataError
+        A workload has no row with lengths.
+    """
+    return [run if run.has_workload else _filled(run, [r for r in runs if _key(r) == _key(run)]) for run in runs]
+
+
+def _key(run: ServingRun) -> tuple[str, str, str]:
+    return run.model, run.rates, run.row["adapter_ranks_cycle"]
+
+
+def _filled(run: ServingRun, siblings: Sequence[ServingRun]) -> ServingRun:
+    known = [other for other in siblings if other.has_workload]
+    if not known or not run.rates:
+        raise DataError(f"run {run.name!r}: no row of its workload has rates and lengths")
+    values = tuple(float(rate) for rate in run.rates.split())
+    base, more = divmod(run.served_adapters, len(values))
+    return replace(
+        run,
+        rate_values=values,
+        rate_counts=tuple(base + (i < more) for i in range(len(values))),
+        prompt_tokens_mean=sum(r.prompt_tokens_mean for r in known) / len(known),
+        output_tokens_mean=sum(r.output_tokens_mean for r in known) / len(known),
+    )
+
+
+def predicted_point(run: ServingRun, p: Prediction) -> Point:
+    """A grid point from the prediction for it."""
+    if not p.starts:
+        return Point(run.served_adapters, run.max_loras, 0.0, float("inf"), 0.0)
+    share = p.total_throughput / offered_tokens_per_s(run)
+    latency = p.ttft_mean_ms + p.tpot_mean_ms * (run.output_tokens_mean - 1)
+    chance = NormalDist(STARVED_RATIO, SHARE_ERROR).cdf(share)
+    return Point(run.served_adapters, run.max_loras, p.total_throughput, latency, chance)
+
+
+def best(points: Sequence[Point], value: Callable[[Point], float]) -> Point | None:
+    """The point of the highest expected value, advice that starves being worth nothing; None when none is likely good."""
+    likely = [point for point in points if point.chance_good >= 0.5]
+    return max(likely, key=lambda point: value(point) * point.chance_good, default=None)
+
+
+def _throughput(point: Point) -> float:
+    return point.throughput
+
+
+def _quickness(point: Point) -> float:
+    return 1 / point.latency_ms
+
+
+def decide(points: Sequence[Point], workload: tuple[str, str, str]) -> list[Decision]:
+    """Answers to all questions about one workload."""
+    joint = best(points, _throughput)
+    served_counts = sorted({point.served_adapters for point in points})
+    decisions = [Decision(workload, "joint", joint.served_adapters if joint else served_counts[0], joint)]
+    for question, value in (("slots", _throughput), ("latency", _quickness)):
+        for served in served_counts:
+            chosen = best([point for point in points if point.served_adapters == served], value)
+            decisions.append(Decision(workload, question, served, chosen))
+    return decisions
+
+
+def decide_all(
+    runs: Sequence[ServingRun],
+    seeds: Sequence[int] = (0, 1),
+    processes: int = 1,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+    profiles: dict[str, Profile] | None = None,
+) -> list[Decision]:
+    """Answers for every workload in the file, in order of appearance."""
+    filled = fill_workloads(runs)
+    predictions = predict_all(filled, seeds, processes, progress, profiles)
+    points: dict[tuple[str, str, str], list[Point]] = {}
+    for run, prediction in zip(filled, predictions, strict=True):
+        points.setdefault(_key(run), []).append(predicted_point(run, prediction))
+    return [decision for workload, grid in points.items() for decision in decide(grid, workload)]
+
+
+def decisions_csv(decisions: Sequence[Decision]) -> str:
+    """The decisions file as text."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADER)
+    for d in decisions:
+        writer.writerow([*d.workload, d.question, d.served_adapters, d.point.max_loras if d.point else ""])
+    return out.getvalue()

@@ -1,0 +1,134 @@
+"""What the twin predicts for a measured server: from its configuration columns, nothing else."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+
+import numpy as np
+
+from loratwin.calibrate.serving import ServingRun, profile_for
+from loratwin.metrics import STARVED_RATIO, summarize
+from loratwin.perf import Profile
+from loratwin.simulate import served_capacity, simulate
+from loratwin.simulate.observe import observe
+
+NAN = math.nan
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row of the predictions file; rates and latencies are NaN where the server does not start."""
+
+    run: str
+    total_throughput: float = NAN  # tokens/s of requests finished in the window
+    input_throughput: float = NAN
+    output_throughput: float = NAN
+    itl_mean_ms: float = NAN
+    tpot_mean_ms: float = NAN
+    ttft_mean_ms: float = NAN
+    ttft_median_ms: float = NAN
+    running_mean: float = NAN
+    kv_tokens: int = 0
+    starts: int = 0
+    starved: int = 0
+
+
+def predict(run: ServingRun, profile: Profile | None = None, seeds: Sequence[int] = (0,)) -> Prediction:
+    """Predict one run; figures are means over the seeds.
+
+    Parameters
+    ----------
+    profile
+        None: the shipped one of the run's LLM.
+
+    Raises
+    ------
+    DataError
+        No profile ships for the run's LLM.
+    """
+    profile = profile or profile_for(run.model)
+    capacity = served_capacity(profile, run.config)
+    if not capacity.starts or not run.has_workload:
+        return Prediction(run.name, kv_tokens=capacity.tokens, starts=int(capacity.starts))
+    rows = np.array([_figures(run, profile, seed) for seed in seeds])
+    figures = dict(zip(_FIGURES, (float(v) for v in rows.mean(axis=0)), strict=True))
+    starved = figures["total_throughput"] / offered_tokens_per_s(run) <= STARVED_RATIO
+    return Prediction(run.name, **figures, kv_tokens=capacity.tokens, starts=1, starved=int(starved))
+
+
+_FIGURES = tuple(field.name for field in fields(Prediction))[1:-3]
+
+
+def _figures(run: ServingRun, profile: Profile, seed: int) -> tuple[float, ...]:
+    simulated = simulate(run.workload(profile.frontend.generated_share, seed), profile, run.config)
+    summary, seen = summarize(simulated, percentiles=False), observe(simulated, profile.frontend)
+    return (
+        summary.total_throughput,
+        summary.input_throughput,
+        summary.output_throughput,
+        seen.itl_mean_s * 1e3,
+        seen.tpot_mean_s * 1e3,
+        seen.ttft_mean_s * 1e3,
+        seen.ttft_median_s * 1e3,
+        summary.running_mean,
+    )
+
+
+def offered_tokens_per_s(run: ServingRun) -> float:
+    """Tokens per second asked for: nominal rates times mean lengths, as the papers count."""
+    return run.total_rate * (run.prompt_tokens_mean + run.output_tokens_mean)
+
+
+def predict_all(
+    runs: Sequence[ServingRun],
+    seeds: Sequence[int] = (0,),
+    processes: int = 1,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+    profiles: dict[str, Profile] | None = None,
+) -> list[Prediction]:
+    """Predict many runs, in their order, whatever the number of processes."""
+    order = sorted(range(len(runs)), key=lambda i: (runs[i].model, runs[i].group, runs[i].served_adapters, i))
+    found: list[Prediction | None] = [None] * len(runs)
+    for done, (i, prediction) in enumerate(zip(order, _each(runs, order, seeds, processes, profiles), strict=True), 1):
+        found[i] = prediction
+        progress(done, len(runs))
+    return [prediction for prediction in found if prediction is not None]
+
+
+def _each(
+    runs: Sequence[ServingRun],
+    order: Sequence[int],
+    seeds: Sequence[int],
+    processes: int,
+    profiles: dict[str, Profile] | None,
+) -> Iterator[Prediction]:
+    ordered = [runs[i] for i in order]
+    chosen = [(profiles or {}).get(run.model) for run in ordered]
+    work = partial(predict, seeds=tuple(seeds))
+    if processes <= 1:
+        yield from map(work, ordered, chosen)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        yield from pool.map(work, ordered, chosen, chunksize=4)
+
+
+def predictions_csv(predictions: Sequence[Prediction]) -> str:
+    """The predictions file as text; NaN as an empty cell."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [field.name for field in fields(Prediction)], lineterminator="\n")
+    writer.writeheader()
+    for prediction in predictions:
+        writer.writerow({name: _cell(value) for name, value in asdict(prediction).items()})
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else ""
+    return value
