@@ -19,29 +19,30 @@ def padded_tokens(tokens: int, graph_tokens: float) -> int:
 
 @jit
 def dense_time_s(cost: StepCost, tokens: int) -> float:
-    """Seconds in the dense layers: weight reads and compute joined by a p-norm, a smooth roofline."""
-    power: float = cost.roofline_power
-    time: float = (cost.weights_s**power + (cost.token_s * tokens) ** power) ** (1.0 / power)
-    return time
+    """Seconds in the dense layers for `tokens` scheduled ones: weight reads and compute joined by a p-norm."""
+    computed = padded_tokens(tokens, cost.graph_tokens)
+    power = cost.roofline_power
+    return (cost.weights_s**power + (cost.token_s * computed) ** power) ** (1.0 / power)
 
 
 @jit
 def lora_time_s(cost: StepCost, f: StepFeatures, tokens: int) -> float:
-    """Seconds that LoRA adds (engine.md 2.5): per server, per tile of tokens, per distinct adapter, per prompt token."""
+    """Seconds that LoRA adds (engine.md 2.5): per server, tile of tokens, distinct adapter, and prompt token."""
     tiles = (tokens + TILE - 1) // TILE
     adapter = cost.adapter_s
     if f.prefill_tokens > 0:
         adapter += cost.adapter_tile_s * tiles
     if tokens > cost.graph_tokens:
         adapter += cost.adapter_eager_s
-    return cost.lora_s + cost.lora_tile_s * tiles + adapter * f.distinct_adapters + cost.lora_token_s * f.lora_prefill_tokens
+    time = cost.lora_s + cost.lora_tile_s * tiles
+    return time + adapter * f.distinct_adapters + cost.lora_token_s * f.lora_prefill_tokens
 
 
 @jit
-def total_time_s(cost: StepCost, f: StepFeatures) -> float:
-    """Duration of one engine step in seconds, without adapter loading."""
+def total_time_s(cost: StepCost, f: StepFeatures, dense_s: float) -> float:
+    """Duration of one engine step in seconds, without adapter loading; `dense_s`: `dense_time_s` of its tokens."""
     tokens = padded_tokens(f.decode_requests + f.prefill_tokens, cost.graph_tokens)
-    time = dense_time_s(cost, tokens) + lora_time_s(cost, f, tokens)
+    time = dense_s + lora_time_s(cost, f, tokens)
     time += cost.running_s * f.running + cost.context_s * f.decode_context + cost.skipped_s * f.skipped
     if f.prefill_tokens > 0:
         time += cost.prefill_step_s + cost.prefill_context_s * f.prefill_context
@@ -52,5 +53,5 @@ def total_time_s(cost: StepCost, f: StepFeatures) -> float:
 
 @entry
 def step_time_s(cost: StepCost, f: StepFeatures) -> float:
-    """`total_time_s`, to be called from Python."""
-    return total_time_s(cost, f)
+    """Duration of one engine step in seconds, to be called from Python."""
+    return total_time_s(cost, f, dense_time_s(cost, f.decode_requests + f.prefill_tokens))

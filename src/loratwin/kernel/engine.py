@@ -10,16 +10,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loratwin.kernel.cost import total_time_s
+from loratwin.kernel.cost import dense_time_s, total_time_s
 from loratwin.kernel.jit import entry, jit
-from loratwin.kernel.queue import EMPTY, Queue, move_tree, new_queue, next_adapter, num_before, pop, push_back, push_front
+from loratwin.kernel.queue import (
+    EMPTY,
+    Queue,
+    move_tree,
+    new_queue,
+    next_adapter,
+    num_before,
+    pop,
+    push_back,
+    push_front,
+)
 from loratwin.kernel.residency import DISK_LOADS, SWAP_INS, Residency, apply_adapters, new_residency, note_change
 from loratwin.kernel.seats import Seats, enter_calendar, leave_calendar, leave_seat, new_seats, take_seat
 from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost, StepFeatures
 
 ARRIVE, REFUSE, PREEMPT, ADMIT, DISK_LOAD, SWAP_IN, FIRST_TOKEN, FINISH = range(8)
 
-# Counters of the engine (State.count)
+# Counters of the engine (State.tally)
 (
     ARRIVED,
     WAITING,
@@ -47,8 +57,9 @@ class State(NamedTuple):
     queue: Queue
     seats: Seats
     residency: Residency
-    count: I8  # the counters above
+    tally: I8  # the counters above
     clock: F8  # (1,) seconds
+    dense_s: F8  # (max_num_batched_tokens + 1,) time of the dense layers by tokens, NaN until it is needed
     fresh: I4  # (max_num_seqs + 1,) seats that finish their prompt in this step, in admission order
     loads: I4  # what this step loads, see `apply_adapters`
     generated: I4  # (requests,) tokens emitted before the last preemption
@@ -63,15 +74,16 @@ class State(NamedTuple):
 def new_state(requests: Requests, limits: EngineLimits, num_adapters: int, event_capacity: int) -> State:
     """An idle engine at time 0."""
     n = len(requests.arrival_s)
-    count = np.zeros(17, np.int64)
-    count[FREE_BLOCKS], count[PARTIAL] = limits.num_blocks, -1
+    tally = np.zeros(17, np.int64)
+    tally[FREE_BLOCKS], tally[PARTIAL] = limits.num_blocks, -1
     longest = int(requests.output_tokens.max()) if n else 1
     return State(
         queue=new_queue(n, num_adapters),
         seats=new_seats(limits.max_num_seqs, limits.block_size, longest),
         residency=new_residency(num_adapters, limits.max_loras, limits.max_cpu_loras),
-        count=count,
+        tally=tally,
         clock=np.zeros(1),
+        dense_s=np.full(limits.max_num_batched_tokens + 1, np.nan),
         fresh=np.zeros(limits.max_num_seqs + 1, np.int32),
         loads=np.zeros(2 * num_adapters + 1, np.int32),
         generated=np.zeros(n, np.int32),
@@ -86,10 +98,10 @@ def new_state(requests: Requests, limits: EngineLimits, num_adapters: int, event
 
 @jit
 def _note(s: State, kind: int, item: int) -> None:
-    i = s.count[NUM_EVENTS]
+    i = s.tally[NUM_EVENTS]
     if i < s.events.shape[0]:
-        s.events[i, 0], s.events[i, 1], s.events[i, 2] = kind, item, s.count[STEP]
-    s.count[NUM_EVENTS] = i + 1
+        s.events[i, 0], s.events[i, 1], s.events[i, 2] = kind, item, s.tally[STEP]
+    s.tally[NUM_EVENTS] = i + 1
 
 
 @jit
@@ -107,7 +119,7 @@ def _blocks(tokens: int, block_size: int) -> int:
 @jit
 def _drain_arrivals(s: State, r: Requests, lim: EngineLimits) -> None:
     """Everything that arrived by now joins the queue, or is refused when too many are in flight."""
-    c, now, n = s.count, s.clock[0], r.arrival_s.shape[0]
+    c, now, n = s.tally, s.clock[0], r.arrival_s.shape[0]
     while c[ARRIVED] < n and r.arrival_s[c[ARRIVED]] <= now:
         request = c[ARRIVED]
         c[ARRIVED] += 1
@@ -127,7 +139,7 @@ def _join_batch(s: State, r: Requests, request: int) -> None:
     if adapter >= 0:
         s.queue.running[adapter] += 1
         if s.queue.running[adapter] == 1:
-            s.count[DISTINCT] += 1
+            s.tally[DISTINCT] += 1
             move_tree(s.queue, adapter)
             note_change(s.residency, adapter)
 
@@ -138,7 +150,7 @@ def _leave_batch(s: State, r: Requests, request: int) -> None:
     if adapter >= 0:
         s.queue.running[adapter] -= 1
         if s.queue.running[adapter] == 0:
-            s.count[DISTINCT] -= 1
+            s.tally[DISTINCT] -= 1
             move_tree(s.queue, adapter)
             note_change(s.residency, adapter)
 
@@ -146,7 +158,7 @@ def _leave_batch(s: State, r: Requests, request: int) -> None:
 @jit
 def _stop_decoding(s: State, r: Requests, seat: int, block_size: int) -> None:
     """Take a seat out of the counters of decoding requests."""
-    c, offset = s.count, s.seats.offset[seat]
+    c, offset = s.tally, s.seats.offset[seat]
     c[DECODING] -= 1
     c[OFFSET_SUM] -= offset
     s.seats.phase[offset % block_size] -= 1
@@ -157,7 +169,7 @@ def _stop_decoding(s: State, r: Requests, seat: int, block_size: int) -> None:
 @jit
 def _start_decoding(s: State, r: Requests, seat: int, remaining: int, block_size: int) -> None:
     """A prompt is done and its token emitted: from the next step on one token a step, `remaining` times."""
-    c, seats = s.count, s.seats
+    c, seats = s.tally, s.seats
     step = c[STEP]
     enter_calendar(seats, seat, step + remaining)
     offset = np.int64(seats.known[seat]) - (step + 1)
@@ -172,7 +184,7 @@ def _start_decoding(s: State, r: Requests, seat: int, remaining: int, block_size
 @jit
 def _preempt_last(s: State, r: Requests, lim: EngineLimits) -> int:
     """The request admitted last loses everything and goes to the front of the queue; its seat."""
-    c, seats = s.count, s.seats
+    c, seats = s.tally, s.seats
     seat = seats.prev[seats.request.shape[0] - 1]
     request = seats.request[seat]
     if seats.last_step[seat] < 0:
@@ -198,7 +210,7 @@ def _preempt_last(s: State, r: Requests, lim: EngineLimits) -> int:
 @jit
 def _extend_decoding(s: State, r: Requests, lim: EngineLimits) -> None:
     """Every decoding request whose blocks are full takes one; all at once where they suffice."""
-    c, seats = s.count, s.seats
+    c, seats = s.tally, s.seats
     step = c[STEP]
     needed = seats.phase[-step % lim.block_size]
     if needed <= c[FREE_BLOCKS]:
@@ -218,7 +230,7 @@ def _extend_decoding(s: State, r: Requests, lim: EngineLimits) -> None:
 @jit
 def _compute_prompt(s: State, r: Requests, seat: int, tokens: int, block_size: int) -> None:
     """Compute a chunk of a prompt whose blocks are there; the last chunk makes it emit in this step."""
-    c, seats = s.count, s.seats
+    c, seats = s.tally, s.seats
     computed = np.int64(seats.computed[seat])
     c[FREE_BLOCKS] -= _blocks(computed + tokens, block_size) - _blocks(computed, block_size)
     c[PREFILL_TOKENS] += tokens
@@ -237,7 +249,7 @@ def _compute_prompt(s: State, r: Requests, seat: int, tokens: int, block_size: i
 @jit
 def _schedule_running(s: State, r: Requests, lim: EngineLimits) -> int:
     """Decoding requests first, then the rest of the one unfinished prompt; the budget that is left."""
-    c, seats = s.count, s.seats
+    c, seats = s.tally, s.seats
     _extend_decoding(s, r, lim)
     budget = lim.max_num_batched_tokens - c[DECODING]
     seat = c[PARTIAL]
@@ -255,7 +267,7 @@ def _schedule_running(s: State, r: Requests, lim: EngineLimits) -> int:
 @jit
 def _schedule_waiting(s: State, r: Requests, lim: EngineLimits, budget: int) -> None:
     """Admit in queue order; adapters beyond the slots are passed over, a shortage of KV blocks stops everybody."""
-    c, q = s.count, s.queue
+    c, q = s.tally, s.queue
     seen = np.int64(-EMPTY)  # how far the walk came
     while budget > 0 and c[WAITING] > 0 and c[RUNNING] < lim.max_num_seqs:
         fifo = next_adapter(q, c[DISTINCT] < lim.max_loras)
@@ -285,14 +297,14 @@ def _schedule_waiting(s: State, r: Requests, lim: EngineLimits, budget: int) -> 
 @jit
 def _num_skipped(s: State, lim: EngineLimits, seen: int) -> int:
     """Waiting requests before the point that the walk reached; none while another adapter may still join."""
-    if s.count[DISTINCT] < lim.max_loras or s.count[WAITING] == 0 or seen == -EMPTY:
+    if s.tally[DISTINCT] < lim.max_loras or s.tally[WAITING] == 0 or seen == -EMPTY:
         return 0
-    return s.count[WAITING] if seen == EMPTY else num_before(s.queue, seen)
+    return s.tally[WAITING] if seen == EMPTY else num_before(s.queue, seen)
 
 
 @jit
 def _schedule(s: State, r: Requests, lim: EngineLimits) -> None:
-    c = s.count
+    c = s.tally
     c[PREEMPTED_NOW] = c[PREFILL_TOKENS] = c[LORA_PREFILL_TOKENS] = c[PREFILL_CONTEXT] = c[NUM_FRESH] = 0
     c[SKIPPED] = 0
     budget = _schedule_running(s, r, lim)
@@ -312,7 +324,7 @@ def _load_adapters(s: State, lim: EngineLimits, costs: AdapterCosts) -> float:
 
 @jit
 def _features(s: State) -> StepFeatures:
-    c = s.count
+    c = s.tally
     return StepFeatures(
         c[DECODING],
         c[PREFILL_TOKENS],
@@ -328,12 +340,21 @@ def _features(s: State) -> StepFeatures:
 
 
 @jit
+def _dense_time_s(s: State, cost: StepCost, f: StepFeatures) -> float:
+    """`dense_time_s`, computed once for each number of tokens: its powers would be a tenth of the run."""
+    tokens = f.decode_requests + f.prefill_tokens
+    if np.isnan(s.dense_s[tokens]):
+        s.dense_s[tokens] = dense_time_s(cost, tokens)
+    return s.dense_s[tokens]
+
+
+@jit
 def _finish(s: State, r: Requests, seat: int, block_size: int) -> None:
     request = s.seats.request[seat]
     s.finish_s[request] = s.clock[0]
-    s.count[FREE_BLOCKS] += _blocks(r.prompt_tokens[request] + r.output_tokens[request] - 1, block_size)
+    s.tally[FREE_BLOCKS] += _blocks(r.prompt_tokens[request] + r.output_tokens[request] - 1, block_size)
     leave_seat(s.seats, seat)
-    s.count[RUNNING] -= 1
+    s.tally[RUNNING] -= 1
     _leave_batch(s, r, request)
     _note(s, FINISH, request)
 
@@ -342,7 +363,7 @@ def _finish(s: State, r: Requests, seat: int, block_size: int) -> None:
 def _emit_decoded(s: State, r: Requests, block_size: int) -> None:
     """Decoding requests whose last token this step made, in admission order."""
     seats = s.seats
-    day = s.count[STEP] & (seats.day_head.shape[0] - 1)
+    day = s.tally[STEP] & (seats.day_head.shape[0] - 1)
     seat = seats.day_head[day]
     seats.day_head[day] = seats.day_tail[day] = -1
     while seat >= 0:
@@ -355,7 +376,7 @@ def _emit_decoded(s: State, r: Requests, block_size: int) -> None:
 @jit
 def _emit_fresh(s: State, r: Requests, block_size: int) -> None:
     """Requests whose prompt is done emit a token: their first, unless they had been preempted."""
-    for i in range(s.count[NUM_FRESH]):
+    for i in range(s.tally[NUM_FRESH]):
         seat = s.fresh[i]
         request = s.seats.request[seat]
         if s.generated[request] == 0:
@@ -369,58 +390,56 @@ def _emit_fresh(s: State, r: Requests, block_size: int) -> None:
 
 
 @jit
-def _log_step(log_s: F8, log: I4, row: int, s: State, f: StepFeatures, num_blocks: int) -> None:
-    """Columns in the order of `trace.StepSeries`."""
-    log[row, 0] = f.decode_requests
-    log[row, 1] = f.prefill_tokens
-    log[row, 2] = f.running
-    log[row, 3] = f.waiting
-    log[row, 4] = f.distinct_adapters
-    log[row, 5] = num_blocks - s.count[FREE_BLOCKS]
-    log[row, 6] = s.residency.count[SWAP_INS]
-    log[row, 7] = s.residency.count[DISK_LOADS]
-    log[row, 8] = f.decode_context
-    log[row, 9] = f.prefill_context
-    log[row, 10] = f.skipped
-    log_s[row, 0] = s.clock[0]
+def _log_step(log_s: F8, log: I4, step: int, s: State, f: StepFeatures, num_blocks: int) -> None:
+    """Rows in the order of `trace.StepSeries`."""
+    log[0, step] = f.decode_requests
+    log[1, step] = f.prefill_tokens
+    log[2, step] = f.running
+    log[3, step] = f.waiting
+    log[4, step] = f.distinct_adapters
+    log[5, step] = num_blocks - s.tally[FREE_BLOCKS]
+    log[6, step] = s.residency.tally[SWAP_INS]
+    log[7, step] = s.residency.tally[DISK_LOADS]
+    log[8, step] = f.decode_context
+    log[9, step] = f.prefill_context
+    log[10, step] = f.skipped
+    log_s[0, step] = s.clock[0]
 
 
 @jit
 def _step(
-    s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log_s: F8, log: I4, row: int
+    s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log_s: F8, log: I4, step: int
 ) -> None:
     """One step of the engine."""
     _schedule(s, r, lim)
     load_s = _load_adapters(s, lim, costs)
     features = _features(s)
-    _log_step(log_s, log, row, s, features, lim.num_blocks)
-    duration_s = total_time_s(cost, features) + load_s
-    log_s[row, 1] = duration_s
+    _log_step(log_s, log, step, s, features, lim.num_blocks)
+    duration_s = total_time_s(cost, features, _dense_time_s(s, cost, features)) + load_s
+    log_s[1, step] = duration_s
     s.clock[0] += duration_s
     _emit_decoded(s, r, lim.block_size)
     _emit_fresh(s, r, lim.block_size)
-    s.count[STEP] += 1
+    s.tally[STEP] += 1
 
 
 @entry
-def advance(
-    s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log_s: F8, log: I4
-) -> int:
+def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log_s: F8, log: I4) -> int:
     """Run until the window ends, nothing is left to do, or the log is full; the number of steps taken.
 
     Parameters
     ----------
-    log_s, log : arrays of shape (capacity, 2) and (capacity, 11)
-        Filled from row 0, one row a step.
+    log_s, log : arrays of shape (2, capacity) and (11, capacity)
+        Filled from column 0, one column a step.
     """
-    c, n, row = s.count, r.arrival_s.shape[0], 0
-    while row < log.shape[0] and s.clock[0] < lim.window_s:
+    c, n, steps = s.tally, r.arrival_s.shape[0], 0
+    while steps < log.shape[1] and s.clock[0] < lim.window_s:
         _drain_arrivals(s, r, lim)
         if c[WAITING] == 0 and c[RUNNING] == 0:
             if c[ARRIVED] == n or r.arrival_s[c[ARRIVED]] >= lim.window_s:
-                return row
+                return steps
             s.clock[0] = r.arrival_s[c[ARRIVED]]
             continue
-        _step(s, r, lim, costs, cost, log_s, log, row)
-        row += 1
-    return row
+        _step(s, r, lim, costs, cost, log_s, log, steps)
+        steps += 1
+    return steps

@@ -17,6 +17,9 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_njit: Any = numba.njit  # numba's stubs lack half of its options
+_config: Any = numba.config
+
 
 def _cache_home() -> Path:
     if sys.platform == "win32":
@@ -47,7 +50,7 @@ def jit(function: F) -> F:
     Reference counting is off (`_nrt`): the kernel allocates nothing. Never `fastmath`, which would break equality with
     the reference.
     """
-    compiled: F = numba.njit(
+    compiled: F = _njit(
         error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
     )(function)
     return compiled
@@ -55,10 +58,10 @@ def jit(function: F) -> F:
 
 def entry(function: F) -> F:
     """Compile and cache a function that Python calls."""
-    before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
-    numba.config.CACHE_DIR = _FOLDER  # type: ignore[attr-defined]
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = _FOLDER
     try:
-        compiled: F = numba.njit(cache=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=False)(function)
+        compiled: F = _njit(cache=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=False)(function)
     finally:
-        numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+        _config.CACHE_DIR = before
     return compiled

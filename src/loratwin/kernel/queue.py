@@ -1,13 +1,13 @@
 """The waiting queue: one FIFO per adapter, and who is next among those that may run.
 
-vLLM keeps one deque and walks it, skipping requests whose adapter has no place. The same order comes out of one FIFO for
-each adapter if the heads can be compared: two tournament trees hold the position of every FIFO's head, one for the
-adapters in the batch, one for the others. The next request is the smaller root, or the root of the first tree alone when
-no further adapter may join. Every operation costs log2(adapters), whatever the length of the queue.
+vLLM keeps one deque and walks it, skipping requests whose adapter has no place. The same order comes out of one FIFO
+for each adapter if the heads can be compared: two tournament trees hold the position of every FIFO's head, one for the
+adapters in the batch, one for the others. The next request is the smaller root, or the root of the first tree alone
+when no further adapter may join. Every operation costs log2(adapters), whatever the length of the queue.
 
 Positions: a fresh request's is its number (requests are numbered by arrival); a preempted one goes to the front of the
 queue, so it gets the next number below all others. How many requests stand before a position (those that the walk would
-have skipped) is kept in a Fenwick tree (Fenwick 1994, Software: Practice and Experience 24).
+have skipped) is summed over three levels of counters: single positions, 128 and 128 x 128 of them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 from loratwin.kernel.jit import jit
-from loratwin.kernel.types import I4, I8
+from loratwin.kernel.types import I1, I4, I8
 
 EMPTY = np.int64(2**62)
+SHIFT = 7
+"""log2 of 128."""
 
 
 class Queue(NamedTuple):
@@ -33,7 +35,9 @@ class Queue(NamedTuple):
     others: I8  # and over the rest
     running: I4  # (adapters + 1,) running requests of the adapter
     front: I8  # (2,) last position given to a preempted request; how many preempted requests wait
-    counts: I4  # (requests + 1,) Fenwick tree: fresh waiting requests by position
+    fresh: I1  # (requests,) 1: a fresh request waits at this position
+    fresh_by_128: I4
+    fresh_by_16384: I4
 
 
 def new_queue(num_requests: int, num_adapters: int) -> Queue:
@@ -48,7 +52,9 @@ def new_queue(num_requests: int, num_adapters: int) -> Queue:
         others=np.full(2 * size, EMPTY),
         running=np.zeros(num_adapters + 1, np.int32),
         front=np.zeros(2, np.int64),
-        counts=np.zeros(num_requests + 1, np.int32),
+        fresh=np.zeros(num_requests, np.int8),
+        fresh_by_128=np.zeros((num_requests >> SHIFT) + 1, np.int32),
+        fresh_by_16384=np.zeros((num_requests >> 2 * SHIFT) + 1, np.int32),
     )
 
 
@@ -84,11 +90,10 @@ def move_tree(q: Queue, adapter: int) -> None:
 
 
 @jit
-def _count(q: Queue, request: int, change: int) -> None:
-    i = request + 1
-    while i < q.counts.shape[0]:
-        q.counts[i] += change
-        i += i & -i
+def _count(q: Queue, position: int, change: int) -> None:
+    q.fresh[position] += change
+    q.fresh_by_128[position >> SHIFT] += change
+    q.fresh_by_16384[position >> 2 * SHIFT] += change
 
 
 @jit
@@ -96,11 +101,14 @@ def num_before(q: Queue, position: int) -> int:
     """How many requests wait at smaller positions."""
     if position < 0:
         return _num_preempted_before(q, position)
+    hundreds, thousands = position >> SHIFT, position >> 2 * SHIFT
     total = q.front[1]
-    i = position
-    while i > 0:
-        total += q.counts[i]
-        i -= i & -i
+    for i in range(thousands):
+        total += q.fresh_by_16384[i]
+    for i in range(thousands << SHIFT, hundreds):
+        total += q.fresh_by_128[i]
+    for i in range(hundreds << SHIFT, position):
+        total += q.fresh[i]
     return total
 
 
@@ -157,7 +165,7 @@ def pop(q: Queue, adapter: int) -> None:
 
 @jit
 def next_adapter(q: Queue, may_join: bool) -> int:
-    """Whose head is next: an adapter's index, -1 when nobody may run. `may_join`: an adapter outside the batch may enter."""
+    """Whose head is next: an adapter's index; -1: nobody may run. `may_join`: an adapter may enter the batch."""
     tree = q.joined
     if may_join and q.others[1] < q.joined[1]:
         tree = q.others
@@ -165,5 +173,5 @@ def next_adapter(q: Queue, may_join: bool) -> int:
         return -1
     node, size = 1, tree.shape[0] // 2
     while node < size:
-        node = 2 * node if tree[2 * node] == tree[1] else 2 * node + 1
+        node = 2 * node + np.int64(tree[2 * node] != tree[1])  # as a sum: a branch would be guessed wrong half the time
     return node - size

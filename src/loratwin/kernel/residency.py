@@ -2,9 +2,12 @@
 
 Every step touches the adapters of its batch in ascending order, so the recency order of a tier is always: the adapters
 that left the batch, in the order they left, then the members of the last batch in ascending order. Only the first part
-(the idle ones) is kept as a linked list; a step whose batch brings no new adapter costs nothing. A step that must load
-replays the touches literally, because vLLM evicts the least recently *touched* adapter, which can be one of this very
-step that has not had its turn; it is then loaded again when its turn comes.
+(the idle ones) is kept as a linked list.
+
+vLLM evicts the least recently *touched* adapter, which can be a member of this very step whose turn has not come: it is
+then loaded again at its turn, and may push out the next. So a step is a walk over turns in which only two kinds of
+adapters need one: newcomers, and members pushed out before their turn. The others are touched in silence. A step costs
+what changes and what is loaded, not what is in the batch.
 """
 
 from __future__ import annotations
@@ -16,83 +19,89 @@ import numpy as np
 from loratwin.kernel.jit import jit
 from loratwin.kernel.types import I4, I8, AdapterCosts, EngineLimits
 
-Bools = np.ndarray
+NOBODY = 2**31 - 1
+"""Behind every adapter."""
+
+
+class Tier(NamedTuple):
+    """What one tier holds, and the idle ones among it, oldest first, linked by index with sentinel num_adapters."""
+
+    next: I4  # (adapters + 1,) -1: not in the list
+    prev: I4  # (adapters + 1,)
+    holds: I4  # (adapters,) 0 or 1
+    place: I8  # see the constants below
+
+
+USED, LEAVER, STAYER = range(3)  # Tier.place: how many it holds; how far the search for the oldest came in this step
 
 
 class Residency(NamedTuple):
-    """State of both tiers. Linked lists use the index num_adapters as their sentinel."""
+    """State of both tiers. Slots hold nothing that host memory does not."""
 
-    slot_next: I4  # (adapters + 1,) recency list of the slots, oldest first
-    slot_prev: I4
-    host_next: I4  # the same for host memory
-    host_prev: I4
-    in_slot: I4  # (adapters,) 0 or 1
-    in_host: I4
-    in_batch: I4  # (adapters,) member of the last step's batch
-    changed: I4  # (2 * adapters,) adapters whose number of running requests left or reached 0 since the last step
-    count: I8  # see the constants below
+    slots: Tier
+    host: Tier
+    member: I4  # (adapters,) 1: in the last step's batch
+    changed: I4  # (2 * adapters + 2,) adapters whose number of running requests left or reached 0 since the last step
+    tally: I8  # see the constants below
 
 
-SLOTS_USED, HOST_USED, NUM_CHANGED, SWAP_INS, DISK_LOADS = range(5)
+NUM_CHANGED, SWAP_INS, DISK_LOADS = range(3)  # Residency.tally
 
 
 def new_residency(num_adapters: int, max_loras: int, max_cpu_loras: int) -> Residency:
     """As after start-up, when every adapter was registered and activated in turn: the last ones are still there."""
-    size = num_adapters + 1
-    links = [np.full(size, -1, np.int32) for _ in range(4)]
-    res = Residency(
-        *links,
-        in_slot=np.zeros(num_adapters, np.int32),
-        in_host=np.zeros(num_adapters, np.int32),
-        in_batch=np.zeros(num_adapters, np.int32),
+    return Residency(
+        slots=_new_tier(num_adapters, max_loras),
+        host=_new_tier(num_adapters, max_cpu_loras),
+        member=np.zeros(num_adapters, np.int32),
         changed=np.zeros(2 * num_adapters + 2, np.int32),
-        count=np.zeros(5, np.int64),
+        tally=np.zeros(3, np.int64),
     )
-    _fill(res.host_next, res.host_prev, res.in_host, max_cpu_loras)
-    _fill(res.slot_next, res.slot_prev, res.in_slot, max_loras)
-    res.count[HOST_USED], res.count[SLOTS_USED] = res.in_host.sum(), res.in_slot.sum()
-    return res
 
 
-def _fill(nxt: I4, prev: I4, member: I4, capacity: int) -> None:
-    """Link the last `capacity` adapters, oldest first."""
-    end = len(member)
-    chain = [end, *range(max(0, end - capacity), end), end]
-    nxt[chain[:-1]] = chain[1:]
-    prev[chain[1:]] = chain[:-1]
-    member[chain[1:-1]] = 1
-
-
-@jit
-def _append(nxt: I4, prev: I4, item: int) -> None:
-    end = nxt.shape[0] - 1
-    last = prev[end]
-    nxt[last], prev[item] = item, last
-    nxt[item], prev[end] = end, item
+def _new_tier(num_adapters: int, capacity: int) -> Tier:
+    """Holds the last adapters, all idle."""
+    first = max(0, num_adapters - capacity)
+    chain = np.array([num_adapters, *range(first, num_adapters), num_adapters])
+    links = np.full((2, num_adapters + 1), -1, np.int32)
+    links[0, chain[:-1]] = chain[1:]
+    links[1, chain[1:]] = chain[:-1]
+    holds = (np.arange(num_adapters) >= first).astype(np.int32)
+    return Tier(links[0], links[1], holds, place=np.array([holds.sum(), 0, 0]))
 
 
 @jit
-def _remove(nxt: I4, prev: I4, item: int) -> None:
-    nxt[prev[item]] = nxt[item]
-    prev[nxt[item]] = prev[item]
-    nxt[item] = -1
+def _append(tier: Tier, adapter: int) -> None:
+    """The latest to become idle."""
+    end = tier.next.shape[0] - 1
+    last = tier.prev[end]
+    tier.next[last], tier.prev[adapter] = adapter, last
+    tier.next[adapter], tier.prev[end] = end, adapter
+
+
+@jit
+def _unlink(tier: Tier, adapter: int) -> None:
+    """Idle no more, if it was."""
+    if tier.next[adapter] >= 0:
+        tier.next[tier.prev[adapter]] = tier.next[adapter]
+        tier.prev[tier.next[adapter]] = tier.prev[adapter]
+        tier.next[adapter] = -1
 
 
 @jit
 def note_change(res: Residency, adapter: int) -> None:
     """An adapter got its first running request or lost its last."""
-    if adapter < res.in_batch.shape[0]:
-        if res.count[NUM_CHANGED] == res.changed.shape[0]:
-            _drop_repeats(res)
-        res.changed[res.count[NUM_CHANGED]] = adapter
-        res.count[NUM_CHANGED] += 1
+    if res.tally[NUM_CHANGED] == res.changed.shape[0]:
+        _drop_repeats(res)
+    res.changed[res.tally[NUM_CHANGED]] = adapter
+    res.tally[NUM_CHANGED] += 1
 
 
 @jit
 def _drop_repeats(res: Residency) -> None:
     """Sort the changed adapters (few, nearly always) by insertion and keep each once."""
     kept = 0
-    for i in range(res.count[NUM_CHANGED]):
+    for i in range(res.tally[NUM_CHANGED]):
         adapter, place = res.changed[i], kept
         while place > 0 and res.changed[place - 1] > adapter:
             place -= 1
@@ -102,128 +111,156 @@ def _drop_repeats(res: Residency) -> None:
             res.changed[j] = res.changed[j - 1]
         res.changed[place] = adapter
         kept += 1
-    res.count[NUM_CHANGED] = kept
+    res.tally[NUM_CHANGED] = kept
 
 
 @jit
-def _evict_from_slot(res: Residency, adapter: int) -> None:
-    _remove(res.slot_next, res.slot_prev, adapter)
-    res.in_slot[adapter] = 0
-    res.count[SLOTS_USED] -= 1
+def _next_newcomer(res: Residency, running: I4, turn: int) -> int:
+    """The first adapter behind `turn` that was not in the last batch and is in this one."""
+    for i in range(res.tally[NUM_CHANGED]):
+        adapter = np.int64(res.changed[i])
+        if adapter > turn and running[adapter] > 0 and not res.member[adapter]:
+            return adapter
+    return NOBODY
 
 
 @jit
-def _ensure_in_host(res: Residency, adapter: int, max_cpu_loras: int) -> bool:
+def _next_stayer(res: Residency, running: I4, adapter: int) -> int:
+    """The first adapter from `adapter` on that was in the last batch and is in this one."""
+    while adapter < res.member.shape[0]:
+        if res.member[adapter] and running[adapter] > 0:
+            return adapter
+        adapter += 1
+    return NOBODY
+
+
+@jit
+def _oldest_member(res: Residency, tier: Tier, running: I4, turn: int) -> int:
+    """Of the last batch's members in this tier, the first not touched yet: it left, or its turn is still to come."""
+    leaver, i = np.int64(NOBODY), tier.place[LEAVER]
+    while i < res.tally[NUM_CHANGED] and leaver == NOBODY:
+        adapter = res.changed[i]
+        if res.member[adapter] and running[adapter] == 0 and tier.holds[adapter]:
+            leaver = np.int64(adapter)
+        else:
+            i += 1
+    tier.place[LEAVER] = i
+    stayer = _next_stayer(res, running, max(tier.place[STAYER], turn + 1))
+    while stayer != NOBODY and not tier.holds[stayer]:
+        stayer = _next_stayer(res, running, stayer + 1)
+    tier.place[STAYER] = stayer
+    return min(leaver, stayer)
+
+
+@jit
+def _drop(tier: Tier, adapter: int) -> None:
+    if tier.holds[adapter]:
+        _unlink(tier, adapter)
+        tier.holds[adapter] = 0
+        tier.place[USED] -= 1
+
+
+@jit
+def _make_room(res: Residency, tier: Tier, running: I4, turn: int, capacity: int) -> int:
+    """Evict the least recently touched adapter when the tier is full; which one, or `NOBODY`."""
+    if tier.place[USED] < capacity:
+        return NOBODY
+    oldest = np.int64(tier.next[tier.next.shape[0] - 1])
+    if oldest == tier.next.shape[0] - 1:
+        oldest = _oldest_member(res, tier, running, turn)
+    _drop(tier, oldest)
+    return oldest
+
+
+@jit
+def _touch_in_host(res: Residency, running: I4, adapter: int, max_cpu_loras: int) -> bool:
     """Register from disk what is not in host memory; True when it had to be read."""
-    missing = res.in_host[adapter] == 0
-    if missing:
-        if res.count[HOST_USED] >= max_cpu_loras:
-            oldest = res.host_next[res.in_slot.shape[0]]
-            _remove(res.host_next, res.host_prev, oldest)
-            res.in_host[oldest] = 0
-            res.count[HOST_USED] -= 1
-            if res.in_slot[oldest]:
-                _evict_from_slot(res, oldest)
-        res.in_host[adapter] = 1
-        res.count[HOST_USED] += 1
-    else:
-        _remove(res.host_next, res.host_prev, adapter)
-    _append(res.host_next, res.host_prev, adapter)
-    return missing
+    if res.host.holds[adapter]:
+        _unlink(res.host, adapter)
+        return False
+    evicted = _make_room(res, res.host, running, adapter, max_cpu_loras)
+    if evicted != NOBODY:
+        _drop(res.slots, evicted)
+    res.host.holds[adapter] = 1
+    res.host.place[USED] += 1
+    return True
 
 
 @jit
-def _ensure_in_slot(res: Residency, adapter: int, max_loras: int) -> bool:
+def _touch_in_slot(res: Residency, running: I4, adapter: int, max_loras: int) -> bool:
     """Activate what is not in a slot; True when it had to be copied."""
-    missing = res.in_slot[adapter] == 0
-    if missing:
-        if res.count[SLOTS_USED] >= max_loras:
-            _evict_from_slot(res, res.slot_next[res.in_slot.shape[0]])
-        res.in_slot[adapter] = 1
-        res.count[SLOTS_USED] += 1
-    else:
-        _remove(res.slot_next, res.slot_prev, adapter)
-    _append(res.slot_next, res.slot_prev, adapter)
-    return missing
+    if res.slots.holds[adapter]:
+        _unlink(res.slots, adapter)
+        return False
+    _make_room(res, res.slots, running, adapter, max_loras)
+    res.slots.holds[adapter] = 1
+    res.slots.place[USED] += 1
+    return True
 
 
 @jit
-def _make_idle(res: Residency, adapter: int) -> None:
-    if res.in_host[adapter]:
-        _append(res.host_next, res.host_prev, adapter)
-    if res.in_slot[adapter]:
-        _append(res.slot_next, res.slot_prev, adapter)
+def _next_turn(res: Residency, running: I4, turn: int) -> int:
+    """The next adapter that needs its turn: a newcomer, or a member that was pushed out.
+
+    Members are pushed out in order, so if the next one is in its slot, all behind it are too.
+    """
+    newcomer = _next_newcomer(res, running, turn)
+    if res.slots.place[STAYER] < 0 and res.host.place[STAYER] < 0:  # nobody was pushed out
+        return newcomer
+    stayer = _next_stayer(res, running, turn + 1)
+    return newcomer if stayer == NOBODY or res.slots.holds[stayer] else min(newcomer, stayer)
 
 
 @jit
-def _make_busy(res: Residency, adapter: int) -> None:
-    if res.in_host[adapter]:
-        _remove(res.host_next, res.host_prev, adapter)
-    if res.in_slot[adapter]:
-        _remove(res.slot_next, res.slot_prev, adapter)
+def _note_load(res: Residency, loads: I4, entry: int, kind: int) -> None:
+    loads[loads[-1]] = entry
+    loads[-1] += 1
+    res.tally[kind] += 1
+
+
+@jit
+def _take_turns(res: Residency, running: I4, limits: EngineLimits, costs: AdapterCosts, loads: I4) -> float:
+    """Touch the adapters of the batch in ascending order, as LRUCacheWorkerLoRAManager does; seconds of loading."""
+    for tier in (res.slots, res.host):
+        tier.place[LEAVER], tier.place[STAYER] = 0, -1
+    time = 0.0
+    adapter = _next_turn(res, running, -1)
+    while adapter != NOBODY:
+        if _touch_in_host(res, running, adapter, limits.max_cpu_loras):
+            time += costs.disk_load_s[adapter]
+            _note_load(res, loads, -1 - adapter, DISK_LOADS)
+        if _touch_in_slot(res, running, adapter, limits.max_loras):
+            time += costs.swap_in_s[adapter]
+            _note_load(res, loads, adapter, SWAP_INS)
+        adapter = _next_turn(res, running, adapter)
+    return time
+
+
+@jit
+def _settle(res: Residency, running: I4) -> None:
+    """The batch becomes the last one; who left it is idle wherever it still is."""
+    for i in range(res.tally[NUM_CHANGED]):
+        adapter = res.changed[i]
+        if res.member[adapter] and running[adapter] == 0:
+            for tier in (res.host, res.slots):
+                if tier.holds[adapter]:
+                    _append(tier, adapter)
+        res.member[adapter] = 1 if running[adapter] > 0 else 0
+    res.tally[NUM_CHANGED] = 0
 
 
 @jit
 def apply_adapters(res: Residency, running: I4, limits: EngineLimits, costs: AdapterCosts, loads: I4) -> float:
     """Bring the adapters of this step's batch into the slots; seconds that it takes.
 
-    `running` counts the running requests by adapter; `loads` receives what was loaded, in order, as adapter (swap-in) or
-    -1 - adapter (read from disk), the number of entries at its end.
+    `running` counts the running requests by adapter; `loads` receives what was loaded, in order, as adapter (swap-in)
+    or -1 - adapter (read from disk), the number of entries at its end.
     """
     loads[-1] = 0
-    res.count[SWAP_INS] = 0
-    res.count[DISK_LOADS] = 0
-    if res.count[NUM_CHANGED] == 0:
+    res.tally[SWAP_INS] = res.tally[DISK_LOADS] = 0
+    if res.tally[NUM_CHANGED] == 0:
         return 0.0
     _drop_repeats(res)
-    must_load = False
-    for i in range(res.count[NUM_CHANGED]):
-        adapter = res.changed[i]
-        must_load |= running[adapter] > 0 and res.in_slot[adapter] == 0
-    time = _replay(res, running, limits, costs, loads) if must_load else _shift(res, running)
-    res.count[NUM_CHANGED] = 0
+    time = _take_turns(res, running, limits, costs, loads)
+    _settle(res, running)
     return time
-
-
-@jit
-def _shift(res: Residency, running: I4) -> float:
-    """Nothing to load: those that left the batch become idle, those that came are idle no more."""
-    for i in range(res.count[NUM_CHANGED]):
-        adapter = res.changed[i]
-        if res.in_batch[adapter] and running[adapter] == 0:
-            res.in_batch[adapter] = 0
-            _make_idle(res, adapter)
-        elif not res.in_batch[adapter] and running[adapter] > 0:
-            res.in_batch[adapter] = 1
-            _make_busy(res, adapter)
-    return 0.0
-
-
-@jit
-def _replay(res: Residency, running: I4, limits: EngineLimits, costs: AdapterCosts, loads: I4) -> float:
-    """Touch every adapter of the batch in turn, as LRUCacheWorkerLoRAManager does."""
-    num_adapters = res.in_batch.shape[0]
-    for adapter in range(num_adapters):
-        if res.in_batch[adapter]:
-            _make_idle(res, adapter)
-    time = 0.0
-    for adapter in range(num_adapters):
-        if running[adapter] > 0:
-            if _ensure_in_host(res, adapter, limits.max_cpu_loras):
-                time += costs.disk_load_s[adapter]
-                _note_load(res, loads, -1 - adapter, DISK_LOADS)
-            if _ensure_in_slot(res, adapter, limits.max_loras):
-                time += costs.swap_in_s[adapter]
-                _note_load(res, loads, adapter, SWAP_INS)
-    for adapter in range(num_adapters):
-        res.in_batch[adapter] = 1 if running[adapter] > 0 else 0
-        if running[adapter] > 0:
-            _make_busy(res, adapter)
-    return time
-
-
-@jit
-def _note_load(res: Residency, loads: I4, entry: int, counter: int) -> None:
-    loads[loads[-1]] = entry
-    loads[-1] += 1
-    res.count[counter] += 1

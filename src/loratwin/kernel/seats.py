@@ -1,8 +1,9 @@
 """The running list: a seat for every running request, linked in admission order, and the calendar of completions.
 
-Between two events nothing about a decoding request changes but counters, so no step visits it: its completion is a known
-step number (a calendar ring indexed by step), its need for a KV block recurs every `block_size` steps (counters of seats
-by phase), its context grows by one a step (a running sum). Only admission, prefill, completion and preemption touch it.
+Between two events nothing about a decoding request changes but counters, so no step visits it: its completion is a
+known step number (a calendar ring indexed by step), its need for a KV block recurs every `block_size` steps (counters
+of seats by phase), its context grows by one a step (a running sum). Only admission, prefill, completion and preemption
+touch it.
 """
 
 from __future__ import annotations
@@ -37,9 +38,17 @@ def new_seats(max_num_seqs: int, block_size: int, max_output_tokens: int) -> Sea
     """All seats free."""
     size = max_num_seqs + 1
     ring = 1 << int(max_output_tokens + 1).bit_length()
-    i4 = [np.full(size, -1, np.int32) for _ in range(7)]
-    seats = Seats(
-        *i4,
+    request, after, before, day_next, day_prev, known, computed = np.full((7, size), -1, np.int32)
+    after[:max_num_seqs] = np.arange(1, size)
+    after[max_num_seqs] = before[max_num_seqs] = max_num_seqs
+    return Seats(
+        request=request,
+        next=after,
+        prev=before,
+        day_next=day_next,
+        day_prev=day_prev,
+        known=known,
+        computed=computed,
         offset=np.zeros(size, np.int64),
         last_step=np.full(size, -1, np.int64),
         day_head=np.full(ring, -1, np.int32),
@@ -47,9 +56,6 @@ def new_seats(max_num_seqs: int, block_size: int, max_output_tokens: int) -> Sea
         phase=np.zeros(block_size, np.int32),
         free_seat=np.zeros(1, np.int32),
     )
-    seats.next[:max_num_seqs] = np.arange(1, size)
-    seats.next[max_num_seqs] = seats.prev[max_num_seqs] = max_num_seqs
-    return seats
 
 
 @jit

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loratwin.errors import InputError
 from loratwin.kernel.engine import NUM_EVENTS, State, advance, new_state
 from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost
 
-_LOG_ROWS = 32_768
+AnyArray = NDArray[Any]
+
+_LOG_STEPS = 131_072
+"""Steps in one piece of the log; memory that is not written to is never taken from the machine."""
 
 
 class StepSeries(NamedTuple):
@@ -53,7 +57,8 @@ def check_limits(requests: Requests, limits: EngineLimits) -> None:
     """
     if limits.max_num_batched_tokens < limits.max_num_seqs:
         raise InputError(
-            f"max_num_batched_tokens ({limits.max_num_batched_tokens}) must be at least max_num_seqs ({limits.max_num_seqs})"
+            f"max_num_batched_tokens ({limits.max_num_batched_tokens}) "
+            f"must be at least max_num_seqs ({limits.max_num_seqs})"
         )
     if len(requests.arrival_s):
         longest = int((requests.prompt_tokens.astype(np.int64) + requests.output_tokens).max()) - 1
@@ -84,7 +89,7 @@ def run_engine(
     while True:
         state = new_state(requests, limits, num_adapters, capacity)
         steps = _run(state, requests, limits, costs, step_cost)
-        seen = int(state.count[NUM_EVENTS])
+        seen = int(state.tally[NUM_EVENTS])
         if not record_events or seen <= capacity:
             break
         capacity = 2 * seen
@@ -105,12 +110,14 @@ def _run(
     """Advance in pieces of the log until a piece is not full."""
     times, counts = [], []
     while True:
-        log_s, log = np.empty((_LOG_ROWS, 2)), np.empty((_LOG_ROWS, 11), np.int32)
-        rows = advance(state, requests, limits, costs, step_cost, log_s, log)
-        times.append(log_s[:rows])
-        counts.append(log[:rows])
-        if rows < _LOG_ROWS:
-            break
-    columns_s = np.ascontiguousarray(np.concatenate(times).T)
-    columns = np.ascontiguousarray(np.concatenate(counts).T)
-    return StepSeries(*columns_s, *columns)
+        log_s, log = np.empty((2, _LOG_STEPS)), np.empty((len(StepSeries._fields) - 2, _LOG_STEPS), np.int32)
+        steps = advance(state, requests, limits, costs, step_cost, log_s, log)
+        times.append(log_s[:, :steps])
+        counts.append(log[:, :steps])
+        if steps < _LOG_STEPS:
+            return StepSeries(*_joined(times), *_joined(counts))
+
+
+def _joined(pieces: list[AnyArray]) -> AnyArray:
+    """The pieces one behind the other; a single one (nearly always) is not copied."""
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)

@@ -1,13 +1,14 @@
 """What PyTorch's caching allocator reserves for a sequence of tensors.
 
-vLLM charges the KV cache with everything the process holds after profiling, so the waste inside the allocator's segments
-counts. The LoRA buffers are hundreds of tensors of a few megabytes, just the size at which two do not fit one 20 MiB
-segment: over the starts of `kv_capacity.csv` the waste is up to 0.8 GiB. Replaying the allocator's published rules
+vLLM charges the KV cache with everything the process holds after profiling, so the waste inside the allocator's
+segments counts. The LoRA buffers are hundreds of tensors of a few megabytes, just the size at which two do not fit one
+20 MiB segment: over the starts of `kv_capacity.csv` the waste is up to 0.8 GiB. Replaying the allocator's published rules
 (PyTorch documentation and `c10/cuda/CUDACachingAllocator`) explains those starts to 0.1 %:
 
 - sizes are rounded up to 512 bytes;
 - at most 1 MiB: from 2 MiB segments, the rest of a block stays usable;
-- below 10 MiB: from 20 MiB segments; larger: a segment of its own, rounded up to 2 MiB; the rest is usable if above 1 MiB;
+- below 10 MiB: from 20 MiB segments; larger: a segment of its own, rounded up to 2 MiB; the rest of either is usable
+  if above 1 MiB;
 - the smallest free block that fits is taken.
 """
 

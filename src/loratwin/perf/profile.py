@@ -60,7 +60,11 @@ def _folder() -> Any:
 
 def profile_names() -> list[str]:
     """Names of the profiles that ship with the package."""
-    return sorted(item.name.removesuffix(".yaml").replace("__", "/") for item in _folder().iterdir() if item.name.endswith(".yaml"))
+    return sorted(
+        item.name.removesuffix(".yaml").replace("__", "/")
+        for item in _folder().iterdir()
+        if item.name.endswith(".yaml")
+    )
 
 
 def load_profile(name: str) -> Profile:

@@ -2,9 +2,10 @@
 
     step = roofline(weights, tokens) + context + running + scheduler + LoRA        (the formula: kernel/cost.py)
 
-The LoRA kernels of vLLM 0.8.5 launch a plane of their grid for every configured slot and work at `max_lora_rank` whatever
-the adapters' ranks (engine.md 2.5): hence costs per slot, per slot and tile, per distinct adapter. Their growth with the
-rank is logarithmic in the measured range of 8 to 32, where the kernels are bound by launches and latency, not by bytes.
+The LoRA kernels of vLLM 0.8.5 launch a plane of their grid for every configured slot and work at `max_lora_rank`
+whatever the adapters' ranks (engine.md 2.5): hence costs per slot, per slot and tile, per distinct adapter. Their
+growth with the rank is logarithmic in the measured range of 8 to 32, where the kernels are bound by launches and
+latency, not by bytes.
 """
 
 from __future__ import annotations

@@ -75,9 +75,7 @@ def _requests(workload: Workload, config: EngineConfig, profile: Profile) -> tup
     return Requests(workload.arrival_s, workload.adapter, prompt, cut.astype(np.int32)), notes
 
 
-def _run(
-    requests: Requests, workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int
-) -> EngineTrace:
+def _run(requests: Requests, workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int) -> EngineTrace:
     num_adapters = len(workload.adapters)
     limits = EngineLimits(
         num_blocks=kv_tokens // config.block_size - 1,  # vLLM keeps one null block

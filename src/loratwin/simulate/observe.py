@@ -79,9 +79,7 @@ def metric_series(run: Run) -> MetricSeries:
     """
     running = _count(run, [_running_changes(run)])
     both = _count(run, [_running_changes(run), _waiting_changes(run)])
-    return MetricSeries(
-        (running.num_series + both.num_series) / 2, (running.num_names + both.num_names) / 2
-    )
+    return MetricSeries((running.num_series + both.num_series) / 2, (running.num_names + both.num_names) / 2)
 
 
 @dataclass(frozen=True)
