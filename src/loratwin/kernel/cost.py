@@ -8,6 +8,9 @@ from loratwin.kernel.types import StepCost, StepFeatures
 TILE = 64
 """Tokens in one row of the LoRA kernels' grid (engine.md 2.5)."""
 
+SMALL_STEP = 128
+"""Tokens below which the LoRA kernels split their sums 64-fold instead of 8-fold (engine.md 2.5)."""
+
 
 @jit
 def padded_tokens(tokens: int, graph_tokens: float) -> int:
@@ -32,8 +35,8 @@ def lora_time_s(cost: StepCost, f: StepFeatures, tokens: int) -> float:
     adapter = cost.adapter_s
     if f.prefill_tokens > 0:
         adapter += cost.adapter_tile_s * tiles
-    if tokens > cost.graph_tokens:
-        adapter += cost.adapter_eager_s
+    if tokens < SMALL_STEP:
+        adapter += cost.adapter_small_s
     time = cost.lora_s + cost.lora_tile_s * tiles
     return time + adapter * f.distinct_adapters + cost.lora_token_s * f.lora_prefill_tokens
 

@@ -29,7 +29,7 @@ class Queue(NamedTuple):
 
     head: I4  # (adapters + 1,) first request, -1: none
     tail: I4  # (adapters + 1,)
-    next: I4  # (requests,) the one behind
+    next: I4  # (requests,) the one behind; this and the position are set by whoever joins
     position: I4  # (requests,)
     joined: I8  # tournament tree over the adapters in the batch, leaves at [size, 2 size)
     others: I8  # and over the rest
@@ -46,8 +46,8 @@ def new_queue(num_requests: int, num_adapters: int) -> Queue:
     return Queue(
         head=np.full(num_adapters + 1, -1, np.int32),
         tail=np.full(num_adapters + 1, -1, np.int32),
-        next=np.full(num_requests, -1, np.int32),
-        position=np.arange(num_requests, dtype=np.int32),
+        next=np.empty(num_requests, np.int32),
+        position=np.empty(num_requests, np.int32),
         joined=np.full(2 * size, EMPTY),
         others=np.full(2 * size, EMPTY),
         running=np.zeros(num_adapters + 1, np.int32),
@@ -128,6 +128,7 @@ def _num_preempted_before(q: Queue, position: int) -> int:
 def push_back(q: Queue, request: int, adapter: int) -> None:
     """A fresh request joins the end of the queue."""
     _count(q, request, 1)
+    q.position[request] = request
     q.next[request] = -1
     if q.head[adapter] < 0:
         q.head[adapter] = request

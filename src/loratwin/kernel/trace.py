@@ -60,11 +60,16 @@ def check_limits(requests: Requests, limits: EngineLimits) -> None:
             f"max_num_batched_tokens ({limits.max_num_batched_tokens}) "
             f"must be at least max_num_seqs ({limits.max_num_seqs})"
         )
-    if len(requests.arrival_s):
-        longest = int((requests.prompt_tokens.astype(np.int64) + requests.output_tokens).max()) - 1
-        if -(-longest // limits.block_size) > limits.num_blocks:
-            capacity = limits.num_blocks * limits.block_size
-            raise InputError(f"a request of {longest + 1} tokens does not fit the KV cache of {capacity} tokens")
+    capacity = limits.num_blocks * limits.block_size
+    if len(requests.arrival_s) and _at_most(requests) - 1 > capacity:
+        longest = int(np.add(requests.prompt_tokens, requests.output_tokens, dtype=np.int64).max())
+        if longest - 1 > capacity:
+            raise InputError(f"a request of {longest} tokens does not fit the KV cache of {capacity} tokens")
+
+
+def _at_most(requests: Requests) -> int:
+    """A bound on the tokens of the longest request, without a temporary array."""
+    return int(requests.prompt_tokens.max()) + int(requests.output_tokens.max())
 
 
 def run_engine(

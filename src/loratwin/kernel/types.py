@@ -81,5 +81,5 @@ class StepCost(NamedTuple):
     lora_tile_s: float  # per tile of 64 tokens, slots included
     adapter_s: float  # per distinct adapter in the batch
     adapter_tile_s: float  # per distinct adapter x tile of 64 tokens, in a step that holds prefill
-    adapter_eager_s: float  # per distinct adapter in a step beyond the captured graphs
+    adapter_small_s: float  # per distinct adapter in a step of fewer than 128 tokens, more: other kernel settings
     lora_token_s: float  # per prefill token of a request with an adapter

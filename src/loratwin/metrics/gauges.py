@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from loratwin.records import Gauges, Run, StepSeries
-from loratwin.records.columns import FloatArray
+from loratwin.records.columns import FloatArray, IntArray
 
 
 def gauges(run: Run) -> Gauges:
@@ -30,13 +30,18 @@ def _from_steps(run: Run, steps: StepSeries) -> Gauges:
     running, waiting, owned = (column[:inside] for column in (steps.running, steps.waiting, steps.kv_blocks))
     return replace(
         totals,
-        running_mean=float(weight @ running),
+        running_mean=_weighted_sum(weight, running),
         running_max=float(running.max(initial=0)),
-        waiting_mean=float(weight @ waiting),
+        waiting_mean=_weighted_sum(weight, waiting),
         waiting_max=float(waiting.max(initial=0)),
-        kv_usage_mean=float(weight @ owned) / blocks,
+        kv_usage_mean=_weighted_sum(weight, owned) / blocks,
         kv_usage_max=float(owned.max(initial=0)) / blocks,
     )
+
+
+def _weighted_sum(weight: FloatArray, values: IntArray) -> float:
+    """Not `weight @ values`: BLAS would start threads for it, and sum in an order that depends on their number."""
+    return float(np.einsum("i,i->", weight, values))
 
 
 def _from_requests(run: Run) -> Gauges:

@@ -76,7 +76,7 @@ def summarize(run: Run, percentiles: bool = True, side: Side = "client") -> Summ
     """
     done = finished_only(run)
     completed, refused = len(done.requests), int(run.requests.refused.sum())
-    came, verdict, seen, out = offered(run), starvation(run), gauges(run), throughput(run)
+    came, verdict, seen, out = offered(run), starvation(run), gauges(run), throughput(done)
     return Summary(
         input_throughput=out.input,
         output_throughput=out.output,

@@ -2,8 +2,8 @@
 
 vLLM charges the KV cache with everything the process holds after profiling, so the waste inside the allocator's
 segments counts. The LoRA buffers are hundreds of tensors of a few megabytes, just the size at which two do not fit one
-20 MiB segment: over the starts of `kv_capacity.csv` the waste is up to 0.8 GiB. Replaying the allocator's published rules
-(PyTorch documentation and `c10/cuda/CUDACachingAllocator`) explains those starts to 0.1 %:
+20 MiB segment: over the starts of `kv_capacity.csv` the waste is up to 0.8 GiB. Replaying the allocator's published
+rules (PyTorch documentation and `c10/cuda/CUDACachingAllocator`) explains those starts to 0.1 %:
 
 - sizes are rounded up to 512 bytes;
 - at most 1 MiB: from 2 MiB segments, the rest of a block stays usable;

@@ -39,7 +39,7 @@ class StepTimeModel(BaseModel):
     adapter_s: NonNegativeFloat  # per distinct adapter
     adapter_rank_s: NonNegativeFloat  # per distinct adapter x doubling
     adapter_tile_s: NonNegativeFloat  # per distinct adapter x tile of 64 tokens in steps with prefill
-    adapter_eager_s: NonNegativeFloat  # per distinct adapter beyond the captured graphs
+    adapter_small_s: NonNegativeFloat  # per distinct adapter in steps of fewer than 128 tokens
     lora_token_s: NonNegativeFloat  # per prefill token with an adapter
     lora_token_rank_s: NonNegativeFloat  # ... x doubling
 
@@ -62,6 +62,6 @@ class StepTimeModel(BaseModel):
             lora_tile_s=slots * self.slot_tile_s,
             adapter_s=on * (self.adapter_s + self.adapter_rank_s * doublings),
             adapter_tile_s=on * self.adapter_tile_s,
-            adapter_eager_s=on * self.adapter_eager_s,
+            adapter_small_s=on * self.adapter_small_s,
             lora_token_s=on * (self.lora_token_s + self.lora_token_rank_s * doublings),
         )

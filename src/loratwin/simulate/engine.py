@@ -69,10 +69,12 @@ def _requests(workload: Workload, config: EngineConfig, profile: Profile) -> tup
     prompt, output = workload.prompt_tokens, workload.output_tokens
     if len(prompt) and int(prompt.max()) >= limit:
         raise InputError(f"a prompt of {int(prompt.max())} tokens does not fit max_model_len = {limit}")
-    cut = np.minimum(output, limit - prompt)
+    if not len(prompt) or int(prompt.max()) + int(output.max()) <= limit:
+        return Requests(workload.arrival_s, workload.adapter, prompt, output), ()
+    cut = np.minimum(output, limit - prompt).astype(np.int32)
     num_cut = int(np.count_nonzero(cut < output))
     notes = (f"{num_cut} outputs end at max_model_len = {limit}",) if num_cut else ()
-    return Requests(workload.arrival_s, workload.adapter, prompt, cut.astype(np.int32)), notes
+    return Requests(workload.arrival_s, workload.adapter, prompt, cut), notes
 
 
 def _run(requests: Requests, workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int) -> EngineTrace:
