@@ -43,6 +43,7 @@ def slow_columns(trace: ReferenceTrace) -> Columns:
         "steps.prefill_context": np.array([f.prefill_context for f in features]),
         "steps.distinct_adapters": np.array([f.distinct_adapters for f in features]),
         "steps.waiting": np.array([f.waiting for f in features]),
+        "steps.skipped": np.array([f.skipped for f in features]),
         "steps.running": np.array([f.running for f in features]),
         "steps.kv_blocks": np.array([step.kv_blocks_used for step in steps]),
         "steps.swap_ins": np.array([step.num_swap_ins for step in steps]),

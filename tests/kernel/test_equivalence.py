@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loratwin.kernel import AdapterCosts, Requests
+from loratwin.kernel import AdapterCosts, EngineLimits, Requests
 from tests.kernel.adapter import difference, fast_columns, run_fast, run_slow, slow_columns
 from tests.kernel.strategies import Scenario, large_scenario, scenarios
 
@@ -63,6 +63,31 @@ def test_what_comes_later_changes_nothing_before(scenario: Scenario, data: st.Da
     part = run_fast(scenario._replace(requests=kept))
     before = whole.first_token_s[:num_kept] < until_s
     np.testing.assert_allclose(part.first_token_s[before], whole.first_token_s[:num_kept][before], rtol=1e-9)
+
+
+def alone(prompt_tokens: int, output_tokens: int) -> Scenario:
+    """One request on a server with room for it, its whole prompt in one step."""
+    tokens = (np.array([-1], np.int32), np.array([prompt_tokens], np.int32), np.array([output_tokens], np.int32))
+    limits = EngineLimits(10**6, 16, 8, 200_000, 0, 0, 0, 1e9)
+    none = np.zeros(0)
+    return Scenario(
+        Requests(np.zeros(1), *tokens), limits, AdapterCosts(none, none), 0, large_scenario(seed=0).step_cost
+    )
+
+
+def test_a_run_of_very_many_steps_is_kept_whole() -> None:
+    """More steps than any buffer is likely to hold: all there, in order, without gaps in time."""
+    num_steps = 300_000
+    steps = run_fast(alone(1, num_steps)).steps
+    np.testing.assert_array_equal(steps.decode_context, np.arange(num_steps))
+    np.testing.assert_array_equal(steps.kv_blocks, np.arange(num_steps) // 16 + 1)
+    np.testing.assert_allclose(steps.start_s[1:], np.cumsum(steps.duration_s)[:-1], rtol=1e-9)
+
+
+@pytest.mark.xfail(strict=True, reason="the kernel's log of steps holds 32 bits; the durations are right")
+def test_the_context_of_a_very_long_prompt_is_counted_right() -> None:
+    scenario = alone(131_072, 2)
+    assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
 
 
 def test_the_kernel_leaves_its_input_alone() -> None:
