@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loratwin.calibrate.matching import Match
 from loratwin.calibrate.micro import MicroPoint
-from loratwin.kernel.cost import TILE
+from loratwin.kernel.cost import SMALL_STEP, TILE
 
 F8 = NDArray[np.float64]
 
@@ -29,11 +29,15 @@ LINEAR = (
     "adapter_s",
     "adapter_rank_s",
     "adapter_tile_s",
-    "adapter_eager_s",
+    "adapter_small_s",
     "lora_token_s",
     "lora_token_rank_s",
 )
 """Coefficients that the step time is linear in, in the order of the columns."""
+
+
+_ROOFLINE_STRIDE = 5
+"""The roofline is averaged over every fifth sampled step: it hardly varies, and is evaluated often."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def evidence(matches: Sequence[Match], micro: Sequence[MicroPoint], graph_tokens
             computed, prefill, s.running, s.skipped, s.distinct_adapters, s.decode_context, s.prefill_context, graph_tokens
         )
         rows.append(_with_server(columns, m.run.max_loras, m.run.max_lora_rank))
-        tokens.append(computed)
+        tokens.append(computed[::_ROOFLINE_STRIDE])
     for p in micro:
         computed = padded(np.array([p.decode_requests + p.prefill_tokens]), graph_tokens)
         columns = _columns(
@@ -119,7 +123,7 @@ def _columns(
         "tiles": tiles.mean(),
         "adapters": adapters.mean(),
         "adapter_tiles": (mixed * adapters * tiles).mean(),
-        "adapter_eager": (eager * adapters).mean(),
+        "adapter_small": ((computed < SMALL_STEP) * adapters).mean(),
         "prefill": prefill.mean(),
     }
 
@@ -141,7 +145,7 @@ def _with_server(c: dict[str, float], slots: int, rank: int) -> list[float]:
         on * c["adapters"],
         on * c["adapters"] * doublings,
         on * c["adapter_tiles"],
-        on * c["adapter_eager"],
+        on * c["adapter_small"],
         on * c["prefill"],
         on * c["prefill"] * doublings,
     ]

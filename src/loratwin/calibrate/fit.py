@@ -15,9 +15,16 @@ from loratwin.calibrate.matching import Match, match
 from loratwin.calibrate.micro import MicroPoint, read_micro
 from loratwin.calibrate.serving import ServingRun, read_serving
 from loratwin.calibrate.start import starting_profile
-from loratwin.calibrate.step_time_fit import fit_step_time
+from loratwin.calibrate.step_time_fit import fit_coefficients, fit_roofline
+from loratwin.calibrate.walk_fit import walk_error
 from loratwin.errors import DataError
 from loratwin.perf import LlmShapes, Profile
+
+MAX_RATE = 250.0
+"""Requests/s beyond which a run is not fitted: its client could not keep up, and it says nothing that slower ones do not."""
+
+WALK_COSTS_S = (1e-7, 2e-7, 3e-7, 4e-7, 5e-7, 6e-7, 8e-7)
+"""Candidates for the scheduler's cost per request passed over."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -52,9 +59,9 @@ class Fit:
 
 
 def read_runs(folder: Path, model: str) -> list[ServingRun]:
-    """Completed serving runs of an LLM."""
+    """Completed serving runs of an LLM, but for the fastest."""
     runs = [run for name in SERVING_FILES for run in read_serving(folder / name)]
-    return [run for run in runs if run.model == model and run.measured]
+    return [run for run in runs if run.model == model and run.measured and run.total_rate < MAX_RATE]
 
 
 def fit_profile(
@@ -100,12 +107,14 @@ def _share_of(runs: Sequence[ServingRun]) -> float:
 def _fit_rest(start: Profile, matches: Sequence[Match], micro: Sequence[MicroPoint]) -> Profile:
     usable = [m for m in matches if m.usable]
     rows = evidence(usable, micro, start.step_time.graph_tokens)
-    return start.model_copy(
-        update={
-            "step_time": fit_step_time(rows, start.step_time),
-            "frontend": fit_frontend(usable, start.frontend),
-        }
-    )
+
+    roofline = fit_roofline(rows, start.step_time)
+
+    def with_walk(skipped_s: float) -> Profile:
+        return start.model_copy(update={"step_time": fit_coefficients(rows, roofline, skipped_s)})
+
+    best = min(WALK_COSTS_S, key=lambda cost: walk_error(with_walk(cost), [m.run for m in usable]))
+    return with_walk(best).model_copy(update={"frontend": fit_frontend(usable, start.frontend)})
 
 
 def match_all(

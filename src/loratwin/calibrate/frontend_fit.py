@@ -41,7 +41,9 @@ def _fit_stalls(matches: Sequence[Match], start: Frontend) -> Frontend:
         return float(np.minimum(np.abs(np.log(gaps) - excess), _CLIP).mean())
 
     first = np.log([start.scrape_interval_s, start.series_s, start.series_name_s])
-    return with_logs(minimize(loss, first, method="Nelder-Mead", options={"maxfev": 250}).x)
+    simplex = first + np.vstack([np.zeros(3), 0.4 * np.eye(3)])
+    options = {"maxfev": 250, "initial_simplex": simplex}
+    return with_logs(minimize(loss, first, method="Nelder-Mead", options=options).x)
 
 
 def _excess(m: Match) -> float:

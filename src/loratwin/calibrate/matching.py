@@ -27,7 +27,7 @@ F8 = NDArray[np.float64]
 _MAX_TRIES = 6
 _CLOSE = 0.002  # of TPOT, relative
 _ACCEPTED = 0.03
-_SAMPLE = 3000  # steps kept of each run, drawn with the number of tokens that they emit as weight
+_SAMPLE = 2000  # steps kept of each run, drawn with the number of tokens that they emit as weight
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ _STEP_TIME = StepTimeModel(
     prefill_step_s=2e-3,
     graph_tokens=512,  # engine.md 1.5
     eager_s=5e-4,
-    skipped_s=2e-7,
+    skipped_s=4e-7,
     lora_s=1e-3,
     slot_s=1.5e-5,
     slot_rank_s=0.0,
@@ -53,7 +53,7 @@ _STEP_TIME = StepTimeModel(
     adapter_s=3.5e-4,
     adapter_rank_s=5e-5,
     adapter_tile_s=6e-6,
-    adapter_eager_s=0.0,
+    adapter_small_s=5e-5,
     lora_token_s=2.5e-5,
     lora_token_rank_s=0.0,
 )
@@ -82,6 +82,24 @@ _DOMAIN = Domain(
 )
 
 
+MEMORY_BYTES_PER_S = 2.0e12
+"""HBM2 of the 64 GB H100 (README of the measurements)."""
+
+ATTENTION_FLOPS = 4e14
+"""FLOP/s that prompt attention reaches, about 40 % of the dense bf16 peak (989 TFLOP/s, NVIDIA's data sheet)."""
+
+
+def attention_costs(llm: LlmShapes) -> dict[str, float]:
+    """What attention takes: a decode step reads all keys and values once; a prompt token computes on its context.
+
+    Two products of query_size for each pair of tokens and layer, a multiplication and an addition each.
+    """
+    return {
+        "context_s": llm.kv_bytes_per_token / MEMORY_BYTES_PER_S,
+        "prefill_context_s": 4 * llm.query_size * llm.num_layers / ATTENTION_FLOPS,
+    }
+
+
 def starting_profile(llm: LlmShapes) -> Profile:
     """A profile to be fitted."""
     return Profile(
@@ -89,7 +107,7 @@ def starting_profile(llm: LlmShapes) -> Profile:
         engine=ENGINE,
         llm=llm,
         memory=_MEMORY,
-        step_time=_STEP_TIME,
+        step_time=_STEP_TIME.model_copy(update=attention_costs(llm)),
         loading=LoadingModel(swap_in_s=0.005, swap_in_padded_s=0.006, disk_load_s=0.05, disk_load_per_rank_s=0.001),
         frontend=_FRONTEND,
         domain=_DOMAIN,

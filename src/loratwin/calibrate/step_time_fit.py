@@ -6,6 +6,8 @@ outlier pulls with a bounded force); the three of the roofline are searched arou
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,10 @@ from loratwin.calibrate.features import LINEAR, Evidence
 from loratwin.perf import StepTimeModel
 
 F8 = NDArray[np.float64]
+
+KNOWN = ("skipped_s", "context_s", "prefill_context_s")
+"""Coefficients that the regression takes as given: the first is found by simulation (`walk_fit`), the others follow from the
+hardware (`start`), since all measured workloads have the same mean lengths and cannot tell them from the batch."""
 
 _ROBUST = 0.02  # relative error from which on a row's pull stops growing
 _REWEIGHTINGS = 12
@@ -46,24 +52,41 @@ def fit_linear(evidence: Evidence, dense_s: F8) -> tuple[F8, float]:
     return solution / scale, loss
 
 
-def fit_step_time(evidence: Evidence, start: StepTimeModel) -> StepTimeModel:
-    """The model that explains the evidence best, from the roofline of `start` on."""
+def fit_roofline(evidence: Evidence, start: StepTimeModel) -> StepTimeModel:
+    """The model that explains the evidence best, from `start` on; what `start` says of KNOWN is kept."""
     from scipy.optimize import minimize
+
+    known = _explained(evidence, start)
 
     def loss(logs: F8) -> float:
         weights_s, token_s, power = np.exp(logs)
         if not _POWER_BOUNDS[0] < power < _POWER_BOUNDS[1]:
             return float(np.finfo(float).max)
-        return fit_linear(evidence, roofline_s(evidence.tokens, weights_s, token_s, power))[1]
+        return fit_linear(known, roofline_s(evidence.tokens, weights_s, token_s, power))[1]
 
     first = np.log([start.weights_s, start.token_s, start.roofline_power])
-    found = minimize(loss, first, method="Nelder-Mead", options={"maxfev": 150, "xatol": 3e-3, "fatol": 1e-3})
+    simplex = first + np.vstack([np.zeros(3), np.diag([0.05, 0.1, 0.3])])
+    options = {"maxfev": 120, "xatol": 3e-3, "fatol": 1e-3, "initial_simplex": simplex}
+    found = minimize(loss, first, method="Nelder-Mead", options=options)
     weights_s, token_s, power = (float(v) for v in np.exp(found.x))
-    linear, _ = fit_linear(evidence, roofline_s(evidence.tokens, weights_s, token_s, power))
-    return StepTimeModel(
-        weights_s=weights_s,
-        token_s=token_s,
-        roofline_power=power,
-        graph_tokens=start.graph_tokens,
-        **dict(zip(LINEAR, (float(v) for v in linear), strict=True)),
-    )
+    roofline = {"weights_s": weights_s, "token_s": token_s, "roofline_power": power}
+    return fit_coefficients(evidence, start.model_copy(update=roofline), start.skipped_s)
+
+
+def fit_coefficients(evidence: Evidence, roofline: StepTimeModel, skipped_s: float) -> StepTimeModel:
+    """All linear coefficients, the roofline and the cost of the queue's walk being given."""
+    dense_s = roofline_s(evidence.tokens, roofline.weights_s, roofline.token_s, roofline.roofline_power)
+    given = roofline.model_copy(update={"skipped_s": skipped_s})
+    linear, _ = fit_linear(_explained(evidence, given), dense_s)
+    fitted = {name: float(v) for name, v in zip(LINEAR, linear, strict=True) if name not in KNOWN}
+    return StepTimeModel(**{**given.model_dump(), **fitted})
+
+
+def _explained(evidence: Evidence, model: StepTimeModel) -> Evidence:
+    """The evidence with the known coefficients' part explained and their columns empty."""
+    features, known_s = evidence.features.copy(), evidence.known_s.copy()
+    for name in KNOWN:
+        column = LINEAR.index(name)
+        known_s += getattr(model, name) * features[:, column]
+        features[:, column] = 0.0
+    return replace(evidence, features=features, known_s=known_s)

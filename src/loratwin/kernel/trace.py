@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from loratwin.errors import InputError
 from loratwin.kernel.engine import NUM_EVENTS, State, advance, new_state
@@ -90,6 +90,7 @@ def run_engine(
         See `check_limits`.
     """
     check_limits(requests, limits)
+    requests, limits, costs, step_cost = _one_type(requests, limits, costs, step_cost)
     capacity = 64 * len(requests.arrival_s) + 64 if record_events else 0
     while True:
         state = new_state(requests, limits, num_adapters, capacity)
@@ -107,6 +108,25 @@ def run_engine(
         steps=steps,
         events=state.events[:seen] if record_events else state.events,
     )
+
+
+def _one_type(
+    requests: Requests, limits: EngineLimits, costs: AdapterCosts, step_cost: StepCost
+) -> tuple[Requests, EngineLimits, AdapterCosts, StepCost]:
+    """The same arguments in the only types that the kernel is ever compiled for: read-only arrays, int, float."""
+    *counts, window_s = limits
+    return (
+        Requests(_fixed(requests.arrival_s, np.float64), *(_fixed(column, np.int32) for column in requests[1:])),
+        EngineLimits._make([*map(int, counts), float(window_s)]),
+        AdapterCosts(*(_fixed(seconds, np.float64) for seconds in costs)),
+        StepCost(*map(float, step_cost)),
+    )
+
+
+def _fixed(values: AnyArray, dtype: DTypeLike) -> AnyArray:
+    view = np.ascontiguousarray(values, dtype).view()
+    view.flags.writeable = False
+    return view
 
 
 def _run(

@@ -1,0 +1,142 @@
+"""The accuracy report: held-out errors by regime, bias, worst cases, scatter plots; as Markdown and as one HTML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from loratwin.validate.crossval import Validation
+from loratwin.validate.predict import Prediction
+from loratwin.validate.scores import METRICS, Advice, Score, Verdicts, measured_value, regime, relative_error
+
+LABELS = {
+    "total_throughput": "throughput",
+    "itl_mean_ms": "ITL, mean",
+    "tpot_mean_ms": "TPOT, mean",
+    "ttft_mean_ms": "TTFT, mean",
+    "ttft_median_ms": "TTFT, median",
+    "running_mean": "running requests, mean",
+}
+
+_WORST = 5
+_BIG = 0.10
+
+Table = tuple[Sequence[str], list[Sequence[str]]]
+"""Header and rows."""
+
+
+def score_table(scores: Iterable[Score]) -> Table:
+    """Errors of every metric and regime."""
+    header = ("metric", "regime", "runs", "MAPE", "median APE", "90 % of runs within", "bias")
+    rows = [
+        (LABELS[s.metric], s.regime, str(s.runs), _pc(s.mape), _pc(s.median_ape), _pc(s.p90_ape), f"{s.bias:+.1f} %")
+        for s in scores
+    ]
+    return header, list(rows)
+
+
+def _pc(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1f} %"
+
+
+def verdict_table(starved: Verdicts, starts: Verdicts) -> Table:
+    """Yes-or-no predictions."""
+    header = ("question", "yes, found", "no, found", "missed", "false alarms")
+    rows = [
+        (name, str(v.both_yes), str(v.both_no), str(v.missed), str(v.false_alarm))
+        for name, v in (("starved", starved), ("starts", starts))
+    ]
+    return header, list(rows)
+
+
+def advice_table(advice: Iterable[Advice]) -> Table:
+    """Regret of advice on the measured grids."""
+    header = ("question", "cases", "mean regret", "bad advice", "wrong on 'none works'", "right on 'none works'")
+    rows = [
+        (a.question, str(a.cases), f"{a.mean_regret:.2f} %", str(a.bad), str(a.wrong_none), str(a.right_none))
+        for a in advice
+    ]
+    return header, list(rows)
+
+
+def worst_table(v: Validation, metric: str) -> Table:
+    """The runs with the largest errors of one metric."""
+    header = ("run", "regime", "measured", "predicted", "error")
+    pairs = [(run, p, relative_error(run, p, metric)) for run, p in zip(v.runs, v.predictions, strict=True) if run.measured]
+    pairs = [pair for pair in pairs if not math.isnan(pair[2])]
+    pairs.sort(key=lambda pair: -abs(pair[2]))
+    rows = [
+        (run.name, regime(run), f"{measured_value(run, metric):.4g}", f"{getattr(p, metric):.4g}", f"{100 * e:+.0f} %")
+        for run, p, e in pairs[:_WORST]
+    ]
+    return header, list(rows)
+
+
+def shape_table(v: Validation, metric: str = "total_throughput") -> Table:
+    """The residual's shape: error by workload, and by slots against served adapters."""
+    header = ("LLM", "workload (rates | ranks)", "runs", "MAPE", "bias")
+    groups: dict[tuple[str, str], list[float]] = {}
+    for run, p in zip(v.runs, v.predictions, strict=True):
+        if run.measured:
+            groups.setdefault((run.model, run.group), []).append(relative_error(run, p, metric))
+    rows = []
+    for (model, group), errors in sorted(groups.items()):
+        e = np.array(errors)
+        rows.append((model, group, str(len(e)), f"{100 * np.abs(e).mean():.1f} %", f"{100 * e.mean():+.1f} %"))
+    return header, list(rows)
+
+
+def kv_sentence(v: Validation) -> str:
+    """KV capacity in one sentence."""
+    errors = v.kv_errors
+    return (
+        f"KV capacity, predicted from shapes for {len(errors)} servers: mean absolute error "
+        f"{100 * float(np.mean(errors)):.2f} %, worst {100 * max(errors):.2f} %."
+    )
+
+
+def far_off(v: Validation, metric: str) -> list[Prediction]:
+    """Predictions of a metric that are off by more than a tenth."""
+    return [
+        p for run, p in zip(v.runs, v.predictions, strict=True)
+        if run.measured and abs(relative_error(run, p, metric)) > _BIG
+    ]
+
+
+def sections(v: Validation) -> list[tuple[str, Table]]:
+    """All tables with their titles, in the order of the report."""
+    found = [
+        ("Errors on held-out workloads", score_table(v.scores)),
+        ("Starved and starts", verdict_table(v.starved, v.starts)),
+        ("Advice on the measured grids", advice_table(v.advice)),
+        ("Throughput error by workload", shape_table(v)),
+        ("ITL error by workload", shape_table(v, "itl_mean_ms")),
+        ("TTFT (median) error by workload", shape_table(v, "ttft_median_ms")),
+    ]
+    if v.published:
+        found.insert(1, ("The published twin on the runs that it predicted", score_table(v.published_scores)))
+    found += [(f"Worst cases: {LABELS[metric]}", worst_table(v, metric)) for metric in METRICS]
+    return found
+
+
+def validation_markdown(v: Validation) -> str:
+    """The report as Markdown."""
+    parts = ["# How good the twin is", f"{_introduction(v)}\n\n{kv_sentence(v)}"]
+    parts += [f"## {title}\n\n{_markdown(table)}" for title, table in sections(v)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _introduction(v: Validation) -> str:
+    measured = sum(run.measured for run in v.runs)
+    return (
+        f"Simulated against measured: {measured} one-hour runs, {v.how}. "
+        "Predictions use configuration columns only. A run is saturated when on average more than 20 requests wait."
+    )
+
+
+def _markdown(table: Table) -> str:
+    header, rows = table
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
