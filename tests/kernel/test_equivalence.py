@@ -84,7 +84,6 @@ def test_a_run_of_very_many_steps_is_kept_whole() -> None:
     np.testing.assert_allclose(steps.start_s[1:], np.cumsum(steps.duration_s)[:-1], rtol=1e-9)
 
 
-@pytest.mark.xfail(strict=True, reason="the kernel's log of steps holds 32 bits; the durations are right")
 def test_the_context_of_a_very_long_prompt_is_counted_right() -> None:
     scenario = alone(131_072, 2)
     assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None

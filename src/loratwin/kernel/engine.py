@@ -25,7 +25,7 @@ from loratwin.kernel.queue import (
 )
 from loratwin.kernel.residency import DISK_LOADS, SWAP_INS, Residency, apply_adapters, new_residency, note_change
 from loratwin.kernel.seats import Seats, enter_calendar, leave_calendar, leave_seat, new_seats, take_seat
-from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost, StepFeatures
+from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost, StepFeatures, StepSeries
 
 ARRIVE, REFUSE, PREEMPT, ADMIT, DISK_LOAD, SWAP_IN, FIRST_TOKEN, FINISH = range(8)
 
@@ -390,33 +390,32 @@ def _emit_fresh(s: State, r: Requests, block_size: int) -> None:
 
 
 @jit
-def _log_step(log_s: F8, log: I4, step: int, s: State, f: StepFeatures, num_blocks: int) -> None:
-    """Rows in the order of `trace.StepSeries`."""
-    log[0, step] = f.decode_requests
-    log[1, step] = f.prefill_tokens
-    log[2, step] = f.running
-    log[3, step] = f.waiting
-    log[4, step] = f.distinct_adapters
-    log[5, step] = num_blocks - s.tally[FREE_BLOCKS]
-    log[6, step] = s.residency.tally[SWAP_INS]
-    log[7, step] = s.residency.tally[DISK_LOADS]
-    log[8, step] = f.decode_context
-    log[9, step] = f.prefill_context
-    log[10, step] = f.skipped
-    log_s[0, step] = s.clock[0]
+def _log_step(log: StepSeries, step: int, s: State, f: StepFeatures, num_blocks: int, duration_s: float) -> None:
+    log.start_s[step] = s.clock[0]
+    log.duration_s[step] = duration_s
+    log.decode_requests[step] = f.decode_requests
+    log.prefill_tokens[step] = f.prefill_tokens
+    log.running[step] = f.running
+    log.waiting[step] = f.waiting
+    log.distinct_adapters[step] = f.distinct_adapters
+    log.kv_blocks[step] = num_blocks - s.tally[FREE_BLOCKS]
+    log.swap_ins[step] = s.residency.tally[SWAP_INS]
+    log.disk_loads[step] = s.residency.tally[DISK_LOADS]
+    log.decode_context[step] = f.decode_context
+    log.prefill_context[step] = f.prefill_context
+    log.skipped[step] = f.skipped
 
 
 @jit
 def _step(
-    s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log_s: F8, log: I4, step: int
+    s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log: StepSeries, step: int
 ) -> None:
     """One step of the engine."""
     _schedule(s, r, lim)
     load_s = _load_adapters(s, lim, costs)
     features = _features(s)
-    _log_step(log_s, log, step, s, features, lim.num_blocks)
     duration_s = total_time_s(cost, features, _dense_time_s(s, cost, features)) + load_s
-    log_s[1, step] = duration_s
+    _log_step(log, step, s, features, lim.num_blocks, duration_s)
     s.clock[0] += duration_s
     _emit_decoded(s, r, lim.block_size)
     _emit_fresh(s, r, lim.block_size)
@@ -424,22 +423,22 @@ def _step(
 
 
 @entry
-def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log_s: F8, log: I4) -> int:
+def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log: StepSeries) -> int:
     """Run until the window ends, nothing is left to do, or the log is full; the number of steps taken.
 
     Parameters
     ----------
-    log_s, log : arrays of shape (2, capacity) and (11, capacity)
-        Filled from column 0, one column a step.
+    log
+        Columns of any one length, filled from the start: one row for each step taken.
     """
     c, n, steps = s.tally, r.arrival_s.shape[0], 0
-    while steps < log.shape[1] and s.clock[0] < lim.window_s:
+    while steps < log.start_s.shape[0] and s.clock[0] < lim.window_s:
         _drain_arrivals(s, r, lim)
         if c[WAITING] == 0 and c[RUNNING] == 0:
             if c[ARRIVED] == n or r.arrival_s[c[ARRIVED]] >= lim.window_s:
                 return steps
             s.clock[0] = r.arrival_s[c[ARRIVED]]
             continue
-        _step(s, r, lim, costs, cost, log_s, log, steps)
+        _step(s, r, lim, costs, cost, log, steps)
         steps += 1
     return steps

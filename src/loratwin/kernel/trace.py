@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from loratwin.errors import InputError
 from loratwin.kernel.engine import NUM_EVENTS, State, advance, new_state
-from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost
+from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost, StepSeries
 
 AnyArray = NDArray[Any]
 
-_LOG_STEPS = 131_072
-"""Steps in one piece of the log; memory that is not written to is never taken from the machine."""
+_STEP_TYPES = [{F8: np.float64, I8: np.int64, I4: np.int32}[kind] for kind in get_type_hints(StepSeries).values()]
 
-
-class StepSeries(NamedTuple):
-    """One row per engine step; every array has shape (num_steps,)."""
-
-    start_s: F8
-    duration_s: F8
-    decode_requests: I4
-    prefill_tokens: I4
-    running: I4
-    waiting: I4
-    distinct_adapters: I4
-    kv_blocks: I4
-    swap_ins: I4
-    disk_loads: I4
-    decode_context: I4
-    prefill_context: I4
-    skipped: I4
+_PIECE = 131_072
+"""Steps in one piece of the series; memory that is not written to is never taken from the machine."""
 
 
 class EngineTrace(NamedTuple):
@@ -132,17 +116,16 @@ def _fixed(values: AnyArray, dtype: DTypeLike) -> AnyArray:
 def _run(
     state: State, requests: Requests, limits: EngineLimits, costs: AdapterCosts, step_cost: StepCost
 ) -> StepSeries:
-    """Advance in pieces of the log until a piece is not full."""
-    times, counts = [], []
+    """Advance in pieces of the series until a piece is not full."""
+    pieces = []
     while True:
-        log_s, log = np.empty((2, _LOG_STEPS)), np.empty((len(StepSeries._fields) - 2, _LOG_STEPS), np.int32)
-        steps = advance(state, requests, limits, costs, step_cost, log_s, log)
-        times.append(log_s[:, :steps])
-        counts.append(log[:, :steps])
-        if steps < _LOG_STEPS:
-            return StepSeries(*_joined(times), *_joined(counts))
+        log = StepSeries(*(np.empty(_PIECE, dtype) for dtype in _STEP_TYPES))
+        steps = advance(state, requests, limits, costs, step_cost, log)
+        pieces.append(StepSeries._make(column[:steps] for column in log))
+        if steps < _PIECE:
+            return _joined(pieces)
 
 
-def _joined(pieces: list[AnyArray]) -> AnyArray:
+def _joined(pieces: list[StepSeries]) -> StepSeries:
     """The pieces one behind the other; a single one (nearly always) is not copied."""
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+    return pieces[0] if len(pieces) == 1 else StepSeries(*map(np.concatenate, zip(*pieces, strict=True)))

@@ -83,3 +83,21 @@ class StepCost(NamedTuple):
     adapter_tile_s: float  # per distinct adapter x tile of 64 tokens, in a step that holds prefill
     adapter_small_s: float  # per distinct adapter in a step of fewer than 128 tokens, more: other kernel settings
     lora_token_s: float  # per prefill token of a request with an adapter
+
+
+class StepSeries(NamedTuple):
+    """What the engine says of its steps; every array has shape (num_steps,)."""
+
+    start_s: F8
+    duration_s: F8
+    decode_requests: I4
+    prefill_tokens: I4
+    running: I4
+    waiting: I4
+    distinct_adapters: I4
+    kv_blocks: I4
+    swap_ins: I4
+    disk_loads: I4
+    decode_context: I4
+    prefill_context: I8
+    skipped: I4

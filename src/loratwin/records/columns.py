@@ -12,6 +12,7 @@ from loratwin.errors import InputError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
+LongArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 AnyArray = NDArray[Any]
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from loratwin.errors import InputError
-from loratwin.records.columns import BoolArray, ColumnTable, FloatArray, IntArray, column
+from loratwin.records.columns import BoolArray, ColumnTable, FloatArray, IntArray, LongArray, column
 from loratwin.records.config import EngineConfig
 
 RunKind = Literal["simulated", "measured"]
@@ -76,7 +76,7 @@ class StepSeries(ColumnTable):
     swap_ins: IntArray = column(np.int32)
     disk_loads: IntArray = column(np.int32)
     decode_context: IntArray | None = column(np.int32, optional=True)  # tokens in the KV cache of decode requests
-    prefill_context: IntArray | None = column(np.int32, optional=True)  # prompt tokens x tokens that each looks at
+    prefill_context: LongArray | None = column(np.int64, optional=True)  # prompt tokens x tokens that each looks at
     skipped: IntArray | None = column(np.int32, optional=True)  # waiting requests passed over: adapter without a place
 
 
