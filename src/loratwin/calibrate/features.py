@@ -78,7 +78,14 @@ def evidence(matches: Sequence[Match], micro: Sequence[MicroPoint], graph_tokens
         computed = padded(s.decode_requests + s.prefill_tokens, graph_tokens)
         prefill = s.prefill_tokens
         columns = _columns(
-            computed, prefill, s.running, s.skipped, s.distinct_adapters, s.decode_context, s.prefill_context, graph_tokens
+            computed,
+            prefill,
+            s.running,
+            s.skipped,
+            s.distinct_adapters,
+            s.decode_context,
+            s.prefill_context,
+            graph_tokens,
         )
         rows.append(_with_server(columns, m.run.max_loras, m.run.max_lora_rank))
         tokens.append(computed[::_ROOFLINE_STRIDE])
@@ -86,7 +93,10 @@ def evidence(matches: Sequence[Match], micro: Sequence[MicroPoint], graph_tokens
         computed = padded(np.array([p.decode_requests + p.prefill_tokens]), graph_tokens)
         columns = _columns(
             computed,
-            *(np.array([v]) for v in (p.prefill_tokens, p.running, 0.0, p.distinct_adapters, p.decode_context, p.prefill_context)),
+            *(
+                np.array([v])
+                for v in (p.prefill_tokens, p.running, 0.0, p.distinct_adapters, p.decode_context, p.prefill_context)
+            ),
             graph_tokens,
         )
         rows.append(_with_server(columns, p.max_loras, p.max_lora_rank))

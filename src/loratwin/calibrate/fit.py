@@ -64,9 +64,7 @@ def read_runs(folder: Path, model: str) -> list[ServingRun]:
     return [run for run in runs if run.model == model and run.measured and run.total_rate < MAX_RATE]
 
 
-def fit_profile(
-    folder: Path, llm: LlmShapes, processes: int = 2, passes: int = 2, progress: Progress = _quiet
-) -> Fit:
+def fit_profile(folder: Path, llm: LlmShapes, processes: int = 2, passes: int = 2, progress: Progress = _quiet) -> Fit:
     """Fit everything for one LLM.
 
     Memory and loading come from their own tables. Then each pass finds the operating point of every serving run

@@ -31,9 +31,7 @@ def _fit_stalls(matches: Sequence[Match], start: Frontend) -> Frontend:
 
     def with_logs(logs: F8) -> Frontend:
         interval, series, name = (float(v) for v in np.exp(logs))
-        return start.model_copy(
-            update={"scrape_interval_s": interval, "series_s": series, "series_name_s": name}
-        )
+        return start.model_copy(update={"scrape_interval_s": interval, "series_s": series, "series_name_s": name})
 
     def loss(logs: F8) -> float:
         model = with_logs(logs)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from loratwin.calibrate.serving import ServingRun
 from loratwin.metrics import itl_mean_s, tpot_s, ttft_s
 from loratwin.metrics.latency import finished_only
-from loratwin.perf import Profile, StepTimeModel
+from loratwin.perf import Profile
 from loratwin.records import Run
 from loratwin.simulate import simulate
 from loratwin.simulate.observe import metric_series
@@ -94,16 +94,9 @@ def _slope(tries: list[tuple[float, float]], run: ServingRun) -> float:
 
 
 def _simulate(run: ServingRun, profile: Profile, factor: float, seed: int) -> Run:
-    scaled = profile.model_copy(update={"step_time": scale(profile.step_time, factor)})
+    scaled = profile.model_copy(update={"step_time": profile.step_time.scaled(factor)})
     workload = run.workload(profile.frontend.generated_share, seed)
     return simulate(workload, scaled, run.config, kv_tokens=int(run.figure("kv_tokens")))
-
-
-def scale(model: StepTimeModel, factor: float) -> StepTimeModel:
-    """All durations of a model times a factor."""
-    pure = {"roofline_power", "graph_tokens"}
-    values = {name: value * (1 if name in pure else factor) for name, value in model.model_dump().items()}
-    return StepTimeModel(**values)
 
 
 def _mean_tpot_s(run: Run) -> float:

@@ -14,7 +14,7 @@ from loratwin.calibrate.tables import Row, number, numbers, read_table
 from loratwin.errors import DataError
 from loratwin.perf import Profile, load_profile, profile_names
 from loratwin.records import EngineConfig
-from loratwin.workload import ShareGpt, Workload, draw, uniform_groups
+from loratwin.workload import Workload, draw, uniform_groups
 
 CONFIGURATION = (
     "run",
@@ -77,6 +77,11 @@ class ServingRun:
         return sum(v * c for v, c in zip(self.rate_values, self.rate_counts, strict=True))
 
     @property
+    def sent_per_s(self) -> float:
+        """Requests per second that the measuring client really sent (see CLIENT_LAG_S)."""
+        return self.total_rate / (1 + self.total_rate * CLIENT_LAG_S)
+
+    @property
     def measured(self) -> bool:
         """True when the run completed and its figures are in the row."""
         return self.row.get("outcome") == "ok" and math.isfinite(number(self.row, "completed"))
@@ -105,7 +110,7 @@ class ServingRun:
         generated_share
             Output tokens generated per token asked for (some requests end early).
         """
-        sent = 1 / (1 + self.total_rate * CLIENT_LAG_S)
+        sent = self.sent_per_s / self.total_rate
         return _draw(
             tuple(v * sent for v in self.rate_values),
             self.rate_counts,

@@ -43,6 +43,11 @@ class StepTimeModel(BaseModel):
     lora_token_s: NonNegativeFloat  # per prefill token with an adapter
     lora_token_rank_s: NonNegativeFloat  # ... x doubling
 
+    def scaled(self, factor: float) -> StepTimeModel:
+        """All durations times a factor."""
+        pure = {"roofline_power", "graph_tokens"}
+        return StepTimeModel(**{k: v if k in pure else v * factor for k, v in self.model_dump().items()})
+
     def resolve(self, slots: int, rank: int) -> StepCost:
         """The kernel's coefficients for a server with so many slots (0: LoRA off) of this `max_lora_rank`."""
         on = float(slots > 0)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+import loratwin
+from loratwin.calibrate.fit import SOURCE
 from loratwin.validate.crossval import Validation
-from loratwin.validate.predict import Prediction
 from loratwin.validate.scores import METRICS, Advice, Score, Verdicts, measured_value, regime, relative_error
 
 LABELS = {
@@ -21,7 +22,6 @@ LABELS = {
 }
 
 _WORST = 5
-_BIG = 0.10
 
 Table = tuple[Sequence[str], list[Sequence[str]]]
 """Header and rows."""
@@ -64,7 +64,9 @@ def advice_table(advice: Iterable[Advice]) -> Table:
 def worst_table(v: Validation, metric: str) -> Table:
     """The runs with the largest errors of one metric."""
     header = ("run", "regime", "measured", "predicted", "error")
-    pairs = [(run, p, relative_error(run, p, metric)) for run, p in zip(v.runs, v.predictions, strict=True) if run.measured]
+    pairs = [
+        (run, p, relative_error(run, p, metric)) for run, p in zip(v.runs, v.predictions, strict=True) if run.measured
+    ]
     pairs = [pair for pair in pairs if not math.isnan(pair[2])]
     pairs.sort(key=lambda pair: -abs(pair[2]))
     rows = [
@@ -97,14 +99,6 @@ def kv_sentence(v: Validation) -> str:
     )
 
 
-def far_off(v: Validation, metric: str) -> list[Prediction]:
-    """Predictions of a metric that are off by more than a tenth."""
-    return [
-        p for run, p in zip(v.runs, v.predictions, strict=True)
-        if run.measured and abs(relative_error(run, p, metric)) > _BIG
-    ]
-
-
 def sections(v: Validation) -> list[tuple[str, Table]]:
     """All tables with their titles, in the order of the report."""
     found = [
@@ -126,6 +120,23 @@ def validation_markdown(v: Validation) -> str:
     parts = ["# How good the twin is", f"{_introduction(v)}\n\n{kv_sentence(v)}"]
     parts += [f"## {title}\n\n{_markdown(table)}" for title, table in sections(v)]
     return "\n\n".join(parts) + "\n"
+
+
+def validation_html(v: Validation) -> str:
+    """The report as one HTML file that needs nothing else; the same validation gives the same bytes."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from loratwin.report.validation_figures import scatter
+
+    environment = Environment(loader=PackageLoader("loratwin.report"), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("validation.html.j2").render(
+        introduction=_introduction(v),
+        capacity=kv_sentence(v),
+        figures=[scatter(v, metric, label) for metric, label in LABELS.items()],
+        sections=sections(v),
+        version=loratwin.__version__,
+        source=SOURCE,
+    )
 
 
 def _introduction(v: Validation) -> str:

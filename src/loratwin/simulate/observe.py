@@ -77,8 +77,8 @@ def metric_series(run: Run) -> MetricSeries:
     64-bit keys of its adapters (Zobrist hashing), kept along the moments at which an adapter enters or leaves a set.
     The measured delays lie halfway between those of the running sets alone and those of both sets: the mean is taken.
     """
-    running = _count(run, [_running_changes(run)])
-    both = _count(run, [_running_changes(run), _waiting_changes(run)])
+    entering_or_leaving = [_running_changes(run), _waiting_changes(run)]
+    running, both = _count(run, entering_or_leaving[:1]), _count(run, entering_or_leaving)
     return MetricSeries((running.num_series + both.num_series) / 2, (running.num_names + both.num_names) / 2)
 
 
@@ -105,10 +105,11 @@ def _waiting_changes(run: Run) -> _Changes:
 def _set_changes(adapter: NDArray[np.int32], start_s: F8, end_s: F8) -> _Changes:
     """When the number of requests of an adapter in [start, end) leaves or reaches 0; NaN starts never happen."""
     keep = (adapter >= 0) & ~np.isnan(start_s)
-    who = np.tile(adapter[keep], 2)
+    who = np.tile(adapter[keep].astype(np.int16 if adapter.max(initial=0) < 2**15 else np.int32), 2)
     time = np.concatenate([start_s[keep], end_s[keep]])
     change = np.repeat([1, -1], np.count_nonzero(keep))
-    order = np.lexsort((-change, time, who))
+    order = np.argsort(time, kind="stable")  # a start stays before an end at the same time
+    order = order[np.argsort(who[order], kind="stable")]  # radix sort of small integers
     who, time, change = who[order], time[order], change[order]
     inside = np.cumsum(change)  # every adapter's changes sum to 0, so the sum restarts with each
     crossing = ((change == 1) & (inside == 1)) | ((change == -1) & (inside == 0))

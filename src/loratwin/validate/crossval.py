@@ -13,7 +13,16 @@ from loratwin.calibrate.start import SHAPES
 from loratwin.calibrate.tables import number, read_table
 from loratwin.validate.decisions import Decision, decide_all
 from loratwin.validate.predict import Prediction, predict_all
-from loratwin.validate.scores import Advice, Score, Verdicts, kv_errors, score, score_advice, start_verdicts, starved_verdicts
+from loratwin.validate.scores import (
+    Advice,
+    Score,
+    Verdicts,
+    kv_errors,
+    score,
+    score_advice,
+    start_verdicts,
+    starved_verdicts,
+)
 
 Progress = Callable[[str, int, int], None]
 

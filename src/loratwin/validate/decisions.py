@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from loratwin.calibrate.serving import ServingRun
+from loratwin.calibrate.serving import ServingRun, profile_for
 from loratwin.errors import DataError
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import Profile
@@ -21,6 +21,9 @@ from loratwin.validate.predict import Prediction, offered_tokens_per_s, predict_
 
 SHARE_ERROR = 0.015
 """Standard error of a predicted served share (tokens finished / offered) near saturation, from cross-validation."""
+
+STEP_ERROR = 0.04
+"""Relative error of the step time of a workload that was not fitted, from cross-validation."""
 
 HEADER = ("model", "rates", "adapter_ranks_cycle", "question", "served_adapters", "max_loras")
 
@@ -76,14 +79,22 @@ def _filled(run: ServingRun, siblings: Sequence[ServingRun]) -> ServingRun:
     )
 
 
-def predicted_point(run: ServingRun, p: Prediction) -> Point:
-    """A grid point from the prediction for it."""
-    if not p.starts:
+def predicted_point(run: ServingRun, expected: Prediction, slow: Prediction) -> Point:
+    """A grid point from the prediction for it, and from one for a server slower by the twin's own error.
+
+    Near saturation latency explodes, and a mean over what the server may turn out to be is dominated by the slow case:
+    advice with room to spare is better than advice at the edge.
+    """
+    if not expected.starts:
         return Point(run.served_adapters, run.max_loras, 0.0, float("inf"), 0.0)
-    share = p.total_throughput / offered_tokens_per_s(run)
-    latency = p.ttft_mean_ms + p.tpot_mean_ms * (run.output_tokens_mean - 1)
+    share = expected.total_throughput / offered_tokens_per_s(run)
+    latency = (_latency_ms(run, expected) + _latency_ms(run, slow)) / 2
     chance = NormalDist(STARVED_RATIO, SHARE_ERROR).cdf(share)
-    return Point(run.served_adapters, run.max_loras, p.total_throughput, latency, chance)
+    return Point(run.served_adapters, run.max_loras, expected.total_throughput, latency, chance)
+
+
+def _latency_ms(run: ServingRun, p: Prediction) -> float:
+    return p.ttft_mean_ms + p.tpot_mean_ms * (run.output_tokens_mean - 1)
 
 
 def best(points: Sequence[Point], value: Callable[[Point], float]) -> Point | None:
@@ -114,18 +125,24 @@ def decide(points: Sequence[Point], workload: tuple[str, str, str]) -> list[Deci
 
 def decide_all(
     runs: Sequence[ServingRun],
-    seeds: Sequence[int] = (0, 1),
+    seeds: Sequence[int] = (0,),
     processes: int = 1,
     progress: Callable[[int, int], None] = lambda done, of: None,
     profiles: dict[str, Profile] | None = None,
 ) -> list[Decision]:
     """Answers for every workload in the file, in order of appearance."""
     filled = fill_workloads(runs)
-    predictions = predict_all(filled, seeds, processes, progress, profiles)
+    expected = predict_all(filled, seeds, processes, lambda done, of: progress(done, 2 * of), profiles)
+    slower = {model: _slower((profiles or {}).get(model) or profile_for(model)) for model in {r.model for r in filled}}
+    slow = predict_all(filled, seeds, processes, lambda done, of: progress(done + of, 2 * of), slower)
     points: dict[tuple[str, str, str], list[Point]] = {}
-    for run, prediction in zip(filled, predictions, strict=True):
-        points.setdefault(_key(run), []).append(predicted_point(run, prediction))
+    for run, *predictions in zip(filled, expected, slow, strict=True):
+        points.setdefault(_key(run), []).append(predicted_point(run, *predictions))
     return [decision for workload, grid in points.items() for decision in decide(grid, workload)]
+
+
+def _slower(profile: Profile) -> Profile:
+    return profile.model_copy(update={"step_time": profile.step_time.scaled(1 + STEP_ERROR)})
 
 
 def decisions_csv(decisions: Sequence[Decision]) -> str:

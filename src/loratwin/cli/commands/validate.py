@@ -34,7 +34,7 @@ def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Proces
 
 
 @app.command()
-def decisions(runs_csv: RunsFile, output: Output, seeds: Seeds = 2, processes: Processes = 1) -> None:
+def decisions(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Processes = 1) -> None:
     """Answer for every workload of a grid: adapters and slots for throughput, slots for throughput and for latency."""
     from loratwin.calibrate.serving import read_serving
     from loratwin.cli.progress import announce_compilation, staged_progress
@@ -59,7 +59,7 @@ def report(
     """Fit without each workload in turn, predict it, and report the errors by regime (takes some minutes)."""
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable, write_atomically
-    from loratwin.report import validation_html, validation_markdown
+    from loratwin.report.validation import validation_html, validation_markdown
     from loratwin.validate.crossval import cross_validate, fit_all
 
     check_writable(output / "report.html")
