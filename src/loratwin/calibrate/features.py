@@ -9,7 +9,7 @@ from math import log2
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.matching import Match
+from loratwin.calibrate.matching import Match, StepSample
 from loratwin.calibrate.micro import MicroPoint
 from loratwin.kernel.cost import SMALL_STEP, TILE
 
@@ -74,32 +74,13 @@ def evidence(matches: Sequence[Match], micro: Sequence[MicroPoint], graph_tokens
     """Rows from matched serving runs and from micro measurements."""
     rows, tokens = [], []
     for m in matches:
-        s = m.sample
-        computed = padded(s.decode_requests + s.prefill_tokens, graph_tokens)
-        prefill = s.prefill_tokens
-        columns = _columns(
-            computed,
-            prefill,
-            s.running,
-            s.skipped,
-            s.distinct_adapters,
-            s.decode_context,
-            s.prefill_context,
-            graph_tokens,
-        )
-        rows.append(_with_server(columns, m.run.max_loras, m.run.max_lora_rank))
+        computed = padded(m.sample.decode_requests + m.sample.prefill_tokens, graph_tokens)
+        rows.append(_with_server(_columns(computed, m.sample, graph_tokens), m.run.max_loras, m.run.max_lora_rank))
         tokens.append(computed[::_ROOFLINE_STRIDE])
     for p in micro:
-        computed = padded(np.array([p.decode_requests + p.prefill_tokens]), graph_tokens)
-        columns = _columns(
-            computed,
-            *(
-                np.array([v])
-                for v in (p.prefill_tokens, p.running, 0.0, p.distinct_adapters, p.decode_context, p.prefill_context)
-            ),
-            graph_tokens,
-        )
-        rows.append(_with_server(columns, p.max_loras, p.max_lora_rank))
+        sample = _one_step(p)
+        computed = padded(sample.decode_requests + sample.prefill_tokens, graph_tokens)
+        rows.append(_with_server(_columns(computed, sample, graph_tokens), p.max_loras, p.max_lora_rank))
         tokens.append(computed)
     return Evidence(
         features=np.array(rows),
@@ -111,31 +92,37 @@ def evidence(matches: Sequence[Match], micro: Sequence[MicroPoint], graph_tokens
     )
 
 
-def _columns(
-    computed: F8,
-    prefill: F8,
-    running: F8,
-    skipped: F8,
-    adapters: F8,
-    context: F8,
-    prefill_context: F8,
-    graph_tokens: float,
-) -> dict[str, float]:
+def _one_step(p: MicroPoint) -> StepSample:
+    """A micro measurement as a sample of one step."""
+    values = (
+        p.decode_requests,
+        p.prefill_tokens,
+        p.running,
+        0.0,
+        p.distinct_adapters,
+        p.decode_context,
+        p.prefill_context,
+    )
+    return StepSample(*(np.array([value]) for value in values))
+
+
+def _columns(computed: F8, s: StepSample, graph_tokens: float) -> dict[str, float]:
     """Means over steps of what does not depend on the server."""
-    tiles, mixed, eager = np.ceil(computed / TILE), prefill > 0, computed > graph_tokens
-    return {
-        "running": running.mean(),
-        "context": context.mean(),
-        "prefill_context": prefill_context.mean(),
-        "mixed": mixed.mean(),
-        "eager": eager.mean(),
-        "skipped": skipped.mean(),
-        "tiles": tiles.mean(),
-        "adapters": adapters.mean(),
-        "adapter_tiles": (mixed * adapters * tiles).mean(),
-        "adapter_small": ((computed < SMALL_STEP) * adapters).mean(),
-        "prefill": prefill.mean(),
+    tiles, mixed, eager = np.ceil(computed / TILE), s.prefill_tokens > 0, computed > graph_tokens
+    means = {
+        "running": s.running,
+        "context": s.decode_context,
+        "prefill_context": s.prefill_context,
+        "mixed": mixed,
+        "eager": eager,
+        "skipped": s.skipped,
+        "tiles": tiles,
+        "adapters": s.distinct_adapters,
+        "adapter_tiles": mixed * s.distinct_adapters * tiles,
+        "adapter_small": (computed < SMALL_STEP) * s.distinct_adapters,
+        "prefill": s.prefill_tokens,
     }
+    return {name: float(values.mean()) for name, values in means.items()}
 
 
 def _with_server(c: dict[str, float], slots: int, rank: int) -> list[float]:

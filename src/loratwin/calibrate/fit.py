@@ -21,7 +21,7 @@ from loratwin.errors import DataError
 from loratwin.perf import LlmShapes, Profile
 
 MAX_RATE = 250.0
-"""Requests/s beyond which a run is not fitted: its client could not keep up, and it says nothing that slower ones do not."""
+"""Requests/s beyond which a run is not fitted: its client could not keep up, and slower ones say the same."""
 
 WALK_COSTS_S = (1e-7, 2e-7, 3e-7, 4e-7, 5e-7, 6e-7, 8e-7)
 """Candidates for the scheduler's cost per request passed over."""

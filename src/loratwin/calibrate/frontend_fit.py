@@ -1,4 +1,4 @@
-"""Coefficients of the front end from what matching leaves: how much longer delivery gaps and TTFT are than the engine's."""
+"""Coefficients of the front end from what matching leaves: delivery gaps and TTFT beyond the engine's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The accuracy report: held-out errors by regime, bias, worst cases, scatter plots; as Markdown and as one HTML file."""
+"""The accuracy report: held-out errors by regime, bias, worst cases, scatter plots; as Markdown and as HTML."""
 
 from __future__ import annotations
 
