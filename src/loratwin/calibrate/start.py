@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from loratwin.perf import Card, Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, Profile, StepTimeModel
 
 GPU = "h100-64gb"
-ENGINE = "vllm-0.8.5"
+ENGINE: Literal["vllm-0.8.5"] = "vllm-0.8.5"
 
 SHAPES = (
     LlmShapes(

@@ -1,8 +1,8 @@
 """Advice on the measured grids: which adapters and slots to run, answered by the twin.
 
 Questions of `score_decisions.py`: `joint` (adapters and slots for the most throughput), `slots` (slots for the most
-throughput, adapters given), `latency` (slots for the least mean end-to-end latency, adapters given). A point is good when the
-server starts and finishes more than 90 % of the offered tokens.
+throughput, adapters given), `latency` (slots for the least mean end-to-end latency, adapters given). A point is good
+when the server starts and finishes more than 90 % of the offered tokens.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _latency_ms(run: ServingRun, p: Prediction) -> float:
 
 
 def best(points: Sequence[Point], value: Callable[[Point], float]) -> Point | None:
-    """The point of the highest expected value, advice that starves being worth nothing; None when none is likely good."""
+    """The point of the highest expected value, advice that starves being worth nothing; None: nothing is likely good."""
     likely = [point for point in points if point.chance_good >= 0.5]
     return max(likely, key=lambda point: value(point) * point.chance_good, default=None)
 

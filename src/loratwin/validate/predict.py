@@ -88,8 +88,8 @@ def _figures(run: ServingRun, profile: Profile, seed: int) -> tuple[float, ...]:
 def _draw_correction(mean_tokens: float, run: ServingRun, drawn: NDArray[np.int32], summary: Summary) -> float:
     """Expected / drawn tokens, as far as the server keeps up: what one draw has too many of is not the server's doing.
 
-    A server that finishes what arrives has a throughput as random as the draw (1 % over an hour of light load). One that
-    is saturated does not, and is not corrected; in between the correction fades.
+    A server that finishes what arrives has a throughput as random as the draw (1 % over an hour of light load). One
+    that is saturated does not, and is not corrected; in between the correction fades.
     """
     keeps_up = min(1.0, max(0.0, (summary.served_share - STARVED_RATIO) / (_KEEPS_UP - STARVED_RATIO)))
     total = float(drawn.sum(dtype=np.int64))
