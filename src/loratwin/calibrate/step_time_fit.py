@@ -17,8 +17,8 @@ from loratwin.perf import StepTimeModel
 F8 = NDArray[np.float64]
 
 KNOWN = ("skipped_s", "context_s", "prefill_context_s")
-"""Coefficients that the regression takes as given. The first is found by simulation (`walk_fit`), the others follow from
-the hardware (`start`): all measured workloads have the same mean lengths and cannot tell them from the batch."""
+"""Coefficients that the regression takes as given. The first is found by simulation (`walk_fit`), the others follow
+from the hardware (`start`): all measured workloads have the same lengths and cannot tell them from the batch."""
 
 _ROBUST = 0.02  # relative error from which on a row's pull stops growing
 _REWEIGHTINGS = 12

@@ -1,6 +1,6 @@
 """Pure functions over a run, measured or simulated: latencies, throughput, gauges, starvation, fairness, SLOs."""
 
-from loratwin.metrics.adapters import AdapterFigures, jain, missing, per_adapter
+from loratwin.metrics.adapters import AdapterFigures, jain, missing, per_adapter, starving_adapters
 from loratwin.metrics.gaps import itl_mean_s, itl_percentiles_s
 from loratwin.metrics.gauges import gauges
 from loratwin.metrics.intervals import Interval, confidence_interval, t_quantile
@@ -38,6 +38,7 @@ __all__ = [
     "queueing_s",
     "served_share",
     "starvation",
+    "starving_adapters",
     "summarize",
     "t_quantile",
     "throughput",

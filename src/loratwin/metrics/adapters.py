@@ -67,6 +67,14 @@ def per_adapter(run: Run, side: Side = "client") -> AdapterFigures:
     )
 
 
+def starving_adapters(run: Run) -> tuple[str, ...]:
+    """Names of the starved, as `per_adapter(run).starving` in a fraction of the time."""
+    groups, done = _Groups(run), finished(run)
+    tokens = run.requests.prompt_tokens.astype(np.float64) + run.requests.output_tokens
+    starved = _starved(_share(groups.sum(tokens, done), groups.sum(tokens)), groups.count(missing(run)))
+    return tuple(groups.names[i] for i in np.flatnonzero(starved))
+
+
 def missing(run: Run) -> BoolArray:
     """Requests that should have finished by the end of the window and did not: refused, or left behind.
 

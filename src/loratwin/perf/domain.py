@@ -36,11 +36,11 @@ class Domain(BaseModel):
             "output_tokens_mean": output_tokens_mean,
         }
         if config.max_loras == 0:
-            values.pop("max_loras")
-            values.pop("max_lora_rank")
+            for name in ("max_loras", "max_lora_rank", "served_adapters"):
+                values.pop(name)
         found = []
         for name, value in values.items():
             low, high = getattr(self, name)
-            if not low <= value <= high:
+            if value < low or value > high:  # NaN, the mean of no requests, is not outside
                 found.append(f"outside the profile's domain: {name} = {value:g}, measured {low:g} to {high:g}")
         return tuple(found)

@@ -1,0 +1,25 @@
+"""What to run on one GPU: search with the twin, a rule that chooses, and the text that starts the server."""
+
+from loratwin.plan.choice import Candidate, Choice, Objective, choose, closest
+from loratwin.plan.deploy import caveats, lora_modules, vllm_serve_command
+from loratwin.plan.export import plan_json
+from loratwin.plan.plan import SEEDS, Plan, Shortfall, plan
+from loratwin.plan.words import explanation, verdict
+
+__all__ = [
+    "SEEDS",
+    "Candidate",
+    "Choice",
+    "Objective",
+    "Plan",
+    "Shortfall",
+    "caveats",
+    "choose",
+    "closest",
+    "explanation",
+    "lora_modules",
+    "plan",
+    "plan_json",
+    "verdict",
+    "vllm_serve_command",
+]

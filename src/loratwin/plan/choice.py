@@ -19,6 +19,12 @@ Objective = Literal["throughput", "latency"]
 NOISE = 0.01
 """Two figures that differ by less are equal: the same measured run with another seed differs by about as much."""
 
+TAIL_NOISE = 0.1
+"""High percentiles differ by so much from seed to seed."""
+
+MARGIN_NOISE = 0.11
+"""Margins are found in steps of 5 % with one seed: two steps apart is different."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -32,6 +38,8 @@ class Candidate:
         Whether the server starts, and the reason when it does not; then all figures are missing.
     starved
         Starves with at least one of the seeds.
+    starving_adapters
+        Adapters that starve for themselves, the mean over the seeds; the server as a whole may keep up.
     figures
         The fields of `metrics.Summary` as means over the seeds; `total_throughput`, `ttft_mean_ms` and `tpot_mean_ms`
         are what decisions need.
@@ -53,6 +61,7 @@ class Candidate:
     starts: bool = True
     why_not: str = ""
     starved: bool = False
+    starving_adapters: float = nan
     figures: Mapping[str, Interval] = field(default_factory=dict)
     slo_s: Mapping[str, Interval] = field(default_factory=dict)
     output_tokens_mean: float = nan
@@ -113,11 +122,11 @@ def choose(
 ) -> Choice:
     """The best of the candidates that start, do not starve and keep the SLO.
 
-    `throughput`: the most tokens per second; among those within `tolerance` of it the least mean end-to-end latency;
-    among those within `tolerance` of that the fewest slots, then the fewest sequences.
-    `latency`: the least mean end-to-end latency; within `tolerance` of it the fewest slots, then the fewest sequences.
-
-    Fewest, because every slot takes KV memory and lengthens every step even when it is idle.
+    `throughput`: the most tokens per second; among those within `tolerance` of it the least mean end-to-end latency.
+    `latency`: the least mean end-to-end latency. Among those within `tolerance` of that (in both cases) the least TTFT
+    in the 99th percentile, to `TAIL_NOISE`: just below enough slots the tail is long while the mean hardly shows it.
+    Then the fewest slots: every slot takes KV memory and lengthens every step even when it is idle. With equal slots
+    the largest margin, to `MARGIN_NOISE`, then the fewest sequences. Tails and margins count where they are known.
 
     Raises
     ------
@@ -128,10 +137,10 @@ def choose(
     working = [candidate for candidate in candidates if candidate.works(slo)]
     if not working:
         return Choice(None, ())
-    by_latency = _within(working, _latency, tolerance)
-    near = by_latency if objective == "latency" else _within(working, _inverse_throughput, tolerance)
-    finalists = near if objective == "latency" else _within(near, _latency, tolerance)
-    return Choice(min(finalists, key=_smallest), tuple(sorted(near, key=_smallest)))
+    near = _within(working, _latency if objective == "latency" else _inverse_throughput, tolerance)
+    equal = near if objective == "latency" else _within(near, _latency, tolerance)
+    finalists = _within(equal, _tail, TAIL_NOISE) if tolerance else equal
+    return Choice(_with_most_margin(finalists), tuple(sorted(near, key=_smallest)))
 
 
 def check_objective(objective: str) -> None:
@@ -169,6 +178,14 @@ def _distance(candidate: Candidate, slo: Slo | None) -> tuple[bool, float, float
     return False, worst, _latency(candidate)
 
 
+def _with_most_margin(candidates: list[Candidate]) -> Candidate:
+    """Of those with the fewest slots."""
+    fewest = min(candidate.slots for candidate in candidates)
+    left = [candidate for candidate in candidates if candidate.slots == fewest]
+    most = max((candidate.margin for candidate in left if not isnan(candidate.margin)), default=nan)
+    return min((each for each in left if not each.margin < most / (1 + MARGIN_NOISE)), key=_smallest)
+
+
 def _within(candidates: list[Candidate], cost: Callable[[Candidate], float], tolerance: float) -> list[Candidate]:
     """The candidates whose cost (positive, less is better) is within the tolerance of the least."""
     least = min(map(cost, candidates))
@@ -181,6 +198,11 @@ def _inverse_throughput(candidate: Candidate) -> float:
 
 def _latency(candidate: Candidate) -> float:
     return inf if isnan(candidate.latency_ms) else candidate.latency_ms
+
+
+def _tail(candidate: Candidate) -> float:
+    tail = candidate.mean("ttft_p99_ms")
+    return inf if isnan(tail) else tail
 
 
 def _smallest(candidate: Candidate) -> tuple[int, int]:

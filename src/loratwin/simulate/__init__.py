@@ -1,5 +1,19 @@
 """The twin: `simulate` one run, `replicate` it over seeds, `sweep` it over configurations."""
 
 from loratwin.simulate.engine import served_capacity, simulate
+from loratwin.simulate.many import Replications, replicate, sweep
+from loratwin.simulate.outcome import Outcome, outcome, try_config
+from loratwin.simulate.series import TimeSeries, time_series
 
-__all__ = ["served_capacity", "simulate"]
+__all__ = [
+    "Outcome",
+    "Replications",
+    "TimeSeries",
+    "outcome",
+    "replicate",
+    "served_capacity",
+    "simulate",
+    "sweep",
+    "time_series",
+    "try_config",
+]
