@@ -74,6 +74,11 @@ class Candidate:
         """`max_loras`."""
         return self.config.max_loras
 
+    @property
+    def num_seeds(self) -> int:
+        """Runs that the figures are means of; 0 when the server does not start."""
+        return self.figures["total_throughput"].count if "total_throughput" in self.figures else 0
+
     def mean(self, name: str) -> float:
         """Mean over the seeds of a field of `metrics.Summary`; NaN where there is none."""
         return self.figures[name].mean if name in self.figures else nan
