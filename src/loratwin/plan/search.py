@@ -1,0 +1,217 @@
+"""The search: which configurations are simulated, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from loratwin.metrics import Slo
+from loratwin.plan.choice import Candidate, Objective, choose, closest
+from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots, smallest_rank
+from loratwin.plan.limits import STEP, last_good, margin_search, run_all
+from loratwin.plan.trial import Bench, Outcome, Trial, combine
+from loratwin.plan.workers import Workers
+from loratwin.records import EngineConfig
+
+Progress = Callable[[int, int, str], None]
+"""Told how many simulations are done, how many are known to be needed so far, and what they are for."""
+
+REFINEMENTS = 2
+
+BISECTION_SLOTS = (8, 16, 32, 64, 96, 128, 256)
+"""Slots tried for each number of adapters while that number is searched, besides one for each adapter."""
+
+AT_A_TIME = 4
+"""Trials after which a search for anything that works looks whether something did."""
+
+RESOLUTION = 1 / 64
+"""The number of adapters that can be served is found to this share of it."""
+
+UNLIMITED_KV_TOKENS = 10**9
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user fixes.
+
+    Parameters
+    ----------
+    slots, sequences
+        The only values to try; None: search.
+    """
+
+    objective: Objective = "throughput"
+    slo: Slo | None = None
+    slots: tuple[int, ...] | None = None
+    sequences: tuple[int, ...] | None = None
+    max_num_batched_tokens: int = 2048
+    max_model_len: int | None = None
+    gpu_memory_utilization: float = 0.9
+
+    def sequence_options(self) -> list[int]:
+        """Values of `max_num_seqs` to try, ascending; a step's tokens bound them."""
+        if self.sequences is not None:
+            return sorted(set(self.sequences))
+        fitting = [value for value in SEQUENCES if value <= self.max_num_batched_tokens]
+        return fitting or [self.max_num_batched_tokens]
+
+
+class Finder:
+    """Finds configurations for the first so many adapters of a bench. What was simulated once is kept."""
+
+    def __init__(
+        self, bench: Bench, settings: Settings, workers: Workers[Trial, Outcome], progress: Progress | None = None
+    ) -> None:
+        self.bench = bench
+        self.settings = settings
+        self.workers = workers
+        self.progress = progress or (lambda done, total, what: None)
+        self.num_simulated = 0
+        self._known: dict[Trial, Outcome] = {}
+
+    def alternatives(self, num_adapters: int) -> list[Candidate]:
+        """Candidates with all slots worth a try, all with the same `max_num_seqs`, and the best slots with others.
+
+        Slots on a coarse grid with the most sequences; then `max_num_seqs` for the best of them; then finer slots. So
+        far with the first seed; what works is then judged with all of them, and gets margins.
+        """
+        slots = self._slots(num_adapters)
+        sequences = self._best_sequences(num_adapters, slots)
+        tried = self._try(num_adapters, slots, [sequences])
+        for _ in range(REFINEMENTS if self.settings.slots is None else 0):
+            finer = finer_slots([each.slots for each in tried if each.starts], self._favourite(tried).slots)
+            tried += self._try(num_adapters, [each for each in finer if each <= num_adapters], [sequences])
+        if not any(each.works(self.settings.slo) for each in tried):
+            return tried
+        return self._thoroughly(num_adapters, sorted({each.slots for each in tried}), sequences)
+
+    def _slots(self, num_adapters: int) -> list[int]:
+        """Slots to begin with; more than adapters would only cost."""
+        given = self.settings.slots
+        return sorted({min(each, num_adapters) for each in given}) if given else coarse_slots(num_adapters)
+
+    def _best_sequences(self, num_adapters: int, slots: Sequence[int]) -> int:
+        """The best `max_num_seqs`, judged at the best slots; where none work, the most with which any do."""
+        *fewer, most = self.settings.sequence_options()
+        if not fewer:
+            return most
+        tried = self._try(num_adapters, slots, [most])
+        best = choose(tried, self.settings.objective, self.settings.slo).best
+        if best is None:
+            return next((each for each in reversed(fewer) if self._works(num_adapters, slots, each)), most)
+        tried += self._try(num_adapters, [best.slots], fewer)
+        working = [each for each in tried if each.works(self.settings.slo)]
+        return self._favourite(self.with_margins(working)).config.max_num_seqs
+
+    def _thoroughly(self, num_adapters: int, slots: Sequence[int], sequences: int) -> list[Candidate]:
+        """With all seeds and margins: these slots, and the best of them with other `max_num_seqs`."""
+        num_seeds = len(self.bench.workloads)
+        found = self._try(num_adapters, slots, [sequences], num_seeds)
+        others = [each for each in self.settings.sequence_options() if each != sequences]
+        found += self._try(num_adapters, [self._favourite(found).slots], others, num_seeds)
+        return self.with_margins(found)
+
+    def _try(
+        self, num_adapters: int, slots: Sequence[int], sequences: Sequence[int], num_seeds: int = 1
+    ) -> list[Candidate]:
+        configs = [self.config(num_adapters, each, limit) for limit in sequences for each in slots]
+        return self.evaluate(num_adapters, configs, num_seeds, f"{num_adapters} adapters")
+
+    def config(self, num_adapters: int, slots: int, sequences: int) -> EngineConfig:
+        """All adapters in host memory, the smallest rank that fits them."""
+        adapters = self.bench.workload(num_adapters).adapters
+        return EngineConfig(
+            max_loras=slots,
+            max_cpu_loras=max(slots, num_adapters),
+            max_lora_rank=smallest_rank(adapters),
+            max_num_seqs=sequences,
+            max_num_batched_tokens=self.settings.max_num_batched_tokens,
+            max_model_len=self.settings.max_model_len,
+            gpu_memory_utilization=self.settings.gpu_memory_utilization,
+        )
+
+    def evaluate(
+        self, num_adapters: int, configs: Sequence[EngineConfig], num_seeds: int, what: str
+    ) -> list[Candidate]:
+        """A candidate for each configuration; those that do not start cost nothing."""
+        capacities = [self.bench.capacity(num_adapters, config) for config in configs]
+        trials = [
+            [Trial(config, num_adapters, seed) for seed in range(num_seeds if capacity.starts else 0)]
+            for config, capacity in zip(configs, capacities, strict=True)
+        ]
+        self._simulate([trial for row in trials for trial in row], what)
+        return [
+            combine(config, num_adapters, capacity.tokens, [self._known[trial] for trial in row])
+            if row
+            else Candidate(config, num_adapters, capacity.tokens, starts=False, why_not=capacity.reason)
+            for config, capacity, row in zip(configs, capacities, trials, strict=True)
+        ]
+
+    def with_margins(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates that start, with their margin (first seed)."""
+        started = [each for each in candidates if each.starts]
+        searches = [margin_search(each.works(self.settings.slo)) for each in started]
+
+        def try_all(asked: list[tuple[int, int]]) -> list[bool]:
+            trials = [
+                Trial(started[i].config, started[i].served_adapters, 0, STEP**power, verdict_only=True)
+                for i, power in asked
+            ]
+            return [outcome.works for outcome in self._simulate(trials, "margins")]
+
+        powers = run_all(searches, try_all)
+        margins = {id(each): 0.0 if power is None else STEP**power for each, power in zip(started, powers, strict=True)}
+        return [replace(each, margin=margins[id(each)]) if each.starts else each for each in candidates]
+
+    def most_adapters(self) -> int:
+        """How many adapters can be served (to 1.5 %), taken in the order of the bench; 0: not even one."""
+        total = len(self.bench.order)
+
+        def try_all(asked: list[tuple[int, int]]) -> list[bool]:
+            return [self._serves(num_adapters) for _, num_adapters in asked]
+
+        (found,) = run_all([last_good(0, total, RESOLUTION)], try_all)
+        return found or 0
+
+    def best_share_with_unlimited_memory(self, num_adapters: int) -> float:
+        """The largest share of the tokens that any slots would serve if KV memory were free: what computing allows."""
+        most = self.settings.max_num_batched_tokens
+        configs = [self.config(num_adapters, each, most) for each in self._slots(num_adapters)]
+        trials = [Trial(each, num_adapters, 0, 1.0, UNLIMITED_KV_TOKENS, verdict_only=True) for each in configs]
+        return max(outcome.served_share for outcome in self._simulate(trials, "what binds"))
+
+    def _serves(self, num_adapters: int) -> bool:
+        """Whether some configuration works with the first seed."""
+        options = self.settings.sequence_options()
+        slots = sorted({min(each, num_adapters) for each in self.settings.slots or (*BISECTION_SLOTS, num_adapters)})
+        few_and_most = dict.fromkeys((options[-1], options[len(options) // 2]))
+        return any(self._works(num_adapters, slots, sequences) for sequences in few_and_most)
+
+    def _works(self, num_adapters: int, slots: Sequence[int], sequences: int) -> bool:
+        """Whether some of these slots work with the first seed; the middle ones are tried first."""
+        configs = [self.config(num_adapters, each, sequences) for each in slots]
+        starting = [each for each in configs if self.bench.capacity(num_adapters, each).starts]
+        inside_out = sorted(range(len(starting)), key=lambda i: abs(2 * i - len(starting)))
+        for at in range(0, len(starting), AT_A_TIME):
+            trials = [Trial(starting[i], num_adapters, verdict_only=True) for i in inside_out[at : at + AT_A_TIME]]
+            if any(outcome.works for outcome in self._simulate(trials, f"{num_adapters} adapters")):
+                return True
+        return False
+
+    def _favourite(self, candidates: Sequence[Candidate]) -> Candidate:
+        best = choose(candidates, self.settings.objective, self.settings.slo).best
+        return best or closest(candidates, self.settings.slo) or candidates[0]
+
+    def _simulate(self, trials: Sequence[Trial], what: str) -> list[Outcome]:
+        new = [trial for trial in dict.fromkeys(trials) if self._find(trial) is None]
+        before, total = self.num_simulated, self.num_simulated + len(new)
+        self.progress(before, total, what)
+        outcomes = self.workers.map(new, lambda done: self.progress(before + done, total, what))
+        self._known.update(zip(new, outcomes, strict=True))
+        self.num_simulated = total
+        found = [self._find(trial) for trial in trials]
+        return [outcome for outcome in found if outcome is not None]
+
+    def _find(self, trial: Trial) -> Outcome | None:
+        """What is known of a trial; a full one answers for the verdict as well."""
+        return self._known.get(trial) or self._known.get(trial._replace(verdict_only=False))

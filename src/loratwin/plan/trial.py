@@ -1,0 +1,185 @@
+"""One trial: some of the workload's adapters on one server, simulated with one seed, and the verdict on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from loratwin.metrics import (
+    Interval,
+    Slo,
+    Summary,
+    confidence_interval,
+    over_replications,
+    per_adapter,
+    starvation,
+    summarize,
+)
+from loratwin.perf import KvCapacity, Profile
+from loratwin.plan.choice import Candidate
+from loratwin.records import EngineConfig, Run
+from loratwin.simulate import served_capacity, simulate
+from loratwin.workload import Workload
+
+SLOTS, SEQUENCES, KV_MEMORY, TOKEN_BUDGET = "slots", "max_num_seqs", "KV memory", "max_num_batched_tokens"
+"""What a request can wait for: a place for its adapter, one of the sequences, KV blocks, prefill tokens of a step."""
+
+
+class Trial(NamedTuple):
+    """What to simulate; small, so that it is cheap to send to another process."""
+
+    config: EngineConfig
+    num_adapters: int  # the first so many of `Bench.order`
+    seed: int = 0  # index into `Bench.workloads`
+    factor: float = 1.0  # of all rates
+    kv_tokens: int | None = None  # None: what the server has
+    verdict_only: bool = False  # half of the time goes into percentiles
+
+
+class Outcome(NamedTuple):
+    """What a trial showed."""
+
+    works: bool
+    starved: bool
+    served_share: float
+    summary: Summary | None = None
+    starving_adapters: int = 0
+    slo_s: Mapping[str, float] = {}
+    waits: Mapping[str, float] = {}
+    output_tokens_mean: float = float("nan")
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that trials have in common: drawn once, so that all configurations see the same requests.
+
+    Parameters
+    ----------
+    workloads
+        One draw for each seed.
+    order
+        Indices of all adapters in the order in which they are taken when not all can be served.
+    """
+
+    workloads: tuple[Workload, ...]
+    order: tuple[int, ...]
+    profile: Profile
+    slo: Slo | None = None
+    _taken: dict[tuple[int, int], Workload] = field(default_factory=dict, repr=False, compare=False)
+
+    def taken(self, num_adapters: int) -> list[int]:
+        """The adapters that are served when there are so many, as listed."""
+        return sorted(self.order[:num_adapters])
+
+    def workload(self, num_adapters: int, seed: int = 0) -> Workload:
+        """The requests of the first so many adapters, and of the base; the last few results are kept."""
+        whole = self.workloads[seed]
+        if num_adapters == len(self.order):
+            return whole
+        key = (num_adapters, seed)
+        if key not in self._taken:
+            while len(self._taken) > 2 * len(self.workloads):
+                del self._taken[next(iter(self._taken))]
+            self._taken[key] = whole.take_adapters(self.taken(num_adapters))
+        return self._taken[key]
+
+    def capacity(self, num_adapters: int, config: EngineConfig) -> KvCapacity:
+        """KV tokens, and whether the server starts and can hold the longest request."""
+        capacity = served_capacity(self.profile, config)
+        usable = (capacity.tokens // config.block_size - 1) * config.block_size  # vLLM keeps one null block
+        longest = max(longest_request(self.workload(num_adapters, i)) for i in range(len(self.workloads)))
+        longest = min(longest, config.max_model_len or self.profile.llm.max_model_len)  # where outputs end
+        if not capacity.starts or longest <= usable:
+            return capacity
+        reason = f"{usable} KV tokens are left, fewer than the longest request has: {longest}"
+        return KvCapacity(capacity.tokens, False, reason)
+
+    def simulate(self, trial: Trial) -> Run:
+        """The run itself."""
+        workload = faster(self.workload(trial.num_adapters, trial.seed), trial.factor)
+        return simulate(workload, self.profile, trial.config, trial.kv_tokens)
+
+    def measure(self, trial: Trial) -> Outcome:
+        """Simulate and judge."""
+        run = self.simulate(trial)
+        verdict = starvation(run)
+        works = not verdict.starved and not (self.slo and self.slo.missed(run))
+        brief = Outcome(works, verdict.starved, verdict.ratio)
+        if trial.verdict_only:
+            return brief
+        limits = self.slo.limits if self.slo is not None else ()
+        return brief._replace(
+            summary=summarize(run),
+            starving_adapters=len(per_adapter(run).starving),
+            slo_s={limit.name: limit.value_s(run) for limit in limits},
+            waits=causes(run),
+            output_tokens_mean=float(run.requests.output_tokens.mean()) if len(run.requests) else float("nan"),
+            notes=run.provenance.notes,
+        )
+
+
+def faster(workload: Workload, factor: float) -> Workload:
+    """The same requests arriving `factor` times as fast, so that the window is shorter by as much.
+
+    Every adapter, however its requests arrive, then asks for `factor` times as much, and no chance is added: two
+    factors differ in the rate only.
+    """
+    if factor == 1.0:
+        return workload
+    rates = workload.adapters.rate_per_s * factor
+    return replace(
+        workload,
+        arrival_s=workload.arrival_s / factor,
+        window_s=workload.window_s / factor,
+        adapters=replace(workload.adapters, rate_per_s=rates),
+        base_rate_per_s=workload.base_rate_per_s * factor,
+    )
+
+
+def causes(run: Run) -> dict[str, float]:
+    """Mean number of waiting requests by the limit that stopped the scheduler from admitting more.
+
+    The scheduler stops for good at `max_num_seqs`, at the token budget and at a lack of KV blocks (which is also what
+    preemption shows), and passes over requests whose adapter has no slot (DESIGN.md, the kernel's step 3). Sums up to
+    the mean queue while the engine steps.
+    """
+    steps = run.steps
+    if steps is None or steps.skipped is None:
+        return {}
+    weight = steps.waiting * steps.duration_s / run.window_s
+    full = steps.running >= run.config.max_num_seqs
+    no_slot = ~full & (steps.skipped >= steps.waiting)
+    no_budget = (steps.prefill_tokens + steps.decode_requests) >= run.config.max_num_batched_tokens
+    no_budget &= ~full & ~no_slot
+    masks = {SLOTS: no_slot, SEQUENCES: full, KV_MEMORY: ~(full | no_slot | no_budget), TOKEN_BUDGET: no_budget}
+    return {name: float(weight[mask].sum()) for name, mask in masks.items()}
+
+
+def longest_request(workload: Workload) -> int:
+    """Prompt and output tokens of the longest request; 0 without requests."""
+    return int((workload.prompt_tokens.astype(np.int64) + workload.output_tokens).max(initial=0))
+
+
+def _over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
+    return {name: confidence_interval([row[name] for row in rows]) for name in rows[0]}
+
+
+def combine(config: EngineConfig, num_adapters: int, kv_tokens: int, outcomes: Sequence[Outcome]) -> Candidate:
+    """The outcomes of several seeds as one candidate."""
+    summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
+    return Candidate(
+        config=config,
+        served_adapters=num_adapters,
+        kv_tokens=kv_tokens,
+        starved=any(outcome.starved for outcome in outcomes),
+        starving_adapters=float(np.mean([outcome.starving_adapters for outcome in outcomes])),
+        figures=over_replications(summaries),
+        slo_s=_over_seeds([outcome.slo_s for outcome in outcomes]),
+        output_tokens_mean=float(np.mean([outcome.output_tokens_mean for outcome in outcomes])),
+        waits={name: waits.mean for name, waits in _over_seeds([each.waits for each in outcomes]).items()},
+        notes=tuple(dict.fromkeys(note for outcome in outcomes for note in outcome.notes)),
+    )
