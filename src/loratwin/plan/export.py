@@ -1,0 +1,68 @@
+"""A plan as plain data, to be written as JSON. What is not known is null."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+import loratwin
+from loratwin.metrics import Interval
+from loratwin.plan.choice import Candidate
+from loratwin.plan.deploy import lora_modules, vllm_serve_command
+from loratwin.plan.plan import Plan
+from loratwin.plan.words import explanation, verdict
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """Everything that the plan says, simulated figures with their 95 % half-widths over the seeds."""
+    commands: dict[str, str] = {}
+    if plan.best is not None:
+        commands = {"0.8.5": vllm_serve_command(plan, "0.8.5"), "current": vllm_serve_command(plan, "current")}
+    return {
+        "format": 1,
+        "kind": "simulated",
+        "loratwin_version": loratwin.__version__,
+        "profile": plan.profile.name,
+        "profile_hash": plan.profile.digest,
+        "workload": plan.workload,
+        "seeds": list(plan.seeds),
+        "objective": plan.objective,
+        "slo": str(plan.slo) if plan.slo is not None else None,
+        "verdict": verdict(plan),
+        "explanation": explanation(plan),
+        "serves_all": plan.serves_all,
+        "num_adapters": len(plan.adapters),
+        "served_adapters": list(plan.served_names),
+        "best": _candidate(plan.best) if plan.best is not None else None,
+        "near_optimal_slots": list(plan.choice.near_slots),
+        "alternatives": [_candidate(each) for each in plan.alternatives],
+        "tried_for_all": [_candidate(each) for each in plan.shortfall.candidates] if plan.shortfall else [],
+        "notes": list(plan.notes),
+        "vllm_serve": commands,
+        "lora_modules": lora_modules(plan) if plan.best is not None else [],
+    }
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "config": candidate.config.model_dump(),
+        "served_adapters": candidate.served_adapters,
+        "kv_tokens": candidate.kv_tokens,
+        "starts": candidate.starts,
+        "why_not": candidate.why_not,
+        "starved": candidate.starved,
+        "starving_adapters": _number(candidate.starving_adapters),
+        "margin": _number(candidate.margin),
+        "e2e_mean_ms": _number(candidate.latency_ms),
+        "waits": {name: _number(value) for name, value in candidate.waits.items()},
+        "figures": {name: _interval(interval) for name, interval in candidate.figures.items()},
+        "slo_s": {name: _interval(interval) for name, interval in candidate.slo_s.items()},
+    }
+
+
+def _interval(interval: Interval) -> dict[str, float | None]:
+    return {"mean": _number(interval.mean), "half_width": _number(interval.half_width)}
+
+
+def _number(value: float) -> float | None:
+    return value if isfinite(value) else None

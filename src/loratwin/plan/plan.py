@@ -1,0 +1,247 @@
+"""The answer for one GPU: what to run, for how many of the adapters, and why not for all of them or in another way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loratwin.errors import InputError
+from loratwin.metrics import Slo, parse_slo
+from loratwin.perf import Profile
+from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest
+from loratwin.plan.grid import spread_order
+from loratwin.plan.search import Finder, Progress, Settings
+from loratwin.plan.trial import Bench, Outcome, Trial, longest_request
+from loratwin.plan.workers import Workers
+from loratwin.records import Run
+from loratwin.workload import Workload, WorkloadSpec, draw
+
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Why one GPU does not serve all adapters.
+
+    Parameters
+    ----------
+    candidates
+        What was tried for all adapters.
+    closest
+        Of these, the one that comes closest to working; None: no server starts.
+    compute_share
+        Share of the tokens that the best slots would serve if KV memory cost nothing; NaN: not simulated, since the SLO
+        (or the start) fails and not the throughput.
+    """
+
+    candidates: tuple[Candidate, ...]
+    closest: Candidate | None
+    compute_share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What to run on one GPU. All figures are simulated unless they say otherwise.
+
+    Parameters
+    ----------
+    adapters, ranks
+        All adapters of the workload, as listed.
+    served
+        Indices of those that this GPU serves; empty: none.
+    choice
+        The configuration to run and what is as good; its `best` is None when nothing works.
+    alternatives
+        Everything tried for the served adapters (for all, when none can be served), by slots and `max_num_seqs`.
+    shortfall
+        Why not all adapters; None: all are served.
+    run
+        The chosen configuration with the first seed.
+    notes
+        What a reader must know of the chosen configuration, as leaving the profile's domain.
+    """
+
+    workload: str
+    profile: Profile
+    objective: Objective
+    slo: Slo | None
+    seeds: tuple[int, ...]
+    window_s: float
+    longest_request: int  # prompt and output tokens, of all adapters
+    adapters: tuple[str, ...]
+    ranks: tuple[int, ...]
+    served: tuple[int, ...]
+    choice: Choice
+    alternatives: tuple[Candidate, ...]
+    shortfall: Shortfall | None
+    run: Run | None
+    num_simulated: int
+
+    @property
+    def best(self) -> Candidate | None:
+        """The configuration to run; None: nothing works."""
+        return self.choice.best
+
+    @property
+    def serves_all(self) -> bool:
+        """Whether one GPU serves all adapters."""
+        return self.shortfall is None
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Names of the adapters that this GPU serves, as listed."""
+        return tuple(self.adapters[i] for i in self.served)
+
+    @property
+    def shown(self) -> Candidate | None:
+        """The configuration that figures are shown of: the best, else the one that comes closest to working."""
+        return self.best or closest(self.alternatives, self.slo)
+
+    @property
+    def table(self) -> tuple[Candidate, ...]:
+        """The alternatives with the `max_num_seqs` of the best one (of the closest one, when nothing works)."""
+        if self.shown is None:
+            return self.alternatives
+        sequences = self.shown.config.max_num_seqs
+        return tuple(each for each in self.alternatives if each.config.max_num_seqs == sequences)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the best configuration (on the closest one, when nothing works)."""
+        return self.shown.notes if self.shown is not None else ()
+
+
+def plan(
+    workload: WorkloadSpec | Workload | Sequence[Workload],
+    profile: Profile,
+    *,
+    objective: Objective = "throughput",
+    slo: Slo | str | None = None,
+    seeds: Sequence[int] = SEEDS,
+    slots: Sequence[int] | None = None,
+    max_num_seqs: Sequence[int] | int | None = None,
+    max_num_batched_tokens: int = 2048,
+    max_model_len: int | None = None,
+    gpu_memory_utilization: float = 0.9,
+    processes: int = 1,
+    progress: Progress | None = None,
+    name: str = "workload",
+) -> Plan:
+    """Find what to run on one GPU for a workload.
+
+    Parameters
+    ----------
+    workload
+        A specification, drawn once for each seed; or what was drawn already, then `seeds` is ignored.
+    objective
+        See `choose`.
+    slo
+        Limits that a configuration must keep, as `ttft_p99=2s,tpot_p99=100ms`.
+    slots, max_num_seqs
+        The only values to try; None: search.
+    max_model_len
+        None: what the LLM allows.
+    processes
+        More than 1 starts further Python processes: a script then needs `if __name__ == "__main__":`. The result is the
+        same for any number.
+    progress
+        Called with the number of simulations done, the number known to be needed so far, and what they are for.
+    name
+        Of the workload, to be shown.
+
+    Raises
+    ------
+    InputError
+        The workload has no adapters or no requests, or an option is impossible.
+    """
+    check_objective(objective)
+    limits = parse_slo(slo) if isinstance(slo, str) else slo
+    bench = _bench(_drawn(workload, seeds), profile, limits)
+    settings = Settings(
+        objective=objective,
+        slo=limits,
+        slots=_given(slots, "slots"),
+        sequences=_given([max_num_seqs] if isinstance(max_num_seqs, int) else max_num_seqs, "max_num_seqs"),
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=max_model_len,
+        gpu_memory_utilization=gpu_memory_utilization,
+    )
+    with Workers[Trial, Outcome](bench.measure, processes) as workers:
+        return _plan(Finder(bench, settings, workers, progress), name)
+
+
+def _plan(finder: Finder, name: str) -> Plan:
+    bench, settings = finder.bench, finder.settings
+    num_adapters = len(bench.order)
+    alternatives, shortfall = finder.alternatives(num_adapters), None
+    choice = choose(alternatives, settings.objective, settings.slo)
+    if choice.best is None:
+        shortfall = _shortfall(finder, alternatives)
+        num_adapters, found = _for_fewer(finder)
+        alternatives = found or alternatives
+        choice = choose(alternatives, settings.objective, settings.slo)
+    adapters = bench.workloads[0].adapters
+    return Plan(
+        workload=name,
+        profile=bench.profile,
+        objective=settings.objective,
+        slo=settings.slo,
+        seeds=tuple(workload.seed for workload in bench.workloads),
+        window_s=bench.workloads[0].window_s,
+        longest_request=max(longest_request(workload) for workload in bench.workloads),
+        adapters=adapters.name,
+        ranks=tuple(adapters.rank.tolist()),
+        served=tuple(bench.taken(num_adapters)),
+        choice=choice,
+        alternatives=tuple(sorted(alternatives, key=lambda each: (each.slots, each.config.max_num_seqs))),
+        shortfall=shortfall,
+        run=bench.simulate(Trial(choice.best.config, num_adapters)) if choice.best else None,
+        num_simulated=finder.num_simulated,
+    )
+
+
+def _shortfall(finder: Finder, candidates: Sequence[Candidate]) -> Shortfall:
+    nearest = closest(candidates, finder.settings.slo)
+    starved = nearest is not None and nearest.starved
+    share = finder.best_share_with_unlimited_memory(len(finder.bench.order)) if starved else float("nan")
+    return Shortfall(tuple(candidates), nearest, share)
+
+
+def _for_fewer(finder: Finder) -> tuple[int, list[Candidate]]:
+    """How many adapters work with all seeds, and the candidates for them; (0, []) when not even one does."""
+    num_adapters = finder.most_adapters()
+    while num_adapters:
+        found = finder.alternatives(num_adapters)
+        if any(each.works(finder.settings.slo) for each in found):
+            return num_adapters, found
+        num_adapters -= max(1, num_adapters // 64)  # the other seeds are a little less lucky
+    return 0, []
+
+
+def _drawn(workload: WorkloadSpec | Workload | Sequence[Workload], seeds: Sequence[int]) -> tuple[Workload, ...]:
+    if isinstance(workload, Workload):
+        return (workload,)
+    if isinstance(workload, WorkloadSpec):
+        if not seeds:
+            raise InputError("seeds: at least one is needed")
+        return tuple(draw(workload, seed) for seed in seeds)
+    return tuple(workload)
+
+
+def _bench(workloads: tuple[Workload, ...], profile: Profile, slo: Slo | None) -> Bench:
+    if not workloads or not len(workloads[0].adapters):
+        raise InputError("the workload has no adapters; there is nothing to plan")
+    if not all(workload.num_requests for workload in workloads):
+        raise InputError("the workload has no requests in its window; there is nothing to plan")
+    return Bench(workloads, spread_order(workloads[0].adapters), profile, slo)
+
+
+def _given(values: Sequence[int] | None, name: str) -> tuple[int, ...] | None:
+    if values is None:
+        return None
+    for value in values:
+        if value < 1:
+            raise InputError(f"{name}: {value}, but it must be at least 1")
+    if not values:
+        raise InputError(f"{name}: the list is empty")
+    return tuple(sorted(set(values)))

@@ -1,0 +1,224 @@
+"""A plan in words: the verdict in one sentence, then what stands behind it. Plain text, no markup."""
+
+from __future__ import annotations
+
+from math import ceil, isnan, nan
+
+from loratwin.metrics import STARVED_RATIO, Slo
+from loratwin.plan.choice import NOISE, Candidate, excess
+from loratwin.plan.limits import FARTHEST, STEP
+from loratwin.plan.plan import Plan, Shortfall
+from loratwin.plan.trial import KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET
+
+LONG_WAIT_S = 10.0
+"""Mean time to first token from which a server that keeps up is said to make its users wait."""
+
+
+def verdict(plan: Plan) -> str:
+    """One sentence: what one GPU can do."""
+    total = len(plan.adapters)
+    if plan.best is None:
+        what = "adapter" if total == 1 else f"of the {total} adapters"
+        return f"None works: one GPU cannot serve even one {what}{_within_slo(plan)}."
+    run = f"with {_slots(plan.best.slots)} of rank {plan.best.config.max_lora_rank}"
+    if plan.serves_all:
+        served = "the one adapter" if total == 1 else f"all {total} adapters"
+        return f"One GPU serves {served} {run}{_within_slo(plan)}{_queue(plan.best)}."
+    return f"One GPU serves {len(plan.served)} of the {total} adapters, {run}{_within_slo(plan)}{_queue(plan.best)}."
+
+
+def explanation(plan: Plan) -> list[str]:
+    """Further sentences, the most important first."""
+    lines = []
+    if plan.shortfall is not None:
+        lines.append(f"{'Why' if plan.best is None else 'Why not all'}: {why_not_all(plan, plan.shortfall)}")
+    if plan.best is not None:
+        if not plan.serves_all:
+            lines.append(_replicas(plan))
+        lines += _warnings(plan.best)
+        lines += [margin_sentence(plan.best, plan.slo is not None), _near(plan), *either_side(plan, plan.best)]
+    return lines + _shorter_context(plan)
+
+
+def _queue(best: Candidate) -> str:
+    """Not starving is not the same as fast."""
+    return ", but behind a long queue" if _ttft_s(best) >= LONG_WAIT_S else ""
+
+
+def _warnings(best: Candidate) -> list[str]:
+    lines = []
+    if _ttft_s(best) >= LONG_WAIT_S:
+        lines.append(
+            f"The server keeps up, but the first token takes {duration(best.mean('ttft_mean_ms'))} on average. "
+            "An SLO, as ttft_p99=2s, finds what answers sooner."
+        )
+    if best.starving_adapters >= 0.5:
+        lines.append(
+            f"About {best.starving_adapters:.0f} adapters starve for themselves, though the server as a whole does not:"
+            " at most 90 % of their tokens are served."
+        )
+    return lines
+
+
+def _ttft_s(candidate: Candidate) -> float:
+    return candidate.mean("ttft_mean_ms") / 1e3
+
+
+def either_side(plan: Plan, best: Candidate) -> list[str]:
+    """What about half as many and about twice as many slots would change."""
+    others = [each for each in plan.table if each.slots != best.slots]
+    fewer = min(
+        (each for each in others if each.slots < best.slots),
+        key=lambda each: abs(each.slots - best.slots / 2),
+        default=None,
+    )
+    more = min(
+        (each for each in others if each.slots > best.slots),
+        key=lambda each: abs(each.slots - best.slots * 2),
+        default=None,
+    )
+    return [
+        f"With {_slots(each.slots)}: {changes(best, each, plan.slo)}." for each in (fewer, more) if each is not None
+    ]
+
+
+def changes(best: Candidate, other: Candidate, slo: Slo | None = None) -> str:
+    """The figures of another configuration beside those of the best."""
+    if not other.starts:
+        return f"the server does not start ({other.why_not})"
+    parts = ["it starves"] if other.starved else ["it misses the SLO"] if other.missed(slo) else []
+    for name, label in (("ttft_mean_ms", "mean TTFT"), ("tpot_mean_ms", "mean TPOT")):
+        parts.append(f"{label} {duration(other.mean(name))} instead of {duration(best.mean(name))}")
+    parts.append(f"throughput {_change(best.throughput, other.throughput)}")
+    return ", ".join([*parts, f"KV tokens {_change(best.kv_tokens, other.kv_tokens)}"])
+
+
+def duration(milliseconds: float) -> str:
+    """`84 ms`, `1.2 s`, `209 s`; a dash where it is unknown."""
+    if isnan(milliseconds):
+        return "–"
+    if milliseconds < 1000:
+        return f"{milliseconds:.3g} ms"
+    return f"{milliseconds / 1e3:.1f} s" if milliseconds < 1e4 else f"{milliseconds / 1e3:.0f} s"
+
+
+def _change(before: float, after: float) -> str:
+    ratio = after / before if before else nan
+    if isnan(ratio):
+        return "unknown"
+    return "the same" if abs(ratio - 1) < NOISE else f"{100 * (ratio - 1):+.0f} %"
+
+
+def _shorter_context(plan: Plan) -> list[str]:
+    """vLLM refuses to start unless one request of the longest context fits; few workloads come near it."""
+    tried = (*plan.alternatives, *(plan.shortfall.candidates if plan.shortfall else ()))
+    refused = [each.slots for each in tried if not each.starts and each.kv_tokens >= 2 * plan.longest_request]
+    if not refused:
+        return []
+    return [
+        f"{_slots(min(refused)).capitalize()} and more do not start, only because a request of max_model_len must fit. "
+        f"The longest here has {plan.longest_request} tokens: a lower --max-model-len makes room."
+    ]
+
+
+def why_not_all(plan: Plan, shortfall: Shortfall) -> str:
+    """The reason in words, from the simulated figures."""
+    if shortfall.closest is None:
+        return f"no server starts: {_distinct_reasons(shortfall)}."
+    nearest = shortfall.closest
+    if not nearest.starved:
+        misses = [f"{name} is {_times(ratio)} its limit" for name, ratio in excess(nearest, plan.slo).items()]
+        return f"the SLO is missed with any configuration. With {_slots(nearest.slots)}, the closest, {_and(misses)}."
+    return (
+        f"they starve with any slots. {_slots(nearest.slots).capitalize()} come closest and serve "
+        f"{100 * nearest.mean('served_share'):.0f} % of the tokens; there {binding(nearest)}. {_compute(shortfall)}"
+    )
+
+
+def binding(candidate: Candidate) -> str:
+    """What the waiting requests wait for, as a clause."""
+    total = sum(candidate.waits.values())
+    if total < 1:
+        return "hardly any request waits"
+    name, most = max(candidate.waits.items(), key=lambda item: item[1])
+    return f"{100 * most / total:.0f} % of the waiting is for {CAUSES[name]}"
+
+
+CAUSES = {
+    SLOTS: "a slot (all are taken by other adapters)",
+    SEQUENCES: "a place among max_num_seqs",
+    KV_MEMORY: "KV memory",
+    TOKEN_BUDGET: "a share of max_num_batched_tokens (prefill)",
+}
+
+
+def margin_text(margin: float) -> str:
+    """The margin as a short text: `+25 %`, `-40 %`; empty when it was not searched."""
+    if isnan(margin):
+        return ""
+    if margin >= STEP**FARTHEST * 0.999:
+        return f"> +{100 * (margin - 1):.0f} %"
+    if margin == 0:
+        return f"< {100 * (STEP**-FARTHEST - 1):.0f} %"
+    return "0 %" if margin == 1 else f"{100 * (margin - 1):+.0f} %"
+
+
+def margin_sentence(candidate: Candidate, with_slo: bool) -> str:
+    """How far the rates may grow."""
+    end = "it starves or misses the SLO" if with_slo else "it starves"
+    if isnan(candidate.margin):
+        return f"The margin until {end} was not searched."
+    if candidate.margin <= 1:
+        return f"It is at the edge: with {100 * (STEP - 1):.0f} % more traffic {end}."
+    grow = margin_text(candidate.margin).replace("> +", "more than ").lstrip("+")
+    return f"Margin: all rates can grow by {grow} before {end}."
+
+
+def _near(plan: Plan) -> str:
+    figure = "throughput" if plan.objective == "throughput" else "latency"
+    near = plan.choice.near_slots
+    if len(near) == 1:
+        return f"No other number of slots that was tried comes within 1 % of its {figure}."
+    between = {each.slots for each in plan.table if near[0] <= each.slots <= near[-1]}
+    listed = f"{near[0]} to {near[-1]}" if between == set(near) else _and([str(each) for each in near])
+    chosen = plan.best.slots if plan.best else near[0]
+    why = "answer soonest" if plan.objective == "throughput" else "are the fewest with a short tail"
+    return f"{listed} slots give the same {figure} to 1 %; of these, {chosen} {why}."
+
+
+def _replicas(plan: Plan) -> str:
+    replicas = ceil(len(plan.adapters) / len(plan.served))
+    return (
+        f"For all {len(plan.adapters)} about {replicas} such GPUs are needed (assumed: each gets the same mix). "
+        f"The {len(plan.served)} are taken evenly from all groups, from rarely to often used ones."
+    )
+
+
+def _compute(shortfall: Shortfall) -> str:
+    share = shortfall.compute_share
+    if isnan(share):
+        return ""
+    if share > STARVED_RATIO:
+        return f"With unlimited memory {100 * share:.0f} % would be served: memory is what is short."
+    return f"Even with unlimited memory only {100 * share:.0f} % would be served: the GPU does not compute fast enough."
+
+
+def _distinct_reasons(shortfall: Shortfall) -> str:
+    fewest = min(shortfall.candidates, key=lambda each: (each.slots, each.config.max_num_seqs))
+    return f"with {_slots(fewest.slots)}, the fewest tried, {fewest.why_not}"
+
+
+def _within_slo(plan: Plan) -> str:
+    return f" within {str(plan.slo).replace(',', ', ')}" if plan.slo is not None else ""
+
+
+def _slots(count: int) -> str:
+    return "1 slot" if count == 1 else f"{count} slots"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio < 1e6 else "beyond"
+
+
+def _and(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
