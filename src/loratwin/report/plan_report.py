@@ -1,0 +1,158 @@
+"""The report of a plan: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import loratwin
+from loratwin.metrics import per_adapter
+from loratwin.plan import Candidate, Plan, caveats, explanation, lora_modules, verdict, vllm_serve_command
+from loratwin.plan.words import duration, margin_text
+from loratwin.records import Run
+from loratwin.report.plan_figures import by_slots, over_time
+
+WORST_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure at the top of the page."""
+
+    label: str
+    value: str
+    detail: str
+    source: str  # simulated, assumed, measured
+
+
+@dataclass(frozen=True)
+class AdapterRow:
+    """One adapter in the list of the worst."""
+
+    name: str
+    rank: str
+    requests: int
+    served: str
+    ttft_mean: str
+    ttft_p99: str
+    bar: float  # 0 to 100
+    starved: bool
+
+
+def plan_report(plan: Plan) -> str:
+    """The page as text. The same plan gives the same bytes."""
+    template = _environment().get_template("plan.html.j2")
+    return template.render(**_content(plan))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("loratwin.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(duration=duration, count=_count, share=_share, margin=margin_text)
+    return environment
+
+
+def _content(plan: Plan) -> dict[str, Any]:
+    return {
+        "plan": plan,
+        "verdict": verdict(plan),
+        "explanation": explanation(plan),
+        "cards": _cards(plan, plan.best) if plan.best is not None else [],
+        "commands": _commands(plan),
+        "modules": lora_modules(plan)[:2] if plan.best is not None else [],
+        "figures": by_slots(plan.table, plan.best),
+        "over_time": over_time(plan.run) if plan.run is not None else "",
+        "adapters": worst_adapters(plan.run) if plan.run is not None else [],
+        "other_limits": [each for each in plan.alternatives if each not in plan.table],
+        "tried_for_all": _by_slots(plan.shortfall.candidates) if plan.shortfall is not None and plan.served else [],
+        "facts": _facts(plan),
+        "version": loratwin.__version__,
+    }
+
+
+def _by_slots(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda each: (each.slots, each.config.max_num_seqs))
+
+
+def _cards(plan: Plan, best: Candidate) -> list[Card]:
+    offered = best.mean("offered_throughput")
+    return [
+        Card("Slots", str(best.slots), f"rank {best.config.max_lora_rank}, {len(plan.served)} adapters", "to set"),
+        Card("Throughput", _count(best.throughput), f"tokens/s, of {_count(offered)} offered", "simulated"),
+        Card(
+            "First token", duration(best.mean("ttft_mean_ms")), f"p99 {duration(best.mean('ttft_p99_ms'))}", "simulated"
+        ),
+        Card(
+            "Per token", duration(best.mean("tpot_mean_ms")), f"p99 {duration(best.mean('tpot_p99_ms'))}", "simulated"
+        ),
+        Card("Margin", margin_text(best.margin), "more traffic before it fails", "simulated"),
+        Card("KV tokens", _count(best.kv_tokens), f"used at most {_share(best.mean('kv_usage_max'))}", "simulated"),
+    ]
+
+
+def _commands(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
+    if plan.best is None:
+        return []
+    return [
+        ("vLLM 0.8.5", vllm_serve_command(plan, "0.8.5"), caveats("0.8.5")),
+        ("Current vLLM", vllm_serve_command(plan, "current"), caveats("current")),
+    ]
+
+
+def worst_adapters(run: Run, count: int = WORST_SHOWN) -> list[AdapterRow]:
+    """The adapters that fare worst: the starved by what they get, then by the 99th percentile of TTFT."""
+    figures = per_adapter(run)
+    asked = np.flatnonzero(figures.requests > 0)
+    p99 = np.nan_to_num(figures.ttft_p99_ms, nan=np.inf)
+    order = sorted(asked, key=lambda i: (not figures.starved[i], -p99[i], i))[:count]
+    finite = [p99[i] for i in order if np.isfinite(p99[i])]
+    longest = max(finite, default=1.0)
+    return [
+        AdapterRow(
+            name=figures.name[i],
+            rank=str(run.adapters.rank[figures.adapter[i]]) if figures.adapter[i] >= 0 else "",
+            requests=int(figures.requests[i]),
+            served=_share(float(figures.served_share[i])),
+            ttft_mean=duration(float(figures.ttft_mean_ms[i])),
+            ttft_p99=duration(float(figures.ttft_p99_ms[i])),
+            bar=round(100 * min(1.0, float(p99[i] / longest)), 1),
+            starved=bool(figures.starved[i]),
+        )
+        for i in order
+    ]
+
+
+def _facts(plan: Plan) -> list[tuple[str, str, str]]:
+    """(what, value, where it comes from) of the evidence."""
+    card = plan.profile.card
+    seeds = ", ".join(str(seed) for seed in plan.seeds)
+    return [
+        ("Workload", f"{plan.workload}; {plan.window_s:g} s of traffic", "assumed"),
+        ("Profile", f"{plan.profile.name} ({plan.profile.digest})", "fitted"),
+        ("Fitted on", card.fitted_on, "measured"),
+        ("Source of the measurements", card.source, "measured"),
+        *[(f"Held-out error, {name}", text, "measured") for name, text in card.held_out_error.items()],
+        *[("Note", note, "") for note in card.notes],
+        ("Simulations", f"{plan.num_simulated}, seeds {seeds}", "simulated"),
+        ("loratwin", loratwin.__version__, ""),
+    ]
+
+
+def _count(value: float) -> str:
+    return "–" if isnan(value) else f"{value:,.0f}"
+
+
+def _share(value: float) -> str:
+    if isnan(value):
+        return "–"
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if value < 0.9995 else "100\N{NO-BREAK SPACE}%"
