@@ -1,0 +1,161 @@
+"""`loratwin plan`: what to run on one GPU."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loratwin.errors import InputError
+
+if TYPE_CHECKING:
+    from loratwin.plan import Candidate, Plan
+
+
+def plan(
+    workload: Annotated[str, typer.Argument(help="Workload file, or example:NAME.")],
+    profile: Annotated[str, typer.Option(help="GPU, engine version and LLM; or a profile file.", show_default=False)],
+    objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
+    slo: Annotated[
+        str | None, typer.Option(help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms.", show_default=False)
+    ] = None,
+    slots: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Try only these max_loras.", show_default=False)
+    ] = None,
+    max_num_seqs: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Try only these.", show_default=False)
+    ] = None,
+    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a step.")] = 2048,
+    max_model_len: Annotated[
+        int | None, typer.Option(min=1, help="Longest context; by default the LLM's.", show_default=False)
+    ] = None,
+    gpu_memory_utilization: Annotated[float, typer.Option(help="Part of the GPU memory to fill.")] = 0.9,
+    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that each figure is the mean of.")] = 3,
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML report to write.")] = Path("plan.html"),
+    json: Annotated[Path | None, typer.Option(help="Write the plan as JSON, too.", show_default=False)] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+) -> None:
+    """Find the slots and limits to run for a workload on one GPU, or how many of its adapters one GPU serves.
+
+    For example: loratwin plan example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
+    """
+    from loratwin.cli.progress import announce_compilation
+    from loratwin.metrics import parse_slo
+    from loratwin.perf import load_profile
+    from loratwin.plan import plan as find_plan
+    from loratwin.plan import plan_json
+    from loratwin.records import check_writable, write_atomically
+    from loratwin.workload import load_spec
+
+    limits = parse_slo(slo) if slo is not None else None
+    slot_list, sequences = _numbers("--slots", slots), _numbers("--max-num-seqs", max_num_seqs)
+    chosen_profile, spec = load_profile(profile), load_spec(workload)
+    for path in (output, json):
+        if path is not None:
+            check_writable(path)
+    announce_compilation()
+    with _progress() as progress:
+        found = find_plan(
+            spec,
+            chosen_profile,
+            objective=objective,  # type: ignore[arg-type]  # checked there
+            slo=limits,
+            seeds=range(seed, seed + seeds),
+            slots=slot_list,
+            max_num_seqs=sequences,
+            max_num_batched_tokens=max_num_batched_tokens,
+            max_model_len=max_model_len,
+            gpu_memory_utilization=gpu_memory_utilization,
+            processes=processes,
+            progress=progress,
+            name=workload,
+        )
+    from loratwin.report import plan_report
+
+    page = plan_report(found)
+    if json is not None:
+        write_atomically(json, json_format.dumps(plan_json(found), indent=1, allow_nan=False) + "\n")
+    write_atomically(output, page)
+    typer.echo(plan_text(found))
+    typer.echo(f"\nReport: {output}")
+
+
+def _numbers(option: str, text: str | None) -> list[int] | None:
+    """`8,16` as numbers."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text}: whole numbers with commas between them are expected, as 8,16,32") from None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """One bar on stderr, whose end moves as more simulations turn out to be needed; nothing without a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, what: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    what = TextColumn("{task.description}")
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), what)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("", total=None)
+        yield lambda done, total, what: bars.update(bar, completed=done, total=total, description=what)
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan for a terminal: verdict, table, commands, remarks."""
+    from loratwin.plan import caveats, explanation, verdict, vllm_serve_command
+
+    parts = [verdict(plan), *explanation(plan), "", "Simulated:", alternatives_table(plan.table, plan)]
+    if plan.notes:
+        parts += ["", "Extrapolated:", *(f"  {note}" for note in plan.notes)]
+    if plan.best is not None:
+        parts += ["", "vLLM 0.8.5, on which the profile was measured:", vllm_serve_command(plan, "0.8.5")]
+        parts += ["", "Current vLLM:", vllm_serve_command(plan, "current")]
+        parts += [f"  {remark}" for remark in caveats("current")]
+    return "\n".join(parts)
+
+
+HEADER = ("slots", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "ITL p99", "KV tokens", "margin")
+
+
+def alternatives_table(candidates: Sequence[Candidate], plan: Plan) -> str:
+    """The alternatives as aligned text."""
+    rows = [HEADER, *(_row(each, plan) for each in candidates if each.starts)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines += [f"{each.slots:>{widths[0]}}  does not start: {each.why_not}" for each in candidates if not each.starts]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _row(each: Candidate, plan: Plan) -> tuple[str, ...]:
+    from loratwin.plan.words import duration, margin_text
+
+    times = ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms", "itl_p99_ms")
+    return (
+        str(each.slots),
+        _status(each, plan),
+        f"{each.throughput:,.0f}",
+        f"{100 * each.mean('served_share'):.1f} %",
+        *(duration(each.mean(name)) for name in times),
+        f"{each.kv_tokens:,}",
+        margin_text(each.margin),
+    )
+
+
+def _status(each: Candidate, plan: Plan) -> str:
+    if plan.best is not None and each.config == plan.best.config:
+        return "chosen"
+    if each.starved:
+        return "starves"
+    return "misses SLO" if each.missed(plan.slo) else ""
