@@ -12,6 +12,7 @@ ENGINE: Literal["vllm-0.8.5"] = "vllm-0.8.5"
 SHAPES = (
     LlmShapes(
         name="llama-3.1-8b-instruct",
+        repository="meta-llama/Llama-3.1-8B-Instruct",
         hidden_size=4096,
         intermediate_size=14336,
         num_layers=32,
@@ -24,6 +25,7 @@ SHAPES = (
     ),
     LlmShapes(
         name="qwen-2.5-7b-instruct",
+        repository="Qwen/Qwen2.5-7B-Instruct",
         hidden_size=3584,
         intermediate_size=18944,
         num_layers=28,

@@ -11,6 +11,7 @@ class LlmShapes(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    repository: str | None = None  # where `vllm serve` finds it, as "owner/name"
     hidden_size: PositiveInt
     intermediate_size: PositiveInt
     num_layers: PositiveInt

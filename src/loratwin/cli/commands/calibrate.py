@@ -12,9 +12,7 @@ app = typer.Typer(help="Make profiles from measurements.", no_args_is_help=True,
 
 @app.command()
 def fit(
-    data: Annotated[
-        Path, typer.Argument(help="Folder with the measured tables (serving_*.csv, ...).")
-    ],
+    data: Annotated[Path, typer.Argument(help="Folder with the measured tables (serving_*.csv, ...).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the profile files.")],
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
 ) -> None:
