@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -21,9 +22,10 @@ _function: Callable[[Any], Any]
 
 
 def _install(function: Callable[[Any], Any]) -> None:
-    """In a new process: keep what all tasks need, so that it travels once."""
+    """In a new process: keep what all tasks need, so that it travels once; leave Ctrl-C to the first process."""
     global _function
     _function = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _call(task: Any) -> Any:
@@ -96,10 +98,11 @@ class Workers(Generic[Task, Result]):
 
 @contextmanager
 def _interrupts_kept_here() -> Iterator[None]:
-    """Processes started within never see Ctrl-C: they inherit the signal as blocked."""
+    """Processes started within do not see Ctrl-C, not even while they start: they inherit the signal as blocked."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # starts a process of its own and then unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

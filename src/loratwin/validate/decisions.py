@@ -98,7 +98,7 @@ def _latency_ms(run: ServingRun, p: Prediction) -> float:
 
 
 def best(points: Sequence[Point], value: Callable[[Point], float]) -> Point | None:
-    """The point of the highest expected value, where advice that starves is worth nothing; None: none is likely good."""
+    """The point of the highest expected value (advice that starves is worth nothing); None: none is likely good."""
     likely = [point for point in points if point.chance_good >= 0.5]
     return max(likely, key=lambda point: value(point) * point.chance_good, default=None)
 
