@@ -1,0 +1,64 @@
+"""What one configuration does with one workload: the few figures that remain of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from loratwin.errors import CapacityError
+from loratwin.metrics import Slo, Summary, goodput, starving_adapters, summarize
+from loratwin.perf import Profile
+from loratwin.records import EngineConfig, Run
+from loratwin.simulate.engine import served_capacity, simulate
+from loratwin.workload import Workload
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Small enough to keep for thousands of configurations, and to send between processes."""
+
+    config: EngineConfig
+    seed: int | None
+    kv_tokens: int  # what the KV cache holds, also where that is too little to start
+    reason: str  # why the server does not start; empty when it does
+    summary: Summary | None  # None: it does not start
+    starving: tuple[str, ...] = ()  # names of the adapters that starve
+    slo_s: Mapping[str, float] = field(default_factory=dict)  # by limit, as "ttft_p99": the figure reached
+    goodput: float = float("nan")  # requests per second within every limit of the SLO; NaN without one
+    notes: tuple[str, ...] = ()
+
+    @property
+    def starts(self) -> bool:
+        """Whether there is a server at all."""
+        return self.summary is not None
+
+
+def outcome(run: Run, slo: Slo | None = None, percentiles: bool = True) -> Outcome:
+    """What remains of a run."""
+    return Outcome(
+        config=run.config,
+        seed=run.provenance.seed,
+        kv_tokens=run.kv_tokens,
+        reason="",
+        summary=summarize(run, percentiles),
+        starving=starving_adapters(run),
+        slo_s={limit.name: limit.value_s(run) for limit in slo.limits} if slo else {},
+        goodput=goodput(run, slo.per_request_s()) if slo else float("nan"),
+        notes=run.provenance.notes,
+    )
+
+
+def try_config(
+    workload: Workload, profile: Profile, config: EngineConfig, slo: Slo | None = None, percentiles: bool = True
+) -> Outcome:
+    """Simulate one configuration; a server that does not start is an outcome, with its reason.
+
+    Raises
+    ------
+    InputError
+        As `simulate`, but for servers that do not start.
+    """
+    try:
+        return outcome(simulate(workload, profile, config), slo, percentiles)
+    except CapacityError as error:
+        return Outcome(config, workload.seed, served_capacity(profile, config).tokens, str(error), None)

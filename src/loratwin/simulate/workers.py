@@ -1,0 +1,107 @@
+"""A pure function on many tasks and several cores. What comes out does not depend on how many."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+SPAWN_S = 2.0
+"""Work that a further process must save before it is worth starting: it imports everything anew."""
+
+_function: Callable[[Any], Any]
+
+
+def _install(function: Callable[[Any], Any]) -> None:
+    """In a new process: keep what all tasks need, so that it travels once."""
+    global _function
+    _function = function
+
+
+def _call(task: Any) -> Any:
+    return _function(task)
+
+
+class Workers(Generic[Task, Result]):
+    """Calls one function on many tasks, in this process and in `processes - 1` further ones.
+
+    The function must be pure; it is sent to each process once, the tasks one by one. The first task of each list runs
+    here, so that the kernel is compiled once and it is known whether further processes pay. They are started by *spawn*
+    (safe beside threads) and do not see Ctrl-C: it ends this process, which lets them finish what they are at.
+    """
+
+    def __init__(self, function: Callable[[Task], Result], processes: int = 1) -> None:
+        self.function = function
+        self.processes = processes
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Workers[Task, Result]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(self, tasks: Sequence[Task], done: Callable[[int], None] = lambda count: None) -> list[Result]:
+        """The results, in the order of the tasks; `done` is told how many there are so far."""
+        if not tasks:
+            return []
+        start = time.monotonic()
+        first = self.function(tasks[0])
+        done(1)
+        rest = tasks[1:]
+        if self._pays(len(rest), time.monotonic() - start):
+            return [first, *self._together(rest, done)]
+        results = [first]
+        for task in rest:
+            results.append(self.function(task))
+            done(len(results))
+        return results
+
+    def _pays(self, num_tasks: int, task_s: float) -> bool:
+        if self.processes < 2 or not num_tasks:
+            return False
+        return self._pool is not None or num_tasks * task_s > SPAWN_S
+
+    def _together(self, tasks: Sequence[Task], done: Callable[[int], None]) -> list[Result]:
+        """The other processes begin at the front, this one takes from the back what they have not begun."""
+        futures = self._submit(tasks)
+        here: dict[int, Result] = {}
+        for i in reversed(range(len(tasks))):
+            if not futures[i].cancel():
+                break
+            here[i] = self.function(tasks[i])
+            done(1 + sum(future.done() for future in futures[:i]) + len(here))
+        results = []
+        for i, future in enumerate(futures):
+            results.append(here[i] if i in here else future.result())
+            done(max(1 + len(here), i + 2))
+        return results
+
+    def _submit(self, tasks: Sequence[Task]) -> list[Future[Result]]:
+        with _interrupts_kept_here():
+            if self._pool is None:
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(self.processes - 1, context, _install, (self.function,))
+            return [self._pool.submit(_call, task) for task in tasks]
+
+
+@contextmanager
+def _interrupts_kept_here() -> Iterator[None]:
+    """Processes started within never see Ctrl-C: they inherit the signal as blocked."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
