@@ -10,7 +10,7 @@ from loratwin.records import EngineConfig
 class Domain(BaseModel):
     """Ranges that the measurements covered, both ends included."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_loras: tuple[int, int]
     max_lora_rank: tuple[int, int]

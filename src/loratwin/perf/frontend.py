@@ -18,7 +18,7 @@ F8 = NDArray[np.float64]
 class Frontend(BaseModel):
     """Coefficients of the API server and the client."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     overhead_s: NonNegativeFloat  # added to every TTFT: HTTP, tokenizer, first delivery
     first_use_s: NonNegativeFloat  # added to the first request of an adapter: its tokenizer is looked up

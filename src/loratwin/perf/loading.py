@@ -16,7 +16,7 @@ class LoadingModel(BaseModel):
     below the slot's rank needs a staging copy for each strided tensor. Reading from disk grows with the rank.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     swap_in_s: NonNegativeFloat  # host memory to slot, rank = max_lora_rank
     swap_in_padded_s: NonNegativeFloat  # rank below max_lora_rank

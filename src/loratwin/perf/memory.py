@@ -21,7 +21,7 @@ GIB = 1 << 30
 class MemoryModel(BaseModel):
     """What memory cannot be told from shapes alone, for one GPU, engine version and LLM."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     gpu_gib: PositiveFloat  # memory that the driver shows, GiB
     other_gib: NonNegativeFloat  # CUDA context, activations beyond the sampler's peak, library workspaces, GiB

@@ -23,7 +23,7 @@ from loratwin.perf.step_time import StepTimeModel
 class Card(BaseModel):
     """Where the profile comes from and how far it can be trusted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     fitted_on: str
     command: str
@@ -35,7 +35,7 @@ class Card(BaseModel):
 class Profile(BaseModel):
     """Coefficients, shapes, domain and card. `name` is GPU/engine-version/LLM."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Literal[1] = 1
     name: str

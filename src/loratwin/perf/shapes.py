@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 class LlmShapes(BaseModel):
     """Sizes of a decoder-only transformer, named as in its `config.json` where they have a name there."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     repository: str | None = None  # where `vllm serve` finds it, as "owner/name"

@@ -20,7 +20,7 @@ from loratwin.kernel import StepCost
 class StepTimeModel(BaseModel):
     """Coefficients in seconds; never negative, so that more work never takes less time."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weights_s: PositiveFloat  # read all weights, launch all layers
     token_s: PositiveFloat  # per token in the dense layers where compute binds
