@@ -83,6 +83,28 @@ def test_the_second_command_is_what_ci_runs() -> None:
     assert commands((ROOT / "README.md").read_text())[1] in lines
 
 
+def blocks(readme: str, language: str) -> list[str]:
+    """The blocks of a language outside of the section 'Try it'."""
+    rest = re.sub(r"^## Try it$.*?(?=^## |\Z)", "", readme, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```$", rest, re.MULTILINE | re.DOTALL)
+
+
+def test_everything_else_that_it_shows_runs(tmp_path: Path) -> None:
+    """The workload file, then every line of the other bash blocks with it, then the Python blocks."""
+    readme = (ROOT / "README.md").read_text()
+    (workload,) = blocks(readme, "yaml")
+    (tmp_path / "traffic.yaml").write_text(workload)
+    shell = [line for block in blocks(readme, "bash") for line in block.splitlines()]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    assert len(shell) == 2 and len(blocks(readme, "python")) == 1
+    for command in [["bash", "-c", line] for line in shell] + [[sys.executable, "-c", blocks(readme, "python")[0]]]:
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**clean_environment(), "PATH": path}, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, (command, done.stderr)
+        assert done.stdout.strip(), command
+
+
 README = """
 ## Try it
 Install, and plan:
