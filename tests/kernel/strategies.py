@@ -158,3 +158,27 @@ def large_scenario(seed: int, num_requests: int = 300) -> Scenario:
         num_adapters,
         StepCost(**coefficients),
     )
+
+
+def crowd(seed: int, num_requests: int = 40_000, num_steps: int = 130) -> Scenario:
+    """Deep overload: nearly all requests wait, most of them skipped, and the walk gets far before the batch is full."""
+    rng = np.random.default_rng(seed)
+    num_adapters = 60
+    tokens = rng.integers(1, 7, (2, num_requests)).astype(np.int32)
+    coefficients = dict.fromkeys(StepCost._fields, 1e-7)
+    coefficients |= {"weights_s": 0.01, "roofline_power": 1.0, "graph_tokens": 64.0}
+    return Scenario(
+        Requests(
+            arrival_s=np.cumsum(rng.exponential(2e-6, num_requests)),
+            adapter=rng.integers(-1, num_adapters, num_requests).astype(np.int32),
+            prompt_tokens=tokens[0],
+            output_tokens=tokens[1],
+        ),
+        EngineLimits(
+            num_blocks=135, block_size=2, max_num_seqs=64, max_num_batched_tokens=200,
+            max_loras=2, max_cpu_loras=8, max_in_flight=0, window_s=num_steps * 0.012,
+        ),
+        AdapterCosts(rng.uniform(0.0, 1e-3, num_adapters), rng.uniform(0.0, 1e-3, num_adapters)),
+        num_adapters,
+        StepCost(**coefficients),
+    )  # fmt: skip

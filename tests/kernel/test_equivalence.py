@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from loratwin.kernel import AdapterCosts, EngineLimits, Requests
 from tests.kernel.adapter import difference, fast_columns, run_fast, run_slow, slow_columns
-from tests.kernel.strategies import Scenario, large_scenario, scenarios
+from tests.kernel.strategies import Scenario, crowd, large_scenario, scenarios
 
 EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "1500"))
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]  # the reference is slow, and meant to be
@@ -40,6 +40,15 @@ def test_the_kernel_does_what_the_reference_does(scenario: Scenario) -> None:
 def test_the_kernel_does_what_the_reference_does_in_larger_workloads(seed: int) -> None:
     scenario = large_scenario(seed)
     assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_kernel_does_what_the_reference_does_in_a_crowd(seed: int) -> None:
+    """Tens of thousands wait and are skipped: whatever counts them without a visit to each counts right."""
+    scenario = crowd(seed)
+    slow = run_slow(scenario, check=False)
+    assert max(step.features.skipped for step in slow.steps) > 2**15
+    assert difference(slow_columns(slow), fast_columns(run_fast(scenario))) is None
 
 
 @settings(max_examples=max(EXAMPLES // 30, 1), deadline=None, suppress_health_check=SLOW_IS_FINE)
