@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from loratwin.calibrate.step_time_fit import fit_coefficients, fit_roofline
 from loratwin.calibrate.walk_fit import walk_error
 from loratwin.errors import DataError
 from loratwin.perf import LlmShapes, Profile
+from loratwin.simulate.workers import Workers
 
 MAX_RATE = 250.0
 """Requests/s beyond which a run is not fitted: its client could not keep up, and slower ones say the same."""
@@ -117,15 +117,8 @@ def _fit_rest(start: Profile, matches: Sequence[Match], micro: Sequence[MicroPoi
 
 def match_all(
     runs: Sequence[ServingRun], profile: Profile, processes: int, progress: Callable[[int, int], None]
-) -> Iterator[Match]:
-    """Operating points of all runs, in order; runs of one workload are neighbours so that it is drawn once."""
+) -> list[Match]:
+    """Operating points of all runs; those of one workload are neighbours, so that it is drawn once."""
     ordered = sorted(runs, key=lambda run: (run.group, run.served_adapters))
-    if processes <= 1:
-        for done, run in enumerate(ordered, start=1):
-            yield match(run, profile)
-            progress(done, len(ordered))
-        return
-    with ProcessPoolExecutor(processes) as pool:
-        for done, found in enumerate(pool.map(partial(match, profile=profile), ordered, chunksize=4), start=1):
-            yield found
-            progress(done, len(ordered))
+    with Workers(partial(match, profile=profile), processes) as workers:
+        return workers.map(ordered, lambda done: progress(done, len(ordered)))

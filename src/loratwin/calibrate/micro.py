@@ -25,13 +25,20 @@ class MicroPoint:
     weight: float
 
 
+_BACKBONE = ("model", "kind", "num_prompts", "input_tokens", "output_tokens", "mean_running", "step_median_ms")
+_OVERHEAD = (
+    *("model", "kind", "served_adapters", "max_num_seqs", "max_loras", "max_lora_rank", "output_tokens"),
+    "median_itl_ms",
+)
+
+
 def read_micro(folder: Path, model: str, max_num_batched_tokens: int = 2048) -> list[MicroPoint]:
     """All micro measurements of an LLM."""
     points = []
-    for row in read_table(folder / "backbone_latency.csv", ("model", "kind", "step_median_ms", "mean_running")):
+    for row in read_table(folder / "backbone_latency.csv", _BACKBONE):
         if row["model"] == model and number(row, "step_median_ms") > 0:
             points.append(_prompts(row, max_num_batched_tokens) if row["kind"] == "input" else _decode(row))
-    for row in read_table(folder / "adapter_overhead.csv", ("model", "kind", "served_adapters", "median_itl_ms")):
+    for row in read_table(folder / "adapter_overhead.csv", _OVERHEAD):
         if row["model"] == model and row["kind"] == "lora":
             points.append(_with_adapters(row))
     return points

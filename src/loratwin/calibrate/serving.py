@@ -150,12 +150,17 @@ def read_serving(path: Path) -> list[ServingRun]:
 def _parse(path: Path, line: int, row: Row) -> ServingRun:
     try:
         return _run(row)
-    except (DataError, ValueError) as error:
+    except DataError as error:
         raise DataError(f"{path}, line {line}: {error}") from None
 
 
 def _run(row: Row) -> ServingRun:
-    window = number(row, "window_s")
+    rates, counts = numbers(row, "adapter_rate_values"), _wholes(row, "adapter_rate_counts")
+    if len(rates) != len(counts):
+        raise DataError(f"{len(rates)} adapter_rate_values and {len(counts)} adapter_rate_counts")
+    if rates and not sum(counts):
+        raise DataError("adapter_rate_counts: no adapters")
+    window = _positive("window_s", number(row, "window_s"))
     return ServingRun(
         name=row["run"],
         model=row["model"],
@@ -164,21 +169,35 @@ def _run(row: Row) -> ServingRun:
         max_lora_rank=_whole(row, "max_lora_rank"),
         max_num_seqs=_whole(row, "max_num_seqs"),
         max_num_batched_tokens=_whole(row, "max_num_batched_tokens"),
-        ranks_cycle=tuple(int(rank) for rank in numbers(row, "adapter_ranks_cycle")),
+        ranks_cycle=tuple(_wholes(row, "adapter_ranks_cycle")),
         rates=row.get("rates") or "",
-        rate_values=tuple(numbers(row, "adapter_rate_values")),
-        rate_counts=tuple(int(count) for count in numbers(row, "adapter_rate_counts")),
-        prompt_tokens_mean=number(row, "prompt_tokens_mean"),
-        output_tokens_mean=number(row, "output_tokens_mean"),
-        window_s=window if window > 0 else DEFAULT_WINDOW_S,
+        rate_values=tuple(_positive("adapter_rate_values", rate) for rate in rates),
+        rate_counts=tuple(counts),
+        prompt_tokens_mean=_positive("prompt_tokens_mean", number(row, "prompt_tokens_mean")),
+        output_tokens_mean=_positive("output_tokens_mean", number(row, "output_tokens_mean")),
+        window_s=DEFAULT_WINDOW_S if math.isnan(window) else window,
         row=row,
     )
 
 
+def _positive(column: str, value: float) -> float:
+    """The value, NaN where it is absent."""
+    if value <= 0 or math.isinf(value):
+        raise DataError(f"column {column!r}: {value:g} is not a positive number")
+    return value
+
+
 def _whole(row: Row, column: str) -> int:
-    value = number(row, column)
+    return _as_whole(column, number(row, column), row.get(column))
+
+
+def _wholes(row: Row, column: str) -> list[int]:
+    return [_as_whole(column, value, row[column]) for value in numbers(row, column)]
+
+
+def _as_whole(column: str, value: float, text: object) -> int:
     if not math.isfinite(value) or value != int(value) or value < 0:
-        raise DataError(f"column {column!r}: {row.get(column)!r} is not a whole number")
+        raise DataError(f"column {column!r}: {text!r} is not a whole number")
     return int(value)
 
 

@@ -53,5 +53,6 @@ def number(row: Row, column: str) -> float:
 
 
 def numbers(row: Row, column: str) -> list[float]:
-    """A cell of numbers separated by spaces; empty when it is absent."""
-    return [number({column: part}, column) for part in (row.get(column) or "").split()]
+    """A cell of numbers separated by spaces; empty when it is absent or NaN."""
+    found = [number({column: part}, column) for part in (row.get(column) or "").split()]
+    return [value for value in found if not math.isnan(value)]
