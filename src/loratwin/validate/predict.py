@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 
@@ -18,6 +17,7 @@ from loratwin.metrics import STARVED_RATIO, Summary, summarize
 from loratwin.perf import Profile
 from loratwin.simulate import served_capacity, simulate
 from loratwin.simulate.observe import observe
+from loratwin.simulate.workers import Workers
 
 NAN = math.nan
 
@@ -115,28 +115,14 @@ def predict_all(
 ) -> list[Prediction]:
     """Predict many runs, in their order, whatever the number of processes."""
     order = sorted(range(len(runs)), key=lambda i: (runs[i].model, runs[i].group, runs[i].served_adapters, i))
-    found: list[Prediction | None] = [None] * len(runs)
-    for done, (i, prediction) in enumerate(zip(order, _each(runs, order, seeds, processes, profiles), strict=True), 1):
-        found[i] = prediction
-        progress(done, len(runs))
-    return [prediction for prediction in found if prediction is not None]
+    with Workers(partial(_predict_with, profiles or {}, tuple(seeds)), processes) as workers:
+        results = workers.map([runs[i] for i in order], lambda done: progress(done, len(runs)))
+    by_run = dict(zip(order, results, strict=True))
+    return [by_run[i] for i in range(len(runs))]
 
 
-def _each(
-    runs: Sequence[ServingRun],
-    order: Sequence[int],
-    seeds: Sequence[int],
-    processes: int,
-    profiles: dict[str, Profile] | None,
-) -> Iterator[Prediction]:
-    ordered = [runs[i] for i in order]
-    chosen = [(profiles or {}).get(run.model) for run in ordered]
-    work = partial(predict, seeds=tuple(seeds))
-    if processes <= 1:
-        yield from map(work, ordered, chosen)
-        return
-    with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(work, ordered, chosen, chunksize=4)
+def _predict_with(profiles: dict[str, Profile], seeds: Sequence[int], run: ServingRun) -> Prediction:
+    return predict(run, profiles.get(run.model), seeds)
 
 
 def predictions_csv(predictions: Sequence[Prediction]) -> str:
