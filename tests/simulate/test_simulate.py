@@ -182,6 +182,8 @@ def test_outputs_end_at_the_longest_context() -> None:
     assert run.requests.output_tokens.tolist() == [10, 20]
     assert "1 outputs end at max_model_len = 100" in run.provenance.notes
     assert not np.isnan(run.requests.finish_s).any()
+    by_one = simulate(demand, PROFILE, CONFIG.replace(max_model_len=119))
+    assert by_one.requests.output_tokens.tolist() == [29, 20]
     whole = simulate(demand, PROFILE, CONFIG.replace(max_model_len=120))
     assert whole.requests.output_tokens.tolist() == [30, 20]
     assert not any("end at" in note for note in whole.provenance.notes)

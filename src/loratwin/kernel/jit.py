@@ -22,6 +22,8 @@ _config: Any = numba.config
 
 
 def _cache_home() -> Path:
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return Path(os.environ["NUMBA_CACHE_DIR"])
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
@@ -35,12 +37,22 @@ def cache_folder() -> Path:
     return _cache_home() / "loratwin" / f"kernel-{digest.hexdigest()[:16]}"
 
 
-_FOLDER = os.environ.get("NUMBA_CACHE_DIR") or str(cache_folder())
+def _usable(folder: Path) -> bool:
+    """Whether the cache can be kept there; without one the kernel is compiled in every process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+_FOLDER = cache_folder()
+_CACHED = _usable(_FOLDER)
 
 
 def is_compiled() -> bool:
     """True when an earlier run left the compiled kernel in the cache."""
-    return any(Path(_FOLDER).glob("**/*.nbi"))
+    return any(_FOLDER.glob("**/engine.advance-*.nbi"))
 
 
 def jit(function: F) -> F:
@@ -59,9 +71,9 @@ def jit(function: F) -> F:
 def entry(function: F) -> F:
     """Compile and cache a function that Python calls."""
     before = _config.CACHE_DIR
-    _config.CACHE_DIR = _FOLDER
+    _config.CACHE_DIR = str(_FOLDER)
     try:
-        compiled: F = _njit(cache=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=False)(function)
+        compiled: F = _njit(cache=_CACHED, error_model="numpy", no_cfunc_wrapper=True, _nrt=False)(function)
     finally:
         _config.CACHE_DIR = before
     return compiled
