@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from loratwin.calibrate.tables import number, read_table
+from loratwin.errors import DataError
 from loratwin.perf import LlmShapes, LoadingModel, MemoryModel, kv_capacity
 from loratwin.records import EngineConfig
 
@@ -15,7 +16,13 @@ GIB = 1 << 30
 
 
 def fit_memory(folder: Path, llm: LlmShapes, start: MemoryModel) -> MemoryModel:
-    """`other_gib` such that the median error over all starts of the LLM is 0."""
+    """`other_gib` such that the median error over all starts of the LLM is 0.
+
+    Raises
+    ------
+    InputError, DataError
+        The table is missing or damaged, or has no start of the LLM.
+    """
     missing = []
     for row in read_table(folder / "kv_capacity.csv", ("model", "max_loras", "max_lora_rank", "kv_tokens")):
         if row["model"] == llm.name and number(row, "kv_tokens") > 0:
@@ -24,11 +31,19 @@ def fit_memory(folder: Path, llm: LlmShapes, start: MemoryModel) -> MemoryModel:
             )
             predicted = kv_capacity(llm, start, config).tokens
             missing.append((predicted - number(row, "kv_tokens")) * llm.kv_bytes_per_token / GIB)
+    if not missing:
+        raise DataError(f"{folder / 'kv_capacity.csv'}: no start of {llm.name}")
     return start.model_copy(update={"other_gib": round(start.other_gib + float(np.median(missing)), 4)})
 
 
 def fit_loading(folder: Path, model: str) -> LoadingModel:
-    """Swap-in by whether the adapter fills the slot's rank; disk load as a line in the rank."""
+    """Swap-in by whether the adapter fills the slot's rank; disk load as a line in the rank.
+
+    Raises
+    ------
+    InputError, DataError
+        The table is missing or damaged, or lacks one of the two kinds for the LLM.
+    """
     rows = read_table(
         folder / "adapter_loading.csv",
         ("model", "adapter_rank", "max_lora_rank", "disk_load_median_ms", "gpu_load_mean_ms"),
@@ -36,6 +51,9 @@ def fit_loading(folder: Path, model: str) -> LoadingModel:
     mine = [row for row in rows if row["model"] == model]
     ranks = np.array([number(row, "adapter_rank") for row in mine])
     full = np.array([row["adapter_rank"] == row["max_lora_rank"] for row in mine])
+    if not full.any() or full.all():
+        kinds = "of rank max_lora_rank and below max_lora_rank"
+        raise DataError(f"{folder / 'adapter_loading.csv'}: needs adapters of {model} {kinds}")
     swap = np.array([number(row, "gpu_load_mean_ms") for row in mine]) / 1e3
     disk = np.array([number(row, "disk_load_median_ms") for row in mine]) / 1e3
     slope, constant = np.polyfit(ranks, disk, 1)

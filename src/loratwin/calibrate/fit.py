@@ -74,7 +74,7 @@ def fit_profile(folder: Path, llm: LlmShapes, processes: int = 2, passes: int = 
     Raises
     ------
     InputError, DataError
-        A table is missing or damaged, or has no run of the LLM.
+        A table is missing or damaged, or has no run of the LLM (or none without a queue).
     """
     profile = starting_profile(llm)
     profile = profile.model_copy(
@@ -99,6 +99,8 @@ def _share_of(runs: Sequence[ServingRun]) -> float:
         for run in runs
         if run.figure("waiting_mean") < 1
     )
+    if not shares:
+        raise DataError(f"{runs[0].model}: no run without a queue, from which to tell the tokens generated")
     return shares[len(shares) // 2]
 
 

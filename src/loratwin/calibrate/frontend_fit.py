@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.calibrate.matching import Match
+from loratwin.errors import DataError
 from loratwin.perf import Frontend
 
 F8 = NDArray[np.float64]
@@ -18,10 +19,20 @@ _REWEIGHTINGS = 30
 
 
 def fit_frontend(matches: Sequence[Match], start: Frontend) -> Frontend:
-    """Scrape stalls from the ratio ITL / TPOT, then the parts of TTFT from runs without a queue."""
+    """Scrape stalls from the ratio ITL / TPOT, then the parts of TTFT from runs without a queue.
+
+    Raises
+    ------
+    DataError
+        No run is without a queue.
+    """
     slow = [m for m in matches if m.run.total_rate < _MAX_RATE]
-    stalls = _fit_stalls(slow, start)
-    return _fit_ttft([m for m in slow if m.run.figure("waiting_mean") < 0.5], stalls)
+    without_queue = [m for m in slow if m.run.figure("waiting_mean") < 0.5]
+    if not without_queue:
+        raise DataError(
+            "no run without a queue (and of a rate that its client kept up with) to tell the front end from"
+        )
+    return _fit_ttft(without_queue, _fit_stalls(slow, start))
 
 
 def _fit_stalls(matches: Sequence[Match], start: Frontend) -> Frontend:

@@ -55,12 +55,14 @@ def observe(run: Run, frontend: Frontend) -> Observation:
         nan = float("nan")
         return Observation(nan, nan, nan, nan)
     ttft = ttft_s(done, side="engine") + frontend.overhead_s
+    tpot = tpot_s(done)
+    tpot = tpot[~np.isnan(tpot)]
     stall = frontend.stall_s(*metric_series(run).mean_over_parts())
     extra = frontend.extra_ttft_s(stall) + frontend.first_use_s * _num_used(done) / len(done.requests)
     return Observation(
         ttft_mean_s=float(ttft.mean()) + extra,
         ttft_median_s=float(np.median(ttft)),
-        tpot_mean_s=float(np.nanmean(tpot_s(done))),
+        tpot_mean_s=float(tpot.mean()) if len(tpot) else float("nan"),
         itl_mean_s=frontend.delivery_gap_s(itl_mean_s(done), stall),
     )
 
