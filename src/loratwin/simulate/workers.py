@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -21,9 +23,10 @@ _function: Callable[[Any], Any]
 
 
 def _install(function: Callable[[Any], Any]) -> None:
-    """In a new process: keep what all tasks need, so that it travels once."""
+    """In a new process: keep what all tasks need, so that it travels once; leave Ctrl-C to the first process."""
     global _function
     _function = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _call(task: Any) -> Any:
@@ -87,7 +90,7 @@ class Workers(Generic[Task, Result]):
         return results
 
     def _submit(self, tasks: Sequence[Task]) -> list[Future[Result]]:
-        with _interrupts_kept_here():
+        with _interrupts_later():
             if self._pool is None:
                 context = multiprocessing.get_context("spawn")
                 self._pool = ProcessPoolExecutor(self.processes - 1, context, _install, (self.function,))
@@ -95,13 +98,23 @@ class Workers(Generic[Task, Result]):
 
 
 @contextmanager
-def _interrupts_kept_here() -> Iterator[None]:
-    """Processes started within never see Ctrl-C: they inherit the signal as blocked."""
-    if not hasattr(signal, "pthread_sigmask"):
+def _interrupts_later() -> Iterator[None]:
+    """Processes started within do not see Ctrl-C, and here it is seen at the end.
+
+    They inherit the signal as blocked; here another thread may still take it, and in the middle of starting a process
+    it would leave one behind that nobody ends.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # starts a process of its own and then unblocks the signal
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
