@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from loratwin.calibrate.features import LINEAR
 from loratwin.calibrate.fit import MAX_RATE, Fit, fit_profile, match_all, read_runs
-from loratwin.calibrate.serving import profile_for
+from loratwin.calibrate.matching import Match
 from loratwin.calibrate.start import starting_profile
 from loratwin.calibrate.step_time_fit import KNOWN
 from loratwin.errors import DataError, InputError
@@ -131,14 +132,13 @@ def test_without_a_workload_the_rest_still_predicts_it(fit: Fit, data: Path, tmp
 
 def test_a_held_out_workload_does_not_matter(fit: Fit, data: Path) -> None:
     """Whatever its runs measured: the profile without them is the same."""
-    from dataclasses import replace
-
     held_out = "0.3 | 16"
-    scrambled = [
-        m if m.run.group != held_out
-        else replace(m, step_s=9.9, itl_s=9.9, run=replace(m.run, row={**m.run.row, "ttft_mean_ms": "1", "itl_mean_ms": "1"}))
-        for m in fit.matches
-    ]  # fmt: skip
+
+    def scramble(m: Match) -> Match:
+        figures = {"ttft_mean_ms": "1", "itl_mean_ms": "1"}
+        return replace(m, step_s=9.9, itl_s=9.9, run=replace(m.run, row={**m.run.row, **figures}))
+
+    scrambled = [scramble(m) if m.run.group == held_out else m for m in fit.matches]
     assert any(m.step_s == 9.9 for m in scrambled)
     assert replace(fit, matches=tuple(scrambled)).without(held_out) == fit.without(held_out)
 

@@ -104,10 +104,9 @@ def test_the_middle_of_a_part_lies_between_its_ends(run: Run) -> None:
 
 
 def test_two_requests_by_hand() -> None:
-    """a0 runs from 1 to 3, a1 from 2 to 4; each waits for a second. Combinations at the ends of steps, 12 s, 12 parts."""
+    """a0 runs from 1 to 3, a1 from 2 to 4: {0} at 1 s, {0, 1} at 2 s, {1} at 3 s, {} at 4 s; every part is a second."""
     steps = make_steps([0.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0])
     made = make_run([0.0, 1.0], [1.0, 2.0], [3.0, 4.0], adapter=[0, 1], window_s=12.0, steps=steps)
-    # Running: {0} at 1, {0, 1} at 2, {1} at 3, {} at 4.
     assert _count(made, [_running_changes(made)]).num_series.tolist() == [1, 2, 3, 4] + [4] * 8
     assert _count(made, [_running_changes(made)]).num_names.tolist() == [1, 3, 4, 4] + [4] * 8
 

@@ -27,9 +27,8 @@ def test_telling_runs_have_a_long_queue_free_blocks_and_a_client_that_keeps_up(t
 
 
 def test_many_telling_runs_are_thinned_over_all_workloads(tmp_path: Path) -> None:
-    runs = serving_runs(
-        tmp_path, *(by_hand(row(f"{g}-{i}", rate=0.1 * g, served=8 * i), 10, **LONG) for g in (3, 1, 2) for i in range(1, 21))
-    )  # fmt: skip
+    rows = [row(f"{g}-{i}", rate=0.1 * g, served=8 * i) for g in (3, 1, 2) for i in range(1, 21)]
+    runs = serving_runs(tmp_path, *(by_hand(values, 10, **LONG) for values in rows))
     found = telling(runs)
     assert 10 <= len(found) <= 15
     assert {run.group for run in found} == {run.group for run in runs}

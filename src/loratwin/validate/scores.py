@@ -137,9 +137,12 @@ def score_advice(runs: Sequence[ServingRun], decisions: Sequence[Decision]) -> l
 
 def _advice(runs: Sequence[ServingRun], decisions: Sequence[Decision], question: str) -> Advice:
     regrets: list[float] = []
-    bad = wrong_none = right_none = 0
+    cases = bad = wrong_none = right_none = 0
     for decision in decisions:
         grid = [run for run in runs if _belongs(run, decision)]
+        if all(run.row.get("outcome") == "error" for run in grid):
+            continue  # nothing is known
+        cases += 1
         good = {(run.served_adapters, run.max_loras): _value(run, question) for run in grid if _is_good(run)}
         point = decision.point
         if not good or point is None:
@@ -153,7 +156,7 @@ def _advice(runs: Sequence[ServingRun], decisions: Sequence[Decision], question:
         bad += value is None
         regrets.append(1.0 if value is None else 1 - value / max(good.values()))
     mean = 100 * sum(regrets) / len(regrets) if regrets else math.nan
-    return Advice(question, len(decisions), mean, bad, wrong_none, right_none)
+    return Advice(question, cases, mean, bad, wrong_none, right_none)
 
 
 def _belongs(run: ServingRun, decision: Decision) -> bool:
