@@ -79,10 +79,8 @@ def _throughput(shown: Sequence[Candidate], best: Candidate | None) -> str:
         _plot(axes, shown, lambda each: each.throughput, "served", BLUE)
         offered = shown[0].mean("offered_throughput")
         axes.axhline(offered, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        axes.annotate(
-            "offered", (0.01, offered), xycoords=axes.get_yaxis_transform(), va="bottom", color=MUTED, fontsize=9
-        )
-        axes.set_ylim(0, 1.12 * max(offered, *(each.throughput for each in shown)))
+        axes.text(0.01, offered, "offered", transform=axes.get_yaxis_transform(), va="bottom", color=MUTED, fontsize=9)
+        axes.set_ylim(0, 1.12 * _most([offered, *(each.throughput for each in shown)]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         _finish(axes, shown, best, "Throughput, tokens/s", lambda each: each.throughput)
         return inline_svg(figure, "throughput", "Simulated throughput against the number of slots.")
@@ -105,7 +103,7 @@ def _lines(
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(known) < 50 * min(known) else (1,)))
             axes.yaxis.set_minor_locator(NullLocator())
         else:
-            axes.set_ylim(0, 1.15 * max(known, default=1.0))
+            axes.set_ylim(0, 1.15 * _most(known))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _milliseconds(value)))
         _legend(axes)
         _finish(axes, shown, best, title, lines[0][1])
@@ -117,7 +115,7 @@ def _kv_tokens(shown: Sequence[Candidate], best: Candidate | None) -> str:
         figure, (axes,) = _figure(SIZE)
         _plot(axes, shown, lambda each: each.kv_tokens, "available", BLUE)
         _plot(axes, shown, lambda each: each.kv_tokens * each.mean("kv_usage_max"), "used at most", GREEN)
-        axes.set_ylim(0, 1.12 * max(each.kv_tokens for each in shown))
+        axes.set_ylim(0, 1.12 * _most([each.kv_tokens for each in shown]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0"))
         _legend(axes)
         _finish(axes, shown, best, "KV tokens", lambda each: each.kv_tokens)
@@ -137,6 +135,11 @@ def _plot(axes: Axes, shown: Sequence[Candidate], value: Value, label: str, colo
     for each, height in zip(shown, values, strict=True):
         face = "white" if each.starved else colour
         axes.plot(each.slots, height, "o", markersize=4.5, markerfacecolor=face, markeredgecolor=colour)
+
+
+def _most(values: Sequence[float]) -> float:
+    """The largest that is known; 1 where none is, so that an axis has an end."""
+    return max((value for value in values if value > 0), default=1.0)
 
 
 def _legend(axes: Axes) -> None:

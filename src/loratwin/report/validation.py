@@ -21,6 +21,15 @@ LABELS = {
     "running_mean": "running requests, mean",
 }
 
+UNITS = {
+    "total_throughput": "tokens/s",
+    "itl_mean_ms": "ms",
+    "tpot_mean_ms": "ms",
+    "ttft_mean_ms": "ms",
+    "ttft_median_ms": "ms",
+    "running_mean": "requests",
+}
+
 _WORST = 5
 
 Table = tuple[Sequence[str], list[Sequence[str]]]
@@ -132,7 +141,7 @@ def validation_html(v: Validation) -> str:
     return environment.get_template("validation.html.j2").render(
         introduction=_introduction(v),
         capacity=kv_sentence(v),
-        figures=[scatter(v, metric, label) for metric, label in LABELS.items()],
+        figures=[scatter(v, metric, label, UNITS[metric]) for metric, label in LABELS.items()],
         sections=sections(v),
         version=loratwin.__version__,
         source=SOURCE,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from loratwin.report.svg import GRID, STYLE, inline_svg
 from loratwin.validate.crossval import Validation
@@ -15,7 +17,7 @@ COLOURS = {"open": "#0072b2", "saturated": "#d55e00"}  # Okabe and Ito: told apa
 BAND = 0.10
 
 
-def scatter(v: Validation, metric: str, label: str) -> str:
+def scatter(v: Validation, metric: str, label: str, unit: str) -> str:
     """Predicted against measured as inline SVG; the band is +- 10 %."""
     with rc_context(STYLE):
         figure = Figure(figsize=(4.2, 3.9), layout="constrained")
@@ -29,11 +31,26 @@ def scatter(v: Validation, metric: str, label: str) -> str:
         axes.fill_between(
             limits, [(1 - BAND) * v for v in limits], [(1 + BAND) * v for v in limits], color=GRID, zorder=0
         )
-        axes.set(
-            xscale="log", yscale="log", xlim=limits, ylim=limits, xlabel="measured", ylabel="predicted", title=label
-        )
+        axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits, aspect="equal")
+        axes.set(xlabel=f"measured, {unit}", ylabel=f"predicted, {unit}", title=label)
+        _plain_decades(axes)
         axes.legend(loc="upper left")
     return inline_svg(figure, f"scatter-{metric}", f"{label}: predicted against measured, band of 10 %")
+
+
+def _plain_decades(axes: Axes) -> None:
+    """One labelled tick a decade, as 10k and not as a power in mathematical type."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(10))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
 
 
 def _points(v: Validation, metric: str, name: str) -> tuple[list[float], list[float]]:
