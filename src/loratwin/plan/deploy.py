@@ -87,7 +87,7 @@ def _start(plan: Plan, version: Version) -> list[str]:
 
 def repository(plan: Plan) -> str:
     """Where the LLM's weights are found: what the profile says, else the LLM's name."""
-    return str(getattr(plan.profile.llm, "repository", None) or plan.profile.llm.name)
+    return plan.profile.llm.repository or plan.profile.llm.name
 
 
 def _flags(plan: Plan, best: Candidate) -> list[str]:

@@ -88,7 +88,9 @@ def changes(best: Candidate, other: Candidate, slo: Slo | None = None) -> str:
         return f"the server does not start ({other.why_not})"
     parts = ["it starves"] if other.starved else ["it misses the SLO"] if other.missed(slo) else []
     for name, label in (("ttft_mean_ms", "mean TTFT"), ("tpot_mean_ms", "mean TPOT")):
-        parts.append(f"{label} {duration(other.mean(name))} instead of {duration(best.mean(name))}")
+        before, after = best.mean(name), other.mean(name)
+        same = abs(after - before) <= NOISE * before
+        parts.append(f"{label} the same" if same else f"{label} {duration(after)} instead of {duration(before)}")
     parts.append(f"throughput {_change(best.throughput, other.throughput)}")
     return ", ".join([*parts, f"KV tokens {_change(best.kv_tokens, other.kv_tokens)}"])
 
@@ -97,7 +99,7 @@ def duration(milliseconds: float) -> str:
     """`84 ms`, `1.2 s`, `209 s`; a dash where it is unknown."""
     if isnan(milliseconds):
         return "–"
-    if milliseconds < 1000:
+    if milliseconds < 999.5:
         return f"{milliseconds:.3g} ms"
     return f"{milliseconds / 1e3:.1f} s" if milliseconds < 1e4 else f"{milliseconds / 1e3:.0f} s"
 

@@ -1,0 +1,89 @@
+"""`loratwin plan` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from loratwin.perf import profile_names
+from tests.cli.program import PROGRAM, loratwin
+
+PROFILE = ("--profile", "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
+QUICK = ("--seeds", "1", "--slots", "4,8", "--max-num-seqs", "256")
+WORKLOAD = """\
+window_s: 120
+groups:
+  - {name: customer, count: 12, total_rate: 3, popularity: zipf, ranks: [8, 16]}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.yaml").write_text(WORKLOAD)
+    return tmp_path
+
+
+def test_it_ends_with_a_verdict_a_command_and_a_report(folder: Path) -> None:
+    done = loratwin("plan", "mine.yaml", *PROFILE, *QUICK, "--json", "plan.json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("One GPU serves all 12 adapters with ")
+    assert re.search(r"^ *[48] +chosen ", done.stdout, re.MULTILINE)
+    assert "vllm serve meta-llama/Llama-3.1-8B-Instruct" in done.stdout
+    assert done.stdout.endswith("\nReport: plan.html\n")
+    assert (folder / "plan.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert json.loads((folder / "plan.json").read_text())["num_adapters"] == 12
+    assert {item.name for item in folder.iterdir()} == {"mine.yaml", "plan.html", "plan.json"}
+
+
+def test_an_example_and_a_target_that_nothing_meets(tmp_path: Path) -> None:
+    options = ("--slo", "ttft_p99=1ms", "--slots", "64", "-o", "none.html")
+    done = loratwin("plan", "example:support-desk", *PROFILE, *QUICK[:2], *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("None works: one GPU cannot serve even one of the 128 adapters within ttft_p99=1ms.")
+    assert "vllm serve" not in done.stdout
+    assert (tmp_path / "none.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("absent.yaml", *PROFILE), "absent.yaml: cannot be read"),
+        (("mine.yaml", "--profile", "h200"), f"unknown profile 'h200'. Known: {', '.join(profile_names())}"),
+        (("mine.yaml", *PROFILE, "--slo", "ttft=2s"), "SLO 'ttft=2s': no statistic"),
+        (("mine.yaml", *PROFILE, "--objective", "fun"), "unknown objective 'fun'"),
+        (("mine.yaml", *PROFILE, "--slots", "8,x"), "--slots 8,x: whole numbers"),
+        (("mine.yaml", *PROFILE, "--slots", "0"), "slots: 0, but it must be at least 1"),
+        (("mine.yaml", *PROFILE, "-o", "absent/plan.html"), "cannot write absent/plan.html: no folder absent"),
+        (("mine.yaml", *PROFILE, "--json", "."), "cannot write .: it is a folder"),
+        (("mine.yaml", *PROFILE, "--gpu-memory-utilization", "2"), "gpu_memory_utilization = 2.0"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_writes_nothing(arguments: tuple[str, ...], message: str, folder: Path) -> None:
+    done = loratwin("plan", *arguments, cwd=folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert [item.name for item in folder.iterdir()] == ["mine.yaml"]
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [*PROGRAM, "plan", "example:support-desk", *PROFILE]
+    pipe = subprocess.PIPE
+    program = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    time.sleep(2.5)  # it simulates, or starts its second process
+    assert program.poll() is None
+    os.killpg(program.pid, signal.SIGINT)
+    output, errors = program.communicate(timeout=30)  # returns when the last process of the group is gone
+    assert (program.returncode, output) == (130, "")
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in errors
+    assert not list(tmp_path.iterdir())

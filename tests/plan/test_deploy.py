@@ -1,0 +1,91 @@
+"""The command: snapshots, and names that a shell would misread."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from loratwin.errors import InputError, UnknownNameError
+from loratwin.plan import Plan, caveats, lora_modules, vllm_serve_command
+from loratwin.plan.deploy import MOST_LISTED
+from loratwin.records import EngineConfig
+from tests.plan.small import NASTY, impossible, served
+
+
+def made(names: tuple[str, ...]) -> Plan:
+    """A plan for these adapters with fixed figures, so that the text does not depend on a profile's numbers."""
+    found = served()
+    assert found.best is not None
+    slots = min(2, len(names))
+    config = EngineConfig(
+        max_loras=slots, max_cpu_loras=len(names), max_lora_rank=32, max_num_seqs=128, max_model_len=8192
+    )
+    best = replace(found.best, config=config)
+    ranks, chosen = (32,) * len(names), replace(found.choice, best=best)
+    return replace(found, adapters=names, ranks=ranks, served=tuple(range(len(names))), choice=chosen)
+
+
+def test_few_adapters_stand_in_the_command() -> None:
+    assert vllm_serve_command(made(("support", "sales & co"))) == (
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True VLLM_USE_V1=1 vllm serve meta-llama/Llama-3.1-8B-Instruct \\\n"
+        "  --enable-lora --max-loras 2 --max-cpu-loras 2 --max-lora-rank 32 \\\n"
+        "  --max-num-seqs 128 --max-num-batched-tokens 2048 \\\n"
+        "  --gpu-memory-utilization 0.9 --max-model-len 8192 \\\n"
+        "  --lora-modules support=/adapters/support 'sales & co=/adapters/sales & co'"
+    )
+
+
+def test_current_versions_have_one_engine_and_other_folders_are_possible() -> None:
+    text = vllm_serve_command(made(("a",)), "current", adapters_folder="/srv/lora adapters/")
+    assert text.splitlines()[0] == (
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve meta-llama/Llama-3.1-8B-Instruct \\"
+    )
+    assert text.splitlines()[-1] == "  --lora-modules 'a=/srv/lora adapters/a'"
+
+
+def test_many_adapters_are_read_from_a_file() -> None:
+    lines = vllm_serve_command(made(tuple(f"a{i}" for i in range(MOST_LISTED + 1)))).splitlines()
+    assert lines[0] == "mapfile -t modules < lora-modules.txt"
+    assert lines[-1] == '  --lora-modules "${modules[@]}"'
+
+
+def test_names_never_reach_the_shell() -> None:
+    names = (NASTY, "$(reboot)", "a;b", "two\nlines", "x,y", "--flag")
+    words = shlex.split(vllm_serve_command(made(names)).replace("\\\n", " "))
+    given = words[words.index("--lora-modules") + 1 :]
+    assert given == lora_modules(made(names))
+
+
+def test_names_that_name_equals_path_cannot_hold_are_json() -> None:
+    odd = ("a=b", "x,y", "two\nlines", NASTY)
+    for name, module in zip(odd, lora_modules(made(odd)), strict=True):
+        assert json.loads(module) == {"name": name, "path": f"/adapters/{name}"}
+        assert "," in module  # what tells vLLM that it is JSON
+        assert "\n" not in module  # a line of the file
+    assert lora_modules(made(("plain",))) == ["plain=/adapters/plain"]
+
+
+def test_the_longest_context_of_the_llm_is_written_out() -> None:
+    found = made(("a",))
+    assert found.best is not None
+    best = replace(found.best, config=found.best.config.replace(max_model_len=None))
+    found = replace(found, choice=replace(found.choice, best=best))
+    assert f"--max-model-len {found.profile.llm.max_model_len}" in vllm_serve_command(found)
+
+
+def test_later_versions_come_with_a_warning() -> None:
+    assert "measured on vLLM 0.8.5" in caveats("current")[0]
+    assert caveats("0.8.5")
+
+
+def test_without_a_configuration_there_is_no_command() -> None:
+    with pytest.raises(InputError, match="no configuration"):
+        vllm_serve_command(impossible())
+
+
+def test_an_unknown_version_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="unknown vLLM version '0.1'.*0.8.5, current"):
+        vllm_serve_command(served(), "0.1")  # type: ignore[arg-type]

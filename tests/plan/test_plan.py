@@ -1,0 +1,187 @@
+"""Whole plans on small workloads: properties, not numbers, since profiles change."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import pytest
+
+from loratwin.errors import InputError, UnknownNameError
+from loratwin.metrics import starvation
+from loratwin.plan import Plan, choose, plan, workers
+from loratwin.plan.trial import longest_request
+from loratwin.workload import BaseTraffic, WorkloadSpec, draw
+from tests.plan.small import LENGTHS, impossible, overloaded, profile, served, spec
+
+
+def test_all_adapters_are_served_by_a_configuration_that_works() -> None:
+    found = served()
+    best = found.best
+    assert found.serves_all
+    assert best is not None
+    assert best.works()
+    assert len(found.served) == best.served_adapters == 24
+    assert best.config.max_lora_rank == 16  # the highest is 16
+    assert best.config.max_cpu_loras == 24
+    assert best.num_seeds == 2
+    assert found.run is not None
+    assert not starvation(found.run).starved
+
+
+def test_the_best_is_what_the_rule_chooses() -> None:
+    found = served()
+    assert found.best is choose(found.alternatives).best
+    assert found.best in found.alternatives
+    assert set(found.choice.near_slots) <= {each.slots for each in found.alternatives}
+
+
+def test_more_slots_leave_fewer_kv_tokens() -> None:
+    tokens = [each.kv_tokens for each in served().table]
+    slots = [each.slots for each in served().table]
+    assert slots == sorted(slots)
+    assert tokens == sorted(tokens, reverse=True)
+
+
+def test_working_configurations_have_a_margin_of_one_or_more_and_others_less() -> None:
+    for each in (*served().alternatives, *overloaded().alternatives):
+        assert (each.margin >= 1) == each.works()
+
+
+def test_when_not_all_can_be_served_some_are() -> None:
+    found = overloaded()
+    assert not found.serves_all
+    assert 0 < len(found.served) < 24
+    assert found.best is not None
+    assert found.best.works()
+    assert found.best.slots <= len(found.served)
+    assert found.shortfall is not None
+    assert not any(each.works() for each in found.shortfall.candidates)
+    assert {each.served_adapters for each in found.shortfall.candidates} == {24}
+    assert found.shortfall.compute_share < 0.9
+
+
+def test_one_adapter_more_would_starve() -> None:
+    found = overloaded()
+    order = found.served
+    workloads = [draw(spec(400.0), seed) for seed in (0, 1)]
+    others = [i for i in range(24) if i not in order]
+    more = plan(
+        [workload.take_adapters(sorted([*order, *others[:3]])) for workload in workloads],
+        profile(),
+        slots=[4, 8, 16],
+        max_num_seqs=256,
+        max_model_len=4096,
+    )
+    assert not more.serves_all
+
+
+def test_none_works_is_a_result() -> None:
+    found = impossible()
+    assert found.best is None
+    assert found.served == ()
+    assert found.run is None
+    assert found.shown is not None
+    assert {each.served_adapters for each in found.alternatives} == {24}
+
+
+def test_a_server_that_does_not_start_is_a_result() -> None:
+    found = plan(spec(), profile(), seeds=(0,), gpu_memory_utilization=0.2, max_model_len=4096)
+    assert found.best is None
+    assert not any(each.starts for each in found.alternatives)
+    assert all(each.why_not for each in found.alternatives)
+    assert found.shortfall is not None
+    assert found.shortfall.closest is None
+
+
+def test_longer_context_leaves_room_for_fewer_slots() -> None:
+    def starting(max_model_len: int) -> set[int]:
+        config = {"slots": [8, 24], "max_num_seqs": 256, "gpu_memory_utilization": 0.35}
+        found = plan(spec(), profile(), seeds=(0,), max_model_len=max_model_len, **config)  # type: ignore[arg-type]
+        return {each.slots for each in found.alternatives if each.starts}
+
+    assert starting(131_072) < starting(4096)
+
+
+def test_an_slo_is_kept() -> None:
+    free = served()
+    assert free.best is not None
+    tail_s = free.best.mean("ttft_p99_ms") / 1e3
+    kept = plan(spec(), profile(), slo=f"ttft_p99={0.97 * tail_s}s", seeds=(0, 1), max_model_len=4096)
+    if kept.best is not None and kept.serves_all:
+        assert kept.best.slo_s["ttft_p99"].mean <= 0.97 * tail_s
+    generous = plan(spec(), profile(), slo="ttft_p99=60s", seeds=(0, 1), max_num_seqs=[64, 256], max_model_len=4096)
+    assert generous.best is not None
+    assert generous.best.config == free.best.config
+
+
+def test_least_latency_has_least_latency() -> None:
+    found = plan(spec(), profile(), objective="latency", seeds=(0,), max_num_seqs=256, max_model_len=4096)
+    assert found.best is not None
+    least = min(each.latency_ms for each in found.alternatives if each.works())
+    assert found.best.latency_ms <= 1.01 * least
+
+
+def figures(found: Plan) -> list[object]:
+    """Everything that is compared between two plans."""
+    alternatives = [dataclasses.asdict(each) for each in found.alternatives]
+    return [found.served, found.choice.near_slots, repr(alternatives), found.num_simulated]
+
+
+def test_the_number_of_processes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "SPAWN_S", 0.0)
+    one, two = (
+        plan(spec(400.0), profile(), seeds=(0, 1), slots=[4, 8], max_num_seqs=256, processes=n, max_model_len=4096)
+        for n in (1, 2)
+    )
+    assert figures(one) == figures(two)
+
+
+def test_progress_never_goes_back() -> None:
+    seen: list[tuple[int, int, str]] = []
+    found = plan(spec(), profile(), seeds=(0,), slots=[8], progress=lambda *what: seen.append(what), max_model_len=4096)
+    done = [count for count, _, _ in seen]
+    assert done == sorted(done)
+    assert all(count <= total for count, total, _ in seen)
+    assert done[-1] == found.num_simulated
+
+
+def test_a_drawn_workload_can_be_planned() -> None:
+    found = plan(draw(spec(), 7), profile(), slots=[8], max_num_seqs=256, max_model_len=4096)
+    assert found.seeds == (7,)
+    assert found.longest_request == longest_request(draw(spec(), 7)) == 150
+
+
+def test_a_plan_can_be_sent_to_another_process() -> None:
+    assert figures(pickle.loads(pickle.dumps(impossible()))) == figures(impossible())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"slo": "fast"}, "no limit; an SLO looks like"),
+        ({"slots": [0]}, "slots: 0, but it must be at least 1"),
+        ({"slots": []}, "slots: the list is empty"),
+        ({"max_num_seqs": -1}, "max_num_seqs: -1, but it must be at least 1"),
+        ({"seeds": []}, "at least one is needed"),
+        ({"max_num_seqs": 4096}, "max_num_batched_tokens = 2048, but it must be at least max_num_seqs = 4096"),
+        ({"gpu_memory_utilization": 1.2}, "gpu_memory_utilization = 1.2"),
+        ({"max_model_len": 99}, "a prompt of 100 tokens does not fit max_model_len = 99"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan(spec(), profile(), **options)  # type: ignore[arg-type]
+
+
+def test_an_unknown_objective_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="unknown objective 'cheap'"):
+        plan(spec(), profile(), objective="cheap")  # type: ignore[arg-type]
+
+
+def test_nothing_to_plan_is_refused() -> None:
+    base = WorkloadSpec(window_s=60, lengths=LENGTHS, base=BaseTraffic(rate=1.0))
+    with pytest.raises(InputError, match="no adapters"):
+        plan(base, profile())
+    with pytest.raises(InputError, match="no requests"):
+        plan(spec(1e-9, window_s=1), profile())

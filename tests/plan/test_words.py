@@ -1,0 +1,97 @@
+"""Verdicts and reasons in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import nan
+
+import pytest
+
+from loratwin.plan import explanation, plan, verdict
+from loratwin.plan.limits import FARTHEST, STEP
+from loratwin.plan.trial import KV_MEMORY, SLOTS
+from loratwin.plan.words import binding, changes, duration, margin_sentence, margin_text
+from tests.plan.candidates import candidate, not_starting
+from tests.plan.small import impossible, overloaded, profile, served, spec
+
+
+def test_one_gpu_serves_all() -> None:
+    found = served()
+    assert found.best is not None
+    assert verdict(found) == f"One GPU serves all 24 adapters with {found.best.slots} slots of rank 16."
+    assert not any("Why" in line for line in explanation(found))
+
+
+def test_one_gpu_serves_some_with_the_reason_and_how_many_gpus() -> None:
+    found = overloaded()
+    assert verdict(found).startswith(f"One GPU serves {len(found.served)} of the 24 adapters, with ")
+    why, gpus, *_ = explanation(found)
+    assert why.startswith("Why not all: they starve with any slots.")
+    assert "max_num_seqs" in why  # fixed at 256 there
+    assert f"about {-(-24 // len(found.served))} such GPUs" in gpus
+    assert "assumed" in gpus
+
+
+def test_none_works_says_by_how_much() -> None:
+    found = impossible()
+    assert verdict(found) == "None works: one GPU cannot serve even one of the 24 adapters within ttft_p99=1ms."
+    (why,) = explanation(found)
+    assert why.startswith("Why: the SLO is missed with any configuration.")
+    assert "ttft_p99 is" in why
+    assert "times its limit" in why
+
+
+def test_a_server_that_does_not_start_says_why() -> None:
+    found = plan(spec(), profile(), seeds=(0,), gpu_memory_utilization=0.2, max_model_len=4096)
+    assert "no server starts: with 1 slot, the fewest tried, the weights" in explanation(found)[0]
+
+
+def test_a_context_that_nobody_needs_is_pointed_out() -> None:
+    found = plan(spec(), profile(), seeds=(0,), slots=[8, 24], gpu_memory_utilization=0.5)
+    assert any("The longest here has 150 tokens: a lower --max-model-len makes room" in x for x in explanation(found))
+
+
+def test_keeping_up_behind_a_queue_is_not_sold_as_good() -> None:
+    found = served()
+    assert found.best is not None
+    slow = replace(found.best, figures=candidate(8, ttft_ms=42_000).figures, starving_adapters=3.0)
+    slowly = replace(found, choice=replace(found.choice, best=slow))
+    assert verdict(slowly).endswith(", but behind a long queue.")
+    assert "first token takes 42 s on average" in explanation(slowly)[0]
+    assert "About 3 adapters starve for themselves" in explanation(slowly)[1]
+
+
+@pytest.mark.parametrize(
+    ("margin", "text"),
+    [(nan, ""), (1.0, "0 %"), (STEP**5, "+28 %"), (STEP**-5, "-22 %"), (STEP**FARTHEST, "> +376 %"), (0.0, "< -79 %")],
+)
+def test_margins(margin: float, text: str) -> None:
+    assert margin_text(margin) == text
+
+
+def test_margin_sentences() -> None:
+    assert margin_sentence(candidate(8, margin=1.05), False) == "Margin: all rates can grow by 5 % before it starves."
+    edge = margin_sentence(candidate(8, margin=1.0), True)
+    assert edge == "It is at the edge: with 5 % more traffic it starves or misses the SLO."
+    assert "was not searched" in margin_sentence(candidate(8), False)
+
+
+def test_what_another_configuration_changes() -> None:
+    best, other = candidate(16), candidate(8, 800, ttft_ms=2500, starved=True)
+    assert changes(best, other) == (
+        "it starves, mean TTFT 2.5 s instead of 100 ms, mean TPOT the same, throughput -20 %, KV tokens the same"
+    )
+    assert changes(best, not_starting(64)) == "the server does not start (no room)"
+
+
+def test_what_binds() -> None:
+    assert binding(candidate(8, waits={SLOTS: 30.0, KV_MEMORY: 10.0})).startswith("75 % of the waiting is for a slot")
+    assert binding(candidate(8, waits={SLOTS: 0.2})) == "hardly any request waits"
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [(nan, "–"), (84.23, "84.2 ms"), (1234, "1.2 s"), (62_400, "62 s"), (999.6, "1.0 s"), (999.4, "999 ms")],
+)
+def test_durations(milliseconds: float, text: str) -> None:
+    assert duration(milliseconds) == text
