@@ -10,6 +10,7 @@ import numpy as np
 import loratwin
 from loratwin.calibrate.fit import SOURCE
 from loratwin.validate.crossval import Validation
+from loratwin.validate.predict import Prediction
 from loratwin.validate.scores import METRICS, Advice, Score, Verdicts, measured_value, regime, relative_error
 
 LABELS = {
@@ -40,14 +41,14 @@ def score_table(scores: Iterable[Score]) -> Table:
     """Errors of every metric and regime."""
     header = ("metric", "regime", "runs", "MAPE", "median APE", "90 % of runs within", "bias")
     rows = [
-        (LABELS[s.metric], s.regime, str(s.runs), _pc(s.mape), _pc(s.median_ape), _pc(s.p90_ape), f"{s.bias:+.1f} %")
+        (LABELS[s.metric], s.regime, str(s.runs), _pc(s.mape), _pc(s.median_ape), _pc(s.p90_ape), _pc(s.bias, "+.1f"))
         for s in scores
     ]
     return header, list(rows)
 
 
-def _pc(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.1f} %"
+def _pc(value: float, form: str = ".1f") -> str:
+    return "" if math.isnan(value) else f"{value:{form}} %"
 
 
 def verdict_table(starved: Verdicts, starts: Verdicts) -> Table:
@@ -64,7 +65,7 @@ def advice_table(advice: Iterable[Advice]) -> Table:
     """Regret of advice on the measured grids."""
     header = ("question", "cases", "mean regret", "bad advice", "wrong on 'none works'", "right on 'none works'")
     rows = [
-        (a.question, str(a.cases), f"{a.mean_regret:.2f} %", str(a.bad), str(a.wrong_none), str(a.right_none))
+        (a.question, str(a.cases), _pc(a.mean_regret, ".2f"), str(a.bad), str(a.wrong_none), str(a.right_none))
         for a in advice
     ]
     return header, list(rows)
@@ -79,14 +80,19 @@ def worst_table(v: Validation, metric: str) -> Table:
     pairs = [pair for pair in pairs if not math.isnan(pair[2])]
     pairs.sort(key=lambda pair: -abs(pair[2]))
     rows = [
-        (run.name, regime(run), f"{measured_value(run, metric):.4g}", f"{getattr(p, metric):.4g}", f"{100 * e:+.0f} %")
+        (run.name, regime(run), f"{measured_value(run, metric):.4g}", _figure(p, metric), f"{100 * e:+.0f} %")
         for run, p, e in pairs[:_WORST]
     ]
     return header, list(rows)
 
 
+def _figure(p: Prediction, metric: str) -> str:
+    value = getattr(p, metric)
+    return "none" if math.isnan(value) else f"{value:.4g}"
+
+
 def shape_table(v: Validation, metric: str = "total_throughput") -> Table:
-    """The residual's shape: error by workload, and by slots against served adapters."""
+    """The residual's shape: error by workload."""
     header = ("LLM", "workload (rates | ranks)", "runs", "MAPE", "bias")
     groups: dict[tuple[str, str], list[float]] = {}
     for run, p in zip(v.runs, v.predictions, strict=True):
@@ -94,14 +100,17 @@ def shape_table(v: Validation, metric: str = "total_throughput") -> Table:
             groups.setdefault((run.model, run.group), []).append(relative_error(run, p, metric))
     rows = []
     for (model, group), errors in sorted(groups.items()):
-        e = np.array(errors)
-        rows.append((model, group, str(len(e)), f"{100 * np.abs(e).mean():.1f} %", f"{100 * e.mean():+.1f} %"))
+        e = 100 * np.array([error for error in errors if not math.isnan(error)])
+        if len(e):
+            rows.append((model, group, str(len(e)), _pc(float(np.abs(e).mean())), _pc(float(e.mean()), "+.1f")))
     return header, list(rows)
 
 
 def kv_sentence(v: Validation) -> str:
     """KV capacity in one sentence."""
     errors = v.kv_errors
+    if not errors:
+        return "KV capacity was not measured."
     return (
         f"KV capacity, predicted from shapes for {len(errors)} servers: mean absolute error "
         f"{100 * float(np.mean(errors)):.2f} %, worst {100 * max(errors):.2f} %."

@@ -27,7 +27,7 @@ def scatter(v: Validation, metric: str, label: str, unit: str) -> str:
             x, y = _points(v, metric, name)
             everything += x + y
             axes.plot(x, y, "o", color=colour, markersize=3.2, markeredgewidth=0, alpha=0.55, label=name)
-        limits = [0.8 * min(everything), 1.25 * max(everything)]
+        limits = [0.8 * min(everything, default=1.0), 1.25 * max(everything, default=1.0)]
         axes.fill_between(
             limits, [(1 - BAND) * v for v in limits], [(1 + BAND) * v for v in limits], color=GRID, zorder=0
         )
