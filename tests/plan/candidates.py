@@ -22,10 +22,13 @@ def candidate(
     seqs: int = 256,
     share: float = 1.0,
     ttft_p99_s: float = 1.0,
+    tail_ms: float | None = None,
     **changes: Any,
 ) -> Candidate:
     """A candidate that works, 101 output tokens: latency = TTFT + 100 x TPOT."""
     figures = {"total_throughput": throughput, "ttft_mean_ms": ttft_ms, "tpot_mean_ms": tpot_ms, "served_share": share}
+    if tail_ms is not None:
+        figures["ttft_p99_ms"] = tail_ms
     return Candidate(
         config=EngineConfig(max_loras=slots, max_num_seqs=seqs),
         served_adapters=64,

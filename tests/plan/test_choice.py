@@ -53,6 +53,21 @@ def test_fewer_sequences_break_the_last_tie() -> None:
 
 
 @pytest.mark.parametrize("objective", ["throughput", "latency"])
+def test_among_equal_means_the_shorter_tail_wins_and_then_fewer_slots(objective: str) -> None:
+    edge, first, second = candidate(40, tail_ms=952), candidate(44, tail_ms=146), candidate(48, tail_ms=140)
+    assert choose([edge, first, second], objective).best is first  # type: ignore[arg-type]
+
+
+def test_among_equal_slots_the_larger_margin_wins_and_then_fewer_sequences() -> None:
+    seqs = {128: 1.4, 256: 2.3, 512: 2.9, 1024: 3.1}
+    candidates = [candidate(40, seqs=limit, margin=margin) for limit, margin in seqs.items()]
+    best = choose(candidates).best
+    assert best is not None
+    assert best.config.max_num_seqs == 512  # 1024 has no more than noise
+    assert choose([candidate(32, margin=1.0), *candidates]).best == candidate(32, margin=1.0)  # fewer slots first
+
+
+@pytest.mark.parametrize("objective", ["throughput", "latency"])
 def test_what_does_not_work_is_never_chosen(objective: str) -> None:
     bad = [candidate(8, 5000, tpot_ms=1, starved=True), not_starting(64), candidate(32, 5000, tpot_ms=1, ttft_p99_s=3)]
     good = candidate(16, 10)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.plan import Plan, caveats, lora_modules, vllm_serve_command
+from loratwin.plan import Plan, caveats, host_memory_gib, lora_modules, vllm_serve_command
 from loratwin.plan.deploy import MOST_LISTED
 from loratwin.records import EngineConfig
 from tests.plan.small import NASTY, impossible, served
@@ -74,6 +74,11 @@ def test_the_longest_context_of_the_llm_is_written_out() -> None:
     best = replace(found.best, config=found.best.config.replace(max_model_len=None))
     found = replace(found, choice=replace(found.choice, best=best))
     assert f"--max-model-len {found.profile.llm.max_model_len}" in vllm_serve_command(found)
+
+
+def test_host_memory_is_that_of_the_linear_layers_at_the_own_rank() -> None:
+    both = replace(made(("a", "b")), ranks=(16, 64))
+    assert host_memory_gib(both) == pytest.approx((80 + 320) / 1024)  # MiB, engine.md 2.2
 
 
 def test_later_versions_come_with_a_warning() -> None:

@@ -9,9 +9,13 @@ import pytest
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.metrics import starvation
-from loratwin.plan import Plan, choose, plan, workers
+from loratwin.plan import Candidate, Plan, choose, plan, workers
+from loratwin.plan.grid import spread_order
+from loratwin.plan.plan import _for_fewer
+from loratwin.plan.search import Settings
 from loratwin.plan.trial import longest_request
 from loratwin.workload import BaseTraffic, WorkloadSpec, draw
+from tests.plan.candidates import candidate
 from tests.plan.small import LENGTHS, impossible, overloaded, profile, served, spec
 
 
@@ -63,17 +67,29 @@ def test_when_not_all_can_be_served_some_are() -> None:
 
 def test_one_adapter_more_would_starve() -> None:
     found = overloaded()
-    order = found.served
-    workloads = [draw(spec(400.0), seed) for seed in (0, 1)]
-    others = [i for i in range(24) if i not in order]
-    more = plan(
-        [workload.take_adapters(sorted([*order, *others[:3]])) for workload in workloads],
-        profile(),
-        slots=[4, 8, 16],
-        max_num_seqs=256,
-        max_model_len=4096,
-    )
+    workload = draw(spec(400.0), 0)
+    one_more = sorted(spread_order(workload.adapters)[: len(found.served) + 1])
+    assert set(found.served) < set(one_more)
+    more = plan(workload.take_adapters(one_more), profile(), slots=[4, 8, 16], max_num_seqs=256, max_model_len=4096)
     assert not more.serves_all
+
+
+class Lucky:
+    """A finder whose first seed is luckier than the others: it finds 200 adapters, of which only 190 work."""
+
+    settings = Settings()
+
+    def most_adapters(self) -> int:
+        return 200
+
+    def alternatives(self, num_adapters: int) -> list[Candidate]:
+        return [candidate(8, starved=num_adapters > 190)]
+
+
+def test_fewer_adapters_are_taken_until_all_seeds_work() -> None:
+    num_adapters, found = _for_fewer(Lucky())  # type: ignore[arg-type]
+    assert 187 <= num_adapters <= 190
+    assert found[0].works()
 
 
 def test_none_works_is_a_result() -> None:

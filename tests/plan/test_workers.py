@@ -31,6 +31,7 @@ def test_results_are_in_order_however_many_processes(monkeypatch: pytest.MonkeyP
     assert [value for value, _ in found] == [x * x for x in range(200)]
     assert [value for value, _ in more] == [1, 4, 9]
     assert len({process for _, process in found} - {here}) <= 1
+    assert found[-1][1] == here  # which works from the end, all the while that the other one starts
     assert counts == sorted(counts)
     assert counts[-1] == 200
 

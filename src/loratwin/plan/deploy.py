@@ -7,6 +7,8 @@ import shlex
 from typing import Literal, get_args
 
 from loratwin.errors import InputError, UnknownNameError
+from loratwin.perf import slot_bytes
+from loratwin.perf.memory import GIB
 from loratwin.plan.choice import Candidate
 from loratwin.plan.plan import Plan
 
@@ -88,6 +90,15 @@ def _start(plan: Plan, version: Version) -> list[str]:
 def repository(plan: Plan) -> str:
     """Where the LLM's weights are found: what the profile says, else the LLM's name."""
     return plan.profile.llm.repository or plan.profile.llm.name
+
+
+def host_memory_gib(plan: Plan) -> float:
+    """Memory of the host that the served adapters take, GiB: each at its own rank (engine.md 2.2).
+
+    Assumes adapters of all linear layers, as large as vLLM keeps them; those of fewer modules take less.
+    """
+    linear_only = plan.profile.llm.model_copy(update={"lora_on_vocabulary": False})
+    return sum(slot_bytes(linear_only, plan.ranks[i], 0) for i in plan.served) / GIB
 
 
 def _flags(plan: Plan, best: Candidate) -> list[str]:

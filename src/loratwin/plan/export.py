@@ -8,7 +8,7 @@ from typing import Any
 import loratwin
 from loratwin.metrics import Interval
 from loratwin.plan.choice import Candidate
-from loratwin.plan.deploy import lora_modules, vllm_serve_command
+from loratwin.plan.deploy import host_memory_gib, lora_modules, vllm_serve_command
 from loratwin.plan.plan import Plan
 from loratwin.plan.words import explanation, verdict
 
@@ -38,6 +38,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "alternatives": [_candidate(each) for each in plan.alternatives],
         "tried_for_all": [_candidate(each) for each in plan.shortfall.candidates] if plan.shortfall else [],
         "notes": list(plan.notes),
+        "host_memory_gib": host_memory_gib(plan),
         "vllm_serve": commands,
         "lora_modules": lora_modules(plan) if plan.best is not None else [],
     }

@@ -12,7 +12,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import loratwin
 from loratwin.metrics import per_adapter
-from loratwin.plan import Candidate, Plan, caveats, explanation, lora_modules, verdict, vllm_serve_command
+from loratwin.plan import (
+    Candidate,
+    Plan,
+    caveats,
+    explanation,
+    host_memory_gib,
+    lora_modules,
+    verdict,
+    vllm_serve_command,
+)
 from loratwin.plan.words import duration, margin_text
 from loratwin.records import Run
 from loratwin.report.plan_figures import by_slots, over_time
@@ -70,6 +79,7 @@ def _content(plan: Plan) -> dict[str, Any]:
         "cards": _cards(plan, plan.best) if plan.best is not None else [],
         "commands": _commands(plan),
         "modules": lora_modules(plan)[:2] if plan.best is not None else [],
+        "host_memory_gib": f"{host_memory_gib(plan):.1f}",
         "figures": by_slots(plan.table, plan.best),
         "over_time": over_time(plan.run) if plan.run is not None else "",
         "adapters": worst_adapters(plan.run) if plan.run is not None else [],

@@ -52,14 +52,13 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
         What the figure shows, for those who do not see it.
     """
     buffer = StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with rc_context({**STYLE, "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+        figure.savefig(buffer, format="svg", transparent=True)
     text = buffer.getvalue()
     box = re.search(r'viewBox="([^"]*)"', text)
     assert box is not None, "matplotlib writes a viewBox"
     body = text[text.index(">", box.end()) + 1 :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)  # when and with what it was made
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(xlink:href="|url\()#', rf"\g<1>#{name}-", body)
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
