@@ -38,7 +38,8 @@ def models(draw: st.DrawFn) -> StepTimeModel:
 @st.composite
 def steps(draw: st.DrawFn) -> StepFeatures:
     """One step of a server all of whose requests have an adapter."""
-    decode, prefill = draw(st.integers(0, 600)), draw(st.sampled_from([0, 0, 1, 60, 500, 2048]))
+    edges = st.sampled_from([1, 3, 4, 5, 64, 65, 127, 128, 129, 512, 513])
+    decode, prefill = draw(edges | st.integers(0, 600)), draw(st.sampled_from([0, 0, 1, 60, 500, 2048]))
     return StepFeatures(
         decode_requests=decode,
         prefill_tokens=prefill,
