@@ -110,7 +110,7 @@ if __name__ == "__main__":
     simulate(draw(SPEC, 0), PROFILE, CONFIG)  # compiles the kernel, if need be
     print("started", flush=True)
     try:
-        sweep(draw(SPEC, 0), PROFILE, [CONFIG] * 100_000, processes=2)
+        sweep(draw(SPEC.model_copy(update={"window_s": 3600.0}), 0), PROFILE, [CONFIG] * 50_000, processes=2)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 """
