@@ -96,11 +96,10 @@ def test_everything_else_that_it_shows_runs(tmp_path: Path) -> None:
     (tmp_path / "traffic.yaml").write_text(workload)
     shell = [line for block in blocks(readme, "bash") for line in block.splitlines()]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**clean_environment(), "PATH": path}
     assert len(shell) == 2 and len(blocks(readme, "python")) == 1
     for command in [["bash", "-c", line] for line in shell] + [[sys.executable, "-c", blocks(readme, "python")[0]]]:
-        done = subprocess.run(
-            command, cwd=tmp_path, env={**clean_environment(), "PATH": path}, capture_output=True, text=True, timeout=600
-        )
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, (command, done.stderr)
         assert done.stdout.strip(), command
 

@@ -12,8 +12,10 @@ from loratwin.metrics import starvation
 from loratwin.plan import Candidate, Plan, choose, plan, workers
 from loratwin.plan.grid import spread_order
 from loratwin.plan.plan import _for_fewer
-from loratwin.plan.search import Settings
-from loratwin.plan.trial import longest_request
+from loratwin.plan.search import Finder, Settings
+from loratwin.plan.trial import Bench, Trial, longest_request
+from loratwin.records import EngineConfig
+from loratwin.simulate.workers import Workers
 from loratwin.workload import BaseTraffic, WorkloadSpec, draw
 from tests.plan.candidates import candidate
 from tests.plan.small import LENGTHS, impossible, overloaded, profile, served, spec
@@ -62,7 +64,8 @@ def test_when_not_all_can_be_served_some_are() -> None:
     assert found.shortfall is not None
     assert not any(each.works() for each in found.shortfall.candidates)
     assert {each.served_adapters for each in found.shortfall.candidates} == {24}
-    assert found.shortfall.compute_share < 0.9
+    assert found.shortfall.without_memory_limit is not None
+    assert found.shortfall.without_memory_limit.starved
 
 
 def test_one_adapter_more_would_starve() -> None:
@@ -108,6 +111,16 @@ def test_a_server_that_does_not_start_is_a_result() -> None:
     assert all(each.why_not for each in found.alternatives)
     assert found.shortfall is not None
     assert found.shortfall.closest is None
+
+
+def test_a_lack_of_memory_is_told_from_a_lack_of_computing() -> None:
+    """Ten blocks of KV memory; the GPU itself has time enough."""
+    workload = draw(spec(40.0), 0)
+    tight = Bench((workload,), spread_order(workload.adapters), profile())
+    config = EngineConfig(max_loras=24, max_model_len=4096)
+    assert tight.measure(Trial(config, 24, kv_tokens=300)).starved
+    finder = Finder(tight, Settings(max_model_len=4096), Workers(tight.measure))
+    assert not finder.with_unlimited_memory(24).starved
 
 
 def test_longer_context_leaves_room_for_fewer_slots() -> None:

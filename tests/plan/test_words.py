@@ -9,8 +9,8 @@ import pytest
 
 from loratwin.plan import explanation, plan, verdict
 from loratwin.plan.limits import FARTHEST, STEP
-from loratwin.plan.trial import KV_MEMORY, SLOTS
-from loratwin.plan.words import binding, changes, duration, margin_sentence, margin_text
+from loratwin.plan.trial import KV_MEMORY, SLOTS, Outcome
+from loratwin.plan.words import binding, changes, duration, margin_sentence, margin_text, why_not_all
 from tests.plan.candidates import candidate, not_starting
 from tests.plan.small import impossible, overloaded, profile, served, spec
 
@@ -30,6 +30,10 @@ def test_one_gpu_serves_some_with_the_reason_and_how_many_gpus() -> None:
     assert "max_num_seqs" in why  # fixed at 256 there
     assert f"about {-(-24 // len(found.served))} such GPUs" in gpus
     assert "assumed" in gpus
+    assert found.shortfall is not None
+    assert "the GPU does not compute fast enough" in why
+    relaxed = replace(found.shortfall, without_memory_limit=Outcome(True, False, 0.99))
+    assert "memory is what is short" in why_not_all(found, relaxed)
 
 
 def test_none_works_says_by_how_much() -> None:

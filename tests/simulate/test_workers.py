@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.plan import workers
-from loratwin.plan.workers import Workers
+from loratwin.simulate import workers
+from loratwin.simulate.workers import Workers
 
 
 def square(x: int) -> tuple[int, int]:

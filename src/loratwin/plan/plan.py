@@ -12,8 +12,8 @@ from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, 
 from loratwin.plan.grid import spread_order
 from loratwin.plan.search import Finder, Progress, Settings
 from loratwin.plan.trial import Bench, Outcome, Trial, longest_request
-from loratwin.plan.workers import Workers
 from loratwin.records import Run
+from loratwin.simulate.workers import Workers
 from loratwin.workload import Workload, WorkloadSpec, draw
 
 SEEDS = (0, 1, 2)
@@ -29,14 +29,14 @@ class Shortfall:
         What was tried for all adapters.
     closest
         Of these, the one that comes closest to working; None: no server starts.
-    compute_share
-        Share of the tokens that the best slots would serve if KV memory cost nothing; NaN: not simulated, since the SLO
-        (or the start) fails and not the throughput.
+    without_memory_limit
+        The best that any slots would do if KV memory were free; None: not simulated, since the SLO (or the start) fails
+        and not the throughput.
     """
 
     candidates: tuple[Candidate, ...]
     closest: Candidate | None
-    compute_share: float
+    without_memory_limit: Outcome | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,8 +203,8 @@ def _plan(finder: Finder, name: str) -> Plan:
 def _shortfall(finder: Finder, candidates: Sequence[Candidate]) -> Shortfall:
     nearest = closest(candidates, finder.settings.slo)
     starved = nearest is not None and nearest.starved
-    share = finder.best_share_with_unlimited_memory(len(finder.bench.order)) if starved else float("nan")
-    return Shortfall(tuple(candidates), nearest, share)
+    relaxed = finder.with_unlimited_memory(len(finder.bench.order)) if starved else None
+    return Shortfall(tuple(candidates), nearest, relaxed)
 
 
 def _for_fewer(finder: Finder) -> tuple[int, list[Candidate]]:

@@ -10,8 +10,8 @@ from loratwin.plan.choice import Candidate, Objective, choose, closest
 from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots, smallest_rank
 from loratwin.plan.limits import STEP, last_good, margin_search, run_all
 from loratwin.plan.trial import Bench, Outcome, Trial, combine
-from loratwin.plan.workers import Workers
 from loratwin.records import EngineConfig
+from loratwin.simulate.workers import Workers
 
 Progress = Callable[[int, int, str], None]
 """Told how many simulations are done, how many are known to be needed so far, and what they are for."""
@@ -173,12 +173,14 @@ class Finder:
         (found,) = run_all([last_good(0, total, RESOLUTION)], try_all)
         return found or 0
 
-    def best_share_with_unlimited_memory(self, num_adapters: int) -> float:
-        """The largest share of the tokens that any slots would serve if KV memory were free: what computing allows."""
+    def with_unlimited_memory(self, num_adapters: int) -> Outcome:
+        """The best that any slots would do if KV memory were free: what computing allows (first seed)."""
         most = self.settings.max_num_batched_tokens
         configs = [self.config(num_adapters, each, most) for each in self._slots(num_adapters)]
         trials = [Trial(each, num_adapters, 0, 1.0, UNLIMITED_KV_TOKENS, verdict_only=True) for each in configs]
-        return max(outcome.served_share for outcome in self._simulate(trials, "what binds"))
+        return max(
+            self._simulate(trials, "what binds"), key=lambda outcome: (not outcome.starved, outcome.served_share)
+        )
 
     def _serves(self, num_adapters: int) -> bool:
         """Whether some configuration works with the first seed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil, isnan, nan
 
-from loratwin.metrics import STARVED_RATIO, Slo
+from loratwin.metrics import Slo
 from loratwin.plan.choice import NOISE, Candidate, excess
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.plan import Plan, Shortfall
@@ -197,12 +197,13 @@ def _replicas(plan: Plan) -> str:
 
 
 def _compute(shortfall: Shortfall) -> str:
-    share = shortfall.compute_share
-    if isnan(share):
+    relaxed = shortfall.without_memory_limit
+    if relaxed is None:
         return ""
-    if share > STARVED_RATIO:
-        return f"With unlimited memory {100 * share:.0f} % would be served: memory is what is short."
-    return f"Even with unlimited memory only {100 * share:.0f} % would be served: the GPU does not compute fast enough."
+    if not relaxed.starved:
+        return "With unlimited KV memory they would not starve: memory is what is short."
+    served = f"{100 * relaxed.served_share:.0f} % served"
+    return f"Even with unlimited KV memory they starve ({served}): the GPU does not compute fast enough."
 
 
 def _distinct_reasons(shortfall: Shortfall) -> str:
