@@ -184,8 +184,8 @@ def _near(plan: Plan) -> str:
     between = {each.slots for each in plan.table if near[0] <= each.slots <= near[-1]}
     listed = f"{near[0]} to {near[-1]}" if between == set(near) else _and([str(each) for each in near])
     chosen = plan.best.slots if plan.best else near[0]
-    why = "answer soonest" if plan.objective == "throughput" else "are the fewest with a short tail"
-    return f"{listed} slots give the same {figure} to 1 %; of these, {chosen} {why}."
+    least = "the least latency (to 1 %) and a short tail" if plan.objective == "throughput" else "a short tail"
+    return f"{listed} slots give the same {figure} to 1 %; {chosen} are the fewest of these with {least}."
 
 
 def _replicas(plan: Plan) -> str:
