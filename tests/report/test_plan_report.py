@@ -109,11 +109,12 @@ def test_figures_say_what_they_are() -> None:
 
 def test_the_card_is_shown_with_its_held_out_errors() -> None:
     found = served()
-    card = found.profile.card.model_copy(update={"held_out_error": {"throughput": "2.5 % (MAPE)"}})
+    errors = {"total_throughput, all": "2.5 % (MAPE)", "total_throughput, open": "1 %", "<odd>, all": "9 %"}
+    card = found.profile.card.model_copy(update={"held_out_error": errors})
     shown = replace(found, profile=found.profile.model_copy(update={"card": card}))
     text = Page(plan_report(shown)).text
     assert "Held-out error" in text
-    assert "2.5 % (MAPE)" in text
+    assert "all open throughput 2.5 % (MAPE) 1 % <odd> 9 %" in text
 
 
 def test_when_nothing_works_there_is_no_command_and_nothing_chosen() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -86,6 +86,7 @@ def _content(plan: Plan) -> dict[str, Any]:
         "other_limits": [each for each in plan.alternatives if each not in plan.table],
         "tried_for_all": _by_slots(plan.shortfall.candidates) if plan.shortfall is not None and plan.served else [],
         "facts": _facts(plan),
+        "errors": held_out_errors(plan.profile.card.held_out_error),
         "version": loratwin.__version__,
     }
 
@@ -95,19 +96,31 @@ def _by_slots(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _cards(plan: Plan, best: Candidate) -> list[Card]:
-    offered = best.mean("offered_throughput")
+    offered = _count(best.mean("offered_throughput"))
+    ttft, tpot = best.mean("ttft_mean_ms"), best.mean("tpot_mean_ms")
+    ttft_p99, tpot_p99 = duration(best.mean("ttft_p99_ms")), duration(best.mean("tpot_p99_ms"))
+    wide = {name: _half_width(best, name) for name in ("total_throughput", "ttft_mean_ms", "tpot_mean_ms")}
     return [
         Card("Slots", str(best.slots), f"rank {best.config.max_lora_rank}, {len(plan.served)} adapters", "to set"),
-        Card("Throughput", _count(best.throughput), f"tokens/s, of {_count(offered)} offered", "simulated"),
         Card(
-            "First token", duration(best.mean("ttft_mean_ms")), f"p99 {duration(best.mean('ttft_p99_ms'))}", "simulated"
+            "Throughput",
+            _count(best.throughput),
+            f"{wide['total_throughput']}tokens/s, of {offered} offered",
+            "simulated",
         ),
-        Card(
-            "Per token", duration(best.mean("tpot_mean_ms")), f"p99 {duration(best.mean('tpot_p99_ms'))}", "simulated"
-        ),
+        Card("First token", duration(ttft), f"{wide['ttft_mean_ms']}mean; p99 {ttft_p99}", "simulated"),
+        Card("Per token", duration(tpot), f"{wide['tpot_mean_ms']}mean; p99 {tpot_p99}", "simulated"),
         Card("Margin", margin_text(best.margin), "more traffic before it fails", "simulated"),
         Card("KV tokens", _count(best.kv_tokens), f"used at most {_share(best.mean('kv_usage_max'))}", "simulated"),
     ]
+
+
+def _half_width(best: Candidate, name: str) -> str:
+    """`± 1.2 % ` (95 % confidence over the seeds), or nothing for a single seed."""
+    interval = best.figures[name]
+    if not interval.half_width > 0:
+        return ""
+    return f"± {100 * interval.half_width / interval.mean:.1f}\N{NO-BREAK SPACE}% "
 
 
 def _commands(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -151,11 +164,29 @@ def _facts(plan: Plan) -> list[tuple[str, str, str]]:
         ("Profile", f"{plan.profile.name} ({plan.profile.digest})", "fitted"),
         ("Fitted on", card.fitted_on, "measured"),
         ("Source of the measurements", card.source, "measured"),
-        *[(f"Held-out error, {name}", text, "measured") for name, text in card.held_out_error.items()],
         *[("Note", note, "") for note in card.notes],
         ("Simulations", f"{plan.num_simulated}, seeds {seeds}", "simulated"),
         ("loratwin", loratwin.__version__, ""),
     ]
+
+
+METRICS = {
+    "total_throughput": "throughput",
+    "ttft_mean_ms": "TTFT, mean",
+    "ttft_median_ms": "TTFT, median",
+    "tpot_mean_ms": "TPOT, mean",
+    "itl_mean_ms": "ITL, mean",
+    "running_mean": "running requests, mean",
+}
+
+
+def held_out_errors(errors: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    """The card's errors, named `metric, regime`, as a table: its header, and a row for each metric."""
+    cells = {name.partition(", ")[::2]: text for name, text in errors.items()}
+    regimes = list(dict.fromkeys(regime for _, regime in cells))
+    metrics = list(dict.fromkeys(metric for metric, _ in cells))
+    rows = [[METRICS.get(each, each), *(cells.get((each, regime), "") for regime in regimes)] for each in metrics]
+    return ["", *regimes], rows
 
 
 def _count(value: float) -> str:
