@@ -9,12 +9,13 @@ import pytest
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.metrics import starvation
-from loratwin.plan import Candidate, Plan, choose, plan, workers
+from loratwin.plan import Candidate, Plan, choose, plan
 from loratwin.plan.grid import spread_order
 from loratwin.plan.plan import _for_fewer
 from loratwin.plan.search import Finder, Settings
 from loratwin.plan.trial import Bench, Trial, longest_request
 from loratwin.records import EngineConfig
+from loratwin.simulate import workers
 from loratwin.simulate.workers import Workers
 from loratwin.workload import BaseTraffic, WorkloadSpec, draw
 from tests.plan.candidates import candidate
