@@ -18,7 +18,10 @@ from loratwin.kernel import StepCost
 
 
 class StepTimeModel(BaseModel):
-    """Coefficients in seconds; never negative, so that more work never takes less time."""
+    """Coefficients in seconds, never negative: more work never takes less time, but for one step of the kernels' own.
+
+    At 128 tokens the LoRA kernels change their settings (`adapter_small_s` ends), and a step may get cheaper.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
