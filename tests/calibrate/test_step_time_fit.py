@@ -102,17 +102,19 @@ def test_what_is_known_is_kept_and_the_rest_fitted_around_it() -> None:
     assert exact.running_s == pytest.approx(truth.running_s, rel=1e-6)
 
 
-def test_rows_count_by_their_weight() -> None:
+@pytest.mark.parametrize(("weights", "believed"), [((30.0, 1.0), 0), ((1.0, 30.0), 1)])
+def test_rows_count_by_their_weight(weights: tuple[float, float], believed: int) -> None:
     """Two servers that disagree: the one that weighs more is believed."""
-    slow = TRUTH.scaled(1.1)
+    slow = TRUTH.model_copy(update={name: 1.3 * getattr(TRUTH, name) for name in LINEAR if name not in KNOWN})
     both = [rows_of(TRUTH), rows_of(slow)]
     joined = Evidence(
         np.concatenate([r.features for r in both]),
         np.concatenate([r.duration_s for r in both]),
         np.concatenate([r.known_s for r in both]),
         both[0].tokens + both[1].tokens,
-        np.repeat([1.0, 30.0], len(both[0].duration_s)),
+        np.repeat(weights, len(both[0].duration_s)),
         both[0].group + both[1].group,
     )
-    fitted = fit_roofline(joined, TRUTH)
-    assert worst_error(fitted, slow) < worst_error(fitted, TRUTH)
+    fitted = fit_coefficients(joined, TRUTH, 0.0)
+    errors = [worst_error(fitted, truth) for truth in (TRUTH, slow)]
+    assert errors[believed] < 0.3 * errors[1 - believed]
