@@ -46,9 +46,16 @@ def test_missing_counts_share_the_rates_equally(tmp_path: Path) -> None:
     assert found[1:] == serving_runs(tmp_path, *rows)[1:]
 
 
-def test_a_workload_without_any_lengths_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="^run 'x': no row of its workload has rates and lengths$"):
-        fill_workloads(serving_runs(tmp_path, row("x", **UNKNOWN), row("y", rate=0.7)))
+def test_a_workload_of_which_nothing_started_has_the_lengths_of_the_others(tmp_path: Path) -> None:
+    rows = [row("x", **{**UNKNOWN, "rates": "0.4"}), row("y", rate=0.7, prompt_tokens_mean=300, output_tokens_mean=90)]
+    found = fill_workloads(serving_runs(tmp_path, *rows))[0]
+    assert (found.rate_values, found.prompt_tokens_mean, found.output_tokens_mean) == ((0.4,), 300, 90)
+
+
+def test_an_llm_without_any_lengths_is_one_clear_line(tmp_path: Path) -> None:
+    expected = "^run 'x': neither its row nor others of its LLM have rates and lengths$"
+    with pytest.raises(DataError, match=expected):
+        fill_workloads(serving_runs(tmp_path, row("x", **UNKNOWN), row("y", rate=0.7, model=QWEN.name)))
 
 
 # --- points

@@ -53,7 +53,10 @@ class Fit:
         return sorted({m.run.group for m in self.matches})
 
     def without(self, group: str) -> Profile:
-        """The profile fitted again without one workload: no run of it is seen."""
+        """The profile fitted again without the rows of one workload.
+
+        The operating points of the others are kept; in a second pass they were found with coefficients that had seen it.
+        """
         rest = [m for m in self.matches if m.run.group != group]
         return _fit_rest(self.start, rest, self.micro)
 

@@ -52,22 +52,25 @@ class Decision:
 def fill_workloads(runs: Sequence[ServingRun]) -> list[ServingRun]:
     """Give rows without rates or lengths those of their workload: equal counts of each rate, mean lengths.
 
+    Where no server of a workload started, the lengths are the means of the LLM's other workloads.
+
     Raises
     ------
     DataError
-        A workload has no row with lengths.
+        No row of the LLM has lengths.
     """
-    return [run if run.has_workload else _filled(run, [r for r in runs if _key(r) == _key(run)]) for run in runs]
+    return [run if run.has_workload else _filled(run, runs) for run in runs]
 
 
 def _key(run: ServingRun) -> tuple[str, str, str]:
     return run.model, run.rates, run.row["adapter_ranks_cycle"]
 
 
-def _filled(run: ServingRun, siblings: Sequence[ServingRun]) -> ServingRun:
-    known = [other for other in siblings if other.has_workload]
+def _filled(run: ServingRun, runs: Sequence[ServingRun]) -> ServingRun:
+    same_llm = [other for other in runs if other.has_workload and other.model == run.model]
+    known = [other for other in same_llm if _key(other) == _key(run)] or same_llm
     if not known or not run.rates:
-        raise DataError(f"run {run.name!r}: no row of its workload has rates and lengths")
+        raise DataError(f"run {run.name!r}: neither its row nor others of its LLM have rates and lengths")
     values = tuple(float(rate) for rate in run.rates.split())
     base, more = divmod(run.served_adapters, len(values))
     return replace(
