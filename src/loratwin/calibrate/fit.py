@@ -55,7 +55,7 @@ class Fit:
     def without(self, group: str) -> Profile:
         """The profile fitted again without the rows of one workload.
 
-        The operating points of the others are kept; in a second pass they were found with coefficients that had seen it.
+        The operating points of the others are kept; those of a second pass come from coefficients that had seen it.
         """
         rest = [m for m in self.matches if m.run.group != group]
         return _fit_rest(self.start, rest, self.micro)
