@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from loratwin.kernel import AdapterCosts, EngineLimits, Requests, StepCost
 
-MAX_TOKENS = 40
+MAX_TOKENS = 30
 LONG_S = 1e6
 
 
@@ -36,11 +36,15 @@ Row = tuple[int, int, int, int]  # ticks since the arrival before, adapter, prom
 def scenarios(draw: st.DrawFn) -> Scenario:
     """A server under pressure: few KV blocks, few slots, small budget, bursts."""
     num_adapters = draw(st.sampled_from([0, 1, 3, 5, 8, 8]))
-    rows = draw(request_rows(num_adapters))
+    trickles = draw(st.sampled_from([False, False, True]))
+    rows = draw(trickle(num_adapters) if trickles else request_rows(num_adapters))
+    limits = draw(server_limits(rows, num_adapters))
+    if trickles:
+        limits = limits._replace(max_num_seqs=12, max_num_batched_tokens=50, max_in_flight=0, window_s=LONG_S)
     exact = draw(st.booleans())
     return Scenario(
         requests=requests_of(rows, exact),
-        limits=draw(server_limits(rows, num_adapters)),
+        limits=limits,
         costs=draw(adapter_costs(num_adapters, exact)),
         num_adapters=num_adapters,
         step_cost=draw(exact_step_costs() if exact else odd_step_costs()),
@@ -50,15 +54,24 @@ def scenarios(draw: st.DrawFn) -> Scenario:
 @st.composite
 def request_rows(draw: st.DrawFn, num_adapters: int) -> list[Row]:
     """Up to 40 requests; often alike, so that they cross block borders and finish together."""
-    longest_gap = draw(st.sampled_from([0, 0, 1, 3, 30]))
+    longest_gap = draw(st.sampled_from([0, 1, 3, 6, 30]))
     gap = st.integers(0, longest_gap)
     adapter = st.integers(draw(st.sampled_from([-1, -1, min(0, num_adapters - 1)])), num_adapters - 1)
     prompt = st.integers(1, draw(st.sampled_from([1, 8, MAX_TOKENS])))
-    output = st.integers(1, draw(st.sampled_from([1, 8, MAX_TOKENS])))
+    output = st.integers(1, draw(st.sampled_from([1, 10, MAX_TOKENS])))
     if draw(st.booleans()):
         prompt, output = st.just(draw(prompt)), st.just(draw(output))
     num_at_least = draw(st.sampled_from([1, 10, 20, 30]))
     return draw(st.lists(st.tuples(gap, adapter, prompt, output), min_size=num_at_least, max_size=40))
+
+
+@st.composite
+def trickle(draw: st.DrawFn, num_adapters: int) -> list[Row]:
+    """Requests of hardly any adapter, one after the other, some of them long: the queue is often empty."""
+    gap = st.sampled_from([1, 5, 20, 20])
+    adapter = st.integers(-1, min(0, num_adapters - 1))
+    output = st.sampled_from([1, 2, 25, 30])
+    return draw(st.lists(st.tuples(gap, adapter, st.integers(1, 8), output), min_size=10, max_size=40))
 
 
 def requests_of(rows: list[Row], exact: bool) -> Requests:
@@ -74,17 +87,17 @@ def server_limits(draw: st.DrawFn, rows: list[Row], num_adapters: int) -> Engine
     """Limits that let each request run alone, and hardly more."""
     block_size = draw(st.sampled_from([1, 1, 2, 3, 4, 7, 16]))
     num_blocks = max(math.ceil((prompt + output - 1) / block_size) for _, _, prompt, output in rows)
-    max_num_seqs = draw(st.sampled_from([1, 2, 4, 8, 12]))
+    max_num_seqs = draw(st.sampled_from([1, 3, 6, 12, 12]))
     max_loras = draw(st.integers(1, 4)) if num_adapters else draw(st.integers(0, 1))
     return EngineLimits(
-        num_blocks=num_blocks + draw(st.sampled_from([0, 1, 2, 4, 8, 16, 1000])),
+        num_blocks=num_blocks + draw(st.sampled_from([0, 1, 2, 4, 8, 1000])),
         block_size=block_size,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_seqs + draw(st.sampled_from([0, 1, 2, 4, 16, 1000])),
         max_loras=max_loras,
         max_cpu_loras=max_loras + draw(st.sampled_from([0, 0, 1, 2, 5])),
-        max_in_flight=draw(st.sampled_from([0, 0, 0, 0, 1, 5, 15])),
-        window_s=draw(st.sampled_from([LONG_S, LONG_S, LONG_S, LONG_S, 0.0, 0.5, 1.0, 2.0])),
+        max_in_flight=draw(st.sampled_from([0, 0, 0, 0, 0, 1, 5, 15])),
+        window_s=draw(st.sampled_from([LONG_S] * 5 + [0.0, 0.5, 2.0])),
     )
 
 

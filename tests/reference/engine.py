@@ -54,6 +54,8 @@ class Corner(Enum):
     ADMISSION_HELD_BACK = "somebody would have fitted, had nobody been preempted in this step"
     RESUMED = "a preempted request is admitted again"
     RESUMED_ONE_TOKEN_LEFT = "the last chunk of a recomputation is one token: still prefill"
+    ARRIVES_BEHIND_VICTIMS = "an arrival finds only preempted requests of its adapter waiting"
+    ARRIVES_BEHIND_OLD_VICTIMS = "... and the one of them admitted last has long finished"
     SKIP = "a waiting request is skipped because the slots are taken"
     STOP_AFTER_SKIP = "the walk ends after a skip, with requests that it did not look at"
     OVERTAKEN = "a skipped request is overtaken by a younger one"
@@ -231,6 +233,7 @@ class ReferenceEngine:
                 break
             self.now_s = self.future[0].arrival_s
             self.note(Corner.IDLE)
+        self.check_end()
         return self.trace()
 
     def drain_arrivals(self) -> None:
@@ -244,6 +247,7 @@ class ReferenceEngine:
                 self.record(Event.REFUSE, request.index)
                 self.note(Corner.REFUSAL)
             else:
+                self.note_behind_victims(request)
                 request.place = Place.WAITING
                 self.waiting.append(request)
                 self.record(Event.ARRIVE, request.index)
@@ -330,7 +334,7 @@ class ReferenceEngine:
             request = self.waiting[0]
             if request.adapter >= 0 and request.adapter not in loras and len(loras) == self.limits.max_loras:
                 # A preempted request had a slot and returns before any new adapter can take it: it is never skipped.
-                assert not request.recomputing
+                assert not (self.check and request.recomputing)
                 skipped.append(self.waiting.popleft())
                 self.note(Corner.SKIP)
                 continue
@@ -467,6 +471,16 @@ class ReferenceEngine:
         self.note(Corner.SELF_PREEMPTION_MID_PREFILL, victim is by and victim.generated == 0)
         self.note(Corner.SELF_PREEMPTION_MID_RECOMPUTE, victim is by and victim.recomputing and mid_prefill)
 
+    def note_behind_victims(self, arrival: Request) -> None:
+        """Remember if all that wait for the arrival's adapter were preempted; changes nothing else."""
+        ahead = (request.recomputing for request in self.waiting if request.adapter == arrival.adapter)
+        if not next(ahead, False) or not all(ahead):
+            return
+        self.note(Corner.ARRIVES_BEHIND_VICTIMS)
+        admitted = [self.requests[index] for kind, index, _ in self.events if kind == Event.ADMIT]
+        last = [request for request in admitted if request.adapter == arrival.adapter][-1]
+        self.note(Corner.ARRIVES_BEHIND_OLD_VICTIMS, last.place is Place.FINISHED)
+
     def note_held_back(self, scheduled: dict[Request, int], budget: int) -> None:
         """Remember if the head of the queue would have been admitted without the preemption; changes nothing else."""
         head = self.waiting[0]
@@ -476,6 +490,22 @@ class ReferenceEngine:
         self.note(Corner.ADMISSION_HELD_BACK, budget > 0 and has_slot and has_blocks)
 
     # What always holds
+
+    def check_end(self) -> None:
+        """Assert what must hold of the requests that are not in flight when the run ends."""
+        if not self.check:
+            return
+        for request in self.requests:
+            if request.place is Place.FINISHED:
+                assert request.generated == request.output_tokens
+                assert request.computed == request.known - 1
+                assert request.admitted_s < request.first_token_s <= request.finish_s <= self.now_s
+            elif request.place in (Place.FUTURE, Place.REFUSED):
+                assert request.computed == request.generated == request.num_preemptions == 0
+                assert math.isnan(request.admitted_s)
+            else:
+                assert math.isnan(request.finish_s)
+            assert request.place is Place.RUNNING or request.num_blocks == 0
 
     def check_schedule(self, scheduled: dict[Request, int]) -> None:
         """Assert what must hold once a step is scheduled."""
@@ -503,29 +533,30 @@ class ReferenceEngine:
         self.check_adapters()
 
     def check_places(self) -> None:
-        """Every request is in exactly one place and has progressed as far as its place says."""
-        places = [(Place.FUTURE, r) for r in self.future] + [(Place.WAITING, r) for r in self.waiting]
-        places += [(Place.RUNNING, r) for r in self.running]
-        places += [(r.place, r) for r in self.requests if r.place in (Place.REFUSED, Place.FINISHED)]
-        assert sorted(r.index for _, r in places) == list(range(len(self.requests)))
-        for place, request in places:
-            assert request.place is place
-            assert 0 <= request.generated <= request.output_tokens
-            assert (request.generated == request.output_tokens) == (place is Place.FINISHED)
-            assert math.isnan(request.finish_s) == (place is not Place.FINISHED)
+        """Every request is in exactly one place, and those in flight are as far as their place says."""
+        lists = ((Place.FUTURE, self.future), (Place.WAITING, self.waiting), (Place.RUNNING, self.running))
+        for place, members in lists:
+            assert all(request.place is place for request in members)
+        num_gone = sum(request.place in (Place.REFUSED, Place.FINISHED) for request in self.requests)
+        assert sum(len(members) for _, members in lists) + num_gone == len(self.requests)
+        for request in self.waiting:
+            assert request.computed == 0
+            assert request.recomputing == (request.num_preemptions > 0)
+            assert math.isnan(request.admitted_s) == (not request.recomputing)
+        for request in self.running:
+            assert 0 < request.computed < request.known
+            assert request.generated < request.output_tokens
+            assert request.arrival_s <= request.admitted_s <= self.now_s
             assert math.isnan(request.first_token_s) == (request.generated == 0)
-            assert (0 < request.computed < request.known) == (place in (Place.RUNNING, Place.FINISHED))
-            assert not request.admitted_s < request.arrival_s
-            if place in (Place.FUTURE, Place.REFUSED):
-                assert request.generated == 0 and math.isnan(request.admitted_s)
 
     def check_blocks(self) -> None:
         """Every KV block is free or owned, and nobody owns more or fewer than its computed tokens fill."""
         assert self.free_blocks >= 0
         assert self.free_blocks + sum(request.num_blocks for request in self.requests) == self.limits.num_blocks
-        for request in self.requests:
-            computed = request.computed if request.place is Place.RUNNING else 0
-            assert request.num_blocks == math.ceil(computed / self.limits.block_size)
+        for request in self.running:
+            assert request.num_blocks == math.ceil(request.computed / self.limits.block_size)
+        for request in self.waiting:
+            assert request.num_blocks == 0
 
     def check_adapters(self) -> None:
         """The tiers keep their sizes, and the adapters in use are where they must be."""
