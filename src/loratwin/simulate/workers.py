@@ -90,11 +90,14 @@ class Workers(Generic[Task, Result]):
         return results
 
     def _submit(self, tasks: Sequence[Task]) -> list[Future[Result]]:
+        """Hand over all tasks; interrupts wait only for the first of them, which start the processes."""
+        starting = self.processes - 1
         with _interrupts_later():
             if self._pool is None:
                 context = multiprocessing.get_context("spawn")
-                self._pool = ProcessPoolExecutor(self.processes - 1, context, _install, (self.function,))
-            return [self._pool.submit(_call, task) for task in tasks]
+                self._pool = ProcessPoolExecutor(starting, context, _install, (self.function,))
+            futures = [self._pool.submit(_call, task) for task in tasks[:starting]]
+        return futures + [self._pool.submit(_call, task) for task in tasks[starting:]]
 
 
 @contextmanager
