@@ -26,7 +26,7 @@ def _from_steps(run: Run, steps: StepSeries) -> Gauges:
     totals = Gauges(
         swap_ins=int(steps.swap_ins.sum()), disk_loads=int(steps.disk_loads.sum()), num_steps=len(steps.start_s)
     )
-    blocks = run.kv_tokens / run.config.block_size
+    blocks = (run.kv_tokens or float("nan")) / run.config.block_size
     running, waiting, owned = (column[:inside] for column in (steps.running, steps.waiting, steps.kv_blocks))
     return replace(
         totals,

@@ -4,15 +4,20 @@ from loratwin.records.atomic import check_writable, write_atomically
 from loratwin.records.config import EngineConfig
 from loratwin.records.files import load_run, save_run
 from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, RunKind, StepSeries
+from loratwin.records.series import DeliverySeries, GapHistogram, Samples, Series
 
 __all__ = [
     "AdapterTable",
+    "DeliverySeries",
     "EngineConfig",
+    "GapHistogram",
     "Gauges",
     "Provenance",
     "RequestTable",
     "Run",
     "RunKind",
+    "Samples",
+    "Series",
     "StepSeries",
     "check_writable",
     "load_run",

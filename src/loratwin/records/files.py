@@ -20,6 +20,13 @@ from loratwin.records.atomic import write_atomically
 from loratwin.records.columns import AnyArray, ColumnTable
 from loratwin.records.config import EngineConfig
 from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, StepSeries
+from loratwin.records.series import (
+    DeliverySeries,
+    gaps_as_plain,
+    gaps_from_plain,
+    samples_as_plain,
+    samples_from_plain,
+)
 
 FORMAT = 1
 """Version of the file format; a reader refuses files with a higher one."""
@@ -93,23 +100,46 @@ def _header(run: Run) -> dict[str, Any]:
         "gauges": None if run.gauges is None else _nan_as_none(asdict(run.gauges)),
         "adapters": {"name": list(run.adapters.name), **_columns_as_lists(run.adapters)},
         "steps": None if run.steps is None else _columns_as_lists(run.steps),
+        **_measured_header(run),
     }
+
+
+def _measured_header(run: Run) -> dict[str, Any]:
+    """What only a measured run has, where it has it."""
+    plain = {
+        "failures": list(run.failures),
+        "invalid": list(run.invalid),
+        "gaps": run.gaps and gaps_as_plain(run.gaps),
+        "deliveries": None if run.deliveries is None else _columns_as_lists(run.deliveries),
+        "samples": [samples_as_plain(source) for source in run.samples],
+    }
+    return {name: value for name, value in plain.items() if value}
 
 
 def _run(header: dict[str, Any], requests: RequestTable) -> Run:
     gauges, steps = header["gauges"], header["steps"]
+    gaps, deliveries = header.get("gaps"), header.get("deliveries")
     return Run(
         kind=header["kind"],
         window_s=header["window_s"],
         kv_tokens=header["kv_tokens"],
         client_overhead_s=header["client_overhead_s"],
         config=EngineConfig(**header["config"]),
-        provenance=Provenance(**{**header["provenance"], "notes": tuple(header["provenance"]["notes"])}),
+        provenance=Provenance(**{name: _as_tuple(value) for name, value in header["provenance"].items()}),
         gauges=None if gauges is None else Gauges(**_none_as_nan(gauges)),
         adapters=AdapterTable(name=tuple(header["adapters"]["name"]), **_arrays(AdapterTable, header["adapters"])),
         steps=None if steps is None else StepSeries(**_arrays(StepSeries, steps)),
         requests=requests,
+        failures=tuple(header.get("failures", ())),
+        invalid=tuple(header.get("invalid", ())),
+        gaps=None if gaps is None else gaps_from_plain(gaps),
+        deliveries=None if deliveries is None else DeliverySeries(**_arrays(DeliverySeries, deliveries)),
+        samples=tuple(samples_from_plain(source) for source in header.get("samples", ())),
     )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_format(document: Any) -> dict[str, Any]:

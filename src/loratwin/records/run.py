@@ -13,6 +13,7 @@ import numpy as np
 from loratwin.errors import InputError
 from loratwin.records.columns import BoolArray, ColumnTable, FloatArray, IntArray, LongArray, column
 from loratwin.records.config import EngineConfig
+from loratwin.records.series import DeliverySeries, GapHistogram, Samples
 
 RunKind = Literal["simulated", "measured"]
 
@@ -27,11 +28,15 @@ class RequestTable(ColumnTable):
     finish_s: FloatArray = column(np.float64)
     adapter: IntArray = column(np.int32)  # row of the adapter table; -1: the LLM without adapter
     prompt_tokens: IntArray = column(np.int32)
-    output_tokens: IntArray = column(np.int32)  # asked for; what a finished request has produced
+    output_tokens: IntArray = column(np.int32)  # what a finished request has produced; of others: asked for
     num_preemptions: IntArray = column(np.int32)
     refused: BoolArray = column(np.bool_)  # turned away on arrival
     scheduled_s: FloatArray | None = column(np.float64, optional=True)  # the client meant to send
-    sent_s: FloatArray | None = column(np.float64, optional=True)  # the client sent
+    sent_s: FloatArray | None = column(np.float64, optional=True)  # the client sent; NaN: it did not come to that
+    asked_tokens: IntArray | None = column(np.int32, optional=True)  # output tokens asked for
+    received_tokens: IntArray | None = column(np.int32, optional=True)  # that reached the client within the window
+    failure: IntArray | None = column(np.int32, optional=True)  # row of Run.failures; -1: did not fail
+    replica: IntArray | None = column(np.int32, optional=True)  # which of several servers
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,6 +83,8 @@ class StepSeries(ColumnTable):
     decode_context: IntArray | None = column(np.int32, optional=True)  # tokens in the KV cache of decode requests
     prefill_context: LongArray | None = column(np.int64, optional=True)  # prompt tokens x tokens that each looks at
     skipped: IntArray | None = column(np.int32, optional=True)  # waiting requests passed over: adapter without a place
+    schedule_s: FloatArray | None = column(np.float64, optional=True)  # part of the duration: the scheduler's own
+    load_s: FloatArray | None = column(np.float64, optional=True)  # part of the duration: swap-ins and disk loads
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,9 @@ class Provenance:
     created_by: str = ""  # the command or function
     loratwin_version: str = ""
     engine_version: str = ""  # as "vllm-0.8.5"
+    llm: str = ""  # as the server names it
+    gpu: str = ""  # as NVML names it; of a server on CPU: "cpu"
+    server_args: tuple[str, ...] = ()  # what the server was started with
     profile: str | None = None
     profile_hash: str | None = None
     workload_hash: str | None = None
@@ -118,11 +128,17 @@ class Run:
     window_s
         Requests arrive in [0, window_s); what finishes later does not count.
     kv_tokens
-        Tokens that the KV cache holds.
+        Tokens that the KV cache holds; None: unknown, as of a server that does not tell.
     steps
         The step series, or None where it was not kept.
     gauges
         Figures of the server over the window; used by the metrics where `steps` is None.
+    failures
+        Kinds of failure, as "HTTP 500"; `requests.failure` are rows of it.
+    invalid
+        Reasons why the figures are not to be trusted, as a client that fell behind; empty: they may be.
+    gaps, deliveries, samples
+        Measured runs: gaps between tokens, tokens over time, and what was scraped, each source on its own cadence.
     client_overhead_s
         Simulated runs: seconds that a client sees on top of the engine's TTFT and end-to-end time (HTTP, tokenizer).
     """
@@ -132,11 +148,16 @@ class Run:
     requests: RequestTable
     adapters: AdapterTable
     config: EngineConfig
-    kv_tokens: int
+    kv_tokens: int | None
     provenance: Provenance = field(default_factory=Provenance)
     steps: StepSeries | None = None
     gauges: Gauges | None = None
     client_overhead_s: float = 0.0
+    failures: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
+    gaps: GapHistogram | None = None
+    deliveries: DeliverySeries | None = None
+    samples: tuple[Samples, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(RunKind):
@@ -149,3 +170,8 @@ class Run:
             raise InputError(
                 f"Run: a request asks for adapter {self.requests.adapter.max()} of {len(self.adapters)} adapters"
             )
+        failure = self.requests.failure
+        if failure is not None and len(failure) and not -1 <= failure.min() <= failure.max() < len(self.failures):
+            raise InputError(f"Run: a request's failure is none of the {len(self.failures)} in Run.failures")
+        if self.gaps is not None and len(self.gaps.counts) != len(self.adapters) + 1:
+            raise InputError(f"Run: gaps have {len(self.gaps.counts)} rows for {len(self.adapters)} adapters and none")

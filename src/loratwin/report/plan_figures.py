@@ -42,7 +42,7 @@ def by_slots(candidates: Sequence[Candidate], best: Candidate | None) -> list[st
 
 def over_time(run: Run) -> str:
     """Running and waiting requests, and the share of the KV memory in use, over the window."""
-    assert run.steps is not None, "a simulated run keeps its steps"
+    assert run.steps is not None and run.kv_tokens, "a simulated run keeps its steps"
     minutes = (np.arange(_BINS) + 0.5) * run.window_s / _BINS / 60
     used = binned(run.steps, run.steps.kv_blocks, run.window_s) * run.config.block_size / run.kv_tokens
     with rc_context(STYLE):

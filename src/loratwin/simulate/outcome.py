@@ -35,6 +35,7 @@ class Outcome:
 
 def outcome(run: Run, slo: Slo | None = None, percentiles: bool = True) -> Outcome:
     """What remains of a run."""
+    assert run.kv_tokens is not None, "a simulated run knows its KV cache"
     return Outcome(
         config=run.config,
         seed=run.provenance.seed,

@@ -38,7 +38,7 @@ def time_series(run: Run, parts: int = 60) -> TimeSeries:
         raise ValueError("the run has no step series")
     edges = np.linspace(0.0, run.window_s, parts + 1)
     steps, width = run.steps, run.window_s / parts
-    blocks = run.kv_tokens / run.config.block_size
+    blocks = (run.kv_tokens or float("nan")) / run.config.block_size
     return TimeSeries(
         end_s=edges[1:],
         running=_time_means(steps, steps.running, edges),
