@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from loratwin import __version__
-from loratwin.cli.commands import calibrate, examples, plan, profiles, schema, simulate, validate
+from loratwin.cli.commands import adapters, calibrate, examples, llm, plan, profiles, schema, simulate, validate
 from loratwin.errors import LoratwinError
 
 INPUT_ERROR, INTERRUPTED, READER_GONE = 2, 130, 141
@@ -61,6 +61,8 @@ for command in (plan.plan, simulate.simulate, examples.examples, schema.schema):
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(validate.app, name="validate")
+app.add_typer(llm.app, name="llm")
+app.add_typer(adapters.app, name="adapters")
 
 
 def _print_version(wanted: bool) -> None:

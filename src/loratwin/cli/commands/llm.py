@@ -1,0 +1,52 @@
+"""`loratwin llm`: a small random LLM to try a server with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Small random LLMs, to try servers with.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `make` a command of its own, although it is the only one."""
+
+
+@app.command()
+def make(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder.")],
+    architecture: Annotated[str, typer.Option(help="llama or qwen2.")] = "llama",
+    hidden: Annotated[int, typer.Option(help="Hidden size.")] = 128,
+    layers: Annotated[int, typer.Option(help="Layers.")] = 2,
+    heads: Annotated[int, typer.Option(help="Attention heads.")] = 4,
+    kv_heads: Annotated[int, typer.Option(help="Heads of keys and values.")] = 2,
+    intermediate: Annotated[int, typer.Option(help="Intermediate size.")] = 256,
+    vocab: Annotated[int, typer.Option(help="Vocabulary, at least 259.")] = 2048,
+    max_model_len: Annotated[int, typer.Option(help="Longest prompt + output.")] = 2048,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights.")] = 0,
+    no_weights: Annotated[
+        bool, typer.Option("--no-weights", help="Leave the weights out, for servers with --load-format dummy.")
+    ] = False,
+) -> None:
+    """Make an LLM with random weights and a tokenizer; vLLM loads it as any other. Nothing is downloaded.
+
+    For example: loratwin llm make tiny
+    """
+    from loratwin.synthetic import NewLlm, make_llm
+
+    sizes: dict[str, Any] = {
+        "architecture": architecture,
+        "hidden_size": hidden,
+        "num_layers": layers,
+        "num_heads": heads,
+        "num_kv_heads": kv_heads,
+        "intermediate_size": intermediate,
+        "vocab_size": vocab,
+        "max_model_len": max_model_len,
+    }
+    shapes = make_llm(folder, NewLlm(**sizes, dtype=dtype, weights=not no_weights, seed=seed))  # type: ignore[arg-type]
+    typer.echo(f"{folder}: {architecture}, {shapes.num_parameters / 1e6:.1f} million parameters")

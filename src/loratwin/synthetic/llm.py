@@ -1,0 +1,153 @@
+"""A small LLM with random weights: config, tokenizer and safetensors, for servers that are tried without a download."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from loratwin.errors import InputError, UnknownNameError
+from loratwin.perf import LlmShapes
+from loratwin.records import write_atomically
+from loratwin.synthetic import folders
+from loratwin.synthetic.shapes import modules, read_llm_shapes
+from loratwin.synthetic.tensors import DTYPE_BYTES, Dtype, Tensor, safetensors_file
+from loratwin.synthetic.tokenizer import tokenizer_files
+from loratwin.workload.streams import stream
+
+Architecture = Literal["llama", "qwen2"]
+
+INDEX = "loratwin-llm.json"
+"""Says that a folder is ours, and with which options it was made."""
+
+MAX_WEIGHT_BYTES = 2 * 2**30
+"""Larger weights are refused: a server makes its own as fast (`--load-format dummy`)."""
+
+_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+
+
+@dataclass(frozen=True)
+class NewLlm:
+    """What is to be made; the defaults are 0.9 million weights, enough for every path of a server."""
+
+    architecture: Architecture = "llama"
+    hidden_size: int = 128
+    num_layers: int = 2
+    num_heads: int = 4
+    num_kv_heads: int = 2
+    intermediate_size: int = 256
+    vocab_size: int = 2048
+    max_model_len: int = 2048
+    dtype: Dtype = "bfloat16"
+    weights: bool = True
+    seed: int = 0
+
+
+def make_llm(folder: str | Path, llm: NewLlm | None = None) -> LlmShapes:
+    """Write an LLM in the layout of Hugging Face; each file whole, `config.json` last. Returns its shapes.
+
+    With `weights=False` there is everything but the weights, for `--load-format dummy`.
+
+    Raises
+    ------
+    InputError
+        Sizes that do not fit together, weights above `MAX_WEIGHT_BYTES`, a folder that is not ours, or no room for it.
+    """
+    llm, target = llm or NewLlm(), Path(folder)
+    _check(llm)
+    config = _config(llm)
+    texts = tokenizer_files(llm.vocab_size, llm.max_model_len)
+    texts["generation_config.json"] = json.dumps({key: config[key] for key in ("bos_token_id", "eos_token_id")})
+    tensors = dict(_tensors(llm)) if llm.weights else {}
+    folders.check_room(target, _num_bytes(llm, tensors))
+    folders.claim(target, INDEX, asdict(llm))
+    if llm.weights:
+        rng = stream(llm.seed, "llm", "weights")
+        write_atomically(target / "model.safetensors", safetensors_file(tensors, llm.dtype, rng))
+    for name, text in {**texts, "config.json": json.dumps(config, indent=1)}.items():
+        write_atomically(target / name, text + "\n")
+    return read_llm_shapes(target)
+
+
+def _check(llm: NewLlm) -> None:
+    if llm.architecture not in _CLASSES:
+        raise UnknownNameError("architecture", llm.architecture, _CLASSES)
+    if llm.dtype not in DTYPE_BYTES:
+        raise UnknownNameError("dtype", llm.dtype, DTYPE_BYTES)
+    sizes = {"hidden": llm.hidden_size, "layers": llm.num_layers, "heads": llm.num_heads, "kv-heads": llm.num_kv_heads}
+    sizes |= {"intermediate": llm.intermediate_size, "vocab": llm.vocab_size, "max-model-len": llm.max_model_len}
+    for option, value in sizes.items():
+        if value < 1:
+            raise InputError(f"--{option} {value}: must be at least 1")
+    if llm.hidden_size % (2 * llm.num_heads):
+        raise InputError(f"--hidden {llm.hidden_size}: must be an even multiple of --heads {llm.num_heads}")
+    if llm.num_heads % llm.num_kv_heads:
+        raise InputError(f"--heads {llm.num_heads}: must be a multiple of --kv-heads {llm.num_kv_heads}")
+    num_bytes = _num_bytes(llm, dict(_tensors(llm)))
+    if llm.weights and num_bytes > MAX_WEIGHT_BYTES:
+        raise InputError(
+            f"the weights would take {num_bytes / 2**30:.1f} GiB, more than {MAX_WEIGHT_BYTES / 2**30:g} GiB: "
+            "leave them out with --no-weights, and start the server with --load-format dummy"
+        )
+
+
+def _num_bytes(llm: NewLlm, tensors: dict[str, Tensor]) -> int:
+    return DTYPE_BYTES[llm.dtype] * sum(math.prod(tensor.shape) for tensor in tensors.values())
+
+
+def _config(llm: NewLlm) -> dict[str, Any]:
+    return {
+        "architectures": [_CLASSES[llm.architecture]],
+        "model_type": llm.architecture,
+        "hidden_size": llm.hidden_size,
+        "intermediate_size": llm.intermediate_size,
+        "num_hidden_layers": llm.num_layers,
+        "num_attention_heads": llm.num_heads,
+        "num_key_value_heads": llm.num_kv_heads,
+        "head_dim": llm.hidden_size // llm.num_heads,
+        "vocab_size": llm.vocab_size,
+        "max_position_embeddings": llm.max_model_len,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+        "use_cache": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "torch_dtype": llm.dtype,
+    }
+
+
+def _tensors(llm: NewLlm) -> Iterator[tuple[str, Tensor]]:
+    """All tensors under the names of Hugging Face; matrices of size 1/sqrt(input features), which keeps the scale."""
+    h, v = llm.hidden_size, llm.vocab_size
+    ones = Tensor((h,), 1.0, constant=True)
+    yield "model.embed_tokens.weight", Tensor((v, h), 1.0)
+    for layer in range(llm.num_layers):
+        start = f"model.layers.{layer}"
+        yield f"{start}.input_layernorm.weight", ones
+        yield f"{start}.post_attention_layernorm.weight", ones
+        for name, (part, inputs, outputs) in modules(_shapes(llm)).items():
+            yield f"{start}.{part}.{name}.weight", Tensor((outputs, inputs), inputs**-0.5)
+            if llm.architecture == "qwen2" and name in ("q_proj", "k_proj", "v_proj"):
+                yield f"{start}.{part}.{name}.bias", Tensor((outputs,), 0.1)
+    yield "model.norm.weight", ones
+    yield "lm_head.weight", Tensor((v, h), h**-0.5)
+
+
+def _shapes(llm: NewLlm) -> LlmShapes:
+    return LlmShapes(
+        name="synthetic",
+        hidden_size=llm.hidden_size,
+        intermediate_size=llm.intermediate_size,
+        num_layers=llm.num_layers,
+        num_heads=llm.num_heads,
+        num_kv_heads=llm.num_kv_heads,
+        head_dim=llm.hidden_size // llm.num_heads,
+        vocab_size=llm.vocab_size,
+        max_model_len=llm.max_model_len,
+        lora_on_vocabulary=llm.architecture == "llama",
+    )
