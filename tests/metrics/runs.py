@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from loratwin.records import AdapterTable, EngineConfig, RequestTable, Run, StepSeries
+from loratwin.records import AdapterTable, EngineConfig, RequestTable, Run, RunKind, StepSeries
 
 NEVER = float("nan")
 
@@ -26,6 +26,11 @@ def make_run(
     num_adapters: int = 2,
     kv_tokens: int = 160,
     sent: list[float] | None = None,
+    scheduled: list[float] | None = None,
+    asked: list[int] | None = None,
+    received: list[int] | None = None,
+    failure: list[int] | None = None,
+    kind: RunKind = "simulated",
     **parts: Any,
 ) -> Run:
     """A run from plain lists; what is not given never happened, or is 10 prompt and 2 output tokens."""
@@ -42,13 +47,17 @@ def make_run(
         num_preemptions=np.array([0] * n if num_preemptions is None else num_preemptions, dtype=np.int32),
         refused=np.array([False] * n if refused is None else refused, dtype=bool),
         sent_s=None if sent is None else np.array(sent),
+        scheduled_s=None if scheduled is None else np.array(scheduled),
+        asked_tokens=None if asked is None else np.array(asked, dtype=np.int32),
+        received_tokens=None if received is None else np.array(received, dtype=np.int32),
+        failure=None if failure is None else np.array(failure, dtype=np.int32),
     )
     adapters = AdapterTable(
         name=tuple(f"a{i}" for i in range(num_adapters)),
         rank=np.full(num_adapters, 8, dtype=np.int32),
         rate_per_s=np.full(num_adapters, 0.1),
     )
-    return Run("simulated", window_s, requests, adapters, EngineConfig(max_loras=1), kv_tokens, **parts)
+    return Run(kind, window_s, requests, adapters, EngineConfig(max_loras=1), kv_tokens, **parts)
 
 
 def make_steps(start: list[float], duration: list[float], **columns: list[int]) -> StepSeries:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loratwin.metrics import jain, per_adapter
-from loratwin.metrics.adapters import NO_ADAPTER
+from loratwin.metrics.groups import NO_ADAPTER
 from tests.metrics.runs import NEVER, make_run
 
 RUN = make_run(

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loratwin.metrics import itl_percentiles_s, latency_figure_s
-from loratwin.metrics.gaps import gaps_per_step, weighted_percentiles
-from loratwin.records import Run
+from loratwin.metrics.gaps import gap_percentiles_by_adapter_s, gaps_per_step, weighted_percentiles
+from loratwin.records import GapHistogram, Run
 from tests.metrics.runs import NEVER, make_run, make_steps
 
 # Steps end at 1, 3, 4, (idle) 7, 9, 11; the window at 10.
@@ -71,3 +71,29 @@ def test_gaps_of_a_literal_decode_loop(seed: int) -> None:
     if len(literal):
         np.testing.assert_allclose(itl_percentiles_s(run, (50, 99)), np.percentile(literal, (50, 99)))
         assert latency_figure_s(run, "itl", "mean") == pytest.approx(literal.mean())
+
+
+def histogram(gaps_s: list[list[float]]) -> GapHistogram:
+    """The gaps of each row, as a client counts them."""
+    counts = np.zeros((len(gaps_s), 1400), dtype=np.int64)
+    for row, gaps in zip(counts, gaps_s, strict=True):
+        np.add.at(row, (np.floor(64 * np.log2(np.array(gaps) / 1e-5)) + 1).astype(int), 1)
+    return GapHistogram(counts)
+
+
+def test_a_clients_percentiles_come_from_its_histogram_to_half_a_percent() -> None:
+    rng = np.random.default_rng(5)
+    rows = [rng.exponential(0.02, 4000).tolist(), [], rng.normal(0.3, 0.01, 3000).tolist()]
+    run = make_run([0.0], first=[1.0], finish=[4.0], output=[3], steps=STEPS, gaps=histogram(rows))
+    everything = np.concatenate([np.array(row) for row in rows])
+    assert itl_percentiles_s(run, (50, 99)) == pytest.approx(np.percentile(everything, (50, 99)), rel=0.006)
+    assert latency_figure_s(run, "itl", "p99") == pytest.approx(np.percentile(everything, 99), rel=0.006)
+    assert run.gaps is not None
+    p50, p99 = gap_percentiles_by_adapter_s(run.gaps, (50, 99))
+    assert p50 == pytest.approx([np.median(rows[0]), np.nan, np.median(rows[2])], rel=0.01, nan_ok=True)
+    assert p99 == pytest.approx([np.percentile(rows[0], 99), np.nan, np.percentile(rows[2], 99)], rel=0.01, nan_ok=True)
+
+
+def test_the_mean_stays_that_of_the_finished() -> None:
+    run = make_run([0.0], first=[1.0], finish=[4.0], output=[3], gaps=histogram([[9.0], [], []]))
+    assert latency_figure_s(run, "itl", "mean") == pytest.approx(1.5)

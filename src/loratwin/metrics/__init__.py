@@ -1,6 +1,10 @@
 """Pure functions over a run, measured or simulated: latencies, throughput, gauges, starvation, fairness, SLOs."""
 
 from loratwin.metrics.adapters import AdapterFigures, jain, missing, per_adapter, starving_adapters
+from loratwin.metrics.client import ClientFigures, client_figures, failures_by_kind, lag_s
+from loratwin.metrics.client_adapters import ClientAdapterFigures, client_per_adapter
+from loratwin.metrics.concurrency import InFlight, awaiting_first_token, in_flight
+from loratwin.metrics.fate import accepted, censored, failed, never_sent, sent
 from loratwin.metrics.gaps import itl_mean_s, itl_percentiles_s
 from loratwin.metrics.gauges import gauges
 from loratwin.metrics.intervals import Interval, confidence_interval, t_quantile
@@ -9,10 +13,14 @@ from loratwin.metrics.slo import Limit, Slo, latency_figure_s, parse_slo
 from loratwin.metrics.starvation import STARVED_RATIO, Starvation, queue_grows, starvation, waiting_over_time
 from loratwin.metrics.summary import Summary, over_replications, summarize
 from loratwin.metrics.throughput import TokenRates, goodput, offered, served_share, throughput
+from loratwin.metrics.validity import validity
 
 __all__ = [
     "STARVED_RATIO",
     "AdapterFigures",
+    "ClientAdapterFigures",
+    "ClientFigures",
+    "InFlight",
     "Interval",
     "Limit",
     "Side",
@@ -20,22 +28,33 @@ __all__ = [
     "Starvation",
     "Summary",
     "TokenRates",
+    "accepted",
+    "awaiting_first_token",
+    "censored",
+    "client_figures",
+    "client_per_adapter",
     "confidence_interval",
     "e2e_s",
+    "failed",
+    "failures_by_kind",
     "finished",
     "gauges",
     "goodput",
+    "in_flight",
     "itl_mean_s",
     "itl_percentiles_s",
     "jain",
+    "lag_s",
     "latency_figure_s",
     "missing",
+    "never_sent",
     "offered",
     "over_replications",
     "parse_slo",
     "per_adapter",
     "queue_grows",
     "queueing_s",
+    "sent",
     "served_share",
     "starvation",
     "starving_adapters",
@@ -44,5 +63,6 @@ __all__ = [
     "throughput",
     "tpot_s",
     "ttft_s",
+    "validity",
     "waiting_over_time",
 ]

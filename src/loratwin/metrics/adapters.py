@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loratwin.metrics.groups import Groups, share
 from loratwin.metrics.latency import Side, finished, ttft_s
 from loratwin.metrics.starvation import STARVED_RATIO
 from loratwin.records import Run
 from loratwin.records.columns import BoolArray, FloatArray, IntArray
-
-NO_ADAPTER = "(no adapter)"
-"""Name of the row for requests to the LLM without adapter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +35,7 @@ class AdapterFigures:
     @property
     def served_share(self) -> FloatArray:
         """Tokens finished / tokens offered; NaN where nothing was offered."""
-        return _share(self.throughput, self.offered)
+        return share(self.throughput, self.offered)
 
     @property
     def starving(self) -> tuple[str, ...]:
@@ -46,8 +44,8 @@ class AdapterFigures:
 
 
 def per_adapter(run: Run, side: Side = "client") -> AdapterFigures:
-    """Figures of each adapter; see `starved_adapters` for the verdict."""
-    groups = _Groups(run)
+    """Figures of each adapter; see `_starved` for the verdict."""
+    groups = Groups(run)
     done = finished(run)
     tokens = run.requests.prompt_tokens.astype(np.float64) + run.requests.output_tokens
     ttft_ms = ttft_s(run, side)[done] * 1e3
@@ -63,15 +61,15 @@ def per_adapter(run: Run, side: Side = "client") -> AdapterFigures:
         ttft_mean_ms=mean,
         ttft_p50_ms=p50,
         ttft_p99_ms=p99,
-        starved=_starved(_share(served, asked), groups.count(missing(run))),
+        starved=_starved(share(served, asked), groups.count(missing(run))),
     )
 
 
 def starving_adapters(run: Run) -> tuple[str, ...]:
     """Names of the starved, as `per_adapter(run).starving` in a fraction of the time."""
-    groups, done = _Groups(run), finished(run)
+    groups, done = Groups(run), finished(run)
     tokens = run.requests.prompt_tokens.astype(np.float64) + run.requests.output_tokens
-    starved = _starved(_share(groups.sum(tokens, done), groups.sum(tokens)), groups.count(missing(run)))
+    starved = _starved(share(groups.sum(tokens, done), groups.sum(tokens)), groups.count(missing(run)))
     return tuple(groups.names[i] for i in np.flatnonzero(starved))
 
 
@@ -111,50 +109,3 @@ def jain(shares: FloatArray | Sequence[float]) -> float:
     x = x[~np.isnan(x)]
     squares = len(x) * float((x**2).sum())
     return float(x.sum()) ** 2 / squares if squares else float("nan")
-
-
-def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
-    share: FloatArray = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-    return share
-
-
-class _Groups:
-    """Requests grouped by adapter; those without adapter form a last group, if there are any."""
-
-    def __init__(self, run: Run) -> None:
-        num_adapters = len(run.adapters)
-        self.of = np.where(run.requests.adapter < 0, num_adapters, run.requests.adapter)
-        base = bool((self.of == num_adapters).any())
-        self.size = num_adapters + base
-        self.names = run.adapters.name + ((NO_ADAPTER,) if base else ())
-        self.adapter = np.concatenate([np.arange(num_adapters), [-1] * base]).astype(np.int32)
-
-    def count(self, which: BoolArray | None = None) -> IntArray:
-        return np.bincount(self.of if which is None else self.of[which], minlength=self.size).astype(np.int32)
-
-    def sum(self, values: FloatArray, which: BoolArray | None = None) -> FloatArray:
-        chosen = slice(None) if which is None else which
-        return np.bincount(self.of[chosen], weights=values[chosen], minlength=self.size).astype(np.float64)
-
-    def mean_and_percentiles(
-        self, values: FloatArray, which: BoolArray, percents: tuple[float, ...]
-    ) -> tuple[FloatArray, ...]:
-        """Mean and percentiles (linear, as numpy's) of `values`, which belong to the requests `which`."""
-        of = self.of[which]
-        count = self.count(which)
-        total = np.bincount(of, weights=values, minlength=self.size).astype(np.float64)
-        mean = _share(total, count.astype(np.float64))
-        ordered = values[np.lexsort((values, of))]
-        return mean, *(_grouped_percentile(ordered, count, percent) for percent in percents)
-
-
-def _grouped_percentile(ordered: FloatArray, count: IntArray, percent: float) -> FloatArray:
-    """Percentile of each group of `ordered`, whose groups follow each other, sorted within."""
-    some = count > 0
-    first = (np.cumsum(count) - count)[some]
-    place = percent / 100 * (count[some] - 1)
-    low = np.floor(place).astype(np.int64)
-    at_low, at_high = ordered[first + low], ordered[first + np.minimum(low + 1, count[some] - 1)]
-    result = np.full(len(count), np.nan)
-    result[some] = at_low + (place - low) * (at_high - at_low)
-    return result

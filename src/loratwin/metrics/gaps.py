@@ -1,6 +1,8 @@
 """Inter-token latency (ITL): the distribution over all gaps between tokens of the requests finished in the window.
 
-The mean needs no step series: the gaps of a request add up to finish - first token. Percentiles do: a request that runs
+The mean needs no step series: the gaps of a request add up to finish - first token. Percentiles need more. A client has
+its histogram of gaps, those of unfinished requests included, and each percentile is the middle of its bin. A simulated
+run has its steps: a request that runs
 gets one token at the end of every step, so its gaps are the durations of the steps that end after its first token and
 up to its finish. Not so for a request that was preempted (or left out of a step for lack of token budget) in between:
 its long gap is counted as the steps that it waited through. Such requests are rare where a server is worth running, and
@@ -12,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from loratwin.metrics.latency import finished
-from loratwin.records import Run, StepSeries
-from loratwin.records.columns import FloatArray, IntArray
+from loratwin.records import GapHistogram, Run, StepSeries
+from loratwin.records.columns import FloatArray, IntArray, LongArray
 
 
 def itl_mean_s(run: Run) -> float:
@@ -25,7 +27,12 @@ def itl_mean_s(run: Run) -> float:
 
 
 def itl_percentiles_s(run: Run, percents: tuple[float, ...]) -> tuple[float, ...]:
-    """Percentiles over all gaps, as `np.percentile` of the list of them. NaN without gaps or without step series."""
+    """Percentiles over all gaps, as `np.percentile` of the list of them. NaN without gaps or without any series.
+
+    The client's own gaps come first: the steps of a measured run are the engine's, which no network has delayed.
+    """
+    if run.gaps is not None:
+        return weighted_percentiles(run.gaps.middle_s, run.gaps.counts.sum(axis=0), percents)
     if run.steps is None or not len(run.steps):
         return (float("nan"),) * len(percents)
     return weighted_percentiles(run.steps.duration_s, gaps_per_step(run, run.steps), percents)
@@ -43,7 +50,15 @@ def gaps_per_step(run: Run, steps: StepSeries) -> IntArray:
     return np.cumsum((begun - ended)[:-1]).astype(np.int32)
 
 
-def weighted_percentiles(values: FloatArray, weights: IntArray, percents: tuple[float, ...]) -> tuple[float, ...]:
+def gap_percentiles_by_adapter_s(gaps: GapHistogram, percents: tuple[float, ...]) -> tuple[FloatArray, ...]:
+    """Percentiles over the gaps of each adapter, the last of those without. Each of shape (num_adapters + 1,)."""
+    found = [weighted_percentiles(gaps.middle_s, counts, percents) for counts in gaps.counts]
+    return tuple(np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
+
+
+def weighted_percentiles(
+    values: FloatArray, weights: IntArray | LongArray, percents: tuple[float, ...]
+) -> tuple[float, ...]:
     """`np.percentile(np.repeat(values, weights), percents)` without the long list."""
     order = np.argsort(values)
     up_to = np.cumsum(weights[order], dtype=np.int64)

@@ -19,9 +19,12 @@ Side = Literal["client", "engine"]
 
 
 def finished(run: Run) -> BoolArray:
-    """Requests that finished within the window: the only ones in throughput and latencies. Shape (num_requests,)."""
+    """Requests that finished within the window: the only ones in throughput and latencies. Shape (num_requests,).
+
+    A request that failed has not finished, though its `finish_s` may say when it failed.
+    """
     in_window: BoolArray = run.requests.finish_s <= run.window_s  # False for NaN
-    return in_window
+    return in_window if run.requests.failure is None else in_window & (run.requests.failure < 0)
 
 
 def finished_only(run: Run) -> Run:

@@ -7,6 +7,7 @@ from math import sqrt
 
 import numpy as np
 
+from loratwin.metrics.fate import accepted
 from loratwin.metrics.throughput import served_share
 from loratwin.records import Run
 from loratwin.records.columns import FloatArray
@@ -66,12 +67,13 @@ def queue_grows(run: Run) -> bool:
 def waiting_over_time(run: Run) -> FloatArray:
     """Requests waiting (arrived, not refused, not yet admitted) at the ends of 240 equal parts of the window.
 
-    A run measured at a client knows no admission: there the first token stands for it.
+    A run measured at a client knows no admission: there the first token stands for it. Nor does it know how long a
+    request waited that failed in the end: failed ones are left out.
     """
-    table = run.requests
+    table, here = run.requests, accepted(run)
     ends_s = run.window_s / _SAMPLES * np.arange(1, _SAMPLES + 1)
-    came = table.arrival_s[np.flatnonzero(~table.refused)]
+    came = table.arrival_s[np.flatnonzero(here)]
     admitted = table.first_token_s if np.isnan(table.admitted_s).all() else table.admitted_s
-    admitted = np.sort(admitted[np.flatnonzero(admitted < run.window_s)])
+    admitted = np.sort(admitted[np.flatnonzero((admitted < run.window_s) & here)])
     waiting: FloatArray = (np.searchsorted(came, ends_s) - np.searchsorted(admitted, ends_s)).astype(np.float64)
     return waiting

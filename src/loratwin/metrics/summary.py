@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from loratwin.metrics.fate import accepted, sent
 from loratwin.metrics.gaps import itl_mean_s, itl_percentiles_s
 from loratwin.metrics.gauges import gauges
 from loratwin.metrics.intervals import Interval, confidence_interval
@@ -23,7 +24,7 @@ NAN = float("nan")
 class Summary:
     """Headline figures over the window. Latencies are those of requests finished in it; undefined is NaN or None.
 
-    Percentiles are NaN when they were not asked for, and ITL percentiles where the run has no step series.
+    Percentiles are NaN when they were not asked for, and ITL percentiles where the run has neither gaps nor steps.
     """
 
     input_throughput: float  # tokens per second, of requests finished in the window
@@ -57,7 +58,7 @@ class Summary:
     arrived: int
     completed: int  # finished in the window
     refused: int
-    censored: int  # arrived, not refused, not finished in the window
+    censored: int  # arrived, neither refused nor failed, not finished in the window
     served_share: float  # tokens finished / tokens offered
     starved: bool
     starved_by_throughput: bool  # the definition of arXiv 2508.08343 alone
@@ -75,7 +76,7 @@ def summarize(run: Run, percentiles: bool = True, side: Side = "client") -> Summ
         Whose TTFT and end-to-end time: the client's or the engine's.
     """
     done = finished_only(run)
-    completed, refused = len(done.requests), int(run.requests.refused.sum())
+    completed, refused, num_arrived = len(done.requests), int(run.requests.refused.sum()), int(sent(run).sum())
     came, verdict, seen, out = offered(run), starvation(run), gauges(run), throughput(done)
     return Summary(
         input_throughput=out.input,
@@ -93,10 +94,10 @@ def summarize(run: Run, percentiles: bool = True, side: Side = "client") -> Summ
         preemptions=int(run.requests.num_preemptions.sum(dtype=np.int64)),
         swap_ins=seen.swap_ins,
         disk_loads=seen.disk_loads,
-        arrived=len(run.requests),
+        arrived=num_arrived,
         completed=completed,
         refused=refused,
-        censored=len(run.requests) - completed - refused,
+        censored=int(np.count_nonzero(accepted(run))) - completed,
         served_share=verdict.ratio,
         starved=verdict.starved,
         starved_by_throughput=verdict.by_throughput,

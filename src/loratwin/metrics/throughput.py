@@ -54,11 +54,21 @@ def goodput(run: Run, limits_s: Mapping[str, float], side: Side = "client") -> f
     UnknownNameError
         Another name.
     """
-    done = finished_only(run)
-    good = np.ones(len(done.requests), dtype=bool)
+    return float(within(finished_only(run), limits_s, side).sum()) / run.window_s
+
+
+def within(run: Run, limits_s: Mapping[str, float], side: Side = "client") -> BoolArray:
+    """Requests of which no latency is above its limit; one that never finished misses none. Shape (num_requests,).
+
+    Raises
+    ------
+    UnknownNameError
+        As `goodput`.
+    """
+    good = np.ones(len(run.requests), dtype=bool)
     for metric, limit_s in limits_s.items():
-        good &= ~(_latency(done, metric, side) > limit_s)
-    return float(good.sum()) / run.window_s
+        good &= ~(_latency(run, metric, side) > limit_s)
+    return good
 
 
 def _latency(run: Run, metric: str, side: Side) -> FloatArray:
