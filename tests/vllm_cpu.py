@@ -4,7 +4,7 @@ It runs only when asked for, since each start of a server takes half a minute:
 
     LORATWIN_REAL=1 python -m pytest tests/launch
 
-The environment is $LORATWIN_VLLM_PYTHON (a Python with vLLM), else a folder in the user's cache, which is filled from PyPI
+The environment is $LORATWIN_VLLM_PYTHON (a Python with vLLM), else a folder in the user's cache, filled from PyPI
 on first use (3.5 GB on disk, two minutes).
 """
 
