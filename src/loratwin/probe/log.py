@@ -36,12 +36,16 @@ class LoadTable(ColumnTable):
 def read_steps(log: Path, zero_s: float = 0.0, from_s: float = float("-inf"), to_s: float = float("inf")) -> StepSeries:
     """The steps that started in [from_s, to_s), of a server that is stopped or still runs.
 
+    A step ends when its tokens are given out; it begins when the scheduler is called for it, or when the step before
+    ends, whichever is later. With asynchronous scheduling the scheduler works while the step before computes: then
+    `schedule_s` (and what part of `load_s` lies before the start) is no part of the duration.
+
     Parameters
     ----------
     log
         The folder that was given to `server_arguments`.
-    zero_s
-        `time.monotonic()` of this machine at the start of the window; the times returned count from it.
+    zero_s, from_s, to_s
+        `time.monotonic()` of this machine; the times given out count from `zero_s`.
 
     Raises
     ------
@@ -123,9 +127,9 @@ def _steps(log: Path, zero_s: float, from_s: float, to_s: float) -> Rows:
     rows = np.concatenate(parts)
     if (np.diff(rows["start_s"]) < 0).any():
         raise DataError(f"{log}: several engines wrote steps at the same time; a run has one engine")
-    for name in ("start_s", "end_s", "schedule_start_s"):
-        rows[name] -= zero_s
     chosen: Rows = rows[(rows["start_s"] >= from_s) & (rows["start_s"] < to_s)]
+    for name in ("start_s", "end_s", "schedule_start_s"):
+        chosen[name] -= zero_s
     return chosen
 
 
