@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from loratwin.kernel import EngineTrace, run_engine, step_time_s
 from tests.kernel.strategies import Scenario
-from tests.reference.engine import ReferenceTrace, StepTime, run_reference
+from tests.reference.async_engine import run_any_reference
+from tests.reference.engine import ReferenceTrace, StepTime
 
 Columns = dict[str, NDArray[Any]]
 
@@ -22,7 +23,7 @@ def step_time_of(scenario: Scenario) -> StepTime:
 def run_slow(scenario: Scenario, check: bool = True) -> ReferenceTrace:
     """The reference on a scenario, with its invariants checked after every step."""
     requests, limits, costs, num_adapters, _ = scenario
-    return run_reference(requests, limits, costs, num_adapters, step_time_of(scenario), check)
+    return run_any_reference(requests, limits, costs, num_adapters, step_time_of(scenario), check)
 
 
 def run_fast(scenario: Scenario, record_events: bool = True) -> EngineTrace:

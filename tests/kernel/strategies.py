@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from loratwin.kernel import AdapterCosts, EngineLimits, Requests, StepCost
+from loratwin.kernel import AdapterCosts, EngineLimits, EngineRules, Requests, StepCost
 
 MAX_TOKENS = 30
 LONG_S = 1e6
@@ -49,6 +49,19 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         num_adapters=num_adapters,
         step_cost=draw(exact_step_costs() if exact else odd_step_costs()),
     )
+
+
+@st.composite
+def scenarios_of_versions(draw: st.DrawFn) -> Scenario:
+    """The same under the rules of later versions, each on and off; admission is where they differ, so more must wait."""
+    scenario = draw(scenarios())
+    rules = EngineRules(
+        reserve_full_prompt=draw(st.integers(0, 1)),
+        watermark_blocks=draw(st.sampled_from([0, 0, 1, 3])),
+        async_scheduling=draw(st.sampled_from([0, 1, 1])),
+        lora_set_of_running=draw(st.integers(0, 1)),
+    )
+    return scenario._replace(limits=scenario.limits._replace(rules=rules))
 
 
 @st.composite
@@ -134,6 +147,9 @@ def step_costs(
         "weights_s": base_s,
         "roofline_power": roofline_power,
         "graph_tokens": st.sampled_from([0.0, 4.0, 16.0, 1000.0]),
+        "graph_fine_tokens": st.sampled_from([0.0, 0.0, 8.0, 24.0]),
+        "base_graphs": st.sampled_from([0.0, 1.0]),
+        "hidden_walk": st.sampled_from([0.0, 1.0]),
     }
     assert special.keys() <= set(StepCost._fields)
     return st.builds(StepCost, **{name: special.get(name, coefficient) for name in StepCost._fields})
@@ -150,6 +166,7 @@ def large_scenario(seed: int, num_requests: int = 300) -> Scenario:
     alone = math.ceil((int(lengths.sum(axis=1).max()) - 1) / 16)
     coefficients = dict(zip(StepCost._fields, rng.uniform(0.0, 2e-4, len(StepCost._fields)).tolist(), strict=True))
     coefficients |= {"weights_s": 0.01, "roofline_power": 2.0, "graph_tokens": 64.0}
+    coefficients |= {"graph_fine_tokens": 0.0, "base_graphs": 0.0, "hidden_walk": 0.0}
     return Scenario(
         Requests(
             arrival_s=np.cumsum(rng.exponential(rng.choice([0.002, 0.01, 0.05]), num_requests)),
@@ -180,6 +197,7 @@ def crowd(seed: int, num_requests: int = 40_000, num_steps: int = 130) -> Scenar
     tokens = rng.integers(1, 7, (2, num_requests)).astype(np.int32)
     coefficients = dict.fromkeys(StepCost._fields, 1e-7)
     coefficients |= {"weights_s": 0.01, "roofline_power": 1.0, "graph_tokens": 64.0}
+    coefficients |= {"graph_fine_tokens": 0.0, "base_graphs": 0.0, "hidden_walk": 0.0}
     return Scenario(
         Requests(
             arrival_s=np.cumsum(rng.exponential(2e-6, num_requests)),

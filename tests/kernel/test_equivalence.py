@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from loratwin.kernel import AdapterCosts, EngineLimits, Requests
 from tests.kernel.adapter import difference, fast_columns, run_fast, run_slow, slow_columns
-from tests.kernel.strategies import Scenario, crowd, large_scenario, scenarios
+from tests.kernel.strategies import Scenario, crowd, large_scenario, scenarios, scenarios_of_versions
 
 EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "1500"))
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]  # the reference is slow, and meant to be
@@ -33,6 +33,12 @@ def first(num_requests: int, requests: Requests) -> Requests:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SLOW_IS_FINE)
 @given(scenarios())
 def test_the_kernel_does_what_the_reference_does(scenario: Scenario) -> None:
+    assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
+
+
+@settings(max_examples=max(EXAMPLES // 2, 1), deadline=None, suppress_health_check=SLOW_IS_FINE)
+@given(scenarios_of_versions())
+def test_the_kernel_does_what_the_reference_does_under_the_rules_of_later_versions(scenario: Scenario) -> None:
     assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
 
 

@@ -121,6 +121,7 @@ class Request:
     computed: int = 0  # tokens in the KV cache; lost when preempted
     num_blocks: int = 0  # KV blocks owned
     recomputing: bool = False  # preempted, and nothing emitted since
+    placeholders: int = 0  # tokens that a step under way will emit (async_engine.py)
     num_preemptions: int = 0
     admitted_s: float = math.nan
     first_token_s: float = math.nan
@@ -339,7 +340,7 @@ class ReferenceEngine:
                 self.note(Corner.SKIP)
                 continue
             num_tokens = min(request.known, budget)
-            if self.new_blocks(request, num_tokens) > self.free_blocks:
+            if self.blocks_to_admit(request, num_tokens) > self.free_blocks:
                 self.note(Corner.KV_BLOCKED)
                 self.note(Corner.KV_BLOCKED_OTHERS, len(self.waiting) > 1)
                 break
@@ -364,6 +365,14 @@ class ReferenceEngine:
         self.running.append(request)
         self.record(Event.ADMIT, request.index)
         self.note(Corner.RESUMED, request.recomputing)
+
+    def blocks_to_admit(self, request: Request, num_tokens: int) -> int:
+        """KV blocks that must be free to admit a request with so many tokens in its first step."""
+        rules = self.limits.rules
+        if rules.reserve_full_prompt:
+            num_tokens = request.known
+        watermark = rules.watermark_blocks if self.running else 0
+        return self.new_blocks(request, num_tokens) + watermark
 
     def new_blocks(self, request: Request, num_tokens: int) -> int:
         """KV blocks that a request must get before it can compute so many tokens more."""

@@ -3,11 +3,12 @@
 from loratwin.kernel.cost import step_time_s
 from loratwin.kernel.jit import is_compiled
 from loratwin.kernel.trace import EngineTrace, run_engine
-from loratwin.kernel.types import AdapterCosts, EngineLimits, Requests, StepCost, StepFeatures, StepSeries
+from loratwin.kernel.types import AdapterCosts, EngineLimits, EngineRules, Requests, StepCost, StepFeatures, StepSeries
 
 __all__ = [
     "AdapterCosts",
     "EngineLimits",
+    "EngineRules",
     "EngineTrace",
     "Requests",
     "StepCost",

@@ -13,17 +13,22 @@ SMALL_STEP = 128
 
 
 @jit
-def padded_tokens(tokens: int, graph_tokens: float) -> int:
-    """Tokens computed when `tokens` are scheduled: CUDA graphs exist for 1, 2, 4 and multiples of 8 (engine.md 1.5)."""
+def padded_tokens(tokens: int, graph_tokens: float, fine_tokens: float = 0.0) -> int:
+    """Tokens computed when `tokens` are scheduled: CUDA graphs exist for 1, 2, 4 and multiples of 8 (engine.md 1.5).
+
+    From vLLM 0.13 on for multiples of 16 beyond 256 (`fine_tokens`, 0: no such limit).
+    """
     if tokens > graph_tokens or tokens <= 2:
         return tokens
+    if 0.0 < fine_tokens < tokens:
+        return (tokens + 15) // 16 * 16
     return 4 if tokens <= 4 else (tokens + 7) // 8 * 8
 
 
 @jit
 def dense_time_s(cost: StepCost, tokens: int) -> float:
     """Seconds in the dense layers for `tokens` scheduled ones: weight reads and compute joined by a p-norm."""
-    computed = padded_tokens(tokens, cost.graph_tokens)
+    computed = padded_tokens(tokens, cost.graph_tokens, cost.graph_fine_tokens)
     power = cost.roofline_power
     return (cost.weights_s**power + (cost.token_s * computed) ** power) ** (1.0 / power)
 
@@ -31,6 +36,8 @@ def dense_time_s(cost: StepCost, tokens: int) -> float:
 @jit
 def lora_time_s(cost: StepCost, f: StepFeatures, tokens: int) -> float:
     """Seconds that LoRA adds (engine.md 2.5): per server, tile of tokens, distinct adapter, and prompt token."""
+    if cost.base_graphs > 0.0 and f.distinct_adapters == 0:
+        return 0.0
     tiles = (tokens + TILE - 1) // TILE
     adapter = cost.adapter_s
     if f.prefill_tokens > 0:
@@ -44,14 +51,16 @@ def lora_time_s(cost: StepCost, f: StepFeatures, tokens: int) -> float:
 @jit
 def total_time_s(cost: StepCost, f: StepFeatures, dense_s: float) -> float:
     """Duration of one engine step in seconds, without adapter loading; `dense_s`: `dense_time_s` of its tokens."""
-    tokens = padded_tokens(f.decode_requests + f.prefill_tokens, cost.graph_tokens)
+    tokens = padded_tokens(f.decode_requests + f.prefill_tokens, cost.graph_tokens, cost.graph_fine_tokens)
     time = dense_s + lora_time_s(cost, f, tokens)
-    time += cost.running_s * f.running + cost.context_s * f.decode_context + cost.skipped_s * f.skipped
+    walk_s = cost.skipped_s * f.skipped
+    hidden = cost.hidden_walk > 0.0
+    time += cost.running_s * f.running + cost.context_s * f.decode_context + (0.0 if hidden else walk_s)
     if f.prefill_tokens > 0:
         time += cost.prefill_step_s + cost.prefill_context_s * f.prefill_context
     if tokens > cost.graph_tokens:
         time += cost.eager_s
-    return time
+    return max(time, walk_s) if hidden else time
 
 
 @entry

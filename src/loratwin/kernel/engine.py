@@ -1,6 +1,10 @@
 """One engine step as vLLM 0.8.5 takes it (engine.md 1.2), and the loop around it.
 
 drain arrivals -> schedule the running -> admit the waiting -> load adapters -> let the step's time pass -> emit tokens.
+
+With asynchronous scheduling (later versions, engine.md 1.6) a step is scheduled when the step before it starts: what
+arrives or finishes during that one is not seen. So arrivals are drained up to the start of the step before
+(`clock[SEEN]`), and who makes a last token keeps seat and blocks ("leaving") until the next step is scheduled.
 `advance` resumes where it stopped, so the same kernel can be stepped under a wall clock.
 """
 
@@ -24,7 +28,7 @@ from loratwin.kernel.queue import (
     push_front,
 )
 from loratwin.kernel.residency import DISK_LOADS, SWAP_INS, Residency, apply_adapters, new_residency, note_change
-from loratwin.kernel.seats import Seats, enter_calendar, leave_calendar, leave_seat, new_seats, take_seat
+from loratwin.kernel.seats import LEAVING, Seats, enter_calendar, leave_calendar, leave_seat, new_seats, take_seat
 from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost, StepFeatures, StepSeries
 
 ARRIVE, REFUSE, PREEMPT, ADMIT, DISK_LOAD, SWAP_IN, FIRST_TOKEN, FINISH = range(8)
@@ -48,7 +52,10 @@ ARRIVE, REFUSE, PREEMPT, ADMIT, DISK_LOAD, SWAP_IN, FIRST_TOKEN, FINISH = range(
     SKIPPED,
     NUM_FRESH,  # entries of State.fresh
     NUM_EVENTS,
-) = range(17)
+    NUM_LEAVING,  # entries of State.leaving
+) = range(18)
+
+NOW, SEEN = range(2)  # State.clock: the time; up to when arrivals count in the step to be scheduled
 
 
 class State(NamedTuple):
@@ -58,9 +65,10 @@ class State(NamedTuple):
     seats: Seats
     residency: Residency
     tally: I8  # the counters above
-    clock: F8  # (1,) seconds
+    clock: F8  # (2,) seconds, see above
     dense_s: F8  # (max_num_batched_tokens + 1,) time of the dense layers by tokens, NaN until it is needed
     fresh: I4  # (max_num_seqs + 1,) seats that finish their prompt in this step, in admission order
+    leaving: I4  # (max_num_seqs + 1,) seats whose last token came with the last step
     loads: I4  # what this step loads, see `apply_adapters`
     generated: I4  # (requests,) tokens emitted before the last preemption
     admitted_s: F8
@@ -74,7 +82,7 @@ class State(NamedTuple):
 def new_state(requests: Requests, limits: EngineLimits, num_adapters: int, event_capacity: int) -> State:
     """An idle engine at time 0."""
     n = len(requests.arrival_s)
-    tally = np.zeros(17, np.int64)
+    tally = np.zeros(18, np.int64)
     tally[FREE_BLOCKS], tally[PARTIAL] = limits.num_blocks, -1
     longest = int(requests.output_tokens.max()) if n else 1
     return State(
@@ -82,9 +90,10 @@ def new_state(requests: Requests, limits: EngineLimits, num_adapters: int, event
         seats=new_seats(limits.max_num_seqs, limits.block_size, longest),
         residency=new_residency(num_adapters, limits.max_loras, limits.max_cpu_loras),
         tally=tally,
-        clock=np.zeros(1),
+        clock=np.zeros(2),
         dense_s=np.full(limits.max_num_batched_tokens + 1, np.nan),
         fresh=np.zeros(limits.max_num_seqs + 1, np.int32),
+        leaving=np.zeros(limits.max_num_seqs + 1, np.int32),
         loads=np.zeros(2 * num_adapters + 1, np.int32),
         generated=np.zeros(n, np.int32),
         admitted_s=np.full(n, np.nan),
@@ -118,8 +127,8 @@ def _blocks(tokens: int, block_size: int) -> int:
 
 @jit
 def _drain_arrivals(s: State, r: Requests, lim: EngineLimits) -> None:
-    """Everything that arrived by now joins the queue, or is refused when too many are in flight."""
-    c, now, n = s.tally, s.clock[0], r.arrival_s.shape[0]
+    """Everything that arrived and is seen by now joins the queue, or is refused when too many are in flight."""
+    c, now, n = s.tally, s.clock[SEEN], r.arrival_s.shape[0]
     while c[ARRIVED] < n and r.arrival_s[c[ARRIVED]] <= now:
         request = c[ARRIVED]
         c[ARRIVED] += 1
@@ -182,11 +191,43 @@ def _start_decoding(s: State, r: Requests, seat: int, remaining: int, block_size
 
 
 @jit
+def _count_preemption(s: State, request: int) -> None:
+    s.tally[PREEMPTED_NOW] += 1
+    s.num_preemptions[request] += 1
+    _note(s, PREEMPT, request)
+
+
+@jit
+def _release(s: State, r: Requests, seat: int, lim: EngineLimits) -> None:
+    """A finished request gives back its seat, its blocks and, if it still holds one, its adapter's place."""
+    request = s.seats.request[seat]
+    s.tally[FREE_BLOCKS] += _blocks(r.prompt_tokens[request] + r.output_tokens[request] - 1, lim.block_size)
+    leave_seat(s.seats, seat)
+    s.tally[RUNNING] -= 1
+    if not lim.rules.async_scheduling or lim.rules.lora_set_of_running:
+        _leave_batch(s, r, request)
+
+
+@jit
+def _release_leaving(s: State, r: Requests, lim: EngineLimits) -> None:
+    """The step is scheduled; those whose last token came with the step before make room for the next one."""
+    for i in range(s.tally[NUM_LEAVING]):
+        if s.seats.last_step[s.leaving[i]] == LEAVING:  # else it was preempted
+            _release(s, r, s.leaving[i], lim)
+    s.tally[NUM_LEAVING] = 0
+
+
+@jit
 def _preempt_last(s: State, r: Requests, lim: EngineLimits) -> int:
     """The request admitted last loses everything and goes to the front of the queue; its seat."""
     c, seats = s.tally, s.seats
     seat = seats.prev[seats.request.shape[0] - 1]
     request = seats.request[seat]
+    if seats.last_step[seat] == LEAVING:  # its last token is on the way: it is not computed again
+        _release(s, r, seat, lim)
+        seats.last_step[seat] = -1
+        _count_preemption(s, request)
+        return seat
     if seats.last_step[seat] < 0:
         computed = np.int64(seats.computed[seat])
         c[PARTIAL] = -1
@@ -201,9 +242,7 @@ def _preempt_last(s: State, r: Requests, lim: EngineLimits) -> int:
     _leave_batch(s, r, request)
     push_front(s.queue, request, _fifo(s, r, request))
     c[WAITING] += 1
-    c[PREEMPTED_NOW] += 1
-    s.num_preemptions[request] += 1
-    _note(s, PREEMPT, request)
+    _count_preemption(s, request)
     return seat
 
 
@@ -265,6 +304,13 @@ def _schedule_running(s: State, r: Requests, lim: EngineLimits) -> int:
 
 
 @jit
+def _blocks_to_admit(c: I8, lim: EngineLimits, known: int, tokens: int) -> int:
+    """KV blocks that must be free for a request of `known` tokens to start with `tokens` of them."""
+    blocks = _blocks(known if lim.rules.reserve_full_prompt else tokens, lim.block_size)
+    return blocks + lim.rules.watermark_blocks if c[RUNNING] > 0 else blocks
+
+
+@jit
 def _schedule_waiting(s: State, r: Requests, lim: EngineLimits, budget: int) -> None:
     """Admit in queue order; adapters beyond the slots are passed over, a shortage of KV blocks stops everybody."""
     c, q = s.tally, s.queue
@@ -278,7 +324,7 @@ def _schedule_waiting(s: State, r: Requests, lim: EngineLimits, budget: int) -> 
         seen = np.int64(q.position[request])
         known = np.int64(r.prompt_tokens[request]) + s.generated[request]
         tokens = min(known, budget)
-        if _blocks(tokens, lim.block_size) > c[FREE_BLOCKS]:
+        if _blocks_to_admit(c, lim, known, tokens) > c[FREE_BLOCKS]:
             break
         pop(q, fifo)
         c[WAITING] -= 1
@@ -287,7 +333,7 @@ def _schedule_waiting(s: State, r: Requests, lim: EngineLimits, budget: int) -> 
         c[RUNNING] += 1
         _join_batch(s, r, request)
         if np.isnan(s.admitted_s[request]):
-            s.admitted_s[request] = s.clock[0]
+            s.admitted_s[request] = s.clock[NOW]
         _note(s, ADMIT, request)
         _compute_prompt(s, r, seat, tokens, lim.block_size)
         budget -= tokens
@@ -310,6 +356,7 @@ def _schedule(s: State, r: Requests, lim: EngineLimits) -> None:
     budget = _schedule_running(s, r, lim)
     if c[PREEMPTED_NOW] == 0:
         _schedule_waiting(s, r, lim, budget)
+    _release_leaving(s, r, lim)
 
 
 @jit
@@ -349,18 +396,22 @@ def _dense_time_s(s: State, cost: StepCost, f: StepFeatures) -> float:
 
 
 @jit
-def _finish(s: State, r: Requests, seat: int, block_size: int) -> None:
+def _finish(s: State, r: Requests, seat: int, lim: EngineLimits) -> None:
     request = s.seats.request[seat]
-    s.finish_s[request] = s.clock[0]
-    s.tally[FREE_BLOCKS] += _blocks(r.prompt_tokens[request] + r.output_tokens[request] - 1, block_size)
-    leave_seat(s.seats, seat)
-    s.tally[RUNNING] -= 1
-    _leave_batch(s, r, request)
+    s.finish_s[request] = s.clock[NOW]
+    if lim.rules.async_scheduling:
+        s.leaving[s.tally[NUM_LEAVING]] = seat
+        s.tally[NUM_LEAVING] += 1
+        s.seats.last_step[seat] = LEAVING
+        if not lim.rules.lora_set_of_running:
+            _leave_batch(s, r, request)
+    else:
+        _release(s, r, seat, lim)
     _note(s, FINISH, request)
 
 
 @jit
-def _emit_decoded(s: State, r: Requests, block_size: int) -> None:
+def _emit_decoded(s: State, r: Requests, lim: EngineLimits) -> None:
     """Decoding requests whose last token this step made, in admission order."""
     seats = s.seats
     day = s.tally[STEP] & (seats.day_head.shape[0] - 1)
@@ -368,30 +419,30 @@ def _emit_decoded(s: State, r: Requests, block_size: int) -> None:
     seats.day_head[day] = seats.day_tail[day] = -1
     while seat >= 0:
         after = seats.day_next[seat]
-        _stop_decoding(s, r, seat, block_size)
-        _finish(s, r, seat, block_size)
+        _stop_decoding(s, r, seat, lim.block_size)
+        _finish(s, r, seat, lim)
         seat = after
 
 
 @jit
-def _emit_fresh(s: State, r: Requests, block_size: int) -> None:
+def _emit_fresh(s: State, r: Requests, lim: EngineLimits) -> None:
     """Requests whose prompt is done emit a token: their first, unless they had been preempted."""
     for i in range(s.tally[NUM_FRESH]):
         seat = s.fresh[i]
         request = s.seats.request[seat]
         if s.generated[request] == 0:
-            s.first_token_s[request] = s.clock[0]
+            s.first_token_s[request] = s.clock[NOW]
             _note(s, FIRST_TOKEN, request)
         remaining = r.output_tokens[request] - s.generated[request] - 1
         if remaining == 0:
-            _finish(s, r, seat, block_size)
+            _finish(s, r, seat, lim)
         else:
-            _start_decoding(s, r, seat, remaining, block_size)
+            _start_decoding(s, r, seat, remaining, lim.block_size)
 
 
 @jit
 def _log_step(log: StepSeries, step: int, s: State, f: StepFeatures, num_blocks: int, duration_s: float) -> None:
-    log.start_s[step] = s.clock[0]
+    log.start_s[step] = s.clock[NOW]
     log.duration_s[step] = duration_s
     log.decode_requests[step] = f.decode_requests
     log.prefill_tokens[step] = f.prefill_tokens
@@ -409,17 +460,23 @@ def _log_step(log: StepSeries, step: int, s: State, f: StepFeatures, num_blocks:
 @jit
 def _step(
     s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log: StepSeries, step: int
-) -> None:
-    """One step of the engine."""
+) -> int:
+    """One step of the engine; 1, or 0 when all that run are leaving and nothing else could be scheduled."""
     _schedule(s, r, lim)
+    start_s = s.clock[NOW]
+    if s.tally[DECODING] + s.tally[PREFILL_TOKENS] == 0:
+        s.clock[SEEN] = start_s
+        return 0
     load_s = _load_adapters(s, lim, costs)
     features = _features(s)
     duration_s = total_time_s(cost, features, _dense_time_s(s, cost, features)) + load_s
     _log_step(log, step, s, features, lim.num_blocks, duration_s)
-    s.clock[0] += duration_s
-    _emit_decoded(s, r, lim.block_size)
-    _emit_fresh(s, r, lim.block_size)
+    s.clock[NOW] += duration_s
+    s.clock[SEEN] = start_s if lim.rules.async_scheduling else s.clock[NOW]
+    _emit_decoded(s, r, lim)
+    _emit_fresh(s, r, lim)
     s.tally[STEP] += 1
+    return 1
 
 
 @entry
@@ -432,13 +489,12 @@ def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost:
         Columns of any one length, filled from the start: one row for each step taken.
     """
     c, n, steps = s.tally, r.arrival_s.shape[0], 0
-    while steps < log.start_s.shape[0] and s.clock[0] < lim.window_s:
+    while steps < log.start_s.shape[0] and s.clock[NOW] < lim.window_s:
         _drain_arrivals(s, r, lim)
         if c[WAITING] == 0 and c[RUNNING] == 0:
             if c[ARRIVED] == n or r.arrival_s[c[ARRIVED]] >= lim.window_s:
                 return steps
-            s.clock[0] = r.arrival_s[c[ARRIVED]]
+            s.clock[NOW] = s.clock[SEEN] = r.arrival_s[c[ARRIVED]]
             continue
-        _step(s, r, lim, costs, cost, log, steps)
-        steps += 1
+        steps += _step(s, r, lim, costs, cost, log, steps)
     return steps

@@ -15,6 +15,9 @@ import numpy as np
 from loratwin.kernel.jit import jit
 from loratwin.kernel.types import I4, I8
 
+LEAVING = -2
+"""Seats.last_step of a request that made its last token while the next step was already scheduled."""
+
 
 class Seats(NamedTuple):
     """Arrays of shape (max_num_seqs + 1,) by seat; the last seat is the sentinel of the running list."""
@@ -27,7 +30,7 @@ class Seats(NamedTuple):
     known: I4  # prompt + tokens generated before this admission
     computed: I4  # while prefilling: tokens computed
     offset: I8  # while decoding: tokens computed before step s = offset + s
-    last_step: I8  # while decoding: step of its last token; -1 while prefilling
+    last_step: I8  # while decoding: step of its last token; -1 while prefilling; LEAVING
     day_head: I4  # (ring,) first seat that completes in a step, by step & (ring - 1); -1: none
     day_tail: I4
     phase: I4  # (block_size,) decoding seats that need a block when (phase + step) % block_size == 0

@@ -9,7 +9,17 @@ from numpy.typing import DTypeLike, NDArray
 
 from loratwin.errors import InputError
 from loratwin.kernel.engine import NUM_EVENTS, State, advance, new_state
-from loratwin.kernel.types import F8, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost, StepSeries
+from loratwin.kernel.types import (
+    F8,
+    I4,
+    I8,
+    AdapterCosts,
+    EngineLimits,
+    EngineRules,
+    Requests,
+    StepCost,
+    StepSeries,
+)
 
 AnyArray = NDArray[Any]
 
@@ -98,10 +108,10 @@ def _one_type(
     requests: Requests, limits: EngineLimits, costs: AdapterCosts, step_cost: StepCost
 ) -> tuple[Requests, EngineLimits, AdapterCosts, StepCost]:
     """The same arguments in the only types that the kernel is ever compiled for: read-only arrays, int, float."""
-    *counts, window_s = limits
+    *counts, window_s, rules = limits
     return (
         Requests(_fixed(requests.arrival_s, np.float64), *(_fixed(column, np.int32) for column in requests[1:])),
-        EngineLimits._make([*map(int, counts), float(window_s)]),
+        EngineLimits._make([*map(int, counts), float(window_s), EngineRules._make(map(int, rules))]),
         AdapterCosts(*(_fixed(seconds, np.float64) for seconds in costs)),
         StepCost(*map(float, step_cost)),
     )

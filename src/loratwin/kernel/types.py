@@ -26,6 +26,15 @@ class Requests(NamedTuple):
     output_tokens: I4  # >= 1
 
 
+class EngineRules(NamedTuple):
+    """How the engine schedules, where its versions differ (engine.md 1.3 to 1.6). All 0: vLLM 0.8.5."""
+
+    reserve_full_prompt: int = 0  # 1: a request is admitted only when KV blocks for its whole prompt are free
+    watermark_blocks: int = 0  # KV blocks that an admission leaves free while anything runs
+    async_scheduling: int = 0  # 1: a step is scheduled when the one before it starts, without what that one brings
+    lora_set_of_running: int = 0  # 1: the adapters of all that run hold their place, not of the scheduled alone
+
+
 class EngineLimits(NamedTuple):
     """What the server was started with, as far as scheduling sees it."""
 
@@ -37,6 +46,7 @@ class EngineLimits(NamedTuple):
     max_cpu_loras: int  # adapters kept in host memory, >= max_loras
     max_in_flight: int  # requests waiting or running beyond which arrivals are refused; 0: no limit
     window_s: float
+    rules: EngineRules = EngineRules()
 
 
 class AdapterCosts(NamedTuple):
@@ -83,6 +93,9 @@ class StepCost(NamedTuple):
     adapter_tile_s: float  # per distinct adapter x tile of 64 tokens, in a step that holds prefill
     adapter_small_s: float  # per distinct adapter in a step of fewer than 128 tokens, more: other kernel settings
     lora_token_s: float  # per prefill token of a request with an adapter
+    graph_fine_tokens: float = 0.0  # beyond so many tokens graphs exist for multiples of 16, not of 8; 0: always of 8
+    base_graphs: float = 0.0  # 1: a step without adapters runs no LoRA kernels
+    hidden_walk: float = 0.0  # 1: the scheduler walks the queue while the step before computes
 
 
 class StepSeries(NamedTuple):
