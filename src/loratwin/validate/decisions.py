@@ -1,4 +1,4 @@
-"""Advice on the measured grids: which adapters and slots to run, answered by the twin.
+"""Advice on the measured grids: which adapters and slots to run, answered by the twin or by the model learned from it.
 
 Questions of `score_decisions.py`: `joint` (adapters and slots for the most throughput), `slots` (slots for the most
 throughput, adapters given), `latency` (slots for the least mean end-to-end latency, adapters given). A point is good
@@ -15,8 +15,10 @@ from statistics import NormalDist
 
 from loratwin.calibrate.serving import ServingRun, profile_for
 from loratwin.errors import DataError
+from loratwin.learn.model import LearnedModel
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import Profile
+from loratwin.validate.learned import predict_learned
 from loratwin.validate.predict import Prediction, offered_tokens_per_s, predict_all
 
 SHARE_ERROR = 0.015
@@ -132,12 +134,23 @@ def decide_all(
     processes: int = 1,
     progress: Callable[[int, int], None] = lambda done, of: None,
     profiles: dict[str, Profile] | None = None,
+    learned: LearnedModel | None = None,
 ) -> list[Decision]:
-    """Answers for every workload in the file, in order of appearance."""
+    """Answers for every workload in the file, in order of appearance.
+
+    Parameters
+    ----------
+    learned
+        Predicts instead of the twin, at once: `seeds` and `processes` are not used then.
+    """
     filled = fill_workloads(runs)
-    expected = predict_all(filled, seeds, processes, lambda done, of: progress(done, 2 * of), profiles)
     slower = {model: _slower((profiles or {}).get(model) or profile_for(model)) for model in {r.model for r in filled}}
-    slow = predict_all(filled, seeds, processes, lambda done, of: progress(done + of, 2 * of), slower)
+    if learned is not None:
+        expected = predict_learned(filled, learned, lambda done, of: progress(done, 2 * of), profiles)
+        slow = predict_learned(filled, learned, lambda done, of: progress(done + of, 2 * of), slower)
+    else:
+        expected = predict_all(filled, seeds, processes, lambda done, of: progress(done, 2 * of), profiles)
+        slow = predict_all(filled, seeds, processes, lambda done, of: progress(done + of, 2 * of), slower)
     points: dict[tuple[str, str, str], list[Point]] = {}
     for run, *predictions in zip(filled, expected, slow, strict=True):
         points.setdefault(_key(run), []).append(predicted_point(run, *predictions))

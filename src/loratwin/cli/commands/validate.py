@@ -34,18 +34,30 @@ def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Proces
 
 
 @app.command()
-def decisions(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Processes = 1) -> None:
+def decisions(
+    runs_csv: RunsFile,
+    output: Output,
+    seeds: Seeds = 1,
+    processes: Processes = 1,
+    using: Annotated[str, typer.Option(help="twin, learned (the shipped model), or the file of a learned model.")] = (
+        "twin"
+    ),
+) -> None:
     """Answer for every workload of a grid: adapters and slots for throughput, slots for throughput and for latency."""
     from loratwin.calibrate.serving import read_serving
     from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.learn.model import load_model
     from loratwin.records import check_writable, write_atomically
     from loratwin.validate import decide_all, decisions_csv
 
+    learned = None if using == "twin" else load_model(None if using == "learned" else Path(using))
     rows = read_serving(runs_csv)
     check_writable(output)
-    announce_compilation()
+    if learned is None:
+        announce_compilation()
     with staged_progress() as progress:
-        found = decide_all(rows, range(seeds), processes, partial(progress, "predicting grid points"))
+        report = partial(progress, "predicting grid points")
+        found = decide_all(rows, range(seeds), processes, report, learned=learned)
     write_atomically(output, decisions_csv(found))
     typer.echo(f"{len(found)} decisions in {output}")
 

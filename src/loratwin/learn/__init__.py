@@ -1,0 +1,1 @@
+"""Interpretable models and rules distilled from the twin."""

@@ -1,0 +1,124 @@
+"""Simulate a design: shard by shard, on several cores, again from where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loratwin.errors import DataError, InputError
+from loratwin.learn.case import Case
+from loratwin.learn.search import Row, explore
+from loratwin.learn.shards import (
+    Manifest,
+    is_complete,
+    read_manifest,
+    read_shard,
+    shard_path,
+    write_manifest,
+    write_shard,
+)
+from loratwin.perf import load_profile
+from loratwin.simulate.workers import Workers
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a generation did."""
+
+    num_shards: int
+    num_new: int  # the others were there
+    num_runs: int  # of the twin, in the new shards; servers that do not start are none
+
+
+@dataclass(frozen=True)
+class _WriteShard:
+    """Simulate and write one shard; what goes to other processes. Returns the runs of the twin."""
+
+    folder: Path
+    manifest: Manifest
+
+    def __call__(self, number: int) -> int:
+        cases = self.manifest.shard_cases(number)
+        rows = [self._explore(case) for case in cases]
+        write_shard(self.folder, self.manifest, number, rows)
+        return sum(row.kv_tokens > 0 for each in rows for row in each)
+
+    def _explore(self, case: Case) -> list[Row]:
+        return explore(case, load_profile(case.profile), self.manifest.search, self.manifest.seed)
+
+
+def generate(
+    cases: Sequence[Case],
+    folder: Path,
+    search: str = "edge",
+    seed: int = 0,
+    processes: int = 1,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Generated:
+    """Simulate all cases into a folder; shards that are there and whole are kept.
+
+    Parameters
+    ----------
+    progress
+        Told how many shards are done, and how many there will be.
+
+    Raises
+    ------
+    InputError
+        No cases, or the folder holds something else or cannot be written.
+    """
+    if not cases:
+        raise InputError("the design has no cases; at least one is needed")
+    profiles = {name: load_profile(name).digest for name in sorted({case.profile for case in cases})}
+    manifest = Manifest(search, seed, profiles, tuple(cases))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from None
+    write_manifest(folder, manifest)
+    missing = [number for number in range(manifest.num_shards) if not is_complete(folder, manifest, number)]
+    kept = manifest.num_shards - len(missing)
+    progress(kept, manifest.num_shards)
+    with Workers(_WriteShard(folder, manifest), processes) as workers:
+        runs = workers.map(missing, lambda done: progress(kept + done, manifest.num_shards))
+    return Generated(manifest.num_shards, len(missing), sum(runs))
+
+
+@dataclass(frozen=True)
+class Explored:
+    """A case and what was simulated for it."""
+
+    case: Case
+    rows: tuple[Row, ...]
+
+
+def load(folders: Sequence[Path], partly: bool = False) -> list[Explored]:
+    """Everything in some folders, in the order of their designs.
+
+    Parameters
+    ----------
+    partly
+        Take what is there; otherwise a missing shard is an error.
+
+    Raises
+    ------
+    InputError, DataError
+        A folder is not one of shards; a shard is missing, damaged or of another design.
+    """
+    found: list[Explored] = []
+    for folder in folders:
+        manifest = read_manifest(folder)
+        for number in range(manifest.num_shards):
+            path = shard_path(folder, number)
+            if not path.exists():
+                if partly:
+                    continue
+                raise DataError(f"{path} is missing: `loratwin learn generate` was not finished")
+            rows = read_shard(folder, manifest, number)
+            found += [
+                Explored(case, tuple(each)) for case, each in zip(manifest.shard_cases(number), rows, strict=True)
+            ]
+    if not found:
+        raise DataError(f"{', '.join(map(str, folders))}: no shard yet; run `loratwin learn generate`")
+    return found

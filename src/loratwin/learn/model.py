@@ -1,0 +1,234 @@
+"""The learned model as a file: trees and their intervals, without code; predicts with numpy alone.
+
+A zip archive of numpy arrays (`.npz`, read without pickle) and a header as JSON text.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loratwin.errors import DataError, InputError
+from loratwin.learn.case import F8, Mix
+from loratwin.learn.features import CONFIGURATION, WORKLOAD, configuration_features, workload_features
+from loratwin.learn.forest import Forest
+from loratwin.learn.physics import I8, Steady
+from loratwin.learn.problem import LOG_WORKLOAD, TARGETS, log_workload_features
+from loratwin.perf import Profile
+from loratwin.records import write_atomically
+
+FORMAT = 1
+"""Version of the file; a reader refuses any other."""
+
+SHIPPED = "default.npz"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a model says of itself.
+
+    Parameters
+    ----------
+    profiles
+        Names of the profiles whose twins it was learned from.
+    features
+        Of workloads and of configurations, in order.
+    ranges
+        Lowest and highest value of each workload feature that was learned from; also of `adapters` and `slots`.
+    interval_factor
+        By target: 90 % of unseen cases are within prediction / factor ... prediction x factor.
+    held_out
+        By target: error in words.
+    """
+
+    format: int
+    loratwin_version: str
+    profiles: tuple[str, ...]
+    workload_features: tuple[str, ...]
+    configuration_features: tuple[str, ...]
+    ranges: dict[str, tuple[float, float]]
+    interval_factor: dict[str, float]
+    held_out: dict[str, str]
+    learned_from: str
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """Predictions for configurations; each of shape (num_configs,)."""
+
+    starts: F8  # 1 or 0
+    kv_tokens: F8
+    share: F8  # of the offered tokens that are served
+    ttft_ms: F8
+    tpot_ms: F8
+    itl_ms: F8
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedModel:
+    """Forests by target, and the header."""
+
+    header: Header
+    forests: dict[str, Forest]
+
+    def workload_figure(self, target: str, mix: Mix) -> float:
+        """`served`, `throughput`, `slots` or `latency_slots` of a workload."""
+        features = log_workload_features(workload_features(mix))[None, :]
+        return float(np.exp(self.forests[target].predict(features)[0]))
+
+    def figures(self, mix: Mix, profile: Profile, adapters: Sequence[int] | I8, slots: Sequence[int] | I8) -> Figures:
+        """What servers of a workload would do; latencies mean little where they starve."""
+        x, rough = configuration_features(mix, profile, adapters, slots)
+        found = {name: self.forests[name].predict(x) for name in ("share", "ttft", "tpot", "itl")}
+        scale = _anchors(rough)
+        return Figures(
+            starts=rough.starts.astype(float),
+            kv_tokens=rough.kv_tokens,
+            share=np.clip(found["share"], 0.0, 1.0),
+            ttft_ms=np.exp(found["ttft"] + scale["ttft"]),
+            tpot_ms=np.exp(found["tpot"] + scale["tpot"]),
+            itl_ms=np.exp(found["itl"] + scale["itl"]),
+        )
+
+    def outside(self, mix: Mix, profile: Profile) -> tuple[str, ...]:
+        """What of a workload lies outside what was learned, one line each."""
+        found = []
+        if profile.name not in self.header.profiles:
+            known = ", ".join(name.rsplit("/", 1)[-1] for name in self.header.profiles)
+            found.append(f"outside what was learned: profile {profile.name}, learned {known}")
+        for name, value in zip(WORKLOAD, workload_features(mix), strict=True):
+            low, high = self.header.ranges[name]
+            if not low * (1 - 1e-6) <= value <= high * (1 + 1e-6):
+                found.append(f"outside what was learned: {name} = {value:.4g}, learned {low:.4g} to {high:.4g}")
+        return tuple(found)
+
+
+def _anchors(rough: Steady) -> dict[str, F8]:
+    """What the forests of latencies add to: the logarithm of the estimated step (milliseconds)."""
+    step = np.log(1e3 * rough.step_s)
+    return {"ttft": np.zeros_like(step), "tpot": step, "itl": step}
+
+
+def anchor(target: str, x: F8) -> F8:
+    """The same from a table of configuration features, shape (num_rows,); 0 for targets without."""
+    if target in ("tpot", "itl"):
+        step: F8 = x[:, CONFIGURATION.index("log_step_s")] + np.log(1e3)
+        return step
+    return np.zeros(len(x))
+
+
+def dump_model(model: LearnedModel) -> bytes:
+    """The file's bytes; the same for the same model."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        _add(archive, "header.json", json.dumps(asdict(model.header), indent=1).encode())
+        for target, forest in sorted(model.forests.items()):
+            for name, array in sorted(forest.arrays().items()):
+                part = io.BytesIO()
+                np.lib.format.write_array(part, array, allow_pickle=False)
+                _add(archive, f"{target}/{name}.npy", part.getvalue())
+    return buffer.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED, 9)
+
+
+def save_model(model: LearnedModel, path: Path) -> None:
+    """Write a model, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written.
+    """
+    write_atomically(path, dump_model(model))
+
+
+def load_model(path: Path | None = None) -> LearnedModel:
+    """A model from a file; None: the one that ships with the package.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    DataError
+        It is no model, damaged, of another version, or lacks features or targets that are needed.
+    """
+    return _shipped() if path is None else _parse(_read(path), str(path))
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> LearnedModel:
+    try:
+        data = files("loratwin.learn").joinpath("models").joinpath(SHIPPED).read_bytes()
+    except OSError:
+        raise InputError("no learned model ships with this build; `loratwin learn train` makes one") from None
+    return _parse(data, f"the shipped model {SHIPPED}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _parse(data: bytes, where: str) -> LearnedModel:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            header = _header(json.loads(archive.read("header.json")), where)
+            arrays = {name: _array(archive, name) for name in archive.namelist() if name.endswith(".npy")}
+        return LearnedModel(header, _forests(arrays, header))
+    except DataError as error:
+        raise DataError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+        detail = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{where}: not a learned model of loratwin, or damaged: {detail}") from None
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> Any:
+    return np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+
+
+def _header(document: dict[str, Any], where: str) -> Header:
+    if document.get("format") != FORMAT:
+        found = document.get("format")
+        raise DataError(f"{where}: format {found!r}; this version understands format {FORMAT}: train again or upgrade")
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+    }
+    fields["ranges"] = {name: (float(low), float(high)) for name, (low, high) in document["ranges"].items()}
+    header = Header(**fields)
+    for kind, has, needed in (
+        ("workload", header.workload_features, LOG_WORKLOAD),
+        ("configuration", header.configuration_features, CONFIGURATION),
+    ):
+        if has != needed:
+            odd = sorted(set(needed) ^ set(has)) or ["their order"]
+            raise DataError(f"{where}: other {kind} features than this version computes ({odd[0]}): train again")
+    missing = sorted((set(TARGETS) - set(header.interval_factor)) | (set(WORKLOAD) - set(header.ranges)))
+    if missing:
+        raise DataError(f"{where}: nothing on {missing[0]!r}: train again")
+    return header
+
+
+def _forests(arrays: dict[str, Any], header: Header) -> dict[str, Forest]:
+    by_target: dict[str, dict[str, Any]] = {}
+    for path, array in arrays.items():
+        target, name = path.removesuffix(".npy").split("/")
+        by_target.setdefault(target, {})[name] = array
+    missing = sorted(set(TARGETS) - set(by_target))
+    if missing:
+        raise DataError(f"no trees for the target {missing[0]!r}: train again")
+    sizes = {"workload": len(header.workload_features), "configuration": len(header.configuration_features)}
+    return {name: Forest.from_arrays(by_target[name], sizes[target.level]) for name, target in TARGETS.items()}

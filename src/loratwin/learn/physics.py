@@ -1,0 +1,134 @@
+"""What a server would do if everything were average: the features with physical meaning.
+
+A queueing estimate in closed form, with the profile's own coefficients. Little's law ties running requests B to their
+time in the batch: B = rate x output x step(B), where the step grows with B, with the distinct adapters among B and with
+the slots. It is rough (no chance, no queue for slots, no preemption), and so it is a feature of the learned models and
+never an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.learn.case import F8, MAX_NUM_SEQS, Mix
+from loratwin.perf import Profile
+from loratwin.perf.memory import kv_capacity
+from loratwin.records import EngineConfig
+
+I8 = NDArray[np.int64]
+
+_ROUNDS = 24
+"""Halvings of the search for B: enough for a part in a thousand of the largest batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Steady:
+    """Estimates for each configuration; arrays of shape (num_configs,)."""
+
+    starts: NDArray[np.bool_]
+    kv_tokens: F8
+    requests_per_s: F8
+    utilization: F8  # offered / what a full batch would serve
+    seats_used: F8  # B / most that memory and max_num_seqs allow; 1 when no steady state exists
+    running: F8  # B
+    distinct: F8  # adapters among B, were slots no limit
+    step_s: F8
+    full_step_s: F8  # of a full batch
+    swap_ins_per_s: F8
+    stalled: F8  # share of the time spent loading adapters
+
+
+def kv_tokens(profile: Profile, slots: int, max_lora_rank: int) -> int:
+    """Tokens of the KV cache; 0 where the server does not start."""
+    config = EngineConfig(max_loras=slots, max_lora_rank=max_lora_rank, max_num_seqs=MAX_NUM_SEQS)
+    capacity = kv_capacity(profile.llm, profile.memory, config)
+    return capacity.tokens if capacity.starts else 0
+
+
+def steady(mix: Mix, profile: Profile, adapters: I8, slots: I8) -> Steady:
+    """Estimate configurations of one workload.
+
+    Parameters
+    ----------
+    adapters, slots
+        Served adapters and `max_loras` of each configuration, shape (num_configs,).
+    """
+    by_slots = {int(g): kv_tokens(profile, int(g), mix.max_lora_rank) for g in np.unique(slots)}
+    tokens = np.array([by_slots[int(g)] for g in slots], dtype=float)
+    n, g = adapters.astype(float), slots.astype(float)
+    estimate = _Estimate(mix, profile, n, g)
+    budget = MAX_NUM_SEQS / (1 + mix.prompt_mean / mix.output_mean)  # tokens of a step, shared with prefill
+    most = np.clip(tokens / mix.context_mean, 1.0, budget)
+    swap_ins = estimate.swap_ins_per_s()
+    swap_s = profile.loading.swap_in_padded_s if mix.rank_min < mix.max_lora_rank else profile.loading.swap_in_s
+    stalled = np.minimum(0.9, swap_ins * swap_s)
+    rate = n * mix.mean_rate
+    low, high = np.zeros_like(n), most
+    for _ in range(_ROUNDS):  # the excess of needed over assumed requests changes sign once
+        middle = (low + high) / 2
+        needed = rate * mix.output_mean * estimate.step_s(middle)
+        low, high = np.where(needed > middle, middle, low), np.where(needed > middle, high, middle)
+    full_step = estimate.step_s(most)
+    return Steady(
+        starts=tokens > 0,
+        kv_tokens=tokens,
+        requests_per_s=rate,
+        utilization=rate * mix.output_mean * full_step / most,
+        seats_used=high / most,
+        running=high,
+        distinct=estimate.distinct(high),
+        step_s=estimate.step_s(high),
+        full_step_s=full_step,
+        swap_ins_per_s=swap_ins,
+        stalled=stalled,
+    )
+
+
+class _Estimate:
+    """Step time and adapters in the batch, for given numbers of running requests."""
+
+    def __init__(self, mix: Mix, profile: Profile, adapters: F8, slots: F8) -> None:
+        self.mix, self.adapters, self.slots = mix, adapters, slots
+        self.cost = profile.step_time.resolve(1, mix.max_lora_rank)
+        none = profile.step_time.resolve(0, mix.max_lora_rank)
+        more = profile.step_time.resolve(2, mix.max_lora_rank)
+        self.slot_s = more.lora_s - self.cost.lora_s
+        self.lora_s = self.cost.lora_s - self.slot_s - none.lora_s
+        self.tile_s = self.cost.lora_tile_s
+        self.share = mix.rate_per_s / mix.mean_rate  # popularity relative to the average adapter
+
+    def distinct(self, running: F8) -> F8:
+        """Distinct adapters among so many requests, each drawn by popularity, were slots no limit; shape (configs,)."""
+        missing = np.exp(-np.outer(running / self.adapters, self.share)) @ self.mix.weight
+        found: F8 = self.adapters * (1 - missing)
+        return found
+
+    def step_s(self, running: F8) -> F8:
+        """Seconds per step in a steady mix of decode and prefill: each request brings its prompt once."""
+        cost, power = self.cost, self.cost.roofline_power
+        prefill = running * self.mix.prompt_mean / self.mix.output_mean  # prompt tokens per step
+        tokens = running + prefill
+        dense = (cost.weights_s**power + (cost.token_s * tokens) ** power) ** (1 / power)
+        tiles = tokens / 64
+        distinct = np.minimum(self.slots, self.distinct(running))
+        lora = self.lora_s + self.slots * (self.slot_s + self.tile_s * tiles)
+        lora = lora + distinct * (cost.adapter_s + cost.adapter_tile_s * tiles * np.minimum(1.0, prefill))
+        lora = lora + cost.lora_token_s * prefill
+        seconds: F8 = dense + lora + running * (cost.running_s + cost.context_s * self.mix.context_mean)
+        return seconds
+
+    def swap_ins_per_s(self) -> F8:
+        """Adapters loaded per second if requests came one by one (Che's approximation of LRU); shape (configs,)."""
+        rates, weight = self.mix.rate_per_s, self.mix.weight
+        low, high = np.full(len(self.slots), -12.0), np.full(len(self.slots), 25.0)
+        full = self.slots >= self.adapters
+        for _ in range(_ROUNDS):  # the age (logarithm) at which as many adapters as slots are younger
+            middle = (low + high) / 2
+            young = self.adapters * ((1 - np.exp(-np.outer(np.exp(middle), rates))) @ weight)
+            low, high = np.where(young < self.slots, middle, low), np.where(young < self.slots, high, middle)
+        missed = np.exp(-np.outer(np.exp(high), rates)) @ (weight * rates)
+        loads: F8 = np.where(full, 0.0, self.adapters * missed)
+        return loads

@@ -1,0 +1,213 @@
+"""A table to learn from: features, a target, and which rows belong to the same workload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.errors import DataError, UnknownNameError
+from loratwin.learn.case import F8, Case, mix_of
+from loratwin.learn.features import CONFIGURATION, PUBLISHED, WORKLOAD, configuration_features, published_features
+from loratwin.learn.features import workload_features as all_workload_features
+from loratwin.learn.generate import Explored
+from loratwin.learn.labels import Labels, labels, middle_slots, on_grid
+from loratwin.learn.search import Row
+from loratwin.perf import load_profile
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something to predict.
+
+    Parameters
+    ----------
+    level
+        `workload`: one row for each workload; `configuration`: one for each server that starts.
+    monotone
+        By feature: -1 where more of it never gives more, +1 never less. What physics says.
+    log
+        Learned as its logarithm: errors count by ratio.
+    """
+
+    name: str
+    unit: str
+    level: str
+    monotone: dict[str, int]
+    log: bool = True
+
+
+_LESS_WITH_LOAD = {"tokens_per_s": -1, "rate_mean": -1, "kv_per_adapter": -1, "rank_max": -1}
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("served", "adapters", "workload", _LESS_WITH_LOAD),
+        Target("throughput", "tokens/s", "workload", {}),
+        Target("slots", "slots", "workload", {}),
+        Target("latency_slots", "slots", "workload", {}),
+        Target("share", "of offered tokens", "configuration", {"log_utilization": -1, "log_requests_per_s": -1}, False),
+        Target("ttft", "ms", "configuration", {}),
+        Target("tpot", "ms", "configuration", {"log_step_s": 1}),
+        Target("itl", "ms", "configuration", {"log_step_s": 1}),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Rows to learn from.
+
+    Parameters
+    ----------
+    x, y
+        Features of shape (num_rows, num_features), target of shape (num_rows,).
+    groups
+        Of each row, the number of its workload's rates: rows of a group never are on both sides of a split.
+    cases
+        Of each row, the index of its case.
+    """
+
+    target: Target
+    names: tuple[str, ...]
+    x: F8
+    y: F8
+    groups: NDArray[np.int64]
+    cases: NDArray[np.int64]
+
+    @property
+    def monotone(self) -> list[int]:
+        """-1, 0 or +1 for each feature."""
+        return [self.target.monotone.get(name.removeprefix("log_of_"), 0) for name in self.names]
+
+    def learned(self) -> F8:
+        """The target as a model sees it."""
+        return np.log(self.y) if self.target.log else self.y
+
+    def rows(self, keep: NDArray[np.int64] | NDArray[np.bool_]) -> Problem:
+        """Some of the rows."""
+        return Problem(self.target, self.names, self.x[keep], self.y[keep], self.groups[keep], self.cases[keep])
+
+
+def known_target(name: str) -> Target:
+    """A target by name.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none.
+    """
+    if name not in TARGETS:
+        raise UnknownNameError("target", name, TARGETS)
+    return TARGETS[name]
+
+
+def group_numbers(cases: Sequence[Case]) -> NDArray[np.int64]:
+    """Cases with the same rates share a number, whatever their ranks and LLM; shape (num_cases,)."""
+    numbers: dict[tuple[float, ...], int] = {}
+    return np.array([numbers.setdefault(case.rates, len(numbers)) for case in cases])
+
+
+def workload_problem(name: str, explored: Sequence[Explored], published: bool = False) -> Problem:
+    """One row for each workload.
+
+    Parameters
+    ----------
+    published
+        The eight published features, and adapters as points of the published grid, instead of ours.
+
+    Raises
+    ------
+    DataError
+        No workload has this target.
+    """
+    target, cases = known_target(name), [each.case for each in explored]
+    y = np.array([_label(labels(each.case, each.rows), name, published) for each in explored])
+    names = PUBLISHED if published else LOG_WORKLOAD
+    make: Callable[[Case], F8] = _published if published else _ours
+    keep = np.flatnonzero(np.isfinite(y) & (y > 0))
+    if not len(keep):
+        raise DataError(f"no simulated workload has the target {name!r}")
+    x = np.array([make(cases[i]) for i in keep])
+    return Problem(target, names, x, y[keep], group_numbers(cases)[keep], keep)
+
+
+_AS_IS = ("rate_cv", "arrivals_cv", "distinct_of_100")
+
+LOG_WORKLOAD = tuple(name if name in _AS_IS else f"log_of_{name}" for name in WORKLOAD)
+"""The features of a workload as models see them: ratios count, so most are logarithms."""
+
+
+def log_workload_features(features: F8) -> F8:
+    """`WORKLOAD` as `LOG_WORKLOAD`; the last axis has the features."""
+    plain = np.array([name in _AS_IS for name in WORKLOAD])
+    return np.where(plain, features, np.log(np.maximum(features, 1e-12)))
+
+
+@lru_cache(maxsize=8192)
+def _ours(case: Case) -> F8:
+    return log_workload_features(all_workload_features(mix_of(case)))
+
+
+def _published(case: Case) -> F8:
+    return published_features(mix_of(case))
+
+
+def _label(found: Labels, name: str, published: bool) -> float:
+    if name == "served":
+        return float(on_grid(found.served)) if published else found.served
+    if name == "throughput":
+        return found.throughput
+    slots = found.slots if name == "slots" else found.latency_slots
+    return middle_slots(slots) if slots else float("nan")
+
+
+def configuration_problem(name: str, explored: Sequence[Explored], most_rows: int | None = None) -> Problem:
+    """One row for each server that starts and has the figure.
+
+    Parameters
+    ----------
+    most_rows
+        A sample of so many workloads' rows, the same for the same data; None: all.
+    """
+    target = known_target(name)
+    values = [[_figure(row, name) for row in each.rows] for each in explored]
+    picked = [[i for i, value in enumerate(each) if isfinite(value) and value > 0] for each in values]
+    if most_rows is not None:
+        picked = _sampled(picked, most_rows)
+    x = [
+        configuration_rows(each.case, [each.rows[i] for i in rows])
+        for each, rows in zip(explored, picked, strict=True)
+        if rows
+    ]
+    if not x:
+        raise DataError(f"no simulated server has the target {name!r}")
+    y = np.array([each[i] for each, rows in zip(values, picked, strict=True) for i in rows])
+    counts = [len(rows) for rows in picked]
+    groups = np.repeat(group_numbers([each.case for each in explored]), counts)
+    return Problem(target, CONFIGURATION, np.concatenate(x), y, groups, np.repeat(np.arange(len(explored)), counts))
+
+
+def configuration_rows(case: Case, rows: Sequence[Row]) -> F8:
+    """Features of some servers of a workload, shape (num_rows, num_features)."""
+    profile, mix = load_profile(case.profile), mix_of(case)
+    return configuration_features(mix, profile, [row.adapters for row in rows], [row.slots for row in rows])[0]
+
+
+def _sampled(picked: list[list[int]], most_rows: int) -> list[list[int]]:
+    total = sum(map(len, picked))
+    if total <= most_rows:
+        return picked
+    keep = np.random.Generator(np.random.PCG64(0)).random(total) < most_rows / total
+    ends = np.cumsum([0, *map(len, picked)])
+    return [[i for i, kept in zip(rows, keep[a:], strict=False) if kept] for rows, a in zip(picked, ends, strict=False)]
+
+
+def _figure(row: Row, name: str) -> float:
+    if name == "share":
+        return row.share if row.kv_tokens else float("nan")
+    return {"ttft": row.ttft_mean_ms, "tpot": row.tpot_mean_ms, "itl": row.itl_mean_ms}[name]

@@ -1,0 +1,189 @@
+"""All models that are compared: one contract (scikit-learn's fit and predict), one registry.
+
+Imports scikit-learn; imodels and interpret when a member of theirs is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin  # type: ignore[import-untyped]
+from sklearn.cross_decomposition import PLSRegression  # type: ignore[import-untyped]
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor  # type: ignore[import-untyped]
+from sklearn.linear_model import BayesianRidge, LinearRegression, Ridge  # type: ignore[import-untyped]
+from sklearn.neighbors import KNeighborsRegressor  # type: ignore[import-untyped]
+from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
+from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
+from sklearn.tree import DecisionTreeRegressor  # type: ignore[import-untyped]
+
+from loratwin.errors import InputError
+from loratwin.learn.case import F8
+from loratwin.learn.problem import Problem
+
+SEED = 0
+
+
+class CapacityOverRate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """The one-line baseline: adapters = Q / mean rate. For targets without a mean rate: the median.
+
+    Parameters
+    ----------
+    rate
+        Index of the feature that is the mean rate (or its logarithm); None: there is none.
+    log_rate, log_target
+        Whether the feature, and the target, are logarithms.
+    """
+
+    def __init__(self, rate: int | None = None, log_rate: bool = True, log_target: bool = True) -> None:
+        self.rate = rate
+        self.log_rate = log_rate
+        self.log_target = log_target
+
+    def fit(self, x: F8, y: F8) -> CapacityOverRate:
+        """Learn Q, in requests per second."""
+        values = np.exp(y) if self.log_target else y
+        self.capacity_ = float(np.median(values * self._rates(x)))
+        return self
+
+    def predict(self, x: F8) -> F8:
+        """Q / mean rate for each row, as the target is given."""
+        values = self.capacity_ / self._rates(x)
+        return np.log(values) if self.log_target else values
+
+    def _rates(self, x: F8) -> F8:
+        if self.rate is None:
+            return np.ones(len(x))
+        column = np.asarray(x)[:, self.rate]
+        return np.exp(column) if self.log_rate else column
+
+
+class BoostedRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A ridge regression, and small trees on what it leaves over. What ships for figures of a workload.
+
+    Parameters
+    ----------
+    monotone
+        Of the trees, by feature: -1, 0 or +1.
+    max_iter, max_leaf_nodes, learning_rate
+        Of the trees.
+    """
+
+    def __init__(
+        self, monotone: Sequence[int] = (), max_iter: int = 100, max_leaf_nodes: int = 6, learning_rate: float = 0.05
+    ) -> None:
+        self.monotone = monotone
+        self.max_iter = max_iter
+        self.max_leaf_nodes = max_leaf_nodes
+        self.learning_rate = learning_rate
+
+    def fit(self, x: F8, y: F8) -> BoostedRidge:
+        """Both parts; `slope_` and `constant_` are the linear one in the features' own units."""
+        scale = np.std(x, axis=0)
+        scale[scale == 0] = 1.0
+        ridge = Ridge(alpha=1.0).fit(x / scale, y)
+        self.slope_, self.constant_ = np.asarray(ridge.coef_) / scale, float(ridge.intercept_)
+        trees = HistGradientBoostingRegressor(
+            max_iter=self.max_iter,
+            max_leaf_nodes=self.max_leaf_nodes,
+            learning_rate=self.learning_rate,
+            min_samples_leaf=10,
+            early_stopping=False,
+            monotonic_cst=list(self.monotone) or None,
+            random_state=SEED,
+        )
+        self.trees_ = trees.fit(x, y - self._line(x))
+        return self
+
+    def predict(self, x: F8) -> F8:
+        """The sum of both parts, shape (num_rows,)."""
+        found: F8 = self._line(x) + self.trees_.predict(x)
+        return found
+
+    def _line(self, x: F8) -> F8:
+        line: F8 = np.asarray(x) @ self.slope_ + self.constant_
+        return line
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model and the settings among which nested cross-validation chooses."""
+
+    make: Callable[[Problem], Any]
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+
+def _baseline(problem: Problem) -> Any:
+    served = problem.target.name == "served"
+    name = next((name for name in ("log_of_rate_mean", "rate_mean") if name in problem.names), None)
+    rate = problem.names.index(name) if served and name else None
+    return CapacityOverRate(rate, name != "rate_mean", problem.target.log)
+
+
+def _scaled(model: Any) -> Callable[[Problem], Any]:
+    return lambda problem: make_pipeline(StandardScaler(), model)
+
+
+def _imodels(name: str, **settings: Any) -> Callable[[Problem], Any]:
+    def make(problem: Problem) -> Any:
+        try:
+            import imodels  # type: ignore[import-untyped]
+        except ImportError as error:
+            raise InputError(f"{name} needs imodels ({error}): pip install 'loratwin[learn]'") from None
+        return getattr(imodels, name)(**settings)
+
+    return make
+
+
+def _explainable_boosting(problem: Problem) -> Any:
+    try:
+        from interpret.glassbox import ExplainableBoostingRegressor  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise InputError(f"explainable boosting needs interpret ({error}): pip install 'loratwin[learn]'") from None
+    return ExplainableBoostingRegressor(
+        outer_bags=2, inner_bags=0, max_rounds=1000, interactions=4, n_jobs=1, random_state=SEED
+    )
+
+
+def _boosting(problem: Problem) -> Any:
+    return HistGradientBoostingRegressor(
+        max_iter=150,
+        learning_rate=0.1,
+        min_samples_leaf=8,
+        early_stopping=False,
+        monotonic_cst=problem.monotone,
+        random_state=SEED,
+    )
+
+
+def _tree(problem: Problem) -> Any:
+    return DecisionTreeRegressor(min_samples_leaf=5, monotonic_cst=problem.monotone, random_state=SEED)
+
+
+REGISTRY: dict[str, Member] = {
+    "baseline": Member(_baseline),
+    "linear": Member(lambda problem: LinearRegression()),
+    "ridge": Member(_scaled(Ridge()), {"ridge__alpha": (0.1, 1.0, 10.0, 100.0)}),
+    "bayesian ridge": Member(_scaled(BayesianRidge())),
+    "partial least squares": Member(_scaled(PLSRegression()), {"plsregression__n_components": (2, 4, 7)}),
+    "decision tree": Member(_tree, {"max_leaf_nodes": (8, 16, 32, 64)}),
+    "random forest": Member(
+        lambda problem: RandomForestRegressor(n_estimators=50, min_samples_leaf=2, random_state=SEED, n_jobs=1),
+        {"max_features": (0.4, 1.0)},
+    ),
+    "gradient boosting": Member(_boosting, {"max_leaf_nodes": (6, 12)}),
+    "boosted ridge": Member(
+        lambda problem: BoostedRidge(problem.monotone), {"max_iter": (50, 150), "max_leaf_nodes": (4, 8)}
+    ),
+    "RuleFit": Member(
+        _imodels("RuleFitRegressor", n_estimators=10, tree_size=4, random_state=SEED), {"max_rules": (10, 30)}
+    ),
+    "FIGS": Member(_imodels("FIGSRegressor", random_state=SEED), {"max_rules": (8, 16, 32)}),
+    "explainable boosting": Member(_explainable_boosting),
+    "k-nearest neighbours": Member(
+        _scaled(KNeighborsRegressor(weights="distance")), {"kneighborsregressor__n_neighbors": (3, 5, 9)}
+    ),
+}
+"""By the name that tables show."""
