@@ -103,6 +103,7 @@ class _Probed:
 
     def _loratwin_end(self, error: Exception) -> None:
         if self._loratwin_steps is not None:
+            self._loratwin_steps.file.flush()
             self._loratwin_steps = None
             note(f"the step log ends: {error!r}")
 
