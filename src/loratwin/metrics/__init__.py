@@ -3,6 +3,15 @@
 from loratwin.metrics.adapters import AdapterFigures, jain, missing, per_adapter, starving_adapters
 from loratwin.metrics.client import ClientFigures, client_figures, failures_by_kind, lag_s
 from loratwin.metrics.client_adapters import ClientAdapterFigures, client_per_adapter
+from loratwin.metrics.comparison import (
+    Comparison,
+    Figure,
+    Row,
+    compare,
+    config_differences,
+    run_figures,
+    workload_differences,
+)
 from loratwin.metrics.concurrency import InFlight, awaiting_first_token, in_flight
 from loratwin.metrics.fate import accepted, censored, failed, never_sent, sent
 from loratwin.metrics.gaps import itl_mean_s, itl_percentiles_s
@@ -20,9 +29,12 @@ __all__ = [
     "AdapterFigures",
     "ClientAdapterFigures",
     "ClientFigures",
+    "Comparison",
+    "Figure",
     "InFlight",
     "Interval",
     "Limit",
+    "Row",
     "Side",
     "Slo",
     "Starvation",
@@ -33,7 +45,9 @@ __all__ = [
     "censored",
     "client_figures",
     "client_per_adapter",
+    "compare",
     "confidence_interval",
+    "config_differences",
     "e2e_s",
     "failed",
     "failures_by_kind",
@@ -54,6 +68,7 @@ __all__ = [
     "per_adapter",
     "queue_grows",
     "queueing_s",
+    "run_figures",
     "sent",
     "served_share",
     "starvation",
@@ -65,4 +80,5 @@ __all__ = [
     "ttft_s",
     "validity",
     "waiting_over_time",
+    "workload_differences",
 ]

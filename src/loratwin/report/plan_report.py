@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import loratwin
 from loratwin.metrics import per_adapter
@@ -24,6 +22,7 @@ from loratwin.plan import (
 )
 from loratwin.plan.words import duration, margin_text
 from loratwin.records import Run
+from loratwin.report.page import count_text, environment, share_text
 from loratwin.report.plan_figures import by_slots, over_time
 
 WORST_SHOWN = 12
@@ -55,20 +54,8 @@ class AdapterRow:
 
 def plan_report(plan: Plan) -> str:
     """The page as text. The same plan gives the same bytes."""
-    template = _environment().get_template("plan.html.j2")
+    template = environment().get_template("plan.html.j2")
     return template.render(**_content(plan))
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("loratwin.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(duration=duration, count=_count, share=_share, margin=margin_text)
-    return environment
 
 
 def _content(plan: Plan) -> dict[str, Any]:
@@ -96,22 +83,28 @@ def _by_slots(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _cards(plan: Plan, best: Candidate) -> list[Card]:
-    offered = _count(best.mean("offered_throughput"))
+    offered = count_text(best.mean("offered_throughput"))
     ttft, tpot = best.mean("ttft_mean_ms"), best.mean("tpot_mean_ms")
     ttft_p99, tpot_p99 = duration(best.mean("ttft_p99_ms")), duration(best.mean("tpot_p99_ms"))
+    used = share_text(best.mean("kv_usage_max"))
     wide = {name: _half_width(best, name) for name in ("total_throughput", "ttft_mean_ms", "tpot_mean_ms")}
     return [
         Card("Slots", str(best.slots), f"rank {best.config.max_lora_rank}, {len(plan.served)} adapters", "to set"),
         Card(
             "Throughput",
-            _count(best.throughput),
+            count_text(best.throughput),
             f"{wide['total_throughput']}tokens/s, of {offered} offered",
             "simulated",
         ),
         Card("First token", duration(ttft), f"{wide['ttft_mean_ms']}mean; p99 {ttft_p99}", "simulated"),
         Card("Per token", duration(tpot), f"{wide['tpot_mean_ms']}mean; p99 {tpot_p99}", "simulated"),
         Card("Margin", margin_text(best.margin), "more traffic before it fails", "simulated"),
-        Card("KV tokens", _count(best.kv_tokens), f"used at most {_share(best.mean('kv_usage_max'))}", "simulated"),
+        Card(
+            "KV tokens",
+            count_text(best.kv_tokens),
+            f"used at most {used}",
+            "simulated",
+        ),
     ]
 
 
@@ -145,7 +138,7 @@ def worst_adapters(run: Run, count: int = WORST_SHOWN) -> list[AdapterRow]:
             name=figures.name[i],
             rank=str(run.adapters.rank[figures.adapter[i]]) if figures.adapter[i] >= 0 else "",
             requests=int(figures.requests[i]),
-            served=_share(float(figures.served_share[i])),
+            served=share_text(float(figures.served_share[i])),
             ttft_mean=duration(float(figures.ttft_mean_ms[i])),
             ttft_p99=duration(float(figures.ttft_p99_ms[i])),
             bar=round(100 * min(1.0, float(p99[i] / longest)), 1),
@@ -187,13 +180,3 @@ def held_out_errors(errors: Mapping[str, str]) -> tuple[list[str], list[list[str
     metrics = list(dict.fromkeys(metric for metric, _ in cells))
     rows = [[METRICS.get(each, each), *(cells.get((each, regime), "") for regime in regimes)] for each in metrics]
     return ["", *regimes], rows
-
-
-def _count(value: float) -> str:
-    return "–" if isnan(value) else f"{value:,.0f}"
-
-
-def _share(value: float) -> str:
-    if isnan(value):
-        return "–"
-    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if value < 0.9995 else "100\N{NO-BREAK SPACE}%"

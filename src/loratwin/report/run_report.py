@@ -1,0 +1,301 @@
+"""The report of runs, measured or simulated, alone or side by side: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+import numpy as np
+
+import loratwin
+from loratwin.errors import InputError
+from loratwin.metrics import (
+    ClientAdapterFigures,
+    Comparison,
+    Row,
+    Slo,
+    client_per_adapter,
+    compare,
+    config_differences,
+    starvation,
+    workload_differences,
+)
+from loratwin.records import Run
+from loratwin.report.looks import Look, looks
+from loratwin.report.page import count_text, environment, share_text
+from loratwin.report.run_distributions import distributions, lag, scatter
+from loratwin.report.run_samples import gpu_series, server_series
+from loratwin.report.run_timeline import steps, timeline
+
+ADAPTERS_SHOWN = 1000
+"""Of each run; a page of ten thousand rows helps nobody, and `--json` has them all."""
+
+ADAPTERS_OPEN = 25
+"""Rows before those that have to be opened."""
+
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure at the top: of the reference run, and of the others below it."""
+
+    label: str
+    value: str
+    detail: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure of one run in the table, and how it differs from the reference; `verdict` of an SLO: met, missed."""
+
+    value: str
+    difference: str
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class AdapterTable:
+    """The adapters of one run, the worst first."""
+
+    look: Look
+    header: tuple[str, ...]
+    rows: list[tuple[str, list[str], bool]]  # name, figures, starved
+    left_out: int
+
+
+@dataclass(frozen=True)
+class FailureRow:
+    """One kind of failure."""
+
+    run: str
+    kind: str
+    requests: int
+    share: str
+    adapters: int
+    first: str
+
+
+def run_report(runs: Mapping[str, Run], slo: Slo | None = None) -> str:
+    """The page as text. The same runs give the same bytes.
+
+    Parameters
+    ----------
+    runs
+        By the name that each is shown under. Figures are against the first that is measured, else the first.
+
+    Raises
+    ------
+    InputError
+        There is no run.
+    """
+    if not runs:
+        raise InputError("a report needs at least one run")
+    return environment().get_template("run.html.j2").render(**_content(runs, slo))
+
+
+def _content(runs: Mapping[str, Run], slo: Slo | None) -> dict[str, Any]:
+    shown, found = looks(runs), compare(runs, slo)
+    reference = shown[found.reference]
+    others = [look for look in shown if look is not reference]
+    return {
+        "looks": shown,
+        "measured": [look for look in shown if look.run.kind == "measured"],
+        "logged": [look for look in shown if look.run.steps is not None],
+        "reference": reference,
+        "title": _title(shown),
+        "invalid": [(look, look.run.invalid) for look in shown if look.run.invalid],
+        "notes": _notes(shown),
+        "cards": _cards(found, reference, others),
+        "timeline": timeline(shown),
+        "distributions": distributions(shown),
+        "lag": lag(shown),
+        "sections": _sections(found),
+        "verdicts": [starvation(look.run) for look in shown],
+        "scatter": scatter(reference, others[0]) if others and len(reference.run.adapters) > 1 else [],
+        "adapters": [_adapters(look, slo) for look in (reference, *others)],
+        "failures": [row for look in shown for row in _failures(look)],
+        "server": server_series(shown),
+        "gpu": gpu_series(shown),
+        "steps": steps(shown),
+        "facts": _facts(shown),
+        "open": ADAPTERS_OPEN,
+        "version": loratwin.__version__,
+    }
+
+
+def _title(shown: Sequence[Look]) -> str:
+    if len(shown) > 1:
+        return " beside ".join(f"{look.name} ({look.run.kind})" for look in shown)
+    run = shown[0].run
+    rate = f"{len(run.requests) / run.window_s:.3g}"
+    return f"{run.kind.capitalize()}: {len(run.adapters):,} adapters, {rate} requests/s, {run.window_s:g} s"
+
+
+def _notes(shown: Sequence[Look]) -> list[str]:
+    runs = {look.name: look.run for look in shown}
+    differing = (("The workloads differ", workload_differences(runs)), ("The servers differ", config_differences(runs)))
+    notes = [f"{what}: {'; '.join(found)}." for what, found in differing if found]
+    return notes + [f"{look.name}: {note}" for look in shown for note in look.run.provenance.notes]
+
+
+# --- figures
+
+
+_CARDS = (
+    ("Finished", "finished", "requests"),
+    ("Throughput", "total_throughput", "tokens/s of finished requests"),
+    ("First token", "ttft_mean_ms", "mean; p99 {ttft_p99_ms}"),
+    ("Per token", "tpot_mean_ms", "mean; p99 {tpot_p99_ms}"),
+    ("Gaps", "itl_p99_ms", "p99; mean {itl_mean_ms}"),
+    ("In flight", "in_flight_max", "at most; mean {in_flight_mean}"),
+)
+
+
+def _cards(found: Comparison, reference: Look, others: Sequence[Look]) -> list[Card]:
+    rows = {row.figure.key: row for row in found.rows}
+    cards = []
+    for label, key, detail in _CARDS:
+        if key in rows:
+            words = detail.format_map({name: shown_figure(row, found.reference) for name, row in rows.items()})
+            beside = [_beside(rows[key], found, look) for look in others[:2]]
+            value = shown_figure(rows[key], found.reference)
+            cards.append(Card(label, value, "; ".join([words, *beside]), reference.run.kind))
+    return cards
+
+
+def _beside(row: Row, found: Comparison, look: Look) -> str:
+    index = found.names.index(look.name)
+    return f"{look.run.kind}: {shown_figure(row, index)} {_difference(row, index, found.reference)}".rstrip()
+
+
+def shown_figure(row: Row, index: int) -> str:
+    """A figure with its unit where the unit is not in the title; a dash where it is unknown."""
+    value, unit = row.values[index], row.figure.unit
+    if isnan(value):
+        return "–"
+    if unit == "share":
+        return share_text(value)
+    if unit == "ms":
+        return f"{_number(value / 1e3)}{NBSP}s" if abs(value) >= 10_000 else f"{_number(value)}{NBSP}ms"
+    return _number(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+
+
+def _difference(row: Row, index: int, reference: int) -> str:
+    share = row.difference(index, reference)
+    return "" if isnan(share) else f"({100 * share:+.1f}{NBSP}%)"
+
+
+def _sections(found: Comparison) -> list[tuple[str, list[tuple[str, list[Cell]]]]]:
+    """The rows of the table under the names of their sections."""
+    sections: dict[str, list[tuple[str, list[Cell]]]] = {}
+    for row in found.rows:
+        unit = {"/s": ", per second", "tokens/s": ", per second"}.get(row.figure.unit, "")
+        cells = [_cell(row, i, found) for i in range(len(found.names))]
+        sections.setdefault(row.figure.section, []).append((row.figure.title + unit, cells))
+    return list(sections.items())
+
+
+def _cell(row: Row, index: int, found: Comparison) -> Cell:
+    difference = "" if index == found.reference else _difference(row, index, found.reference).strip("()")
+    verdict = "" if isnan(row.limit) else "met" if row.values[index] <= row.limit else "missed"
+    return Cell(shown_figure(row, index), difference, verdict)
+
+
+# --- adapters
+
+
+_ADAPTER_COLUMNS = (
+    ("sent", "sent", ""), ("finished", "finished", ""), ("failed", "failed", ""), ("refused", "refused", ""),
+    ("cut off", "censored", ""), ("tokens received", "received_tokens", ""), ("tokens/s", "throughput", ""),
+    ("served", "served_share", "share"), ("goodput /s", "goodput", ""), ("TTFT mean", "ttft_mean_ms", "ms"),
+    ("p50", "ttft_p50_ms", "ms"), ("p99", "ttft_p99_ms", "ms"), ("TPOT mean", "tpot_mean_ms", "ms"),
+    ("ITL mean", "itl_mean_ms", "ms"), ("p99", "itl_p99_ms", "ms"), ("end to end", "e2e_mean_ms", "ms"),
+    ("lag p99", "lag_p99_ms", "ms"),
+)  # fmt: skip
+_ONLY_IF_ANY = ("failed", "refused")
+
+
+def _adapters(look: Look, slo: Slo | None) -> AdapterTable:
+    """Columns that no adapter has a figure in are left out."""
+    figures = client_per_adapter(look.run, slo)
+    columns = [each for each in _ADAPTER_COLUMNS if _is_known(figures, each[1])]
+    order = figures.worst_first()
+    rows = [
+        (
+            figures.name[i],
+            [_adapter_text(float(getattr(figures, key)[i]), unit) for _, key, unit in columns],
+            bool(figures.starved[i]),
+        )
+        for i in order[:ADAPTERS_SHOWN]
+    ]
+    return AdapterTable(look, tuple(title for title, _, _ in columns), rows, max(0, len(order) - ADAPTERS_SHOWN))
+
+
+def _is_known(figures: ClientAdapterFigures, key: str) -> bool:
+    values = np.asarray(getattr(figures, key), dtype=np.float64)
+    return bool(values.any()) if key in _ONLY_IF_ANY else not np.isnan(values).all()
+
+
+def _adapter_text(value: float, unit: str) -> str:
+    if isnan(value):
+        return "–"
+    if unit == "share":
+        return share_text(value)
+    if unit == "ms" and value >= 10_000:
+        return f"{_number(value / 1e3)}{NBSP}s"
+    return _number(value)
+
+
+def _failures(look: Look) -> list[FailureRow]:
+    """Each kind of failure of a run, the most frequent first."""
+    table = look.run.requests
+    if table.failure is None:
+        return []
+    rows = []
+    for kind, name in enumerate(look.run.failures):
+        which = np.flatnonzero(table.failure == kind)
+        if len(which):
+            first = f"{float(table.arrival_s[which].min()):.4g}{NBSP}s"
+            adapters = len(np.unique(table.adapter[which]))
+            rows.append(FailureRow(look.name, name, len(which), share_text(len(which) / len(table)), adapters, first))
+    return sorted(rows, key=lambda row: -row.requests)
+
+
+# --- evidence
+
+
+def _facts(shown: Sequence[Look]) -> list[tuple[str, list[str]]]:
+    """Where each run comes from: a row for each fact that one of them knows."""
+    columns = [_facts_of(look.run) for look in shown]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [(name, [column.get(name, "") for column in columns]) for name in names]
+    return [(name, cells) for name, cells in rows if any(cells)]
+
+
+def _facts_of(run: Run) -> dict[str, str]:
+    source, config = run.provenance, run.config.model_dump()
+    return {
+        "kind": run.kind,
+        "made by": f"{source.created_by} {source.loratwin_version}".strip(),
+        "engine": source.engine_version,
+        "LLM": source.llm,
+        "GPU": source.gpu,
+        "profile": " ".join(part for part in (source.profile, source.profile_hash) if part),
+        "server arguments": " ".join(source.server_args),
+        **{name: "" if value is None else str(value) for name, value in config.items()},
+        "KV tokens": "" if run.kv_tokens is None else count_text(run.kv_tokens),
+        "window": f"{run.window_s:g} s",
+        "workload": source.workload_hash or "",
+        "seed": "" if source.seed is None else str(source.seed),
+        "client's constant on top of the engine": f"{run.client_overhead_s * 1e3:.3g} ms"
+        if run.client_overhead_s
+        else "",
+    }
