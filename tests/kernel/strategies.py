@@ -53,7 +53,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
 
 @st.composite
 def scenarios_of_versions(draw: st.DrawFn) -> Scenario:
-    """The same under the rules of later versions, each on and off; admission is where they differ, so more must wait."""
+    """The same under the rules of later versions, each on and off."""
     scenario = draw(scenarios())
     rules = EngineRules(
         reserve_full_prompt=draw(st.integers(0, 1)),

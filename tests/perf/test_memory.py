@@ -108,3 +108,45 @@ def test_fewer_sequences_leave_more_kv_memory() -> None:
     many = kv_capacity(LLAMA.llm, LLAMA.memory, config(8, 16))
     few = kv_capacity(LLAMA.llm, LLAMA.memory, config(8, 16, max_num_seqs=256))
     assert few.tokens > many.tokens
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4, 8])
+def test_slots_under_tensor_parallelism(gpus: int) -> None:
+    """engine.md 2.2: A of qkv and gate_up and B of o and down are whole on every GPU, the rest is shared."""
+    h, f, q, kv, layers, rank = 4096, 14336, 4096, 1024, 32, 16
+    whole_a = 3 * h + 2 * h + h + h  # inputs of qkv and gate_up, outputs of o and down
+    shared = (q + 2 * kv + 2 * f + q + f) // gpus
+    vocabulary = 128256 + 2 * h + 128256  # 128256 is a multiple of 256
+    assert slot_bytes(LLAMA.llm, rank, 0, gpus) == 2 * rank * (layers * (whole_a + shared) + vocabulary)
+
+
+def test_tensor_parallelism_shares_weights_and_heads() -> None:
+    one = kv_capacity(LLAMA.llm, LLAMA.memory, config(0, 8)).tokens
+    memory = LLAMA.memory.model_copy(update={"tensor_parallel": 2})
+    two = kv_capacity(LLAMA.llm, memory, config(0, 8)).tokens
+    per_gpu = LLAMA.llm.kv_bytes_per_token // 2
+    assert two == pytest.approx(2 * one + LLAMA.llm.num_parameters / per_gpu, abs=2 * 16)
+    too_many = LLAMA.memory.model_copy(update={"tensor_parallel": 16})  # 8 heads of keys and values
+    assert LLAMA.llm.kv_bytes_on_gpu(16) == LLAMA.llm.kv_bytes_on_gpu(8)
+    assert kv_capacity(LLAMA.llm, too_many, config(0, 8)).starts
+
+
+def test_graph_memory_is_taken_from_the_share() -> None:
+    memory = LLAMA.memory.model_copy(update={"graph_gib": 2.0})
+    less = (
+        kv_capacity(LLAMA.llm, LLAMA.memory, config(8, 16)).tokens
+        - kv_capacity(LLAMA.llm, memory, config(8, 16)).tokens
+    )
+    assert less * LLAMA.llm.kv_bytes_per_token == pytest.approx(2 * GIB, abs=16 * 131_072)
+
+
+def test_a_kv_cache_of_given_size_is_that_size() -> None:
+    memory = LLAMA.memory.model_copy(update={"kv_gib": 1.0})
+    capacity = kv_capacity(LLAMA.llm, memory, config(64, 64, max_model_len=4096, block_size=128))
+    assert (capacity.tokens, capacity.starts) == (8192, True)
+    assert not kv_capacity(LLAMA.llm, memory, config(8, 8)).starts  # 131,072 tokens do not fit
+
+
+def test_tied_embeddings_are_there_once() -> None:
+    tied = LLAMA.llm.model_copy(update={"tied_embeddings": True})
+    assert LLAMA.llm.num_parameters - tied.num_parameters == 128256 * 4096

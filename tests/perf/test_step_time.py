@@ -142,3 +142,22 @@ def test_more_work_never_takes_less_time(
     cost = model.resolve(slots, rank)._replace(adapter_small_s=0.0)
     larger = step._replace(**{name: getattr(step, name) + more})
     assert step_time_s(cost, larger) >= step_time_s(cost, step) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(("tokens", "computed"), [(4, 4), (250, 256), (256, 256), (257, 272), (500, 512), (513, 513)])
+def test_later_graphs_come_by_16_beyond_256_tokens(tokens: int, computed: int) -> None:
+    """vLLM 0.32 `_set_cudagraph_sizes`."""
+    assert padded_tokens.py_func(tokens, 512.0, 256.0) == computed  # type: ignore[attr-defined]
+
+
+def test_with_graphs_of_their_own_steps_without_adapters_run_no_lora_kernels() -> None:
+    cost = FREE._replace(lora_s=2.0, lora_tile_s=3.0, adapter_s=5.0, base_graphs=1.0)
+    assert time_s(cost, decode_requests=3, distinct_adapters=0) == 1.0
+    assert time_s(cost, decode_requests=3, distinct_adapters=1) == 11.0
+
+
+def test_a_hidden_walk_counts_only_where_it_is_longer_than_the_step() -> None:
+    cost = FREE._replace(skipped_s=0.1, hidden_walk=1.0)
+    assert time_s(cost, decode_requests=3, skipped=9) == 1.0
+    assert time_s(cost, decode_requests=3, skipped=40) == pytest.approx(4.0)
+    assert time_s(cost._replace(hidden_walk=0.0), decode_requests=3, skipped=40) == pytest.approx(5.0)

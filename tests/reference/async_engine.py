@@ -1,7 +1,7 @@
 """The reference with asynchronous scheduling: literally, a step is scheduled while the one before it computes.
 
-vLLM 0.32 (`v1/engine/core.py` step_with_batch_queue, `v1/core/sched/async_scheduler.py`), two batches in flight: as soon as
-step m - 1 was sent to the GPU the engine drains its input and schedules step m, with placeholders for the tokens that
+vLLM 0.32 (`v1/engine/core.py` step_with_batch_queue, `v1/core/sched/async_scheduler.py`), two batches under way: as soon
+as step m - 1 was sent to the GPU the engine drains its input and schedules step m, with placeholders for the tokens that
 step m - 1 will bring. Then it waits for them. So step m does not see what arrives, finishes or becomes free meanwhile:
 
 - a request whose last token is on its way stays in `running` and is not scheduled again;

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from loratwin.perf.allocator import reserved_bytes
 from loratwin.perf.shapes import LlmShapes
@@ -27,6 +27,9 @@ class MemoryModel(BaseModel):
     other_gib: NonNegativeFloat  # CUDA context, activations beyond the sampler's peak, library workspaces, GiB
     sampler_copies: NonNegativeFloat  # float32 copies of (sequences x vocabulary) alive at the sampler's peak
     extra_vocabulary: int  # rows that `lora_extra_vocab_size` adds to the embedding for each slot (0 from vLLM 0.12 on)
+    graph_gib: NonNegativeFloat = 0.0  # CUDA graphs, where the engine counts them in its share (vLLM 0.25 on)
+    tensor_parallel: PositiveInt = 1  # GPUs that share the LLM; the figures here are of each of them
+    kv_gib: PositiveFloat | None = None  # size of the KV cache if it is given, as on CPU (VLLM_CPU_KVCACHE_SPACE)
 
 
 class KvCapacity(NamedTuple):
@@ -37,18 +40,25 @@ class KvCapacity(NamedTuple):
     reason: str  # why it does not start; empty when it does
 
 
-def _projections(llm: LlmShapes) -> list[tuple[int, int]]:
-    """(inputs, outputs) of a layer's linear modules, by fused module as vLLM wraps them."""
-    h, f, q, kv = llm.hidden_size, llm.intermediate_size, llm.query_size, llm.kv_size
-    return [(h, q), (h, kv), (h, kv), (q, h), (h, f), (h, f), (f, h)]
+def _modules(llm: LlmShapes, tensor_parallel: int) -> list[list[tuple[int, int]]]:
+    """(inputs, outputs) of the slices of qkv, o, gate_up and down on one GPU, as vLLM wraps them.
+
+    LoRA's A is whole where a layer is split by outputs (qkv, gate_up) and split where it is split by inputs (o, down);
+    B the other way round (engine.md 2.2; not with `fully_sharded_loras`).
+    """
+    t, h = tensor_parallel, llm.hidden_size
+    f, q, kv = llm.intermediate_size // t, llm.query_size // t, max(1, llm.num_kv_heads // t) * llm.head_dim
+    if llm.fused_projections:
+        return [[(h, q + 2 * kv)], [(q, h)], [(h, 2 * f)], [(f, h)]]
+    return [[(h, q), (h, kv), (h, kv)], [(q, h)], [(h, f), (h, f)], [(f, h)]]
 
 
-_FUSED = (slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7))  # qkv, o, gate_up, down
+def slot_bytes(llm: LlmShapes, max_lora_rank: int, extra_vocabulary: int, tensor_parallel: int = 1) -> int:
+    """Bytes of one adapter slot, whatever adapter is in it: all of `max_lora_rank` is allocated (engine.md 2.2).
 
-
-def slot_bytes(llm: LlmShapes, max_lora_rank: int, extra_vocabulary: int) -> int:
-    """Bytes of one adapter slot, whatever adapter is in it: all of `max_lora_rank` is allocated (engine.md 2.2)."""
-    per_rank = llm.num_layers * sum(i + o for i, o in _projections(llm))
+    On each GPU, if `tensor_parallel` of them share the LLM.
+    """
+    per_rank = llm.num_layers * sum(i + o for module in _modules(llm, tensor_parallel) for i, o in module)
     constant = 0
     if llm.lora_on_vocabulary:
         rows = llm.vocab_size + extra_vocabulary
@@ -57,7 +67,7 @@ def slot_bytes(llm: LlmShapes, max_lora_rank: int, extra_vocabulary: int) -> int
     return (per_rank * max_lora_rank + constant) * llm.dtype_bytes
 
 
-def _lora_tensors(llm: LlmShapes, slots: int, rank: int, extra: int) -> Iterator[int]:
+def _lora_tensors(llm: LlmShapes, slots: int, rank: int, extra: int, tensor_parallel: int) -> Iterator[int]:
     """Sizes in bytes of the tensors that LoRA adds or enlarges, in the order in which the model's modules make them."""
     unit = slots * rank * llm.dtype_bytes
     h, rows = llm.hidden_size, llm.vocab_size + extra
@@ -65,21 +75,23 @@ def _lora_tensors(llm: LlmShapes, slots: int, rank: int, extra: int) -> Iterator
     if llm.lora_on_vocabulary:
         yield llm.vocab_size * h * llm.dtype_bytes + table  # the embedding itself, with the added rows
         yield from (unit * rows, table, unit * h)
-    projections = _projections(llm)
+    modules = _modules(llm, tensor_parallel)
     for _ in range(llm.num_layers):
-        for fused in _FUSED:
-            yield from (unit * i for i, _ in projections[fused])
-            yield from (unit * o for _, o in projections[fused])
+        for slices in modules:
+            yield from (unit * i for i, _ in slices)
+            yield from (unit * o for _, o in slices)
     if llm.lora_on_vocabulary:
         yield from (unit * h, unit * (-(-rows // 256) * 256), table)
 
 
 @lru_cache(maxsize=4096)
-def lora_reserved_bytes(llm: LlmShapes, slots: int, rank: int, extra_vocabulary: int) -> int:
+def lora_reserved_bytes(llm: LlmShapes, slots: int, rank: int, extra_vocabulary: int, tensor_parallel: int = 1) -> int:
     """Bytes that `slots` slots take from the KV cache, the allocator's waste included; 0 without LoRA."""
     if slots == 0:
         return 0
-    reserved = reserved_bytes(size for size in _lora_tensors(llm, slots, rank, extra_vocabulary) if size)
+    reserved = reserved_bytes(
+        size for size in _lora_tensors(llm, slots, rank, extra_vocabulary, tensor_parallel) if size
+    )
     embedding = llm.vocab_size * llm.hidden_size * llm.dtype_bytes if llm.lora_on_vocabulary else 0
     return reserved - embedding
 
@@ -89,12 +101,12 @@ def kv_capacity(llm: LlmShapes, memory: MemoryModel, config: EngineConfig) -> Kv
 
     A server starts when one request of `max_model_len` tokens fits (vLLM refuses otherwise).
     """
-    rows = min(config.max_num_seqs, config.max_num_batched_tokens)
-    sampler = memory.sampler_copies * rows * llm.vocab_size * 4
-    available = memory.gpu_gib * GIB * config.gpu_memory_utilization - llm.num_parameters * llm.dtype_bytes
-    available -= memory.other_gib * GIB + sampler
-    lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, memory.extra_vocabulary)
-    block_bytes = llm.kv_bytes_per_token * config.block_size
+    t = memory.tensor_parallel
+    lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, memory.extra_vocabulary, t)
+    available = _beside_weights(llm, memory, config)
+    if memory.kv_gib is not None:
+        lora, available = 0, memory.kv_gib * GIB
+    block_bytes = llm.kv_bytes_on_gpu(t) * config.block_size
     blocks = int((available - lora) // block_bytes)
     tokens = max(0, blocks) * config.block_size
     needed = config.max_model_len or llm.max_model_len
@@ -110,3 +122,11 @@ def kv_capacity(llm: LlmShapes, memory: MemoryModel, config: EngineConfig) -> Kv
     else:
         reason = f"{tokens} KV tokens are left, fewer than one request of max_model_len = {needed}"
     return KvCapacity(tokens, False, reason)
+
+
+def _beside_weights(llm: LlmShapes, memory: MemoryModel, config: EngineConfig) -> float:
+    """Bytes of one GPU left for LoRA and the KV cache; every GPU samples from the whole vocabulary."""
+    rows = min(config.max_num_seqs, config.max_num_batched_tokens)
+    sampler = memory.sampler_copies * rows * llm.vocab_size * 4
+    granted = memory.gpu_gib * GIB * config.gpu_memory_utilization - llm.weight_bytes_on_gpu(memory.tensor_parallel)
+    return granted - ((memory.other_gib + memory.graph_gib) * GIB + sampler)

