@@ -1,0 +1,118 @@
+"""From a server's arguments, what it says of itself, and its engine's defaults, to the `EngineConfig` of the record."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from loratwin.errors import InputError
+from loratwin.launch import arguments
+from loratwin.launch.engines import Engine, Facts
+from loratwin.records import EngineConfig
+
+GIB = 2**30
+
+
+def engine_config(engine: Engine, given: Sequence[str], facts: Facts | None = None) -> EngineConfig:
+    """The configuration: arguments first, then what the server says, then the engine's defaults.
+
+    Parameters
+    ----------
+    facts
+        Of the running server; without them the arguments alone are checked, before a start.
+
+    Raises
+    ------
+    InputError
+        A value is no number, or breaks a rule of `EngineConfig`.
+    """
+    facts = facts or Facts()
+    told = {
+        name: value for name, value in vars(facts).items() if value is not None and name in EngineConfig.model_fields
+    }
+    asked = _asked(engine, given)
+    defaults = _defaults(engine, given, facts.version)
+    # rules between two values that hold for the server as it runs, but not for a default beside a value asked for
+    if "max_num_batched_tokens" not in asked | told:
+        most = int((asked | told).get("max_num_seqs", defaults["max_num_seqs"]))
+        defaults["max_num_batched_tokens"] = max(defaults["max_num_batched_tokens"], most)
+    try:
+        return EngineConfig(**defaults | told | asked)
+    except InputError:
+        return EngineConfig(**defaults | asked)  # what an unusual engine says (blocks of 272 tokens) is left out
+
+
+def _asked(engine: Engine, given: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field, names in engine.options.items():
+        text = arguments.option(given, *names)
+        if text is None or text in ("auto", "-1"):  # the engine decides
+            continue
+        read = arguments.number if field == "gpu_memory_utilization" else arguments.whole_number
+        values[field] = read(text, names[0])
+    if arguments.option(given, "--enable-lora") is None and not _sglang_with_paths(engine, given):
+        values["max_loras"] = 0
+        values["max_cpu_loras"] = None
+    return values
+
+
+def _sglang_with_paths(engine: Engine, given: Sequence[str]) -> bool:
+    """SGLang switches LoRA on when adapters are given."""
+    return engine.name == "sglang" and arguments.option(given, "--lora-paths") is not None
+
+
+def _defaults(engine: Engine, given: Sequence[str], version: str | None) -> dict[str, Any]:
+    if engine.name == "sglang":
+        return _sglang_defaults()
+    seqs, tokens = _vllm_limits(*_gpu(), version)
+    slots = arguments.option(given, "--max-loras")
+    return {
+        "max_loras": 1,
+        "max_cpu_loras": arguments.whole_number(slots, "--max-loras") if slots else 1,
+        "max_num_seqs": seqs,
+        "max_num_batched_tokens": tokens,
+        "gpu_memory_utilization": 0.9 if _older(version, (0, 21)) else 0.92,
+    }
+
+
+def _sglang_defaults() -> dict[str, Any]:
+    """SGLang 0.5: 8 adapters in a batch (the base LLM counts as one), all adapters in host memory, pages of 1 token."""
+    return {
+        "max_loras": 8,
+        "max_num_seqs": 256,
+        "max_num_batched_tokens": 8192,
+        "gpu_memory_utilization": 0.85,
+        "block_size": 1,
+    }
+
+
+def _vllm_limits(gpu: str, memory_gib: float, version: str | None) -> tuple[int, int]:
+    """`max_num_seqs` and `max_num_batched_tokens` of a server (`EngineArgs.get_batch_defaults`, engine.md 1.3)."""
+    if not gpu:
+        return 128, 2048  # CPU
+    if memory_gib >= 160 and not _older(version, (0, 26)):
+        return 1024, 16384
+    large = memory_gib >= 70 and ("a100" not in gpu.lower() or _older(version, (0, 9)))
+    return (1024, 8192) if large else (256, 2048)
+
+
+def _older(version: str | None, than: tuple[int, int]) -> bool:
+    """Whether a version such as 0.8.5.post1 is older; one that is unknown is taken for current."""
+    match = re.match(r"(\d+)\.(\d+)", version or "")
+    return match is not None and (int(match[1]), int(match[2])) < than
+
+
+def _gpu() -> tuple[str, float]:
+    """Name and memory (GiB) of the first GPU; "" and 0 without one."""
+    program = shutil.which("nvidia-smi")
+    if program is not None:
+        query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+        with suppress(OSError, subprocess.SubprocessError, ValueError, IndexError):
+            done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+            name, _, mebibytes = done.stdout.splitlines()[0].rpartition(",")
+            return name, float(mebibytes) / 1024
+    return "", 0.0

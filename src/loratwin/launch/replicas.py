@@ -1,0 +1,90 @@
+"""Several servers on one GPU, each with its share of the memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from loratwin.errors import InputError
+from loratwin.launch import arguments
+from loratwin.launch.engines import Engine, engine
+from loratwin.launch.server import Server, start_server
+
+
+@contextmanager
+def start_replicas(
+    count: int,
+    engine_name: str,
+    server_args: Sequence[str] | str,
+    *,
+    name: str = "server",
+    env_of: Callable[[int], Mapping[str, str]] = lambda i: {},
+    **options: Any,
+) -> Iterator[tuple[Server, ...]]:
+    """Start `count` equal servers one after the other; all are stopped at the end of the `with`.
+
+    Never at once: each measures at its start how much memory is in use, and would charge what another takes meanwhile
+    to itself (vllm#55827). The memory asked for (`--gpu-memory-utilization u`, or the engine's default) is for all of
+    them together. What a server counts decides what it must be told for an equal share u/n:
+
+    - vLLM since 0.9.1 takes a snapshot of the GPU when it starts and subtracts what is used since then
+      (`gpu_worker.py`: `MemorySnapshot`, `memory_profiling`): each is told u/n.
+    - vLLM up to 0.9.0 subtracts all memory in use on the GPU, the other servers' too (`gpu_worker.py`:
+      `determine_available_memory`): replica i, from 0, is told u (i + 1)/n.
+    - SGLang's `--mem-fraction-static` is a part of the memory that is free when it starts: u/n / (1 - i u/n). From the
+      source; not tried on a GPU.
+
+    vLLM before about 0.21 keeps its CUDA graphs (3 GiB for an 8 B LLM) outside of its share, every version its CUDA
+    context: leave room for those of each replica. `kv_tokens` of each server says what it got.
+
+    Parameters
+    ----------
+    env_of
+        Environment of each replica by its number, laid over `env`.
+    **options
+        Those of `start_server`, but for `port`: each replica has a free one. Logs are NAME-0.log, NAME-1.log, ...
+
+    Raises
+    ------
+    InputError, ServerError
+        As `start_server`; the replicas already started are stopped.
+    """
+    if count < 1:
+        raise InputError(f"{count} replicas: must be at least 1")
+    if options.get("port") is not None:
+        raise InputError("replicas cannot share one port: leave it out")
+    kind = engine(engine_name)
+    env = options.pop("env", None) or {}
+    given = arguments.without(arguments.as_arguments(server_args), "--port")
+    total = _memory(kind, given)
+    with ExitStack() as stack:
+        servers: list[Server] = []
+        for i in range(count):
+            version = servers[0].engine_version if servers else ""  # the first is told u/n in any case
+            share = memory_share(version or engine_name, total, count, i)
+            words = (*arguments.without(given, kind.memory_option), kind.memory_option, f"{share:.4f}")
+            own = given if count == 1 else words
+            own_env = {**env, **env_of(i)}
+            server = start_server(engine_name, own, name=f"{name}-{i}", env=own_env, **options)
+            servers.append(stack.enter_context(server))
+        yield tuple(servers)
+
+
+def memory_share(engine_version: str, total: float, count: int, i: int) -> float:
+    """What replica `i` of `count` is told, so that each gets `total / count` of the GPU; see `start_replicas`."""
+    share = total / count
+    if engine_version.startswith("sglang"):
+        return share / (1 - i * share)
+    if re.match(r"vllm-0\.([0-8]\.|9\.0\b)", engine_version):
+        return share * (i + 1)
+    return share
+
+
+def _memory(kind: Engine, given: Sequence[str]) -> float:
+    text = arguments.option(given, kind.memory_option)
+    total = kind.memory_default if text is None else arguments.number(text, kind.memory_option)
+    if not 0 < total <= 1:
+        raise InputError(f"server arguments: {kind.memory_option} {text}: must be above 0 and at most 1")
+    return total

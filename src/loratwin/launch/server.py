@@ -1,0 +1,199 @@
+"""One server: started, waited for, and stopped with everything that it started."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from loratwin.errors import InputError
+from loratwin.launch import arguments
+from loratwin.launch.config import engine_config
+from loratwin.launch.engines import Engine, Facts, default_command, engine, full_command, take_model
+from loratwin.launch.failure import ServerError, last_lines, telling_lines
+from loratwin.launch.guarded import Guarded
+from loratwin.launch.http import ask
+from loratwin.launch.ports import free_port, listens
+from loratwin.records import EngineConfig
+
+GRACE_S = 15.0
+"""Time that a server has to end by itself."""
+
+POLL_S = 0.1
+
+Progress = Callable[[float, str], None]
+"""Told while we wait: seconds since the start, and the last line of the log."""
+
+
+class Server:
+    """A server that answers. Made by `start_server`; stopped at the end of a `with`, by `stop`, or when we are gone."""
+
+    def __init__(
+        self, guarded: Guarded, url: str, port: int, log: Path, args: tuple[str, ...], engine: Engine, facts: Facts
+    ) -> None:
+        self._guarded = guarded
+        self.url = url
+        self.port = port
+        self.pid = guarded.pid
+        self.log_path = log
+        self.args = args
+        """All arguments as given to the engine, `***` for secrets."""
+        self.engine_version = f"{engine.name}-{facts.version or 'unknown'}"
+        self.kv_tokens = facts.kv_tokens
+        """Tokens that the KV cache holds; None where the server does not say."""
+        self.config: EngineConfig = engine_config(engine, args, facts)
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 + signal if it was killed; None while it runs."""
+        return self._guarded.poll()
+
+    def processes(self) -> list[int]:
+        """Ids of all its processes (empty where there is no /proc)."""
+        return self._guarded.processes()
+
+    def why(self) -> str:
+        """What its log says of its end."""
+        return telling_lines(self.log_path)
+
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """Stop it and all its processes; those still there after `grace_s` seconds are killed. Can be called again."""
+        self._guarded.stop(grace_s)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+def start_server(
+    engine_name: str,
+    server_args: Sequence[str] | str,
+    *,
+    log_folder: str | Path,
+    command: Sequence[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 600.0,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    name: str = "server",
+    progress: Progress = lambda seconds, line: None,
+) -> Server:
+    """Start a server and wait until it is healthy.
+
+    Parameters
+    ----------
+    engine_name
+        "vllm" or "sglang".
+    server_args
+        The engine's own arguments, with the LLM (`--model X`); text is split as a shell would, but no shell sees it.
+        `--host` and `--port` in it count where the parameters are not given.
+    log_folder
+        Made if need be; the server's output goes to `NAME.log` in it, or `NAME-2.log` where there is one.
+    command
+        What the arguments are appended to; by default the engine in this Python's environment, or `vllm serve`. It
+        must be the server or start it as its child; a container's daemon would start it out of our reach.
+    env
+        Added to our environment. vLLM's `--api-key` is handed over here, since vLLM logs its arguments.
+    port
+        By default one that is free.
+
+    Raises
+    ------
+    InputError
+        Unknown engine, no LLM, arguments that break a rule, a port that is taken, a folder that cannot be written.
+    ServerError
+        The server ended, or was not healthy in time; with the lines of its log that say why. Nothing of it is left.
+    """
+    kind = engine(engine_name)
+    given = arguments.as_arguments(server_args)
+    model, rest = take_model(kind, given)
+    secrets = _secrets(kind, rest)
+    rest = arguments.without(rest, "--host", "--port", *(("--api-key",) if secrets else ()))
+    host = arguments.option(given, "--host") or host
+    port = free_port(host, port if port is not None else _port(given))
+    rest = (*rest, "--host", host, "--port", str(port))
+    engine_config(kind, rest)  # refuses before the start what cannot be recorded after it
+    log = _free_log(Path(log_folder), name)
+    words = full_command(kind, command or default_command(kind), model, rest)
+    environment = {**os.environ, **(env or {}), **secrets}
+    url = f"http://{_reachable(host)}:{port}"
+    guarded = Guarded(words, log=log, env=environment)
+    try:
+        _wait_until_healthy(guarded, url, port, log, timeout_s, progress)
+        text = log.read_text(encoding="utf-8", errors="replace")
+        facts = kind.facts(url, text, environment.get("VLLM_API_KEY"))
+        return Server(guarded, url, port, log, _shown(kind, model, rest, secrets), kind, facts)
+    except BaseException:  # Ctrl-C too
+        guarded.stop(GRACE_S if guarded.poll() is None else 0.0)
+        raise
+
+
+def _secrets(kind: Engine, rest: Sequence[str]) -> dict[str, str]:
+    """An API key as environment, where no log and no list of processes shows it.
+
+    Raises
+    ------
+    InputError
+        For SGLang, which takes it as an argument only, and logs its arguments.
+    """
+    key = arguments.option(rest, "--api-key")
+    if key is None:
+        return {}
+    if kind.name != "vllm":
+        raise InputError("SGLang writes its API key to its log: leave out --api-key; the server listens on 127.0.0.1")
+    return {"VLLM_API_KEY": key}
+
+
+def _shown(kind: Engine, model: str, rest: Sequence[str], secrets: Mapping[str, str]) -> tuple[str, ...]:
+    hidden = ("--api-key", arguments.HIDDEN) if secrets else ()
+    return (kind.model_options[0], model, *arguments.masked(rest), *hidden)
+
+
+def _port(given: Sequence[str]) -> int | None:
+    text = arguments.option(given, "--port")
+    return None if text is None else arguments.whole_number(text, "--port")
+
+
+def _reachable(host: str) -> str:
+    """Where a server that listens on `host` is found."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return f"[{here}]" if ":" in here and not here.startswith("[") else here
+
+
+def _free_log(folder: Path, name: str) -> Path:
+    """NAME.log, or NAME-2.log and so on: logs of earlier servers are kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder} for logs: {error.strerror or error}") from None
+    number = 1
+    while True:
+        log = folder / (f"{name}.log" if number == 1 else f"{name}-{number}.log")
+        with suppress(FileExistsError):
+            try:
+                log.touch(exist_ok=False)
+                return log
+            except PermissionError as error:
+                raise InputError(f"cannot write {log}: {error.strerror}") from None
+        number += 1
+
+
+def _wait_until_healthy(guarded: Guarded, url: str, port: int, log: Path, timeout_s: float, progress: Progress) -> None:
+    start = time.monotonic()
+    while True:
+        if guarded.poll() is not None:
+            raise ServerError(f"the server ended with exit code {guarded.poll()}: {telling_lines(log)} (log: {log})")
+        waited = time.monotonic() - start
+        healthy = ask(f"{url}/health").ok
+        if healthy and listens(guarded.processes(), port) is not False:
+            return
+        if waited > timeout_s:
+            why = f"another program answers on port {port}" if healthy else telling_lines(log)
+            raise ServerError(f"the server was not healthy after {timeout_s:g} s: {why} (log: {log})")
+        progress(waited, next(reversed(last_lines(log, 4096)), ""))
+        time.sleep(POLL_S)
