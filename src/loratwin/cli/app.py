@@ -14,7 +14,19 @@ import typer
 from typer.core import TyperGroup
 
 from loratwin import __version__
-from loratwin.cli.commands import adapters, calibrate, examples, llm, plan, profiles, report, schema, simulate, validate
+from loratwin.cli.commands import (
+    adapters,
+    bench,
+    calibrate,
+    examples,
+    llm,
+    plan,
+    profiles,
+    report,
+    schema,
+    simulate,
+    validate,
+)
 from loratwin.errors import LoratwinError
 
 INPUT_ERROR, INTERRUPTED, READER_GONE = 2, 130, 141
@@ -56,7 +68,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (plan.plan, simulate.simulate, report.report, examples.examples, schema.schema):
+for command in (plan.plan, simulate.simulate, bench.bench, report.report, examples.examples, schema.schema):
     app.command()(command)
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(calibrate.app, name="calibrate")

@@ -5,6 +5,7 @@ This is all that the twin, the load client and the emulator ever see of a worklo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -89,6 +90,14 @@ class Workload(_ReadOnlyArrays):
         """Prompt and output tokens of the requests that arrive in the window / window."""
         tokens = self.prompt_tokens.sum(dtype=np.int64) + self.output_tokens.sum(dtype=np.int64)
         return float(tokens) / self.window_s
+
+    @property
+    def digest(self) -> str:
+        """Says whether two workloads are the same: SHA-256 of all that is in them, 16 hexadecimal digits."""
+        facts = hashlib.sha256(repr((self.window_s, self.adapters.name)).encode())
+        for values in (self.arrival_s, self.adapter, self.prompt_tokens, self.output_tokens, self.adapters.rank):
+            facts.update(values.tobytes())
+        return facts.hexdigest()[:16]
 
     def take_adapters(self, indices: Sequence[int] | I4) -> Workload:
         """The same requests, but only those of some adapters (renumbered 0, 1, ... in the order given) and of the base.

@@ -43,7 +43,7 @@ def report(
         check_writable(output)
     limits = parse_slo(slo) if slo is not None else None
     found = _load(runs)
-    shown = {**found, **_simulated_beside(found, profile)} if profile is not None else found
+    shown = {**found, **simulated_beside(found, profile)} if profile is not None else found
     if output is not None:
         from loratwin.report import run_report
 
@@ -82,7 +82,7 @@ def _name(path: Path, paths: list[Path]) -> str:
     return path.name if names.count(path.name) == 1 else str(path)
 
 
-def _simulated_beside(runs: dict[str, Run], profile: str) -> dict[str, Run]:
+def simulated_beside(runs: dict[str, Run], profile: str) -> dict[str, Run]:
     """The twin of each measured run, named after it."""
     from loratwin.cli.progress import announce_compilation
     from loratwin.perf import load_profile

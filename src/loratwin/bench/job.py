@@ -1,0 +1,85 @@
+"""What the load client is told, as a file in the journal's folder; an API key is not in it but in the environment."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loratwin.bench.requests import Api
+from loratwin.errors import DataError
+from loratwin.records import write_atomically
+
+HEADERS_VARIABLE = "LORATWIN_BENCH_HEADERS"
+"""Environment variable with HTTP headers as JSON: how an API key reaches the load client."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Requests before the window: to bring adapters in, or to warm the server up.
+
+    Parameters
+    ----------
+    adapter, prompt_tokens, output_tokens
+        One value for each request.
+    """
+
+    name: str
+    adapter: tuple[int, ...]
+    prompt_tokens: tuple[int, ...]
+    output_tokens: tuple[int, ...]
+    in_flight: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A benchmark, but for its requests, which are in the journal.
+
+    Parameters
+    ----------
+    urls
+        One for each server; requests go to them in turn.
+    names
+        The adapters' names on the server, in the workload's order; the last is the LLM's own.
+    in_flight
+        Requests in flight (closed loop); 0: open loop.
+    prompts
+        "random", or a file.
+    """
+
+    urls: tuple[str, ...]
+    names: tuple[str, ...]
+    window_s: float
+    api: Api = "completions"
+    in_flight: int = 0
+    prompts: str = "random"
+    prompt_seed: int = 0
+    phases: tuple[Phase, ...] = ()
+    phase_timeout_s: float = 600.0
+    extra: tuple[tuple[str, Any], ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write it down."""
+        write_atomically(folder / "job.json", json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, folder: Path) -> Job:
+        """Read it.
+
+        Raises
+        ------
+        DataError
+            There is none, or it is damaged.
+        """
+        try:
+            plain = json.loads((folder / "job.json").read_text())
+            phases = tuple(Phase(**{key: _tuple(value) for key, value in each.items()}) for each in plain["phases"])
+            extra = tuple((key, value) for key, value in plain["extra"])
+            return cls(**{**{key: _tuple(value) for key, value in plain.items()}, "phases": phases, "extra": extra})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"{folder}: no benchmark, or damaged: {error}") from None
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,102 @@
+"""Prompts: random token ids by default, so that no tokenizer is needed and no prefix is ever seen twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from loratwin.errors import DataError, InputError
+from loratwin.workload.streams import stream
+
+FIRST_ID, LAST_ID = 100, 999
+"""Token ids with three digits: every LLM has them, and a prompt of n tokens is a slice of 4 n - 1 bytes of a pool."""
+
+_POOL_TOKENS = 1 << 18
+
+
+class RandomIds:
+    """Prompts of random token ids, exactly as long as asked for; by row, so that a run can be repeated.
+
+    Parameters
+    ----------
+    longest
+        Tokens of the longest prompt.
+    """
+
+    def __init__(self, seed: int, longest: int) -> None:
+        rng = stream(seed, "bench", "token ids")
+        self._num = _POOL_TOKENS
+        ids = rng.integers(FIRST_ID, LAST_ID + 1, _POOL_TOKENS + longest)
+        self._pool = ",".join(map(str, ids)).encode()
+
+    def value(self, row: int, num_tokens: int) -> bytes:
+        """A slice of the pool that starts at another place for each row; odd steps visit all places."""
+        start = row * 40_503 % self._num * 4
+        return b"[%b]" % self._pool[start : start + 4 * num_tokens - 1]
+
+
+class Texts:
+    """Prompts of given texts, one after the other and from the first again; their lengths are what they are."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        if not texts:
+            raise InputError("no prompts: the file has none")
+        self._texts = [json.dumps(text).encode() for text in texts]
+
+    def value(self, row: int, num_tokens: int) -> bytes:
+        """The row's text; `num_tokens` is not kept."""
+        return self._texts[row % len(self._texts)]
+
+
+class Words:
+    """Prompts of words that are one token each, for chats: `num_tokens` less what the chat template adds.
+
+    Parameters
+    ----------
+    words
+        Each with the space before it.
+    overhead
+        Tokens that the template adds.
+    """
+
+    def __init__(self, seed: int, words: Sequence[str], overhead: int, longest: int) -> None:
+        rng = stream(seed, "bench", "words")
+        self._words = [words[i] for i in rng.integers(0, len(words), 4096 + longest)]
+        self._overhead = overhead
+
+    def value(self, row: int, num_tokens: int) -> bytes:
+        """Another slice of the words for each row."""
+        num = max(num_tokens - self._overhead, 1)
+        start = row * 1_237 % 4096
+        return json.dumps("".join(self._words[start : start + num])).encode()
+
+
+def load_texts(path: Path) -> list[str]:
+    """Prompts of a file: ShareGPT's JSON, JSONL with a `prompt`, or text with one prompt a line.
+
+    Raises
+    ------
+    InputError, DataError
+        The file cannot be read, is damaged, or has no prompt in it.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    if path.suffix not in (".json", ".jsonl"):
+        return [line for line in content.splitlines() if line.strip()]
+    try:
+        return _sharegpt(json.loads(content)) if path.suffix == ".json" else _jsonl(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not ShareGPT's form, nor JSONL with a key 'prompt': {error!r}") from None
+
+
+def _sharegpt(document: list[dict[str, list[dict[str, str]]]]) -> list[str]:
+    """The first turn of each conversation that a person began."""
+    first = (entry["conversations"][0] for entry in document if entry["conversations"])
+    return [turn["value"] for turn in first if turn["from"] in ("human", "user") and turn["value"].strip()]
+
+
+def _jsonl(content: str) -> list[str]:
+    return [str(json.loads(line)["prompt"]) for line in content.splitlines() if line.strip()]

@@ -1,0 +1,148 @@
+"""From the journal of a load client to a `Run`: the same whether the client ended well, was stopped, or was killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from loratwin.bench.failures import read_failures
+from loratwin.bench.job import Job
+from loratwin.bench.journal import COLUMNS, LEAST_GAP_S, Journal
+from loratwin.errors import DataError
+from loratwin.metrics import validity
+from loratwin.records import (
+    AdapterTable,
+    DeliverySeries,
+    EngineConfig,
+    GapHistogram,
+    Provenance,
+    RequestTable,
+    Run,
+    Samples,
+)
+from loratwin.records.columns import AnyArray, BoolArray
+
+F8 = np.float64
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run's record says beside what the load client measured."""
+
+    adapters: AdapterTable
+    config: EngineConfig
+    kv_tokens: int | None
+    provenance: Provenance
+    samples: tuple[Samples, ...] = ()
+
+
+def window_start_s(folder: Path) -> float:
+    """When the window opened, on the monotonic clock.
+
+    Raises
+    ------
+    DataError
+        It never did.
+    """
+    try:
+        return float(json.loads((folder / "window.json").read_text())["start_s"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{folder}: the window never opened, there is nothing measured in it") from None
+
+
+def run_from_journal(
+    folder: Path, around: Surroundings, ended_s: float | None = None, trouble: Sequence[str] = ()
+) -> Run:
+    """The record of what was measured.
+
+    Parameters
+    ----------
+    ended_s
+        Where the window was cut short: when, in seconds from its start.
+    trouble
+        Reasons, beside those in the figures, why the run is not valid.
+
+    Raises
+    ------
+    DataError
+        The journal is damaged, or the window never opened.
+    """
+    job, journal, start = Job.load(folder), Journal.open(folder), window_start_s(folder)
+    window_s = job.window_s if ended_s is None else min(ended_s, job.window_s)
+    columns = {name: _from_start(name, journal.array(name), start) for name in COLUMNS}
+    kinds = read_failures(folder / "failures.json")
+    run = Run(
+        kind="measured",
+        window_s=window_s,
+        requests=_requests(columns, window_s, len(kinds)),
+        adapters=around.adapters,
+        config=around.config,
+        kv_tokens=around.kv_tokens,
+        provenance=replace(around.provenance, notes=(*around.provenance.notes, *_notes(journal, kinds))),
+        failures=tuple(kinds),
+        gaps=_gaps(journal),
+        deliveries=_deliveries(journal, job.window_s, window_s),
+        samples=around.samples,
+    )
+    return replace(run, invalid=(*trouble, *validity(run)))
+
+
+def _from_start(name: str, values: AnyArray, start: float) -> AnyArray:
+    return values - start if COLUMNS[name] == "d" else values
+
+
+def _requests(columns: dict[str, AnyArray], window_s: float, num_kinds: int) -> RequestTable:
+    """The requests that were due in the window, in order of their sending."""
+    due = columns["scheduled_s"] < window_s  # False for NaN: rows of a closed loop that were never due
+    sent = columns["sent_s"]
+    arrival = np.where(np.isnan(sent), columns["scheduled_s"], sent)
+    rows = np.flatnonzero(due)
+    rows = rows[np.argsort(arrival[rows], kind="stable")]
+    at = {name: values[rows] for name, values in columns.items()}
+    finished = ~np.isnan(at["finish_s"]) & (at["finish_s"] <= window_s) & (at["failure"] < 0)
+    never = np.full(len(rows), np.nan)
+    return RequestTable(
+        arrival_s=arrival[rows],
+        admitted_s=never,
+        first_token_s=at["first_token_s"],
+        finish_s=np.where(finished, at["finish_s"], np.nan),
+        adapter=at["adapter"],
+        prompt_tokens=np.where(at["counted_prompt"] >= 0, at["counted_prompt"], at["prompt_tokens"]),
+        output_tokens=_produced(at, finished),
+        num_preemptions=np.zeros(len(rows), dtype=np.int32),
+        refused=np.zeros(len(rows), dtype=np.bool_),
+        scheduled_s=at["scheduled_s"],
+        sent_s=at["sent_s"],
+        asked_tokens=at["output_tokens"],
+        received_tokens=at["received_tokens"],
+        failure=np.minimum(at["failure"], num_kinds - 1),  # a kind that could not be written counts as the last
+        replica=at["replica"],
+    )
+
+
+def _produced(at: dict[str, AnyArray], finished: BoolArray) -> AnyArray:
+    return np.where(finished, at["received_tokens"], at["output_tokens"])
+
+
+def _gaps(journal: Journal) -> GapHistogram:
+    counts = np.frombuffer(journal.gaps, dtype=np.int64).reshape(-1, journal.shape.num_bins).copy()
+    return GapHistogram(counts, LEAST_GAP_S, journal.shape.per_octave)
+
+
+def _deliveries(journal: Journal, planned_s: float, window_s: float) -> DeliverySeries:
+    """Tokens over time; parts after the end of a window that was cut short are left out."""
+    tokens = np.frombuffer(journal.tokens, dtype=np.int64).copy()
+    ends = np.arange(1, len(tokens) + 1) * (planned_s / len(tokens))
+    kept = int(np.searchsorted(ends, window_s, side="left")) + 1
+    return DeliverySeries(end_s=np.minimum(ends[:kept], window_s), output_tokens=tokens[:kept])
+
+
+def _notes(journal: Journal, kinds: dict[str, str]) -> list[str]:
+    notes = [f"{kind}: first said {detail!r}" for kind, detail in kinds.items() if detail]
+    if again := journal.count("sent_again"):
+        notes.append(f"{again} requests sent again: the server had closed an idle connection")
+    return notes

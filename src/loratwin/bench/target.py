@@ -1,0 +1,76 @@
+"""Which servers a benchmark asks, and which of their models stands for which adapter of the workload."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from loratwin.errors import InputError
+from loratwin.records import EngineConfig
+
+
+@dataclass(frozen=True)
+class Target:
+    """Servers that serve the same, and what is known of them.
+
+    Parameters
+    ----------
+    names
+        The server's name of each adapter of the workload, in order; the last is the LLM's own.
+    config, kv_tokens
+        Of one server. What nobody told is vLLM's default, and `notes` say so.
+    """
+
+    urls: tuple[str, ...]
+    names: tuple[str, ...]
+    config: EngineConfig
+    kv_tokens: int | None = None
+    engine_version: str = ""
+    gpu: str = ""
+    server_args: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def llm(self) -> str:
+        """The LLM's name on the server."""
+        return self.names[-1]
+
+
+def assign_adapters(wanted: Sequence[str], served: Sequence[str], given: Sequence[str] = ()) -> tuple[str, ...]:
+    """The server's adapter for each adapter of the workload.
+
+    Names given by the user come first; then equal names; else the server's adapters in their natural order.
+
+    Raises
+    ------
+    InputError
+        There are too few, or a given one is not served.
+    """
+    if given:
+        return _given(wanted, served, given)
+    if set(wanted) <= set(served):
+        return tuple(wanted)
+    if len(served) < len(wanted):
+        missing = [name for name in wanted if name not in served]
+        raise InputError(
+            f"the workload has {len(wanted)} adapters and the server {len(served)} (it lacks {missing[0]!r}, ...); "
+            "register more (loratwin adapters make, --lora-modules), or take a workload with fewer"
+        )
+    return tuple(sorted(served, key=_natural)[: len(wanted)])
+
+
+def _given(wanted: Sequence[str], served: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    for name in given:
+        if served and name not in served:
+            known = ", ".join(sorted(served, key=_natural)[:8])
+            raise InputError(f"--adapters: the server has no {name!r}; it has {known}")
+    if len(given) < len(wanted):
+        raise InputError(f"--adapters: {len(given)} names for the workload's {len(wanted)} adapters")
+    return tuple(given[: len(wanted)])
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Orders a2 before a10."""
+    parts = re.split(r"(\d+)", name)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]

@@ -1,0 +1,217 @@
+"""The process that sends the load: `python -m loratwin.bench.worker FOLDER`, with nothing else to do.
+
+It says on stdout, in lines of JSON, which phase begins and when the window opens; what it measures goes to the journal.
+It stops early when a line, or the end, comes on stdin: so also when the process that started it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import resource
+import signal
+import ssl
+import sys
+from array import array
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from loratwin.bench.failures import Failures
+from loratwin.bench.feeds import ClosedLoop, OpenLoop
+from loratwin.bench.job import HEADERS_VARIABLE, Job, Phase
+from loratwin.bench.journal import Journal, Shape
+from loratwin.bench.load import Feed, Load, Window
+from loratwin.bench.prompts import RandomIds, Texts, load_texts
+from loratwin.bench.requests import Prompts, RequestMaker, parse_url
+from loratwin.bench.words import prompts_of_words
+from loratwin.errors import LoratwinError
+from loratwin.records import write_atomically
+
+LEAD_S = 0.25
+"""From the end of the phases to the opening of the window: time to collect garbage."""
+
+_CONNECTIONS_AHEAD = 32
+
+
+def say(**what: Any) -> None:
+    """Tell the process that started this one."""
+    print(json.dumps(what), flush=True)
+
+
+@dataclass
+class Client:
+    """What all phases share."""
+
+    folder: Path
+    job: Job
+    headers: dict[str, str]
+    prompts: Prompts
+    stopping: asyncio.Event
+    continuous_usage: bool = True
+
+    def load(self, journal: Journal) -> Load:
+        """A load generator that writes to this journal."""
+        endpoints = [parse_url(url) for url in self.job.urls]
+        maker = RequestMaker(
+            endpoints, self.job.names, self.prompts, self.job.api, self.headers, self.continuous_usage,
+            dict(self.job.extra),
+        )  # fmt: skip
+        tls = ssl.create_default_context() if any(endpoint.tls for endpoint in endpoints) else None
+        failures = Failures(journal.folder / "failures.json")
+        return Load(asyncio.get_running_loop(), endpoints, maker, journal, failures, tls)
+
+
+async def measure(folder: Path) -> None:
+    """All phases, then the window."""
+    job = Job.load(folder)
+    journal = Journal.open(folder)
+    client = Client(
+        folder, job, json.loads(os.environ.pop(HEADERS_VARIABLE, "{}")), await _prompts(job, journal), asyncio.Event()
+    )
+    _watch_stdin(client.stopping)
+    for phase in (_first_question(job), *job.phases):
+        if not client.stopping.is_set():
+            await _run_phase(client, phase)
+    if not client.stopping.is_set():
+        await _run_window(client, journal)
+    say(phase="done")
+
+
+async def _prompts(job: Job, journal: Journal) -> Prompts:
+    longest = int(max(journal.array("prompt_tokens").max(initial=1), 1))
+    if job.prompts != "random":
+        return Texts(load_texts(Path(job.prompts)))
+    if job.api == "chat":
+        headers = json.loads(os.environ.get(HEADERS_VARIABLE, "{}"))
+        return await asyncio.to_thread(prompts_of_words, job.urls[0], job.names[-1], headers, job.prompt_seed, longest)
+    return RandomIds(job.prompt_seed, longest)
+
+
+def _first_question(job: Job) -> Phase:
+    """One request to the LLM itself, of each server: is it there, and does it count in every event?"""
+    num = len(job.urls)
+    return Phase("first question", (-1,) * num, (16,) * num, (2,) * num, 1)
+
+
+async def _run_phase(client: Client, phase: Phase) -> None:
+    say(phase=phase.name, of=len(phase.adapter))
+    counts, refused = await _phase_load(client, phase)
+    if refused and client.continuous_usage:  # an API that does not know `continuous_usage_stats`
+        client.continuous_usage = False
+        counts, refused = await _phase_load(client, phase)
+    say(phase_done=phase.name, **counts)
+
+
+async def _phase_load(client: Client, phase: Phase) -> tuple[dict[str, Any], bool]:
+    folder = client.folder / phase.name.replace(" ", "-")
+    folder.mkdir(exist_ok=True)
+    (folder / "failures.json").unlink(missing_ok=True)
+    num = len(phase.adapter)
+    journal = Journal.create(folder, Shape(num, len(client.job.names) - 1, 1))
+    for name in ("adapter", "prompt_tokens", "output_tokens"):
+        journal.fill(name, np.array(getattr(phase, name), dtype=np.int32))
+    journal.counters[0] = num
+    load = client.load(journal)
+    start = monotonic()
+    await _until(client, load, ClosedLoop(phase.in_flight, start, journal), start, client.job.phase_timeout_s)
+    load.close()
+    kinds = Failures(folder / "failures.json").kinds
+    failed = _failed_adapters(journal, list(kinds), client.job.names)
+    unanswered = num - journal.count("finished") - journal.count("failed")
+    counts = {"took_s": monotonic() - start, "failed": failed, "details": kinds, "unanswered": unanswered}
+    return counts, "HTTP 400" in kinds and phase.name == "first question"
+
+
+def _failed_adapters(journal: Journal, kinds: list[str], names: tuple[str, ...]) -> dict[str, str]:
+    """Kind of failure by name."""
+    failure, adapter = journal.array("failure"), journal.array("adapter")
+    return {names[adapter[row]]: kinds[failure[row]] for row in np.flatnonzero(failure >= 0)}
+
+
+async def _run_window(client: Client, journal: Journal) -> None:
+    load = client.load(journal)
+    await load.connect(_CONNECTIONS_AHEAD)
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # what a request leaves behind has no cycles but those of connections
+    start = monotonic() + LEAD_S
+    write_atomically(client.folder / "window.json", json.dumps({"start_s": start}))
+    say(phase="window", start_s=start)
+    await _until(client, load, _feed(client, load, journal, start), start, client.job.window_s)
+    load.close()
+
+
+def _feed(client: Client, load: Load, journal: Journal, start: float) -> Feed:
+    if client.job.in_flight:
+        return ClosedLoop(client.job.in_flight, start, journal, _repeat(load, journal))
+    due = journal.array("scheduled_s") + start
+    journal.fill("scheduled_s", due)
+    return OpenLoop(array("d", due.tobytes()))
+
+
+def _repeat(load: Load, journal: Journal) -> Callable[[], None]:
+    """More requests for a closed loop: the same again (of the same lengths; prompts differ)."""
+    num = journal.count("rows")
+
+    def more() -> None:
+        rows = journal.count("rows")
+        if rows + num > journal.shape.num_rows:
+            journal.grow()
+            load.bind()
+        for name in ("adapter", "prompt_tokens", "output_tokens"):
+            column = journal.columns[name]
+            column[rows : rows + num] = column[:num]
+        journal.counters[0] = rows + num
+
+    return more
+
+
+async def _until(client: Client, load: Load, feed: Feed, start: float, window_s: float) -> None:
+    stopper = asyncio.get_running_loop().create_task(client.stopping.wait())
+    stopper.add_done_callback(lambda task: None if task.cancelled() else load.stop())
+    try:
+        await load.run(feed, Window(start, start + window_s))
+    finally:
+        stopper.cancel()
+
+
+def _watch_stdin(stopping: asyncio.Event) -> None:
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopping.set)
+
+
+def _run(work: Coroutine[None, None, None]) -> None:
+    """On uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        asyncio.run(work)
+        return
+    uvloop.run(work)
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> None:
+    """Entry point."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    _raise_file_limit()
+    try:
+        _run(measure(Path(sys.argv[1])))
+    except LoratwinError as error:
+        say(error=str(error))
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Files of a benchmark: the record, those of each replica, step logs, and the folder of what is being measured."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from loratwin.bench.replicas import of_replica
+from loratwin.bench.session import with_notes
+from loratwin.errors import DataError, InputError
+from loratwin.probe import read_notes, read_steps, write_parquet
+from loratwin.records import Run, StepSeries, check_writable, save_run
+
+
+class BenchOutput:
+    """Where everything goes, from the name of the record.
+
+    Attributes
+    ----------
+    partial
+        What is being measured; gone when the record is written.
+    logs
+        Output and step logs of servers that we start.
+
+    Raises
+    ------
+    InputError
+        The record cannot be written, or is there already.
+    """
+
+    def __init__(self, path: Path, force: bool) -> None:
+        check_writable(path)
+        if path.suffix not in (".json", ".parquet"):
+            raise InputError(f"{path}: a run is a .json or a .parquet file")
+        if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+            raise InputError(f"{path}: parquet needs pyarrow (pip install 'loratwin[parquet]'); .json does not")
+        if path.exists() and not force:
+            raise InputError(f"{path} is there already: give another name with -o, or --force to replace it")
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        self.logs = path.with_name(path.stem + "-logs")
+
+    def write(self, run: Run, start_s: float, kv_tokens: Sequence[int | None], step_logs: Sequence[Path]) -> list[Path]:
+        """Write the record(s); then the folder of what was being measured is no more needed."""
+        run = with_notes(run, [note for log in step_logs for note in read_notes(log)])
+        steps = [_steps(log, start_s, run.window_s) for log in step_logs] or [None] * len(kv_tokens)
+        written = [save_run(replace(run, steps=steps[0]) if len(steps) == 1 else run, self.path)]
+        for i, (tokens, series) in enumerate(zip(kv_tokens, steps, strict=True)) if len(steps) > 1 else ():
+            name = self.path.with_name(f"{self.path.stem}-replica-{i}{self.path.suffix}")
+            written.append(save_run(of_replica(run, i, tokens, series), name))
+        written += [self._raw_steps(i, log, start_s) for i, log in enumerate(step_logs) if find_spec("pyarrow")]
+        shutil.rmtree(self.partial)
+        return written
+
+    def _raw_steps(self, i: int, log: Path, start_s: float) -> Path:
+        path = self.path.with_name(f"{self.path.stem}-steps-{i}.parquet")
+        write_parquet(log, path, start_s)
+        return path
+
+
+def _steps(log: Path, start_s: float, window_s: float) -> StepSeries | None:
+    try:
+        return read_steps(log, start_s, start_s, start_s + window_s)
+    except DataError:
+        return None  # the notes of the log say why there are none

@@ -1,0 +1,215 @@
+"""A server with exactly known timing, as a process of its own: the truth that the client is compared with.
+
+It streams completions: the first token `ttft` after the request is complete, then one every `itl`. What it did is
+written to a file at its end: when each request came and what was sent. Names of models choose misbehaviour:
+`status-500`, `cut-3` (closes after 3 tokens), `malformed-3`, `error-3`, `fewer` (half of the tokens), `silent` (never answers).
+With `--models`, the first is the LLM and the others are its adapters.
+
+Run it: python -m tests.bench.timed_server --port 8000 --ttft 0.02 --itl 0.005
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import json
+import signal
+from itertools import count
+from time import monotonic
+from typing import Any
+
+import uvloop
+from httptools import HttpRequestParser
+from orjson import loads
+
+from loratwin.bench.pacer import make_pacer
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+LAST = b"0\r\n\r\n"
+
+
+class Truth:
+    """What came and what was sent."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[float, str, int, int]] = []  # time, model, prompt tokens, output tokens
+        self.tokens_sent = 0
+        self.late_s = 0.0
+        self.cancelled = 0
+        self.connections = 0
+
+    def write(self, path: str) -> None:
+        with open(path, "w") as file:
+            json.dump(vars(self), file)
+
+
+class Clock:
+    """Calls every stream at its times, as late as one timer and one loop make it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, truth: Truth) -> None:
+        self._due: list[tuple[float, int, Stream]] = []
+        self._number = count()
+        self._pacer = make_pacer(loop, self._wake)
+        self._truth = truth
+
+    def at(self, time_s: float, stream: Stream) -> None:
+        earliest = not self._due or time_s < self._due[0][0]
+        heapq.heappush(self._due, (time_s, next(self._number), stream))
+        if earliest:
+            self._pacer.set(time_s)
+
+    def _wake(self) -> None:
+        due = self._due
+        while due and due[0][0] <= (now := monotonic()):
+            at, _, stream = due[0]
+            self._truth.late_s += now - at
+            again = stream.tick()
+            if again is None:
+                heapq.heappop(due)
+            else:
+                heapq.heapreplace(due, (again, next(self._number), stream))
+        if due:
+            self._pacer.set(due[0][0])
+
+
+class Stream:
+    """One answer: HTTP's head and the first token at once, then a token at a time."""
+
+    __slots__ = ("chunk", "connection", "first_s", "model", "options", "output", "prompt", "sent")
+
+    def __init__(self, connection: Connection, body: dict[str, Any], first_s: float) -> None:
+        self.connection, self.first_s, self.sent = connection, first_s, 0
+        self.model, self.output = body["model"], body["max_tokens"]
+        prompt = body.get("prompt", body.get("messages"))
+        self.prompt = len(prompt if isinstance(prompt, list) and "messages" not in body else prompt[0]["content"])
+        self.options = body.get("stream_options") or {}
+        delta = b'"delta":{"content":" a"}' if "messages" in body else b'"text":" a"'
+        self.chunk = b'data: {"id":"cmpl-1","choices":[{"index":0,' + delta + b',"finish_reason":%b}]%b}\n\n'
+
+    def usage(self, tokens: int) -> bytes:
+        return b'"usage":{"prompt_tokens":%d,"completion_tokens":%d}' % (self.prompt, tokens)
+
+    def token(self, last: bool) -> bytes:
+        usage = b"," + self.usage(self.sent) if self.options.get("continuous_usage_stats") else b""
+        return chunked(self.chunk % (b'"length"' if last else b"null", usage))
+
+    def tick(self) -> float | None:
+        """Send the next token; when the one after it is due."""
+        connection = self.connection
+        if connection.closed:
+            return None
+        self.sent += 1
+        connection.server.truth.tokens_sent += 1
+        fault, _, at = self.model.partition("-")
+        if at and fault in ("cut", "malformed", "error") and self.sent > int(at):
+            return self.misbehave(fault)
+        last = self.sent == (self.output // 2 if fault == "fewer" else self.output)
+        connection.transport.write((HEAD if self.sent == 1 else b"") + self.token(last) + (self.end() if last else b""))
+        return None if last else self.first_s + self.sent * connection.server.itl_s
+
+    def misbehave(self, fault: str) -> None:
+        transport = self.connection.transport
+        if fault == "malformed":
+            transport.write(chunked(b"data: {not json\n\n"))
+        elif fault == "error":
+            transport.write(chunked(b'data: {"error":{"message":"engine died"}}\n\n'))
+        transport.close()
+        self.connection.server.truth.tokens_sent -= 1
+
+    def end(self) -> bytes:
+        usage = chunked(b'data: {"choices":[],%b}\n\n' % self.usage(self.sent)) if self.options else b""
+        return usage + chunked(b"data: [DONE]\n\n") + LAST
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.closed = False
+        self.parser = HttpRequestParser(self)
+        self.body: list[bytes] = []
+        server.truth.connections += 1
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_url(self, url: bytes) -> None:
+        self.url = url
+
+    def on_body(self, data: bytes) -> None:
+        self.body.append(data)
+
+    def on_message_complete(self) -> None:
+        now = monotonic()
+        text = b"".join(self.body)
+        self.body.clear()
+        if self.url == b"/v1/models":
+            llm, *adapters = self.server.models or ["llm"]
+            entries = [{"id": llm}, *({"id": name, "parent": llm} for name in adapters)]
+            self.answer(200, {"data": entries})
+        elif self.parser.get_method() == b"GET":
+            self.answer(200 if self.url == b"/health" else 404, {})
+        else:
+            self.complete(loads(text), now)
+
+    def complete(self, body: dict[str, Any], now: float) -> None:
+        model = body["model"]
+        stream = Stream(self, body, now + self.server.ttft_s)
+        self.server.truth.requests.append((now, model, stream.prompt, stream.output))
+        if model.startswith("status-"):
+            self.answer(int(model.partition("-")[2]), {"error": {"message": "as asked for"}})
+        elif self.server.models and model not in self.server.models:
+            self.answer(404, {"error": {"message": f"The model `{model}` does not exist."}})
+        elif model != "silent":
+            self.server.clock.at(stream.first_s, stream)
+
+    def answer(self, status: int, document: Any) -> None:
+        text = json.dumps(document).encode()
+        self.transport.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%b" % (status, len(text), text))
+
+
+class Server:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ttft_s: float, itl_s: float, models: list[str]) -> None:
+        self.ttft_s, self.itl_s, self.models = ttft_s, itl_s, models
+        self.truth = Truth()
+        self.clock = Clock(loop, self.truth)
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    import gc
+
+    loop = asyncio.get_running_loop()
+    server = Server(loop, arguments.ttft, arguments.itl, arguments.models)
+    listener = await loop.create_server(lambda: Connection(server), "127.0.0.1", arguments.port, backlog=4096)
+    print(listener.sockets[0].getsockname()[1], flush=True)
+    stopped = loop.create_future()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set_result, None)
+    gc.disable()
+    await stopped
+    if arguments.truth:
+        server.truth.write(arguments.truth)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--ttft", type=float, default=0.02)
+    parser.add_argument("--itl", type=float, default=0.005)
+    parser.add_argument("--truth")
+    parser.add_argument("--models", nargs="*", default=[])
+    arguments = parser.parse_args()
+    uvloop.run(serve(arguments))
+
+
+if __name__ == "__main__":
+    main()
