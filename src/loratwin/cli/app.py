@@ -19,6 +19,7 @@ from loratwin.cli.commands import (
     bench,
     calibrate,
     examples,
+    learn,
     llm,
     plan,
     profiles,
@@ -73,6 +74,7 @@ for command in (plan.plan, simulate.simulate, bench.bench, report.report, exampl
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(validate.app, name="validate")
+app.add_typer(learn.app, name="learn")
 app.add_typer(llm.app, name="llm")
 app.add_typer(adapters.app, name="adapters")
 

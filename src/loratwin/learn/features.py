@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from loratwin.learn.case import F8, Mix
-from loratwin.learn.physics import I8, Steady, steady
+from loratwin.learn.physics import I8, Steady, most_adapters, steady
 from loratwin.perf import Profile
 
 PUBLISHED = (
@@ -34,8 +34,10 @@ WORKLOAD = (
     "arrivals_cv",
     "distinct_of_100",  # adapters among 100 requests, when there are 100 adapters
     "kv_per_adapter",  # KV tokens that the average adapter's requests hold, at 30 ms a step
+    "estimated_adapters",  # with a full batch, by the estimate of `physics`
+    "estimated_slots",  # the best for these, by the same
 )
-"""Of a workload, whatever the number of adapters."""
+"""Of a workload on a server of some profile, whatever the number of adapters and slots."""
 
 CONFIGURATION = (
     "log_utilization",
@@ -71,8 +73,9 @@ def published_features(mix: Mix) -> F8:
     )
 
 
-def workload_features(mix: Mix) -> F8:
-    """Those of `WORKLOAD`, shape (11,)."""
+def workload_features(mix: Mix, profile: Profile) -> F8:
+    """Those of `WORKLOAD`, shape (13,)."""
+    most = most_adapters(mix, profile)
     rate, share = mix.mean_rate, mix.rate_per_s / mix.mean_rate
     return np.array(
         [
@@ -87,6 +90,8 @@ def workload_features(mix: Mix) -> F8:
             mix.arrivals_cv,
             100 * float((1 - np.exp(-share)) @ mix.weight),
             rate * mix.output_mean * STEP_S * mix.context_mean,
+            most.adapters,
+            most.slots,
         ]
     )
 

@@ -80,9 +80,9 @@ class LearnedModel:
     header: Header
     forests: dict[str, Forest]
 
-    def workload_figure(self, target: str, mix: Mix) -> float:
+    def workload_figure(self, target: str, mix: Mix, profile: Profile) -> float:
         """`served`, `throughput`, `slots` or `latency_slots` of a workload."""
-        features = log_workload_features(workload_features(mix))[None, :]
+        features = log_workload_features(workload_features(mix, profile))[None, :]
         return float(np.exp(self.forests[target].predict(features)[0]))
 
     def figures(self, mix: Mix, profile: Profile, adapters: Sequence[int] | I8, slots: Sequence[int] | I8) -> Figures:
@@ -105,7 +105,7 @@ class LearnedModel:
         if profile.name not in self.header.profiles:
             known = ", ".join(name.rsplit("/", 1)[-1] for name in self.header.profiles)
             found.append(f"outside what was learned: profile {profile.name}, learned {known}")
-        for name, value in zip(WORKLOAD, workload_features(mix), strict=True):
+        for name, value in zip(WORKLOAD, workload_features(mix, profile), strict=True):
             low, high = self.header.ranges[name]
             if not low * (1 - 1e-6) <= value <= high * (1 + 1e-6):
                 found.append(f"outside what was learned: {name} = {value:.4g}, learned {low:.4g} to {high:.4g}")

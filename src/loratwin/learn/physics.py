@@ -48,13 +48,15 @@ def kv_tokens(profile: Profile, slots: int, max_lora_rank: int) -> int:
     return capacity.tokens if capacity.starts else 0
 
 
-def steady(mix: Mix, profile: Profile, adapters: I8, slots: I8) -> Steady:
+def steady(mix: Mix, profile: Profile, adapters: I8 | F8, slots: I8, loading: bool = True) -> Steady:
     """Estimate configurations of one workload.
 
     Parameters
     ----------
     adapters, slots
         Served adapters and `max_loras` of each configuration, shape (num_configs,).
+    loading
+        Estimate swap-ins, too; otherwise they are 0.
     """
     by_slots = {int(g): kv_tokens(profile, int(g), mix.max_lora_rank) for g in np.unique(slots)}
     tokens = np.array([by_slots[int(g)] for g in slots], dtype=float)
@@ -62,7 +64,7 @@ def steady(mix: Mix, profile: Profile, adapters: I8, slots: I8) -> Steady:
     estimate = _Estimate(mix, profile, n, g)
     budget = MAX_NUM_SEQS / (1 + mix.prompt_mean / mix.output_mean)  # tokens of a step, shared with prefill
     most = np.clip(tokens / mix.context_mean, 1.0, budget)
-    swap_ins = estimate.swap_ins_per_s()
+    swap_ins = estimate.swap_ins_per_s() if loading else np.zeros_like(n)
     swap_s = profile.loading.swap_in_padded_s if mix.rank_min < mix.max_lora_rank else profile.loading.swap_in_s
     stalled = np.minimum(0.9, swap_ins * swap_s)
     rate = n * mix.mean_rate
@@ -85,6 +87,46 @@ def steady(mix: Mix, profile: Profile, adapters: I8, slots: I8) -> Steady:
         swap_ins_per_s=swap_ins,
         stalled=stalled,
     )
+
+
+SLOTS = (4, 8, 16, 32, 64, 128, 256, 512)
+"""Slots among which the estimate looks for the best."""
+
+MAX_ADAPTERS = 16_384
+
+
+@dataclass(frozen=True)
+class Most:
+    """An estimate of the most adapters, and of the slots for them; both at least 1."""
+
+    adapters: float
+    slots: float
+
+
+def most_adapters(mix: Mix, profile: Profile, points: int = 12) -> Most:
+    """Adapters that would fill the largest batch, with the best slots.
+
+    Utilization is looked up on `points` numbers of adapters, twice (the second time between two of them), and
+    interpolated.
+    """
+    low, high = 0.0, np.log(MAX_ADAPTERS)
+    slots = [each for each in SLOTS if kv_tokens(profile, each, mix.max_lora_rank)] or [1]
+    for _ in range(2):
+        adapters = np.linspace(low, high, points)
+        best, at = _best_utilization(mix, profile, np.exp(adapters), np.array(slots))
+        above = int(np.argmax(best > 1)) if (best > 1).any() else points - 1
+        low, high = adapters[max(0, above - 1)], adapters[above]
+    log_best = np.log(np.maximum(best, 1e-9))
+    found = float(np.exp(np.interp(0.0, np.maximum.accumulate(log_best), adapters)))
+    return Most(max(1.0, found), float(min(slots[at[above]], max(1.0, found))))
+
+
+def _best_utilization(mix: Mix, profile: Profile, adapters: F8, slots: I8) -> tuple[F8, I8]:
+    """The least utilization over slots for each number of adapters, and the index of these slots."""
+    n, g = np.repeat(adapters, len(slots)), np.tile(slots, len(adapters))
+    used = steady(mix, profile, n, np.minimum(g, np.maximum(1, n.astype(np.int64))), loading=False).utilization
+    table = used.reshape(len(adapters), len(slots))
+    return table.min(axis=1), table.argmin(axis=1)
 
 
 class _Estimate:

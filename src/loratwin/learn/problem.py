@@ -41,7 +41,7 @@ class Target:
     log: bool = True
 
 
-_LESS_WITH_LOAD = {"tokens_per_s": -1, "rate_mean": -1, "kv_per_adapter": -1, "rank_max": -1}
+_LESS_WITH_LOAD = {"tokens_per_s": -1, "rate_mean": -1, "kv_per_adapter": -1, "rank_max": -1, "estimated_adapters": 1}
 
 TARGETS = {
     target.name: target
@@ -150,7 +150,7 @@ def log_workload_features(features: F8) -> F8:
 
 @lru_cache(maxsize=8192)
 def _ours(case: Case) -> F8:
-    return log_workload_features(all_workload_features(mix_of(case)))
+    return log_workload_features(all_workload_features(mix_of(case), load_profile(case.profile)))
 
 
 def _published(case: Case) -> F8:

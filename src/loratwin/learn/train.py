@@ -18,6 +18,7 @@ from loratwin.learn.model import FORMAT, Header, LearnedModel, anchor
 from loratwin.learn.problem import LOG_WORKLOAD, TARGETS, Problem, configuration_problem, workload_problem
 from loratwin.learn.registry import SEED, BoostedRidge
 from loratwin.metrics import STARVED_RATIO
+from loratwin.perf import load_profile
 
 LEVEL = 0.9
 """Of the intervals."""
@@ -94,7 +95,7 @@ def _in_words(problem: Problem, found: F8) -> str:
 
 
 def _header(explored: Sequence[Explored], fits: dict[str, Fit]) -> Header:
-    features = np.array([workload_features(mix_of(each.case)) for each in explored])
+    features = np.array([workload_features(mix_of(each.case), load_profile(each.case.profile)) for each in explored])
     low, high = features.min(axis=0), features.max(axis=0)
     rows = sum(len(each.rows) for each in explored)
     return Header(

@@ -1,0 +1,261 @@
+"""`loratwin learn`: models and rules distilled from the twin."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loratwin.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from loratwin.learn.answer import Answer, Interval
+    from loratwin.learn.generate import Explored
+
+app = typer.Typer(help="Learn from the twin: fast answers, and rules.", no_args_is_help=True, rich_markup_mode=None)
+
+Folders = Annotated[list[Path], typer.Argument(help="Folders that `learn generate` made.", show_default=False)]
+Partly = Annotated[bool, typer.Option("--partly", help="Take what is there of an unfinished generation.")]
+
+
+@app.command()
+def generate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the shards.", show_default=False)],
+    design: Annotated[str, typer.Option(help="published (the grid of arXiv 2508.08343), or broad.")] = "published",
+    search: Annotated[
+        str, typer.Option(help="edge: around the most adapters served; grid: all adapters x slots of the paper.")
+    ] = "edge",
+    cases: Annotated[
+        int | None, typer.Option(min=1, help="The first so many workloads of the design.", show_default="all")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of the workloads, and of their draws.")] = 0,
+    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    on: Annotated[str, typer.Option(help="Where to run: local.")] = "local",
+) -> None:
+    """Run the twin on many workloads; goes on where it was interrupted.
+
+    For example: loratwin learn generate --design broad --cases 500 -o shards
+    """
+    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.learn.design import design as cases_of
+    from loratwin.learn.generate import generate as run
+    from loratwin.learn.search import SEARCHES
+
+    if on != "local":
+        raise UnknownNameError("place to run", on, ["local"])
+    if search not in SEARCHES:
+        raise UnknownNameError("search", search, SEARCHES)
+    chosen = cases_of(design, cases, seed)
+    announce_compilation()
+    with staged_progress() as progress:
+        done = run(chosen, output, search, seed, processes, partial(progress, "simulating shards"))
+    typer.echo(f"{done.num_runs} runs of the twin in {done.num_new} new shards, {done.num_shards} in {output}")
+
+
+@app.command()
+def train(
+    shards: Folders,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of the model (.npz).", show_default=False)],
+    partly: Partly = False,
+) -> None:
+    """Fit the model that `learn predict` and `plan --fast` use; prints its errors on workloads not seen."""
+    from loratwin.cli.progress import staged_progress
+    from loratwin.learn.generate import load
+    from loratwin.learn.model import dump_model
+    from loratwin.records import check_writable, write_atomically
+
+    _needs_sklearn()
+    from loratwin.learn.train import train as fit
+
+    check_writable(output)
+    explored = load(shards, partly)
+    with staged_progress() as progress:
+        model = fit(explored, partial(progress, "learning targets"))
+    data = dump_model(model)
+    write_atomically(output, data)
+    for target, words in model.header.held_out.items():
+        typer.echo(f"{target}: {words}")
+    typer.echo(f"{output}: {len(data) / 1000:.0f} kB, {model.header.learned_from}")
+
+
+@app.command()
+def table(
+    shards: Folders,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Markdown file.", show_default=False)] = None,
+    models: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these.", show_default=False)] = None,
+    targets: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these.", show_default=False)] = None,
+    published_features: Annotated[
+        bool, typer.Option("--published-features", help="The eight published features, adapters on the grid.")
+    ] = False,
+    partly: Partly = False,
+) -> None:
+    """Compare all models on all targets by nested cross-validation, grouped by workload (takes minutes)."""
+    from loratwin.cli.progress import staged_progress
+    from loratwin.learn.generate import load
+    from loratwin.records import check_writable, write_atomically
+
+    _needs_sklearn()
+    from loratwin.learn.problem import TARGETS
+    from loratwin.learn.registry import REGISTRY
+    from loratwin.learn.table import compare, table_markdown
+
+    if output is not None:
+        check_writable(output)
+    usual = [name for name, each in TARGETS.items() if each.level == "workload" or not published_features]
+    chosen, asked = _names("model", models, list(REGISTRY)), _names("target", targets, usual)
+    explored = load(shards, partly)
+    with staged_progress() as progress:
+        rows = compare(explored, chosen, asked, published_features, partial(progress, "models x targets"))
+    text = table_markdown(rows)
+    if output is not None:
+        write_atomically(output, text)
+    typer.echo(text.rstrip())
+
+
+@app.command()
+def rules(
+    shards: Folders,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File: .txt, .md, .json, .py or .svg.", show_default=False)
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Only this profile.", show_default="all")] = None,
+    partly: Partly = False,
+) -> None:
+    """Print one page of rules, with their errors: how many adapters, which slots, how much throughput.
+
+    For example: loratwin learn rules shards -o rules.md
+    """
+    from loratwin.learn.generate import load
+    from loratwin.records import check_writable, write_atomically
+
+    if output is not None:
+        check_writable(output)
+        if output.suffix not in _RULE_FILES:
+            raise InputError(f"{output}: rules are written as {', '.join(_RULE_FILES)}")
+    _needs_sklearn()
+    explored = _of_profile(load(shards, partly), profile)
+    title = f"LoRA adapters on one GPU: {profile or 'all learned profiles'}"
+    from loratwin.learn import rules_text
+    from loratwin.learn.rules import learn_rules
+
+    learned = learn_rules(explored)
+    if output is None:
+        typer.echo(rules_text.rules_text(learned, title).rstrip())
+        return
+    if output.suffix == ".svg":
+        from loratwin.learn.picture import rules_svg
+
+        write_atomically(output, rules_svg(learned, explored, title))
+    else:
+        write_atomically(output, getattr(rules_text, _RULE_FILES[output.suffix])(learned, title))
+    typer.echo(str(output))
+
+
+_RULE_FILES = {".txt": "rules_text", ".md": "rules_markdown", ".json": "rules_json", ".py": "rules_python", ".svg": ""}
+
+
+@app.command()
+def predict(
+    workload: Annotated[str, typer.Argument(help="Workload file, or example:NAME.")],
+    profile: Annotated[str, typer.Option(help="GPU, engine version and LLM; or a profile file.", show_default=False)],
+    model: Annotated[Path | None, typer.Option(help="Model of `learn train`.", show_default="shipped")] = None,
+    objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
+    check: Annotated[bool, typer.Option(help="Check the answer with one run of the twin.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of the workload.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the answer here.", show_default=False)] = None,
+) -> None:
+    """Predict adapters, slots, throughput and latency without a search, with 90 % intervals.
+
+    For example: loratwin learn predict example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
+    """
+    from dataclasses import asdict
+
+    from loratwin.learn.answer import answer
+    from loratwin.learn.model import load_model
+    from loratwin.perf import load_profile
+    from loratwin.records import check_writable, write_atomically
+    from loratwin.workload import draw, load_spec
+
+    if objective not in ("throughput", "latency"):
+        raise UnknownNameError("objective", objective, ["latency", "throughput"])
+    chosen, learned, drawn = load_profile(profile), load_model(model), draw(load_spec(workload), seed)
+    if json_file is not None:
+        check_writable(json_file)
+    found = answer(drawn, chosen, learned, objective)
+    lines = answer_lines(found)
+    if check and found.config is not None:
+        from loratwin.cli.progress import announce_compilation
+        from loratwin.simulate import try_config
+
+        announce_compilation()
+        lines += ["", *_checked(try_config(drawn, chosen, found.config))]
+    if json_file is not None:
+        plain = {**asdict(found), "config": found.config and found.config.model_dump()}
+        write_atomically(json_file, json.dumps(plain, indent=1) + "\n")
+    typer.echo("\n".join(lines))
+
+
+def answer_lines(found: Answer) -> list[str]:
+    """An answer for a terminal."""
+    most = found.most_adapters
+    first = f"One GPU serves about {most.value:,.0f} such adapters ({most.low:,.0f} to {most.high:,.0f})"
+    lines = [f"{first}; the workload has {found.adapters:,}."]
+    if found.config is None:
+        lines.append("It starves with any slots, says the learned model.")
+    else:
+        near = ", ".join(map(str, found.near_slots))
+        lines.append(f"Slots: {found.slots} (as good to 1 %: {near}); max_lora_rank {found.config.max_lora_rank}.")
+        figures: tuple[tuple[str, Interval | None, float, str], ...] = (
+            ("throughput", found.throughput, 1, " tokens/s"),
+            ("served", found.share, 100, " % of the offered tokens"),
+            ("mean TTFT", found.ttft_ms, 1, " ms"),
+            ("mean TPOT", found.tpot_ms, 1, " ms"),
+            ("mean ITL", found.itl_ms, 1, " ms"),
+        )
+        for name, each, factor, unit in figures:
+            if each is not None:
+                low, high = each.low * factor, each.high * factor
+                lines.append(f"  predicted {name}: {each.value * factor:,.4g}{unit} ({low:,.4g} to {high:,.4g})")
+    return [*lines, *(f"  {note}" for note in found.notes)]
+
+
+def _checked(outcome: object) -> list[str]:
+    from loratwin.simulate import Outcome
+
+    assert isinstance(outcome, Outcome)
+    if outcome.summary is None:
+        return [f"The twin: the server does not start: {outcome.reason}"]
+    seen = outcome.summary
+    verdict = f"it starves ({seen.starved_reason})" if seen.starved else "it keeps up"
+    figures = f"{seen.total_throughput:,.0f} tokens/s, {100 * seen.served_share:.1f} % served"
+    latency = f"mean TTFT {seen.ttft_mean_ms:,.4g} ms, mean TPOT {seen.tpot_mean_ms:.4g} ms"
+    return [f"The twin, one run: {verdict}; {figures}, {latency}."]
+
+
+def _names(kind: str, text: str | None, known: list[str]) -> list[str]:
+    if text is None:
+        return known
+    asked = [part.strip() for part in text.split(",")]
+    for name in asked:
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
+    return asked
+
+
+def _of_profile(explored: list[Explored], profile: str | None) -> list[Explored]:
+    if profile is None:
+        return explored
+    found = [each for each in explored if each.case.profile == profile]
+    if not found:
+        raise UnknownNameError("profile in the shards", profile, {each.case.profile for each in explored})
+    return found
+
+
+def _needs_sklearn() -> None:
+    try:
+        import sklearn  # type: ignore[import-untyped]  # noqa: F401
+    except ImportError:
+        raise InputError("learning needs scikit-learn: pip install 'loratwin[learn]'") from None

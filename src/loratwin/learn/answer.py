@@ -1,0 +1,206 @@
+"""Advice for a workload by the learned model alone: how many adapters, which slots, what to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, sqrt
+from statistics import NormalDist
+
+import numpy as np
+
+from loratwin.errors import InputError
+from loratwin.learn.case import F8, MAX_NUM_SEQS, Mix
+from loratwin.learn.model import LearnedModel
+from loratwin.learn.physics import kv_tokens
+from loratwin.learn.search import SLOTS
+from loratwin.metrics import STARVED_RATIO
+from loratwin.perf import Profile
+from loratwin.records import EngineConfig
+from loratwin.records.config import LORA_RANKS
+from loratwin.workload import Workload, WorkloadSpec, draw
+
+SHARE_ERROR = 0.02
+"""Standard error of a predicted served share near saturation, from cross-validation."""
+
+MAX_RATES = 64
+"""Rates that a workload is reduced to: quantiles of its adapters' rates."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A prediction and the interval that holds in 90 % of cases like those learned from."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the learned model says of a workload on one GPU.
+
+    Parameters
+    ----------
+    adapters
+        Of the workload.
+    most_adapters
+        Of such adapters that one GPU can serve, whatever number the workload has.
+    slots
+        Advised; None: the workload starves with any.
+    near_slots
+        Within 1 % of the best throughput.
+    throughput, share, ttft_ms, tpot_ms, itl_ms
+        With the advised slots; missing where there are none. Share is of the offered tokens.
+    notes
+        What lies outside what was learned.
+    """
+
+    adapters: int
+    most_adapters: Interval
+    slots: int | None
+    near_slots: tuple[int, ...]
+    config: EngineConfig | None
+    throughput: Interval | None
+    share: Interval | None
+    ttft_ms: Interval | None
+    tpot_ms: Interval | None
+    itl_ms: Interval | None
+    notes: tuple[str, ...]
+
+
+def mix_of_workload(workload: Workload, spec: WorkloadSpec | None = None) -> Mix:
+    """A drawn workload as the learned model sees it: nominal rates, drawn lengths, burstiness of the arrivals.
+
+    Raises
+    ------
+    InputError
+        It has no adapters or no requests, or also asks for the LLM without an adapter.
+    """
+    rates = np.sort(workload.adapters.rate_per_s)
+    if not len(rates) or not workload.num_requests or not rates[-1] > 0:
+        raise InputError("the workload has no adapters or no requests; there is nothing to predict")
+    if workload.base_rate_per_s > 0:
+        raise InputError("the workload also uses the LLM without adapter, which was not learned; `loratwin plan` can")
+    prompt, output = workload.prompt_tokens.astype(float), workload.output_tokens.astype(float)
+    ranks = workload.adapters.rank
+    values, weight = _reduced(rates)
+    return Mix(
+        rate_per_s=values,
+        weight=weight,
+        rank_mean=float(ranks.mean()),
+        rank_std=float(ranks.std()),
+        rank_min=int(ranks.min()),
+        rank_max=int(ranks.max()),
+        max_lora_rank=_allowed_rank(int(ranks.max())),
+        prompt_mean=float(prompt.mean()),
+        output_mean=float(output.mean()),
+        context_mean=float((output * (prompt + output / 2)).sum() / output.sum()),
+        arrivals_cv=burstiness(workload),
+    )
+
+
+def _allowed_rank(rank: int) -> int:
+    found = next((allowed for allowed in LORA_RANKS if allowed >= rank), None)
+    if found is None:
+        raise InputError(f"a rank of {rank} is above the highest that vLLM allows, {LORA_RANKS[-1]}")
+    return found
+
+
+def _reduced(rates: F8) -> tuple[F8, F8]:
+    """Distinct rates and their shares; where there are many, means of equal parts of the adapters."""
+    values, counts = np.unique(rates, return_counts=True)
+    if len(values) <= MAX_RATES:
+        return values, counts / counts.sum()
+    parts = np.array_split(rates, MAX_RATES)
+    sizes = np.array([len(part) for part in parts], dtype=float)
+    return np.array([part.mean() for part in parts]), sizes / sizes.sum()
+
+
+def burstiness(workload: Workload) -> float:
+    """Std / mean of the gaps between an adapter's requests, to 1: the mean over adapters, by their requests.
+
+    Adapters with fewer than 10 requests say nothing. Chance alone gives 1 +- 0.1, which counts as Poisson.
+    """
+    order = np.argsort(workload.adapter, kind="stable")
+    who, when = workload.adapter[order], workload.arrival_s[order]
+    total, squares = 0.0, 0.0
+    starts = np.flatnonzero(np.diff(who, prepend=who[0] - 1))
+    for part in np.split(when, starts[1:]):
+        gaps = np.diff(part)
+        if len(gaps) >= 10 and gaps.mean() > 0:
+            total += len(gaps)
+            squares += len(gaps) * float(gaps.var() / gaps.mean() ** 2)
+    cv = sqrt(squares / total) if total else 1.0
+    return 1.0 if abs(cv - 1) < 0.1 else cv
+
+
+def answer(
+    spec: WorkloadSpec | Workload,
+    profile: Profile,
+    model: LearnedModel,
+    objective: str = "throughput",
+    slots: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Answer:
+    """Advise slots for a workload, without a run of the twin.
+
+    Parameters
+    ----------
+    objective
+        `throughput`, or `latency` (mean end to end).
+    slots
+        The only values to choose from; None: those of `SLOTS` up to one for each adapter.
+
+    Raises
+    ------
+    InputError
+        The workload cannot be predicted (see `mix_of_workload`).
+    """
+    workload = spec if isinstance(spec, Workload) else draw(spec, seed)
+    mix, adapters = mix_of_workload(workload), len(workload.adapters)
+    factor = model.header.interval_factor
+    most = _interval(model.workload_figure("served", mix, profile), factor["served"])
+    notes = model.outside(mix, profile)
+    options = [each for each in _options(adapters, slots) if kv_tokens(profile, each, mix.max_lora_rank)]
+    nothing = Answer(adapters, most, None, (), None, None, None, None, None, None, notes)
+    if not options:
+        return replace(nothing, notes=(*notes, "no server with these slots starts"))
+    seen = model.figures(mix, profile, [adapters] * len(options), options)
+    chance = np.array([NormalDist(STARVED_RATIO, SHARE_ERROR).cdf(share) for share in seen.share])
+    if not (chance >= 0.5).any():
+        return nothing
+    latency = seen.ttft_ms + seen.tpot_ms * (mix.output_mean - 1)
+    value = np.where(chance >= 0.5, chance * (1 / latency if objective == "latency" else seen.share), 0.0)
+    good = [i for i in range(len(options)) if value[i] >= 0.99 * value.max()]
+    at = min(good, key=lambda i: (latency[i], options[i])) if objective == "throughput" else int(value.argmax())
+    offered = mix.mean_rate * adapters * (mix.prompt_mean + mix.output_mean)
+    share = float(seen.share[at])
+    return Answer(
+        adapters=adapters,
+        most_adapters=most,
+        slots=options[at],
+        near_slots=tuple(options[i] for i in good),
+        config=EngineConfig(
+            max_loras=options[at],
+            max_cpu_loras=max(options[at], adapters),
+            max_lora_rank=mix.max_lora_rank,
+            max_num_seqs=MAX_NUM_SEQS,
+        ),
+        throughput=_interval(offered * share, factor["share"], most=offered),
+        share=_interval(share, factor["share"], most=1.0),
+        ttft_ms=_interval(float(seen.ttft_ms[at]), factor["ttft"]),
+        tpot_ms=_interval(float(seen.tpot_ms[at]), factor["tpot"]),
+        itl_ms=_interval(float(seen.itl_ms[at]), factor["itl"]),
+        notes=notes,
+    )
+
+
+def _options(adapters: int, slots: Sequence[int] | None) -> list[int]:
+    asked = SLOTS if slots is None else slots
+    return sorted({min(each, adapters) for each in asked})
+
+
+def _interval(value: float, factor: float, most: float = float("inf")) -> Interval:
+    low = value / factor if isfinite(factor) else 0.0
+    return Interval(min(value, most), min(low, most), min(value * factor, most))
