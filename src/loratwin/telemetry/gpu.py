@@ -30,8 +30,8 @@ QUANTITIES: dict[str, Reader] = {
 class GpuSampler(Sampler):
     """A thread that reads all GPUs of this machine at start + k x `every_s`.
 
-    Series have the labels `gpu` (NVML's index) and `name`. What a GPU does not support has no series; a GPU that falls
-    off is NaN from then on.
+    Series have the labels `gpu` (NVML's index) and `gpu_name`. What a GPU does not support has no series; a GPU that
+    falls off is NaN from then on.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class GpuSampler(Sampler):
         for index, (gpu, name) in self._gpus.items():
             for quantity, read in QUANTITIES.items():
                 with suppress(self._nvml.NVMLError):
-                    key = SeriesKey(quantity, (("gpu", str(index)), ("name", name)), Kind.GAUGE)
+                    key = SeriesKey(quantity, (("gpu", str(index)), ("gpu_name", name)), Kind.GAUGE)
                     values[key] = float(read(self._nvml, gpu))
         return values
 

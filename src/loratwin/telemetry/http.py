@@ -51,6 +51,7 @@ class Connection:
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._http = kind(parts.hostname or "", parts.port)
         self._path, self._headers, self._timeout_s = parts.path, dict(headers or {}), timeout_s
+        self._cut = False
 
     def get(self, path: str) -> bytes:
         """The body of an answer with status 200.
@@ -66,6 +67,8 @@ class Connection:
                 return self._get(path, end_s)
             except _CLOSED:  # a kept connection that the server has closed since; once more on a fresh one
                 self._http.close()
+                if self._cut:
+                    raise
                 return self._get(path, end_s)
         except (OSError, http.client.HTTPException) as error:
             self._http.close()
@@ -82,7 +85,8 @@ class Connection:
             raise DataError(f"{self.url}{path}: the answer is not JSON") from None
 
     def cut_off(self) -> None:
-        """End a request that another thread waits for."""
+        """End a request that another thread waits for; there will be no other."""
+        self._cut = True
         if self._http.sock is not None:
             with suppress(OSError):
                 self._http.sock.shutdown(socket.SHUT_RDWR)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +25,7 @@ class Journal:
     Raises
     ------
     InputError
-        The file cannot be made.
+        The file cannot be made or written.
     """
 
     def __init__(self, path: Path, source: str) -> None:
@@ -34,7 +35,8 @@ class Journal:
             self._file: IO[str] | None = open(path, "w", encoding="utf-8")  # noqa: SIM115  (closed by close)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-        self._write({_MARK: _FORMAT, "source": source})
+        if (failure := self._write({_MARK: _FORMAT, "source": source})) is not None:
+            raise InputError(f"{path}: {failure}")
 
     def append(self, time_s: float, values: Mapping[SeriesKey, float], failure: str | None) -> str | None:
         """Write one sample; if that fails, the reason, and nothing more is written."""
@@ -53,7 +55,8 @@ class Journal:
     def close(self) -> None:
         """End the file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what a full disk did not take
+                self._file.close()
             self._file = None
 
     def _write(self, line: dict[str, Any]) -> str | None:
@@ -63,7 +66,7 @@ class Journal:
             self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
             self._file.flush()
         except OSError as error:  # a full disk: the samples stay in memory
-            self._file = None
+            self.close()
             return f"the journal of samples ends: {error.strerror or error}"
         return None
 

@@ -1,0 +1,107 @@
+"""What servers tell of themselves: vLLM, SGLang, and one that tells nothing but its models."""
+
+from __future__ import annotations
+
+import pytest
+
+from loratwin.errors import DataError, InputError
+from loratwin.telemetry import ServerFacts, server_facts
+from loratwin.telemetry.http import root_url
+from tests.telemetry.metrics_server import MetricsServer
+
+VLLM_PAGE = """# TYPE vllm:cache_config_info gauge
+vllm:cache_config_info{block_size="16",engine="0",num_gpu_blocks="1000"} 1.0
+# TYPE vllm:lora_requests_info gauge
+vllm:lora_requests_info{max_lora="4",running_lora_adapters="",waiting_lora_adapters=""} 1.7e9
+"""
+
+
+def test_vllm(server: MetricsServer) -> None:
+    server.pages = {
+        "/metrics": lambda: VLLM_PAGE,
+        "/version": lambda: {"version": "0.32.0"},
+        "/v1/models": lambda: {
+            "data": [
+                {"id": "llm", "parent": None, "max_model_len": 1024},
+                {"id": "support", "parent": "llm", "max_model_len": None},
+            ]
+        },
+    }
+    facts = server_facts(server.url, {"Authorization": "Bearer key"})
+    assert facts == ServerFacts("vllm", "0.32.0", "llm", {"support": "llm"}, 1024, 16, 16000, 4)
+    assert facts.engine_version == "vllm-0.32.0"
+    assert {key for _, _, key in server.seen} == {"Bearer key"}
+    assert "key" not in repr(facts)
+
+
+def test_vllm_before_its_first_request(server: MetricsServer) -> None:
+    server.pages = {
+        "/metrics": lambda: VLLM_PAGE.split("# TYPE vllm:lora")[0],
+        "/v1/models": lambda: {"data": [{"id": "llm"}]},
+    }
+    assert server_facts(server.url) == ServerFacts(engine="vllm", llm="llm", block_size=16, kv_tokens=16000)
+
+
+@pytest.mark.parametrize("path", ["/server_info", "/get_server_info"])
+def test_sglang(server: MetricsServer, path: str) -> None:
+    info = {"version": "0.5.23", "page_size": 1, "max_total_num_tokens": 90000, "context_length": None}
+    server.pages = {
+        path: lambda: {**info, "enable_lora": True, "max_loras_per_batch": 8, "api_key": "secret"},
+        "/v1/models": lambda: {
+            "data": [{"id": "llm", "max_model_len": 8192}, {"id": "a", "parent": "llm", "root": "path"}]
+        },
+    }
+    facts = server_facts(server.url)
+    assert facts == ServerFacts("sglang", "0.5.23", "llm", {"a": "llm"}, 8192, 1, 90000, 8)
+
+
+def test_a_server_that_tells_only_its_models(server: MetricsServer) -> None:
+    server.pages = {"/v1/models": lambda: {"data": [{"id": "a"}, {"id": "b", "parent": "b"}]}}
+    facts = server_facts(server.url)
+    assert facts == ServerFacts(llm="a") and facts.engine_version == ""
+
+
+def test_pages_that_are_something_else(server: MetricsServer) -> None:
+    server.pages = {
+        "/v1/models": lambda: {"data": [{"id": "a"}]},
+        "/metrics": lambda: "<html>",
+        "/version": lambda: [1],
+        "/server_info": lambda: "<html>",
+    }
+    assert server_facts(server.url) == ServerFacts(llm="a")
+
+
+@pytest.mark.parametrize("answer", ["<html>", [], {"data": 3}, {"data": [3]}, {"models": []}])
+def test_no_list_of_models_is_refused(server: MetricsServer, answer: object) -> None:
+    server.pages = {"/v1/models": lambda: answer}
+    with pytest.raises(DataError, match="/v1/models: "):
+        server_facts(server.url)
+
+
+def test_a_wrong_key_and_no_server_are_refused(server: MetricsServer) -> None:
+    server.pages, server.status = {"/v1/models": dict}, 401
+    with pytest.raises(DataError, match="/v1/models: HTTP 401"):
+        server_facts(server.url, {"Authorization": "Bearer secret"})
+    with pytest.raises(DataError, match="Connection refused"):
+        server_facts("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("given", "root"),
+    [
+        ("http://h:8000", "http://h:8000"),
+        ("http://h:8000/", "http://h:8000"),
+        ("h:8000/v1", "http://h:8000"),
+        ("https://h/tenant/v1/", "https://h/tenant"),
+        ("http://h:1/metrics", "http://h:1"),
+        ("http://user:secret@h:1", "http://h:1"),
+    ],
+)
+def test_addresses(given: str, root: str) -> None:
+    assert root_url(given) == root
+
+
+@pytest.mark.parametrize("given", ["", "ftp://h", "http://", "/v1"])
+def test_no_addresses(given: str) -> None:
+    with pytest.raises(InputError, match="expected an address"):
+        root_url(given)
