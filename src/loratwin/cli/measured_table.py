@@ -214,8 +214,8 @@ def _say(console: Console, line: str, style: str = "") -> None:
 _ADAPTER_COLUMNS = (
     ("sent", "sent"), ("finished", "finished"), ("failed", "failed"), ("refused", "refused"), ("cut off", "censored"),
     ("served, %", "served_share"), ("tokens /s", "throughput"), ("goodput /s", "goodput"),
-    ("TTFT mean", "ttft_mean_ms"), ("TTFT p99", "ttft_p99_ms"), ("TPOT mean", "tpot_mean_ms"), ("ITL p99", "itl_p99_ms"),
-    ("end to end", "e2e_mean_ms"), ("lag p99", "lag_p99_ms"),
+    ("TTFT mean", "ttft_mean_ms"), ("TTFT p99", "ttft_p99_ms"), ("TPOT mean", "tpot_mean_ms"),
+    ("ITL p99", "itl_p99_ms"), ("end to end", "e2e_mean_ms"), ("lag p99", "lag_p99_ms"),
 )  # fmt: skip
 _ONLY_IF_ANY = ("failed", "refused")
 

@@ -31,9 +31,11 @@ def distributions(shown: Sequence[Look]) -> list[str]:
         ("cdf-itl", "Gaps between tokens (ITL)", "gaps", _gap_cdf),
         ("cdf-e2e", "End to end", "requests", lambda run: _cdf(e2e_s(finished_only(run)))),
     ]
+    drawn = [(name, title, what, [(look, *values(look.run)) for look in shown]) for name, title, what, values in panels]
     return [
-        cumulative(name, title, [(look, *values(look.run)) for look in shown], what)
-        for name, title, what, values in panels
+        cumulative(name, title, curves, what)
+        for name, title, what, curves in drawn
+        if any((x > 0).any() for _, x, _ in curves)  # else a logarithmic axis has nothing to show
     ]
 
 

@@ -49,12 +49,12 @@ def output_tokens_per_s(run: Run, edges: FloatArray) -> FloatArray:
 
 
 def _emitted(run: Run) -> Line:
-    """Cumulative tokens at the ends of steps: one for each decode request, and the first tokens."""
+    """Cumulative tokens at 0 and the ends of steps: one for each decode request, and the first tokens."""
     assert run.steps is not None
     ends = run.steps.start_s + run.steps.duration_s
     firsts = np.sort(run.requests.first_token_s[~np.isnan(run.requests.first_token_s)])
     so_far = np.cumsum(run.steps.decode_requests) + np.searchsorted(firsts, ends, side="right")
-    return ends, so_far.astype(np.float64)
+    return np.concatenate([[0.0], ends]), np.concatenate([[0.0], so_far])
 
 
 def _spread(run: Run) -> Line:

@@ -1,0 +1,151 @@
+"""The report of runs: whole, self-contained, safe against names, and every part only where there is something."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from loratwin.errors import InputError
+from loratwin.metrics import client_per_adapter, failures_by_kind, parse_slo, summarize
+from loratwin.report import run_report
+from tests.metrics.runs import make_run
+from tests.report.measured import NASTY, measured, simulated
+from tests.report.page import Page
+
+SLO = parse_slo("ttft_p99=60s,tpot_mean=1ms")
+
+
+@cache
+def both() -> str:
+    """A measured run and the twin's, with a name that is best not trusted."""
+    return run_report({NASTY: measured(), "twin": simulated()}, SLO)
+
+
+@cache
+def alone() -> str:
+    """A simulated run without steps, as `loratwin simulate -o` writes it."""
+    return run_report({"twin": replace(simulated(), steps=None)})
+
+
+@pytest.mark.parametrize("made", [both, alone])
+def test_the_page_is_well_formed_and_needs_nothing_else(made) -> None:  # type: ignore[no-untyped-def]
+    text = made()
+    page = Page(text)
+    assert text.lstrip().startswith("<!doctype html>")
+    assert page.badly_closed == []
+    assert page.unclosed == []
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "embed"}
+    assert all(link.startswith("#") for link in (*page.attributes("href"), *page.attributes("xlink:href")))
+    assert not re.search(r"url\((?!#)|@import", text)
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in page.attributes("xlink:href")} <= set(ids)
+
+
+def test_names_are_shown_and_never_understood() -> None:
+    assert "<script" not in both()
+    text = Page(both()).text
+    assert text.count(NASTY) >= 6  # the run, an adapter, a failure, a reason, an argument of the server
+
+
+def test_an_invalid_run_says_so_at_the_top_with_its_reasons() -> None:
+    text = Page(both()).text
+    assert text.index("Invalid: ") < text.index("Over time")
+    assert measured().invalid[0] in text
+    assert "Invalid" not in Page(alone()).text
+
+
+def test_every_run_says_what_it_is() -> None:
+    badges = [attributes["class"] for tag, attributes in Page(both()).tags if tag == "span" and "class" in attributes]
+    assert "badge measured" in badges
+    assert "badge simulated" in badges
+    assert "badge measured" not in [
+        attributes.get("class") for _, attributes in Page(alone()[: alone().index("Evidence")]).tags
+    ]
+
+
+def test_figures_and_differences_stand_in_the_table() -> None:
+    text = Page(both()).text
+    ours, twins = (summarize(run).tpot_mean_ms for run in (measured(), simulated()))
+    assert f"TPOT mean {ours:.3g} ms {twins:.3g} ms" in text  # evened out, a no-break space is one
+    assert f"{100 * (twins - ours) / ours:+.1f} %" in text
+    assert "met" in text
+    assert "missed" in text
+
+
+def test_pictures_describe_themselves_and_come_only_where_there_is_something() -> None:
+    pictures = [attributes for tag, attributes in Page(both()).tags if tag == "svg"]
+    assert all(each["role"] == "img" and each["aria-label"] for each in pictures)
+    labels = " ".join(str(each["aria-label"]) for each in pictures)
+    for words in ("Requests in flight", "Send lag", "Gaps between tokens", "KV memory in use", "Power, W (GPU 0)"):
+        assert words in labels
+    alone_labels = " ".join(str(each["aria-label"]) for tag, each in Page(alone()).tags if tag == "svg")
+    assert "Requests in flight" in alone_labels
+    assert "Send lag" not in alone_labels
+    for words in ("The GPU", "The server", "Engine steps", "Failures", "Send lag"):
+        assert f"<h2>{words}</h2>" in both()
+        assert f"<h2>{words}</h2>" not in alone()
+
+
+def test_failures_are_counted_by_kind() -> None:
+    text = Page(both()).text
+    for kind, count in failures_by_kind(measured()):
+        assert f"{kind} {count}" in text
+
+
+def test_adapters_stand_in_the_order_of_what_they_got() -> None:
+    figures = client_per_adapter(measured())
+    names = [figures.name[i] for i in figures.worst_first()]
+    assert len(names) > 250
+    page = both()
+    table = page[page.index('<table class="adapters">') :]
+    shown = re.findall(r'<tr[^>]*><th scope="row" class="word wrap">(.*?)(?: <b|</th>)', table)
+    assert [name for name in shown[: len(names)] if "script" not in name] == [name for name in names if name != NASTY]
+
+
+def test_workloads_and_servers_that_differ_are_noted() -> None:
+    other = replace(simulated(), config=simulated().config.replace(max_loras=32))
+    text = Page(run_report({"a": measured(), "b": other})).text
+    assert "The workloads differ: names of adapters." in text
+    assert "The servers differ: max_loras 64 | 32." in text
+    assert "The workloads differ" not in Page(alone()).text
+
+
+def test_the_same_runs_give_the_same_bytes_in_another_process() -> None:
+    program = "from tests.report.test_run_report import both; import sys; sys.stdout.buffer.write(both().encode())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.decode() == both()
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        make_run([]),
+        make_run([1.0], kind="measured", sent=[float("nan")], scheduled=[1.0]),
+        make_run([1.0], kind="measured", sent=[1.0], scheduled=[1.0], failure=[0], failures=("HTTP 500",)),
+        make_run([1.0], first=[2.0], finish=[2.0], output=[1], adapter=[-1], num_adapters=0),
+        make_run([1.0], first=[1.0], finish=[1.0], sent=[1.0], scheduled=[1.0], kind="measured"),
+    ],
+)
+def test_runs_of_which_little_is_known_have_a_report(run) -> None:  # type: ignore[no-untyped-def]
+    page = Page(run_report({"one": run, "two": replace(run, kv_tokens=None)}))
+    assert page.badly_closed == []
+    assert "nan" not in page.text.lower().split()
+
+
+def test_no_run_is_refused() -> None:
+    with pytest.raises(InputError, match="at least one run"):
+        run_report({})
+
+
+def test_the_measured_fixture_is_what_it_says() -> None:
+    run = measured()
+    assert len(run.adapters) == 300
+    assert (run.requests.failure >= 0).sum() > 50  # type: ignore[operator]
+    assert np.isnan(run.requests.finish_s).sum() > 200

@@ -1,0 +1,66 @@
+"""The twin of a measured run: the same requests on the same server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from loratwin.errors import InputError
+from loratwin.perf import load_profile
+from loratwin.report.twin import twin_of, workload_of
+from tests.metrics.runs import NEVER, make_run
+from tests.report.measured import PROFILE, measured, simulated
+
+
+def test_the_twin_of_a_run_of_the_twin_is_that_run() -> None:
+    base = simulated()
+    table = replace(base.requests, sent_s=base.requests.arrival_s, admitted_s=np.full(len(base.requests), NEVER))
+    run = replace(base, kind="measured", requests=table, steps=None)
+    found = twin_of(run, load_profile(PROFILE))
+    np.testing.assert_array_equal(found.requests.finish_s, base.requests.finish_s)
+    assert found.kind == "simulated"
+    assert (found.config, found.kv_tokens) == (base.config, base.kv_tokens)
+    assert not any("not simulated" in note for note in found.provenance.notes)
+
+
+def test_requests_that_the_server_never_worked_for_are_left_out_and_said() -> None:
+    run = make_run(
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 11.0],
+        sent=[0.5, 1.0, 2.0, 3.0, NEVER, 5.0, 11.0],
+        output=[7] * 7,
+        received=[7, 3, 0, 2, 0, 0, 0],
+        failure=[-1, -1, 0, 0, -1, -1, -1],
+        failures=("cut off",),
+        refused=[False] * 5 + [True, False],
+        adapter=[1, 0, 0, -1, 0, 0, 0],
+        kind="measured",
+    )
+    found = workload_of(run)
+    assert found.arrival_s.tolist() == [0.5, 1.0, 3.0]
+    assert found.output_tokens.tolist() == [7, 7, 2]  # what the one that was cut off had brought
+    assert found.adapter.tolist() == [1, 0, -1]
+    notes = twin_of(run, load_profile(PROFILE)).provenance.notes
+    assert "4 requests that failed, were refused or never sent are not simulated" in notes
+
+
+def test_what_the_run_does_not_know_is_predicted_and_said() -> None:
+    run = replace(measured(), kv_tokens=None, provenance=replace(measured().provenance, engine_version="vllm-0.11"))
+    found = twin_of(run, load_profile(PROFILE))
+    assert found.kv_tokens == simulated().kv_tokens
+    assert "the KV cache is as large as the profile predicts: the run does not say" in found.provenance.notes
+    assert "the profile is of vllm-0.8.5, the server was vllm-0.11" in found.provenance.notes
+
+
+def test_an_unknown_rank_is_the_largest_that_fits() -> None:
+    run = measured()
+    run = replace(run, adapters=replace(run.adapters, rank=np.zeros(300, dtype=np.int32)))
+    assert set(workload_of(run).adapters.rank) == {16}
+
+
+def test_several_servers_are_refused() -> None:
+    run = make_run([0.0, 1.0], sent=[0.0, 1.0], kind="measured")
+    run = replace(run, requests=replace(run.requests, replica=np.array([0, 1], dtype=np.int32)))
+    with pytest.raises(InputError, match="2 servers answered"):
+        twin_of(run, load_profile(PROFILE))
