@@ -74,7 +74,7 @@ def test_a_server_that_is_killed_takes_its_processes_along(tmp_path: Path) -> No
         pids = running.processes()
         os.kill(running.pid, signal.SIGKILL)
         assert gone(pids)
-        assert running.exit_code == 128 + signal.SIGKILL
+    assert running.exit_code == 128 + signal.SIGKILL
 
 
 CLIENT = """

@@ -16,11 +16,12 @@ class ServerError(LoratwinError):
     """A server did not start, or does not do what it was asked for."""
 
 
-_SAYS_WHY = re.compile(r"(^|[\s.])(\w*(Error|Exception|Exit)\b.*:|error:|\[Errno \d+\]|Killed\b|\w*OutOfMemory)")
+_SAYS_WHY = re.compile(r"(^|[\s.])(\w*(Error|Exception|Exit)\b.*:|[Ee]rror[:,] |\[Errno \d+\]|Killed\b)")
 
-# What follows from the first error, and says nothing of it.
-_CONSEQUENCES = re.compile(
-    r"Engine core initialization failed|See root cause above|During handling of|Traceback \(most"
+# What follows from an error, or announces it, and says nothing of it; warnings.
+_NO_REASON = re.compile(
+    r"Engine core initialization failed|See root cause above|During handling of|Traceback \(most|"
+    r"validation errors? for \w+$|^(\(\w[^)]*pid=\d+\)\s*)?(INFO|WARNING) "
 )
 
 # "(EngineCore_0 pid=12) ERROR 11-21 12:34:21 [core.py:133] " before what is said.
@@ -29,19 +30,36 @@ _PREFIX = re.compile(r"^(\(\w[^)]*pid=\d+\)\s*)?((ERROR|CRITICAL|WARNING|INFO)\s
 
 def last_lines(log: Path, num_bytes: int = TAIL_BYTES) -> list[str]:
     """The end of a log, without what an engine writes before each line, and without empty lines."""
+    lines = (_PREFIX.sub("", line).strip() for line in _tail(log, num_bytes))
+    return [line for line in lines if line]
+
+
+def _tail(log: Path, num_bytes: int) -> list[str]:
     try:
         with open(log, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - num_bytes))
-            text = file.read().decode(errors="replace")
+            return file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
-    lines = (_PREFIX.sub("", line).strip() for line in text.splitlines())
-    return [line for line in lines if line]
 
 
 def telling_lines(log: Path) -> str:
     """The last few different lines that say why, else the last line; on one line."""
-    lines = last_lines(log)
-    reasons = [line for line in lines if _SAYS_WHY.search(line) and not _CONSEQUENCES.search(line)]
-    chosen = list(dict.fromkeys(reasons))[-MOST_LINES:] or lines[-1:]
+    said = (line for line in _tail(log, TAIL_BYTES) if not _NO_REASON.search(line))
+    reasons = [line for line in (_PREFIX.sub("", each).strip() for each in said) if _SAYS_WHY.search(line)]
+    chosen = _without_echoes(reasons)[-MOST_LINES:] or last_lines(log)[-1:]
     return " | ".join(line[:MOST_CHARACTERS] for line in chosen) or "nothing was logged"
+
+
+def _without_echoes(reasons: list[str]) -> list[str]:
+    """Each once, and none that only wraps what one before it said ("Worker failed with error '...'")."""
+    kept: list[str] = []
+    for line in reasons:
+        if not any(_message(one) in line for one in kept):
+            kept.append(line)
+    return kept
+
+
+def _message(line: str) -> str:
+    """What stands behind the name of the error; the whole line where there is none."""
+    return line.partition(": ")[2].rstrip(".") or line
