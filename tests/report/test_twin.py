@@ -53,6 +53,10 @@ def test_what_the_run_does_not_know_is_predicted_and_said() -> None:
     assert "the profile is of vllm-0.8.5, the server was vllm-0.11" in found.provenance.notes
 
 
+def test_a_kv_cache_of_known_size_is_the_twins() -> None:
+    assert twin_of(replace(measured(), kv_tokens=123_456), load_profile(PROFILE)).kv_tokens == 123_456
+
+
 def test_an_unknown_rank_is_the_largest_that_fits() -> None:
     run = measured()
     run = replace(run, adapters=replace(run.adapters, rank=np.zeros(300, dtype=np.int32)))

@@ -18,8 +18,6 @@ from loratwin.simulate import time_series
 from loratwin.simulate.series import TimeSeries
 from loratwin.telemetry import canonical
 
-GPU = "gpu"
-
 
 @dataclass(frozen=True)
 class Quantity:
@@ -64,7 +62,7 @@ GPUS = (
 
 def server_series(shown: Sequence[Look]) -> list[str]:
     """A figure for each quantity that a server told, all runs in it; none where no server was scraped."""
-    told = {id(look): [(each.time_s, canonical(each)) for each in _of(look.run, gpu=False)] for look in shown}
+    told = {id(look): [(each.time_s, canonical(each)) for each in _sampled(look.run)] for look in shown}
     figures = []
     for quantity in SERVER:
         curves = [
@@ -83,12 +81,12 @@ def server_series(shown: Sequence[Look]) -> list[str]:
 def gpu_series(shown: Sequence[Look]) -> list[str]:
     """A figure for each quantity of each GPU."""
     figures = []
-    for gpu in sorted({gpu for look in shown for each in _of(look.run, gpu=True) for gpu in _gpus(each)}):
+    for gpu in sorted({gpu for look in shown for each in _sampled(look.run) for gpu in _gpus(each)}):
         for quantity in GPUS:
             curves = [
                 (look, each.time_s, _values(quantity, each.time_s, one))
                 for look in shown
-                for each in _of(look.run, gpu=True)
+                for each in _sampled(look.run)
                 for one in each.find(quantity.name, gpu=gpu)
             ]
             if _says_something(curves):
@@ -98,8 +96,8 @@ def gpu_series(shown: Sequence[Look]) -> list[str]:
     return figures
 
 
-def _of(run: Run, gpu: bool) -> list[Samples]:
-    return [each for each in run.samples if (each.source == GPU) == gpu and len(each.time_s)]
+def _sampled(run: Run) -> list[Samples]:
+    return [each for each in run.samples if len(each.time_s)]
 
 
 def _gpus(samples: Samples) -> set[str]:

@@ -65,9 +65,8 @@ def _spread(run: Run) -> Line:
     time_s = np.concatenate([[0.0], first, finish])
     change = np.concatenate([[0.0], slope, -slope])
     order = np.argsort(time_s, kind="stable")
-    widths = np.diff(time_s[order], append=time_s[order][-1])
-    so_far = np.concatenate([[0.0], np.cumsum(np.cumsum(change[order]) * widths)[:-1]])
-    return time_s[order], so_far
+    rates = np.cumsum(change[order])[:-1]
+    return time_s[order], np.concatenate([[0.0], np.cumsum(rates * np.diff(time_s[order]))])
 
 
 def _sent_per_s(run: Run, edges: FloatArray) -> FloatArray:
