@@ -83,7 +83,13 @@ def _name(path: Path, paths: list[Path]) -> str:
 
 
 def simulated_beside(runs: dict[str, Run], profile: str) -> dict[str, Run]:
-    """The twin of each measured run, named after it."""
+    """The twin of each measured run, named after it.
+
+    Raises
+    ------
+    InputError
+        None is measured, or the twin cannot simulate one of them.
+    """
     from loratwin.cli.progress import announce_compilation
     from loratwin.perf import load_profile
     from loratwin.report.twin import twin_of
