@@ -26,7 +26,10 @@ class Clock:
 
 
 class Request:
-    def __init__(self, request_id: str, prompt: int, output: int, adapter: int) -> None:
+    """`cached`: prompt tokens that the prefix cache holds when it is admitted for the first time."""
+
+    def __init__(self, request_id: str, prompt: int, output: int, adapter: int, cached: int = 0) -> None:
+        self.cached = cached
         self.request_id, self.num_prompt_tokens, self.max_tokens = request_id, prompt, output
         self.adapter = adapter  # 0: none
         self.lora_request = SimpleNamespace(lora_int_id=adapter) if adapter else None
@@ -105,7 +108,8 @@ class OldScheduler:
             if request.adapter and len(_adapters(tokens) - {request.adapter}) == self.slots:
                 skipped.append(self.waiting.popleft())
                 continue
-            n = min(request.known, left)
+            request.num_computed_tokens = 0 if request.preempted else request.cached
+            n = min(request.known - request.num_computed_tokens, left)
             if not self._take_blocks(request, n):
                 break
             self.running.append(self.waiting.popleft())

@@ -38,6 +38,16 @@ def some_requests(seed: int, number: int, num_adapters: int) -> list[Request]:
     ]
 
 
+def test_tokens_of_the_prefix_cache_are_context_but_not_computed(probed: Any, log: Path) -> None:
+    requests = [Request(f"r{i}", 100, 5, adapter=1, cached=32 * (i % 3)) for i in range(9)]
+    scheduler = probed(Scheduler)
+    run(scheduler, requests)
+    rows = _steps(log, 0.0, 0.0, np.inf)
+    for name in FEATURES:
+        assert rows[name].tolist() == [row[name] for row in scheduler.truth], name
+    assert rows["prefill_tokens"].sum() == sum(request.num_prompt_tokens - request.cached for request in requests)
+
+
 def step(scheduler: Any) -> int:
     """One step that takes 10 ms; the number of tokens that came out."""
     output = scheduler.schedule()

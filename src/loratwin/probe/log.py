@@ -122,8 +122,7 @@ def write_parquet(
 
 def _steps(log: Path, zero_s: float, from_s: float, to_s: float) -> Rows:
     """Rows of all engines, one after the other, with their loads; times from `zero_s`."""
-    files = sorted(_step_files(log), key=lambda file: file[1]["start_s"][0] if len(file[1]) else np.inf)
-    parts = [_with_loads(rows, head, log) for head, rows in files]
+    parts = [_with_loads(rows, head, log) for head, rows in _step_files(log)]
     rows = np.concatenate(parts)
     if (np.diff(rows["start_s"]) < 0).any():
         raise DataError(f"{log}: several engines wrote steps at the same time; a run has one engine")
