@@ -101,9 +101,9 @@ def test_a_gpu_that_falls_off_is_nan() -> None:
     with GpuSampler(0.02, nvml=nvml) as sampler:
         until(lambda: len(all_of(sampler).time_s) >= 3)
         nvml.lost.add(1)
-        until(lambda: bool(np.isnan(all_of(sampler).find("power_w", gpu="1")[0].values[-1])))
-    (well,) = all_of(sampler).find("power_w", gpu="0")
-    assert well.values[-1] == 312.5
+        until(lambda: [one.values[-1] == 312.5 for one in all_of(sampler).find("power_w")] == [True, False])
+    (well,), (lost,) = all_of(sampler).find("power_w", gpu="0"), all_of(sampler).find("power_w", gpu="1")
+    assert lost.values[0] == 312.5 and np.isnan(lost.values[-1]) and np.nanmax(well.values) == 312.5
 
 
 def test_what_a_gpu_does_not_support_has_no_series() -> None:
