@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from loratwin.metrics import client_per_adapter
 from loratwin.records import DeliverySeries, Samples, Series
 from loratwin.report.looks import looks
 from loratwin.report.run_distributions import POINTS, _cdf, _gap_cdf, _lag_percentile, _paired
@@ -80,7 +81,7 @@ def test_adapters_are_paired_by_name() -> None:
         make_run([0.0, 0.0], first=[5.0, 6.0], finish=[7.0, 7.0], adapter=[0, 1]),
         adapters=replace(one.adapters, name=("a1", "elsewhere")),
     )
-    x, y = _paired(one, other, "ttft_mean_ms")
+    x, y = _paired(client_per_adapter(one), client_per_adapter(other), "ttft_mean_ms")
     assert (x.tolist(), y.tolist()) == ([2000], [5000])
 
 

@@ -25,6 +25,7 @@ from loratwin.metrics import (
     failures_by_kind,
     run_figures,
     starvation,
+    starving_adapters,
     workload_differences,
 )
 from loratwin.records import Run
@@ -195,8 +196,7 @@ def _print_remarks(console: Console, runs: Mapping[str, Run]) -> None:
         kinds = [f"{kind}: {count:,}" for kind, count in failures_by_kind(run)]
         if kinds:
             _say(console, f"{name}: failures: {', '.join(kinds)}", "red")
-        starving = client_per_adapter(run)
-        names = [starving.name[i] for i in starving.worst_first() if starving.starved[i]]
+        names = starving_adapters(run)
         if names:
             more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
             _say(console, f"{name}: {len(names)} starving: {', '.join(names[:_NAMES_SHOWN])}{more}", "red")

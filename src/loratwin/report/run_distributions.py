@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from loratwin.metrics import client_per_adapter, e2e_s, lag_s, tpot_s, ttft_s
+from loratwin.metrics import ClientAdapterFigures, client_per_adapter, e2e_s, lag_s, tpot_s, ttft_s
 from loratwin.metrics.gaps import gaps_per_step
 from loratwin.metrics.latency import finished_only
 from loratwin.records import Run
@@ -95,14 +95,15 @@ def _gap_cdf(run: Run) -> Line:
 
 def scatter(one: Look, other: Look) -> list[str]:
     """Each adapter as a dot: the mean TTFT and the tokens served of one run against those of another."""
+    figures = client_per_adapter(one.run), client_per_adapter(other.run)
     return [
-        _scatter("dots-ttft", "Mean TTFT of each adapter, ms", one, other, "ttft_mean_ms"),
-        _scatter("dots-tokens", "Tokens/s served of each adapter", one, other, "throughput"),
+        _scatter("dots-ttft", "Mean TTFT of each adapter, ms", one, other, _paired(*figures, "ttft_mean_ms")),
+        _scatter("dots-tokens", "Tokens/s served of each adapter", one, other, _paired(*figures, "throughput")),
     ]
 
 
-def _scatter(name: str, title: str, one: Look, other: Look, key: str) -> str:
-    x, y = _paired(one.run, other.run, key)
+def _scatter(name: str, title: str, one: Look, other: Look, dots: Line) -> str:
+    x, y = dots
     with rc_context(STYLE):
         figure, axes = new_axes(SQUARE)
         axes.plot(x, y, "o", color=other.colour, markersize=3.4, markeredgewidth=0, alpha=0.6)
@@ -119,10 +120,9 @@ def _scatter(name: str, title: str, one: Look, other: Look, key: str) -> str:
         return inline_svg(figure, name, words)
 
 
-def _paired(one: Run, other: Run, key: str) -> Line:
+def _paired(one: ClientAdapterFigures, other: ClientAdapterFigures, key: str) -> Line:
     """The figure of every adapter that both know, where it is above 0."""
-    figures = [client_per_adapter(run) for run in (one, other)]
-    first, second = ({name: getattr(each, key)[i] for i, name in enumerate(each.name)} for each in figures)
+    first, second = ({name: getattr(each, key)[i] for i, name in enumerate(each.name)} for each in (one, other))
     pairs = [(first[name], second[name]) for name in first if name in second]
     kept = [(x, y) for x, y in pairs if x > 0 and y > 0]
     return np.array([x for x, _ in kept]), np.array([y for _, y in kept])
