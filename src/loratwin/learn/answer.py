@@ -204,3 +204,27 @@ def _options(adapters: int, slots: Sequence[int] | None) -> list[int]:
 def _interval(value: float, factor: float, most: float = float("inf")) -> Interval:
     low = value / factor if isfinite(factor) else 0.0
     return Interval(min(value, most), min(low, most), min(value * factor, most))
+
+
+def answer_lines(found: Answer) -> list[str]:
+    """An answer for a terminal."""
+    most = found.most_adapters
+    first = f"One GPU serves about {most.value:,.0f} such adapters ({most.low:,.0f} to {most.high:,.0f})"
+    lines = [f"{first}; the workload has {found.adapters:,}."]
+    if found.config is None:
+        lines.append("It starves with any slots, says the learned model.")
+    else:
+        near = ", ".join(map(str, found.near_slots))
+        lines.append(f"Slots: {found.slots} (as good to 1 %: {near}); max_lora_rank {found.config.max_lora_rank}.")
+        figures: tuple[tuple[str, Interval | None, float, str], ...] = (
+            ("throughput", found.throughput, 1, " tokens/s"),
+            ("served", found.share, 100, " % of the offered tokens"),
+            ("mean TTFT", found.ttft_ms, 1, " ms"),
+            ("mean TPOT", found.tpot_ms, 1, " ms"),
+            ("mean ITL", found.itl_ms, 1, " ms"),
+        )
+        for name, each, factor, unit in figures:
+            if each is not None:
+                low, high = each.low * factor, each.high * factor
+                lines.append(f"  predicted {name}: {each.value * factor:,.4g}{unit} ({low:,.4g} to {high:,.4g})")
+    return [*lines, *(f"  {note}" for note in found.notes)]

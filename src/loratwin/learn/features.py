@@ -46,6 +46,7 @@ CONFIGURATION = (
     "log_step_s",
     "log_full_step_s",
     "slot_pressure",  # distinct adapters / slots
+    "slot_room",  # slots left over, in standard deviations of the distinct adapters
     "log_slots_per_adapter",
     "stalled",
     "log_requests_per_s",
@@ -99,7 +100,7 @@ def workload_features(mix: Mix, profile: Profile) -> F8:
 def configuration_features(
     mix: Mix, profile: Profile, adapters: Sequence[int] | I8, slots: Sequence[int] | I8
 ) -> tuple[F8, Steady]:
-    """Those of `CONFIGURATION` for each configuration, shape (num_configs, 18), and the estimates behind them.
+    """Those of `CONFIGURATION` for each configuration, shape (num_configs, 19), and the estimates behind them.
 
     Rows of servers that do not start mean nothing.
     """
@@ -113,6 +114,7 @@ def configuration_features(
         np.log(s.step_s),
         np.log(s.full_step_s),
         s.distinct / g,
+        (g - s.distinct) / np.sqrt(s.distinct + 1),
         np.log(g / n),
         s.stalled,
         np.log(s.requests_per_s),

@@ -72,7 +72,10 @@ def latency_ms(case: Case, row: Row) -> float:
 
 
 def most_adapters(rows: Sequence[Row]) -> float:
-    """Where the best served share over slots falls to 0.9, on logarithms; 0: not even one adapter; NaN: not reached."""
+    """Where the best served share over slots falls to 0.9, on logarithms; 0: not even one adapter.
+
+    NaN: not reached, or not known to a tenth.
+    """
     best: dict[int, float] = {}
     for row in rows:
         if row.kv_tokens:
@@ -85,6 +88,8 @@ def most_adapters(rows: Sequence[Row]) -> float:
     if not below:
         return 0.0 if starved[0] == 1 else nan
     low, high = below[-1], starved[0]
+    if high > max(low + 1, 1.1 * low):
+        return nan
     slope = log(best[low] / best[high]) if best[high] > 0 else np.inf
     return float(low * (high / low) ** (log(best[low] / STARVED_RATIO) / slope))
 

@@ -21,7 +21,7 @@ from loratwin.errors import DataError, InputError
 from loratwin.learn.case import F8, Mix
 from loratwin.learn.features import CONFIGURATION, WORKLOAD, configuration_features, workload_features
 from loratwin.learn.forest import Forest
-from loratwin.learn.physics import I8, Steady
+from loratwin.learn.physics import I8, Steady, steady
 from loratwin.learn.problem import LOG_WORKLOAD, TARGETS, log_workload_features
 from loratwin.perf import Profile
 from loratwin.records import write_atomically
@@ -39,7 +39,7 @@ class Header:
     Parameters
     ----------
     profiles
-        Names of the profiles whose twins it was learned from.
+        By name, those whose twins it was learned from: `signature` of each.
     features
         Of workloads and of configurations, in order.
     ranges
@@ -52,7 +52,7 @@ class Header:
 
     format: int
     loratwin_version: str
-    profiles: tuple[str, ...]
+    profiles: dict[str, tuple[float, ...]]
     workload_features: tuple[str, ...]
     configuration_features: tuple[str, ...]
     ranges: dict[str, tuple[float, float]]
@@ -105,11 +105,25 @@ class LearnedModel:
         if profile.name not in self.header.profiles:
             known = ", ".join(name.rsplit("/", 1)[-1] for name in self.header.profiles)
             found.append(f"outside what was learned: profile {profile.name}, learned {known}")
+        elif not np.allclose(self.header.profiles[profile.name], signature(profile), rtol=SAME):
+            found.append(f"learned from other coefficients of {profile.name}: train again")
         for name, value in zip(WORKLOAD, workload_features(mix, profile), strict=True):
             low, high = self.header.ranges[name]
             if not low * (1 - 1e-6) <= value <= high * (1 + 1e-6):
                 found.append(f"outside what was learned: {name} = {value:.4g}, learned {low:.4g} to {high:.4g}")
         return tuple(found)
+
+
+SAME = 0.002
+"""Signatures that differ by less are of the same coefficients."""
+
+
+def signature(profile: Profile) -> tuple[float, ...]:
+    """What a profile comes to on two servers (full step, milliseconds; KV tokens): other coefficients show in it."""
+    half = np.array([0.5, 0.5])
+    mix = Mix(np.array([0.05, 0.2]), half, 16, 0, 16, 16, 16, 220.0, 200.0, 350.0)
+    seen = steady(mix, profile, np.array([64, 128]), np.array([16, 64]))
+    return tuple(float(f"{value:.6g}") for value in (*(1e3 * seen.full_step_s), *(1e3 * seen.step_s), *seen.kv_tokens))
 
 
 def _anchors(rough: Steady) -> dict[str, F8]:
@@ -207,6 +221,7 @@ def _header(document: dict[str, Any], where: str) -> Header:
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
     }
+    fields["profiles"] = {name: tuple(float(v) for v in values) for name, values in document["profiles"].items()}
     fields["ranges"] = {name: (float(low), float(high)) for name, (low, high) in document["ranges"].items()}
     header = Header(**fields)
     for kind, has, needed in (

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from loratwin.learn.case import F8, MAX_NUM_SEQS, Mix
 from loratwin.perf import Profile
-from loratwin.perf.memory import kv_capacity
 from loratwin.records import EngineConfig
+from loratwin.simulate import served_capacity
 
 I8 = NDArray[np.int64]
 
@@ -44,7 +44,7 @@ class Steady:
 def kv_tokens(profile: Profile, slots: int, max_lora_rank: int) -> int:
     """Tokens of the KV cache; 0 where the server does not start."""
     config = EngineConfig(max_loras=slots, max_lora_rank=max_lora_rank, max_num_seqs=MAX_NUM_SEQS)
-    capacity = kv_capacity(profile.llm, profile.memory, config)
+    capacity = served_capacity(profile, config)
     return capacity.tokens if capacity.starts else 0
 
 

@@ -35,7 +35,10 @@ COMPARED_AT = {0.2: 3, 0.5: 2, 0.75: 2, 0.9: 1, 1.3: 3}
 LATENCY_FROM = 0.8
 """Served share from which latencies are worth knowing (they cost half of a run's time)."""
 
-SEARCHES = ("edge", "grid")
+SLOTS_AT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Shares of the estimated edge at which the search `slots` compares all slots."""
+
+SEARCHES = ("edge", "slots", "grid")
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ def explore(case: Case, profile: Profile, search: str = "edge", seed: int = 0) -
     ----------
     search
         `edge`: finds the most adapters served without starvation, and compares slots there and around (about 35 runs).
+        `slots`: all slots at loads below the edge, where they decide on latency (about 70 runs).
         `grid`: all of the published grid of adapters x slots (55 runs, less those that do not start).
 
     Raises
@@ -130,10 +134,7 @@ def explore(case: Case, profile: Profile, search: str = "edge", seed: int = 0) -
     if search not in SEARCHES:
         raise UnknownNameError("search", search, SEARCHES)
     probe = Probe(case, profile, seed)
-    if search == "grid":
-        _whole_grid(probe)
-    else:
-        _edge_and_around(probe)
+    {"edge": _edge_and_around, "slots": _slots_below, "grid": _whole_grid}[search](probe)
     return [probe.rows[key] for key in sorted(probe.rows)]
 
 
@@ -149,6 +150,14 @@ def _edge_and_around(probe: Probe) -> None:
     for fraction, every in COMPARED_AT.items():
         num_adapters = max(1, round(fraction * most))
         for slots in probe.slots(num_adapters)[::-every]:
+            probe(num_adapters, slots)
+
+
+def _slots_below(probe: Probe) -> None:
+    most = guess(probe)
+    for fraction in SLOTS_AT:
+        num_adapters = max(1, round(fraction * most))
+        for slots in probe.slots(num_adapters):
             probe(num_adapters, slots)
 
 

@@ -14,7 +14,7 @@ from loratwin.learn.evaluate import OUTER, conformal_factor, coverage, f1, folds
 from loratwin.learn.features import CONFIGURATION, WORKLOAD, workload_features
 from loratwin.learn.forest import Forest, from_boosting
 from loratwin.learn.generate import Explored
-from loratwin.learn.model import FORMAT, Header, LearnedModel, anchor
+from loratwin.learn.model import FORMAT, Header, LearnedModel, anchor, signature
 from loratwin.learn.problem import LOG_WORKLOAD, TARGETS, Problem, configuration_problem, workload_problem
 from loratwin.learn.registry import SEED, BoostedRidge
 from loratwin.metrics import STARVED_RATIO
@@ -23,8 +23,8 @@ from loratwin.perf import load_profile
 LEVEL = 0.9
 """Of the intervals."""
 
-TREES, LEAVES = 200, 12
-"""Of each forest for configurations: the file stays below 300 kB."""
+SIZES = {"share": (300, 16), "ttft": (300, 16), "tpot": (200, 12), "itl": (200, 12)}
+"""Trees and their leaves of each forest for configurations: the file stays below 300 kB."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ def grow(problem: Problem, y: F8) -> Forest:
     if problem.target.level == "workload":
         both = BoostedRidge(problem.monotone, max_iter=150, max_leaf_nodes=6).fit(problem.x, y)
         return from_boosting(both.trees_, num_features, both.slope_, both.constant_)
+    num_trees, leaves = SIZES[problem.target.name]
     trees = HistGradientBoostingRegressor(
-        max_iter=TREES,
-        max_leaf_nodes=LEAVES,
+        max_iter=num_trees,
+        max_leaf_nodes=leaves,
         learning_rate=0.1,
         min_samples_leaf=20,
         early_stopping=False,
@@ -101,7 +102,7 @@ def _header(explored: Sequence[Explored], fits: dict[str, Fit]) -> Header:
     return Header(
         format=FORMAT,
         loratwin_version=loratwin.__version__,
-        profiles=tuple(sorted({each.case.profile for each in explored})),
+        profiles={name: signature(load_profile(name)) for name in sorted({each.case.profile for each in explored})},
         workload_features=LOG_WORKLOAD,
         configuration_features=CONFIGURATION,
         ranges={name: (float(a), float(b)) for name, a, b in zip(WORKLOAD, low, high, strict=True)},

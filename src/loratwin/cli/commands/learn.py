@@ -12,7 +12,6 @@ import typer
 from loratwin.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from loratwin.learn.answer import Answer, Interval
     from loratwin.learn.generate import Explored
 
 app = typer.Typer(help="Learn from the twin: fast answers, and rules.", no_args_is_help=True, rich_markup_mode=None)
@@ -26,7 +25,7 @@ def generate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the shards.", show_default=False)],
     design: Annotated[str, typer.Option(help="published (the grid of arXiv 2508.08343), or broad.")] = "published",
     search: Annotated[
-        str, typer.Option(help="edge: around the most adapters served; grid: all adapters x slots of the paper.")
+        str, typer.Option(help="edge: around the most adapters; slots: all slots below; grid: all of the paper's grid.")
     ] = "edge",
     cases: Annotated[
         int | None, typer.Option(min=1, help="The first so many workloads of the design.", show_default="all")
@@ -173,7 +172,7 @@ def predict(
     """
     from dataclasses import asdict
 
-    from loratwin.learn.answer import answer
+    from loratwin.learn.answer import answer, answer_lines
     from loratwin.learn.model import load_model
     from loratwin.perf import load_profile
     from loratwin.records import check_writable, write_atomically
@@ -196,30 +195,6 @@ def predict(
         plain = {**asdict(found), "config": found.config and found.config.model_dump()}
         write_atomically(json_file, json.dumps(plain, indent=1) + "\n")
     typer.echo("\n".join(lines))
-
-
-def answer_lines(found: Answer) -> list[str]:
-    """An answer for a terminal."""
-    most = found.most_adapters
-    first = f"One GPU serves about {most.value:,.0f} such adapters ({most.low:,.0f} to {most.high:,.0f})"
-    lines = [f"{first}; the workload has {found.adapters:,}."]
-    if found.config is None:
-        lines.append("It starves with any slots, says the learned model.")
-    else:
-        near = ", ".join(map(str, found.near_slots))
-        lines.append(f"Slots: {found.slots} (as good to 1 %: {near}); max_lora_rank {found.config.max_lora_rank}.")
-        figures: tuple[tuple[str, Interval | None, float, str], ...] = (
-            ("throughput", found.throughput, 1, " tokens/s"),
-            ("served", found.share, 100, " % of the offered tokens"),
-            ("mean TTFT", found.ttft_ms, 1, " ms"),
-            ("mean TPOT", found.tpot_ms, 1, " ms"),
-            ("mean ITL", found.itl_ms, 1, " ms"),
-        )
-        for name, each, factor, unit in figures:
-            if each is not None:
-                low, high = each.low * factor, each.high * factor
-                lines.append(f"  predicted {name}: {each.value * factor:,.4g}{unit} ({low:,.4g} to {high:,.4g})")
-    return [*lines, *(f"  {note}" for note in found.notes)]
 
 
 def _checked(outcome: object) -> list[str]:

@@ -14,7 +14,9 @@ import typer
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
+    from loratwin.perf import Profile
     from loratwin.plan import Candidate, Plan
+    from loratwin.workload import WorkloadSpec
 
 
 def plan(
@@ -40,6 +42,12 @@ def plan(
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML report to write.")] = Path("plan.html"),
     json: Annotated[Path | None, typer.Option(help="Write the plan as JSON, too.", show_default=False)] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Slots by the learned model; the twin only checks them, with one seed.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="With --fast: check with the twin, or only print the answer.")
+    ] = True,
 ) -> None:
     """Find the slots and limits to run for a workload on one GPU, or how many of its adapters one GPU serves.
 
@@ -59,6 +67,14 @@ def plan(
     for path in (output, json):
         if path is not None:
             check_writable(path)
+    if fast:
+        lines, slot_list, sequences = _learned(spec, chosen_profile, objective, slot_list, sequences, seed)
+        typer.echo("\n".join(lines) + ("\n" if check else ""))
+        if not check:
+            return
+        seeds = 1
+    elif not check:
+        raise InputError("--no-check: goes with --fast; without it, all figures are the twin's")
     announce_compilation()
     with _progress() as progress:
         found = find_plan(
@@ -84,6 +100,34 @@ def plan(
     write_atomically(output, page)
     typer.echo(plan_text(found))
     typer.echo(f"\nReport: {output}")
+
+
+def _learned(
+    spec: WorkloadSpec,
+    profile: Profile,
+    objective: str,
+    slots: list[int] | None,
+    sequences: list[int] | None,
+    seed: int,
+) -> tuple[list[str], list[int], list[int]]:
+    """What the learned model says, and the slots and sequences to check.
+
+    It was learned with one `max_num_seqs`. Where the workload starves, the slots are those for as many adapters as can
+    be served.
+    """
+    from loratwin.learn.answer import answer, answer_lines, mix_of_workload
+    from loratwin.learn.case import MAX_NUM_SEQS
+    from loratwin.learn.labels import nearest_slots
+    from loratwin.learn.model import load_model
+    from loratwin.learn.search import SLOTS
+    from loratwin.plan.choice import check_objective
+    from loratwin.workload import draw
+
+    check_objective(objective)
+    model, drawn = load_model(), draw(spec, seed)
+    found = answer(drawn, profile, model, objective, slots)
+    best = found.slots or nearest_slots(model.workload_figure("slots", mix_of_workload(drawn), profile), slots or SLOTS)
+    return ["Predicted by the learned model:", *answer_lines(found)], [best], sequences or [MAX_NUM_SEQS]
 
 
 def _numbers(option: str, text: str | None) -> list[int] | None:
