@@ -102,9 +102,10 @@ def test_runs_of_one_name_are_told_apart(folder: Path) -> None:
     (folder / "a").mkdir()
     save_run(make_run([0.0]), folder / "a" / "measured.json")
     save_run(make_run([0.0]), folder / "simulated.parquet")
-    done = report(folder, "measured.json", "a/measured.json", "simulated.json", "simulated.parquet", "--json")
-    names = [run["name"] for run in json.loads(done.stdout)["runs"]]
-    assert names == ["measured.json", "a/measured.json", "simulated.json", "simulated.parquet"]
+    paths = [folder / name for name in ("measured.json", "a/measured.json", "simulated.json", "simulated.parquet")]
+    names = list(command.load_all(paths))
+    assert names == [*map(str, paths[:2]), "simulated.json", "simulated.parquet"]
+    assert list(command.load_all(paths[1:3])) == ["measured", "simulated"]
 
 
 # --- the table

@@ -42,7 +42,7 @@ def report(
         _check_html(output)
         check_writable(output)
     limits = parse_slo(slo) if slo is not None else None
-    found = _load(runs)
+    found = load_all(runs)
     shown = {**found, **simulated_beside(found, profile)} if profile is not None else found
     if output is not None:
         from loratwin.report import run_report
@@ -64,7 +64,7 @@ def _check_html(path: Path) -> None:
         raise InputError(f"{path}: the report is an HTML file, as report.html")
 
 
-def _load(paths: list[Path]) -> dict[str, Run]:
+def load_all(paths: list[Path]) -> dict[str, Run]:
     """Runs by name: the file's, with as much of its folder as tells it from the others."""
     from loratwin.records import load_run
 
