@@ -1,31 +1,49 @@
 """Performance models: step time, adapter loading, memory, front end; and the profiles that hold their coefficients."""
 
+from loratwin.perf.assume import assume
+from loratwin.perf.compare import compare_profiles
 from loratwin.perf.domain import Domain
 from loratwin.perf.engines import EngineBehaviour, default_limits, generation_of
 from loratwin.perf.frontend import Frontend
+from loratwin.perf.gpus import Gpu, find_gpu, gpu_names
+from loratwin.perf.llms import find_llm, llm_names, shapes_from_config
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import KvCapacity, MemoryModel, kv_capacity, lora_reserved_bytes, slot_bytes
-from loratwin.perf.profile import Card, Profile, dump_profile, load_profile, profile_names
+from loratwin.perf.profile import Card, Profile, dump_profile, load_profile, parse_profile, profile_names, user_names
 from loratwin.perf.shapes import LlmShapes
 from loratwin.perf.step_time import StepTimeModel
+from loratwin.perf.store import add_profile
+from loratwin.perf.uncertainty import Uncertainty
 
 __all__ = [
     "Card",
     "Domain",
     "EngineBehaviour",
     "Frontend",
+    "Gpu",
     "KvCapacity",
     "LlmShapes",
     "LoadingModel",
     "MemoryModel",
     "Profile",
     "StepTimeModel",
+    "Uncertainty",
+    "add_profile",
+    "assume",
+    "compare_profiles",
     "default_limits",
     "dump_profile",
+    "find_gpu",
+    "find_llm",
     "generation_of",
+    "gpu_names",
     "kv_capacity",
+    "llm_names",
     "load_profile",
     "lora_reserved_bytes",
+    "parse_profile",
     "profile_names",
+    "shapes_from_config",
     "slot_bytes",
+    "user_names",
 ]

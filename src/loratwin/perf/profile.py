@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
@@ -19,6 +21,10 @@ from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import MemoryModel
 from loratwin.perf.shapes import LlmShapes
 from loratwin.perf.step_time import StepTimeModel
+from loratwin.perf.uncertainty import Uncertainty
+
+PARTS = ("memory", "step_time", "loading", "frontend")
+"""Where coefficients are."""
 
 
 class Card(BaseModel):
@@ -31,6 +37,14 @@ class Card(BaseModel):
     source: str
     held_out_error: dict[str, str]  # metric: figure, in words
     notes: tuple[str, ...] = ()
+
+
+def _known_coefficients(profile: Profile) -> None:
+    """Refuse an uncertainty of something that is no coefficient."""
+    for name in profile.uncertainty.standard_errors if profile.uncertainty else ():
+        part, _, key = name.partition(".")
+        if part not in PARTS or not isinstance(getattr(getattr(profile, part), key, None), float):
+            raise ValueError(f"uncertainty.standard_errors.{name}: not a coefficient, as step_time.weights_s is")
 
 
 class Profile(BaseModel):
@@ -49,11 +63,16 @@ class Profile(BaseModel):
     frontend: Frontend
     domain: Domain
     card: Card
+    origin: Literal["fitted", "assumed"] = "fitted"  # assumed: no measurement of this GPU, engine and LLM
+    uncertainty: Uncertainty | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What every prediction of this profile says with it."""
-        return generation_of(self.engine).notes
+        notes = generation_of(self.engine).notes
+        if self.origin == "assumed":
+            notes = (f"{self.name} is assumed, not measured: {self.card.source}", *notes)
+        return notes
 
     @field_validator("engine")
     @classmethod
@@ -72,27 +91,71 @@ class Profile(BaseModel):
             data = {**data, "behaviour": generation_of(engine).behaviour}
         return data
 
+    @model_validator(mode="after")
+    def _is_whole(self) -> Profile:
+        _known_coefficients(self)
+        return self
+
     @property
     def digest(self) -> str:
-        """Hash of everything that predictions depend on (the card does not count)."""
-        return hashlib.sha256(self.model_dump_json(exclude={"card"}).encode()).hexdigest()[:16]
+        """Hash of everything that predictions depend on (the card does not count).
+
+        Fields that keep their default do not count, so that a field added later changes no hash.
+        """
+        text = self.model_dump_json(exclude={"card"}, exclude_defaults=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def sample(self, rng: np.random.Generator) -> Profile:
+        """A profile that is as plausible as this one: every coefficient drawn within its uncertainty, none negative.
+
+        Without an uncertainty it is the profile itself.
+        """
+        if self.uncertainty is None:
+            return self
+        parts = {name: getattr(self, name).model_dump() for name in PARTS}
+        drawn = self.uncertainty.sample(parts, rng)
+        return self.model_copy(update={name: type(getattr(self, name))(**drawn[name]) for name in PARTS})
 
 
 def _folder() -> Any:
     return files("loratwin.perf").joinpath("profiles")
 
 
-def profile_names() -> list[str]:
+def user_folder() -> Path:
+    """Where the user's own profiles are: `LORATWIN_PROFILES`, or `loratwin/profiles` in the XDG data home."""
+    if os.environ.get("LORATWIN_PROFILES"):
+        return Path(os.environ["LORATWIN_PROFILES"])
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "loratwin" / "profiles"
+
+
+def shipped_names() -> list[str]:
     """Names of the profiles that ship with the package."""
-    return sorted(
-        item.name.removesuffix(".yaml").replace("__", "/")
-        for item in _folder().iterdir()
-        if item.name.endswith(".yaml")
-    )
+    return sorted(_name_of(item.name) for item in _folder().iterdir() if item.name.endswith(".yaml"))
+
+
+def user_names() -> list[str]:
+    """Names of the profiles in the user's folder."""
+    folder = user_folder()
+    return sorted(_name_of(file.name) for file in folder.glob("*.yaml")) if folder.is_dir() else []
+
+
+def profile_names() -> list[str]:
+    """Names of all profiles, shipped and the user's."""
+    return sorted({*shipped_names(), *user_names()})
+
+
+def _name_of(file_name: str) -> str:
+    return file_name.removesuffix(".yaml").replace("__", "/")
+
+
+def file_name(name: str) -> str:
+    """The file in which a profile of this name is kept."""
+    return name.replace("/", "__") + ".yaml"
 
 
 def load_profile(name: str) -> Profile:
-    """A shipped profile by name, or one from a file (a path that ends in .yaml).
+    """A profile by name, the user's own or a shipped one, or from a file (a path that ends in .yaml).
 
     Raises
     ------
@@ -100,15 +163,17 @@ def load_profile(name: str) -> Profile:
         Unknown name, or a file that cannot be read, is damaged or newer than understood.
     """
     if name.endswith((".yaml", ".yml")):
-        return _parse(_read(Path(name)), name)
+        return parse_profile(_read(Path(name)), name)
+    if name in user_names():
+        return parse_profile(_read(user_folder() / file_name(name)), name)
     return _shipped(name)
 
 
 @lru_cache(maxsize=16)
 def _shipped(name: str) -> Profile:
-    if name not in profile_names():
+    if name not in shipped_names():
         raise UnknownNameError("profile", name, profile_names())
-    return _parse(_folder().joinpath(name.replace("/", "__") + ".yaml").read_text(), name)
+    return parse_profile(_folder().joinpath(file_name(name)).read_text(), name)
 
 
 def _read(path: Path) -> str:
@@ -118,7 +183,14 @@ def _read(path: Path) -> str:
         raise InputError(f"profile {path}: cannot be read ({error})") from None
 
 
-def _parse(text: str, where: str) -> Profile:
+def parse_profile(text: str, where: str) -> Profile:
+    """A profile from YAML text; `where` it is from, for messages.
+
+    Raises
+    ------
+    InputError
+        The text is no profile, is damaged or newer than understood, or its coefficients are not those of its hash.
+    """
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -127,14 +199,25 @@ def _parse(text: str, where: str) -> Profile:
         raise InputError(f"profile {where}: not a profile (a mapping with the key 'format' is expected)")
     if data.get("format") != 1:
         raise InputError(f"profile {where}: format {data.get('format')!r}; this version understands format 1")
+    stated = data.pop("hash", None)
     try:
-        return Profile.model_validate(data)
+        profile = Profile.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"profile {where}: {key}: {first['msg']}") from None
+        raise InputError(f"profile {where}: {key + ': ' if key else ''}{first['msg']}") from None
+    if stated is not None and stated != profile.digest:
+        raise InputError(
+            f"profile {where}: hash is {stated}, but that of its coefficients {profile.digest}: it was changed by hand "
+            "or damaged (remove the line 'hash' to accept it as it is)"
+        )
+    return profile
 
 
 def dump_profile(profile: Profile) -> str:
-    """The profile as YAML text."""
-    return yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    """The profile as YAML text, with its hash: who changes a coefficient by accident is told."""
+    data = profile.model_dump(mode="json")
+    if profile.uncertainty is None:
+        del data["uncertainty"]
+    data = {"format": data.pop("format"), "hash": profile.digest, **data}
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)

@@ -1,0 +1,256 @@
+"""A profile without measurement: what fitted profiles taught, scaled to another GPU, LLM, engine or number of GPUs.
+
+Each coefficient is split into what hardware and shapes explain and what they do not; the second is taken from the
+fitted profiles ("references"), their mean where there are several:
+
+- weights: bytes read / (MEMORY_SHARE x peak bandwidth), and a time per layer for launching it (95 to 107 us in the two
+  references);
+- tokens: floating-point operations / (the share of the peak that the references reach, 66 to 74 %);
+- context: bytes of keys and values / peak bandwidth, and operations of attention / peak, as for fitted profiles;
+- LoRA kernels: a time per layer, in inverse proportion to the multiprocessors (they are bound by the number of blocks);
+- bringing adapters in: a time per layer, since it is bound by the number of tensors (engine.md 2.3);
+- the scheduler, the front end and the memory beside the model: as they are.
+
+Tensor parallelism: weights, heads and operations are shared; LoRA is shared by half (A or B of each module stays whole,
+engine.md 2.2); each layer adds two all-reduces (Megatron-LM, arXiv 1909.08053), of which a ring moves 2 (t - 1) / t of
+the data over each link (Patarasuk and Yuan 2009), and which take ALL_REDUCE_S at least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from loratwin.errors import InputError
+from loratwin.perf.engines import Generation, generation_of
+from loratwin.perf.frontend import Frontend
+from loratwin.perf.gpus import Gpu, find_gpu
+from loratwin.perf.loading import LoadingModel
+from loratwin.perf.memory import MemoryModel
+from loratwin.perf.profile import Card, Profile, load_profile, shipped_names
+from loratwin.perf.shapes import LlmShapes
+from loratwin.perf.step_time import StepTimeModel
+from loratwin.perf.uncertainty import Uncertainty
+
+MEMORY_SHARE = 0.85
+"""Part of the peak bandwidth that reading weights reaches."""
+
+ATTENTION_SHARE = 0.4
+"""Part of the peak operations that attention over a prompt reaches (as `calibrate.start` takes it)."""
+
+ALL_REDUCE_S = {True: 10e-6, False: 30e-6}
+"""Least time of an all-reduce with and without NVLink; the order of NCCL's latency, not measured by us."""
+
+GRAPH_GIB_PER_LAYER = 0.1
+"""CUDA graphs: 3.32 GiB in 32 layers, 2.95 GiB in 28 (engine.md 1.4)."""
+
+RELATIVE_ERRORS = {
+    "memory.other_gib": 1.0, "memory.sampler_copies": 0.3,
+    "step_time.weights_s": 0.12, "step_time.token_s": 0.15, "step_time.roofline_power": 0.3, "step_time.running_s": 0.5,
+    "step_time.context_s": 0.3, "step_time.prefill_context_s": 0.5, "step_time.prefill_step_s": 1.0,
+    "step_time.eager_s": 0.5, "step_time.skipped_s": 0.5, "step_time.lora_s": 0.4, "step_time.slot_s": 0.8,
+    "step_time.slot_rank_s": 1.0, "step_time.slot_tile_s": 0.4, "step_time.adapter_s": 0.3,
+    "step_time.adapter_rank_s": 0.6, "step_time.adapter_tile_s": 0.5, "step_time.adapter_small_s": 0.5,
+    "step_time.lora_token_s": 0.7, "step_time.lora_token_rank_s": 0.7,
+    "loading.swap_in_s": 0.5, "loading.swap_in_padded_s": 0.5, "loading.disk_load_s": 1.0,
+    "loading.disk_load_per_rank_s": 1.0, "frontend.overhead_s": 0.7,
+}  # fmt: skip
+"""Standard errors of an assumed profile, relative: about the difference of the two references once scaled, by judgement
+where there is only one figure."""
+
+OTHER_GPU = 1.7
+"""Times as far off on a GPU that no reference was measured on."""
+
+RESIDUAL = {"total_throughput": 0.05, "itl_mean_s": 0.10, "tpot_mean_s": 0.10, "ttft_mean_s": 0.30}
+"""Spread of log(measured / predicted) that no coefficient explains: that of held-out runs and as much again."""
+
+
+class Work(NamedTuple):
+    """What hardware and shapes say of one GPU's part of an LLM."""
+
+    gpu: Gpu
+    llm: LlmShapes
+    tensor_parallel: int
+
+    @property
+    def read_s(self) -> float:
+        """Seconds to read the weights that a step reads: all but the embedding, of which a step looks up rows."""
+        return self._parameters * self.llm.dtype_bytes / (MEMORY_SHARE * self.gpu.memory_bytes_per_s)
+
+    @property
+    def compute_s(self) -> float:
+        """Seconds per token in the dense layers at the GPU's peak: a multiplication and an addition per weight."""
+        return 2 * self._parameters / self.gpu.flops
+
+    @property
+    def _parameters(self) -> float:
+        embedding = 0 if self.llm.tied_embeddings else self.llm.vocab_size * self.llm.hidden_size
+        return (self.llm.num_parameters - embedding) / self.tensor_parallel
+
+    @property
+    def layers(self) -> int:
+        return self.llm.num_layers
+
+    @property
+    def lora_s(self) -> float:
+        """What the LoRA kernels' times are in proportion to."""
+        return self.layers / self.gpu.sms * (1 + 1 / self.tensor_parallel) / 2
+
+    @property
+    def context_s(self) -> float:
+        """Seconds per token of KV cache read."""
+        return self.llm.kv_bytes_on_gpu(self.tensor_parallel) / self.gpu.memory_bytes_per_s
+
+    @property
+    def prefill_context_s(self) -> float:
+        """Seconds per prompt token and token of its context: two products of query_size per layer."""
+        operations = 4 * self.llm.query_size * self.layers / self.tensor_parallel
+        return operations / (ATTENTION_SHARE * self.gpu.flops)
+
+    @property
+    def all_reduce_s(self) -> float:
+        """Least seconds per step for the all-reduces."""
+        return 2 * self.layers * ALL_REDUCE_S[self.gpu.has_nvlink] if self.tensor_parallel > 1 else 0.0
+
+    @property
+    def all_reduce_token_s(self) -> float:
+        """Seconds per token for them: two activations per layer through a ring, over one direction of the link."""
+        t = self.tensor_parallel
+        bytes_moved = 2 * self.layers * self.llm.hidden_size * self.llm.dtype_bytes * 2 * (t - 1) / t
+        return bytes_moved / (self.gpu.link_gb_per_s / 2 * 1e9)
+
+
+def assume(
+    gpu: Gpu, llm: LlmShapes, engine: str = "vllm-0.8.5", tensor_parallel: int = 1, references: Sequence[Profile] = ()
+) -> Profile:
+    """A profile of a GPU and an LLM that were not measured, marked as such and with wide uncertainty.
+
+    Parameters
+    ----------
+    tensor_parallel
+        GPUs that share the LLM.
+    references
+        Fitted profiles to learn from, of GPUs in the table; none: those that ship with the package.
+
+    Raises
+    ------
+    InputError
+        An engine that the twin does not know, or more GPUs than attention heads can be dealt to.
+    """
+    if tensor_parallel < 1 or llm.num_heads % tensor_parallel:
+        raise InputError(
+            f"tensor_parallel = {tensor_parallel}, but it must divide the {llm.num_heads} heads of {llm.name}"
+        )
+    fitted = list(references) or shipped_references()
+    target = Work(gpu, llm, tensor_parallel)
+    known = generation_of(engine)
+    count = "" if tensor_parallel == 1 else f"{tensor_parallel}x"
+    profile = Profile(
+        name=f"{count}{gpu.name}/{engine}/{llm.name}",
+        engine=engine,
+        behaviour=known.behaviour,
+        llm=llm,
+        memory=_memory(target, known.generation, known.behaviour.graph_memory_in_budget, fitted),
+        step_time=_step_time(target, fitted),
+        loading=LoadingModel(
+            **{name: target.layers * _learned(fitted, "loading", name, _layers) for name in _names(LoadingModel)}
+        ),
+        frontend=Frontend(**{name: _learned(fitted, "frontend", name) for name in _names(Frontend)}),
+        domain=fitted[0].domain,
+        card=_card(gpu, fitted),
+        origin="assumed",
+    )
+    return profile.model_copy(update={"uncertainty": _uncertainty(profile, gpu, fitted)})
+
+
+def shipped_references() -> list[Profile]:
+    """The fitted profiles that come with the package."""
+    profiles = [load_profile(name) for name in shipped_names()]
+    return [profile for profile in profiles if profile.origin == "fitted"]
+
+
+Unit = Callable[[Work], float]
+
+
+def _one(work: Work) -> float:
+    return 1.0
+
+
+def _layers(work: Work) -> float:
+    return float(work.layers)
+
+
+def _lora(work: Work) -> float:
+    return work.lora_s
+
+
+def _compute(work: Work) -> float:
+    return work.compute_s
+
+
+def _learned(references: Sequence[Profile], part: str, name: str, unit: Unit = _one) -> float:
+    """A coefficient in units of what explains it, the mean over the references."""
+    return fmean(getattr(getattr(each, part), name) / unit(_work(each)) for each in references)
+
+
+def _work(reference: Profile) -> Work:
+    return Work(find_gpu(reference.name.split("/")[0]), reference.llm, reference.memory.tensor_parallel)
+
+
+def _names(part: type[BaseModel]) -> list[str]:
+    return list(part.model_fields)
+
+
+def _memory(target: Work, generation: Generation, graphs_count: bool, references: Sequence[Profile]) -> MemoryModel:
+    return MemoryModel(
+        gpu_gib=target.gpu.memory_gib,
+        other_gib=_learned(references, "memory", "other_gib"),
+        sampler_copies=_learned(references, "memory", "sampler_copies"),
+        extra_vocabulary=generation.extra_vocabulary,
+        graph_gib=GRAPH_GIB_PER_LAYER * target.layers if graphs_count else 0.0,
+        tensor_parallel=target.tensor_parallel,
+    )
+
+
+_UNITS: dict[str, Unit] = {
+    **dict.fromkeys(("roofline_power", "running_s", "prefill_step_s", "graph_tokens", "eager_s", "skipped_s"), _one),
+    **dict.fromkeys(("lora_s", "slot_s", "slot_rank_s", "slot_tile_s"), _lora),
+    **dict.fromkeys(("adapter_s", "adapter_rank_s", "adapter_tile_s", "adapter_small_s"), _lora),
+    **dict.fromkeys(("token_s", "lora_token_s", "lora_token_rank_s"), _compute),
+}
+
+
+def _step_time(target: Work, references: Sequence[Profile]) -> StepTimeModel:
+    values = {name: unit(target) * _learned(references, "step_time", name, unit) for name, unit in _UNITS.items()}
+    works = [(each.step_time.weights_s, _work(each)) for each in references]
+    launch_s = fmean(max(0.0, weights_s - work.read_s) / work.layers for weights_s, work in works)
+    values["weights_s"] = target.read_s + target.layers * launch_s + target.all_reduce_s
+    values["token_s"] += target.all_reduce_token_s
+    values["running_s"] += target.all_reduce_token_s  # a decoding request is a token, which the roofline would hide
+    return StepTimeModel(**values, context_s=target.context_s, prefill_context_s=target.prefill_context_s)
+
+
+def _card(gpu: Gpu, references: Sequence[Profile]) -> Card:
+    names = ", ".join(reference.name for reference in references)
+    return Card(
+        fitted_on="nothing: scaled by data sheet and shapes",
+        command="loratwin profiles assume",
+        source=f"{gpu.source}; scaled from {names}",
+        held_out_error={},
+        notes=("docs/profiles.md says how far such profiles were off",),
+    )
+
+
+def _uncertainty(profile: Profile, gpu: Gpu, references: Sequence[Profile]) -> Uncertainty:
+    measured = {_work(reference).gpu.name for reference in references}
+    factor = 1.0 if gpu.name in measured else OTHER_GPU
+    errors = {}
+    for name, relative in RELATIVE_ERRORS.items():
+        part, key = name.split(".")
+        errors[name] = relative * factor * float(getattr(getattr(profile, part), key))
+    return Uncertainty(
+        standard_errors=errors, residual=RESIDUAL, source="judgement from the two fitted profiles; docs/profiles.md"
+    )

@@ -1,0 +1,134 @@
+"""Shapes of LLMs: popular ones by name (tables/llms.yaml), any other from its `config.json`.
+
+What vLLM makes of them was read in its model classes: which of them put LoRA buffers on the embedding and the head
+(`embedding_modules`), which have a bias on q, k and v, and which keep qkv and gate_up in one layer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from loratwin.errors import InputError, UnknownNameError
+from loratwin.perf.shapes import LlmShapes
+from loratwin.perf.tables import read_yaml_table
+from loratwin.records.config import Version, engine_version
+
+
+class Architecture(NamedTuple):
+    """What a `model_type` says beyond its sizes."""
+
+    lora_on_vocabulary: bool  # in vLLM 0.8.5
+    lora_on_vocabulary_now: bool  # in vLLM 0.32
+    attention_bias: bool = False
+    fused_projections: bool = False
+
+
+ARCHITECTURES = {
+    "llama": Architecture(True, True),
+    "mistral": Architecture(True, False),
+    "qwen2": Architecture(False, False, attention_bias=True),
+    "qwen3": Architecture(False, True),
+    "gemma": Architecture(False, False),
+    "phi3": Architecture(True, True, fused_projections=True),
+}
+"""Decoder-only transformers whose every layer attends to the whole context."""
+
+_NOW: Version = (0, 32, 0)
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+
+def llm_names() -> list[str]:
+    """Names of the LLMs in the table."""
+    return sorted(_table())
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, dict[str, Any]]:
+    return read_yaml_table("llms.yaml")
+
+
+def find_llm(name: str, engine: str = "vllm-0.8.5") -> LlmShapes:
+    """Shapes of an LLM by its name in the table, by its repository, or by a local `config.json` (or its folder).
+
+    Raises
+    ------
+    UnknownNameError
+        Neither a name of the table nor a path.
+    InputError
+        As `shapes_from_config`.
+    """
+    for known, row in _table().items():
+        if name.lower() in (known, row["repository"].lower()):
+            return _shapes(f"LLM {known}", known, row["repository"], row, engine)
+    if not Path(name).exists():
+        raise UnknownNameError("LLM", name, llm_names())
+    return shapes_from_config(name, engine)
+
+
+def shapes_from_config(path: str | Path, engine: str = "vllm-0.8.5") -> LlmShapes:
+    """Shapes of the LLM that a `config.json`, or the folder with it, describes.
+
+    Parameters
+    ----------
+    engine
+        Version of vLLM that shall serve it: which layers get LoRA buffers depends on it.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, lacks a size, or describes an LLM whose memory or attention is of another kind.
+    """
+    file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read as the config.json of an LLM ({error})") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{file}: cannot be read as the config.json of an LLM (an object is expected)")
+    name = str(config.get("_name_or_path") or "") or file.absolute().parent.name
+    return _shapes(str(file), name.rstrip("/").split("/")[-1].lower(), None, config, engine)
+
+
+def _shapes(where: str, name: str, repository: str | None, config: Mapping[str, Any], engine: str) -> LlmShapes:
+    kind = config.get("model_type")
+    if kind not in ARCHITECTURES:
+        raise InputError(f"{where}: model_type = {kind!r}, but it must be one of {', '.join(ARCHITECTURES)}")
+    for key in _SIZES:
+        if type(config.get(key)) is not int or config[key] < 1:
+            raise InputError(f"{where}: {key} = {config.get(key)!r}, but it must be a whole number above 0")
+    window, longest = config.get("sliding_window"), config.get("max_position_embeddings", 0)
+    if window and window < longest and config.get("use_sliding_window", True):
+        raise InputError(f"{where}: sliding_window = {window}, but every layer must attend to the whole context")
+    return _checked(where, name, repository, config, ARCHITECTURES[kind], engine_version(engine) >= _NOW)
+
+
+def _checked(
+    where: str, name: str, repository: str | None, config: Mapping[str, Any], kind: Architecture, now: bool
+) -> LlmShapes:
+    heads = config["num_attention_heads"]
+    try:
+        return LlmShapes(
+            name=name,
+            repository=repository,
+            hidden_size=config["hidden_size"],
+            intermediate_size=config["intermediate_size"],
+            num_layers=config["num_hidden_layers"],
+            num_heads=heads,
+            num_kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            vocab_size=config["vocab_size"],
+            max_model_len=config.get("max_position_embeddings") or 2048,
+            lora_on_vocabulary=kind.lora_on_vocabulary_now if now else kind.lora_on_vocabulary,
+            attention_bias=kind.attention_bias,
+            tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+            fused_projections=kind.fused_projections,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{where}: {first['loc'][0]} = {first['input']!r}: {first['msg']}") from None

@@ -1,0 +1,60 @@
+"""`loratwin profiles` as a user runs it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from loratwin.perf import load_profile
+from tests.cli.program import loratwin
+
+LLAMA = "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct"
+ASSUME = ("profiles", "assume", "--gpu", "h100-sxm", "--llm", "qwen-3-8b", "--engine", "vllm-0.32.0")
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run with the user's profiles below a folder; exit code, stdout, stderr."""
+    environment = {**os.environ, "LORATWIN_PROFILES": str(folder / "home")}
+    done = loratwin(*arguments, cwd=folder, env=environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_assume_compare_add_list_show(tmp_path: Path) -> None:
+    """The whole way of a profile without measurement."""
+    code, out, err = run(tmp_path, *ASSUME, "-o", "mine.yaml")
+    name = "h100-sxm/vllm-0.32.0/qwen-3-8b"
+    assert (code, out) == (0, f"{name}: mine.yaml\n")
+    assert "is assumed, not measured" in err
+    compared = run(tmp_path, "profiles", "compare", LLAMA, "mine.yaml")[1]
+    assert f"B: {name} (assumed" in compared
+    assert "KV cache" in compared
+    assert run(tmp_path, "profiles", "add", "mine.yaml")[0] == 0
+    names, long = (run(tmp_path, "profiles", "list", *how)[1].splitlines() for how in ((), ("--long",)))
+    assert name in names
+    assert LLAMA in names
+    (line,) = [line for line in long if name in line]
+    assert line.split()[:3] == [load_profile(str(tmp_path / "mine.yaml")).digest, "assumed", "yours"]
+    shown = run(tmp_path, "profiles", "show", name)[1]
+    assert "assumed" in shown
+    assert "standard errors" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("profiles", "assume", "--gpu", "h100", "--llm", "phi-4", "-o", "a.yaml"), "unknown GPU 'h100'"),
+        (("profiles", "assume", "--gpu", "l4", "--llm", "gpt-5", "-o", "a.yaml"), "unknown LLM 'gpt-5'"),
+        ((*ASSUME, "-o", "a.txt"), "must end in .yaml"),
+        ((*ASSUME, "-o", "absent/a.yaml"), "cannot write absent/a.yaml"),
+        (("profiles", "add", "absent.yaml"), "absent.yaml: cannot be read"),
+        (("profiles", "compare", LLAMA, "nothing"), "unknown profile 'nothing'"),
+    ],
+)
+def test_refusals_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,193 @@
+"""Profiles without measurement: tables that are right, scaling that does what it says, marks that stay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loratwin.errors import InputError
+from loratwin.perf import (  # fmt: skip
+    Profile,
+    assume,
+    dump_profile,
+    find_gpu,
+    find_llm,
+    gpu_names,
+    kv_capacity,
+    llm_names,
+    load_profile,
+    shapes_from_config,
+)
+from loratwin.perf.assume import shipped_references
+from loratwin.perf.compare import decode_step_s
+from loratwin.perf.tables import read_yaml_table
+from loratwin.records import EngineConfig
+from loratwin.simulate import simulate
+from loratwin.workload import draw
+from tests.simulate.servers import CONFIG, SPEC
+
+LLAMA, QWEN = shipped_references()
+SAME_GPU, H200, L4 = find_gpu("h100-64gb"), find_gpu("h200"), find_gpu("l4")
+
+
+def test_there_are_enough_gpus_and_llms() -> None:
+    assert len(gpu_names()) >= 15
+    assert len(llm_names()) >= 25
+
+
+@pytest.mark.parametrize("name", gpu_names())
+def test_a_gpu_is_of_this_world(name: str) -> None:
+    gpu = find_gpu(name)
+    assert gpu.source
+    assert 10 < gpu.memory_gib < 300
+    assert 50 < gpu.flops / gpu.memory_bytes_per_s < 700, "operations per byte"
+
+
+@pytest.mark.parametrize("name", llm_names())
+def test_the_shapes_have_as_many_parameters_as_the_model_card_says(name: str) -> None:
+    assert find_llm(name).num_parameters / 1e9 == pytest.approx(
+        read_yaml_table("llms.yaml")[name]["billions"], rel=3e-3
+    )
+
+
+@pytest.mark.parametrize("measured", [LLAMA.llm, QWEN.llm], ids=lambda llm: llm.name)
+def test_the_measured_llms_are_in_the_table_as_they_were_measured(measured: Any) -> None:
+    assert find_llm(measured.name) == measured
+    assert find_llm(measured.repository) == measured
+
+
+def test_which_layers_get_buffers_depends_on_the_version() -> None:
+    """`embedding_modules` of vLLM's model classes."""
+    found = [
+        [find_llm(name, engine).lora_on_vocabulary for engine in ("vllm-0.8.5", "vllm-0.32.0")]
+        for name in ("llama-3.1-8b-instruct", "mistral-7b-instruct-v0.3", "qwen-3-8b", "qwen-2.5-7b-instruct")
+    ]
+    assert found == [[True, True], [True, False], [False, True], [False, False]]
+
+
+CONFIG_JSON = {
+    "model_type": "llama", "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 1024,
+}  # fmt: skip
+
+
+def test_any_config_json_will_do(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG_JSON))
+    llm = find_llm(str(folder))
+    assert llm == shapes_from_config(folder / "config.json")
+    assert (llm.name, llm.num_layers, llm.head_dim, llm.kv_size, llm.tied_embeddings) == ("tiny", 2, 32, 64, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "mixtral"}, "model_type = 'mixtral', but it must be one of llama"),
+        ({"hidden_size": None}, "hidden_size = None, but it must be a whole number above 0"),
+        ({"vocab_size": -1}, "vocab_size = -1"),
+        ({"sliding_window": 512}, "sliding_window = 512"),
+    ],
+)
+def test_a_config_that_the_twin_does_not_understand_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG_JSON, **change}))
+    with pytest.raises(InputError) as caught:
+        shapes_from_config(tmp_path)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_what_is_no_config_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match="cannot be read as the config.json"):
+        shapes_from_config(tmp_path)
+
+
+def test_unknown_names_list_the_known() -> None:
+    with pytest.raises(InputError, match="unknown GPU 'h100'.*h100-sxm"):
+        find_gpu("h100")
+    with pytest.raises(InputError, match="unknown LLM 'llama-9'.*llama-3.1-8b-instruct"):
+        find_llm("llama-9")
+
+
+@pytest.mark.parametrize("reference", [LLAMA, QWEN], ids=lambda profile: profile.llm.name)
+def test_what_was_measured_is_assumed_as_it_was_measured(reference: Profile) -> None:
+    """Scaled from itself to itself, a profile stays what it is."""
+    again = assume(SAME_GPU, reference.llm, references=[reference])
+    for part in ("step_time", "loading", "frontend", "memory"):
+        expected, found = (getattr(each, part).model_dump(exclude_none=True) for each in (reference, again))
+        assert found == pytest.approx(expected, rel=0.02), part
+
+
+@pytest.mark.parametrize(("known", "other"), [(LLAMA, QWEN), (QWEN, LLAMA)], ids=["to qwen", "to llama"])
+@pytest.mark.parametrize("slots", [0, 32])
+@pytest.mark.parametrize("batch", [1, 64, 256])
+def test_from_one_llm_to_the_other_a_decode_step_is_right_to_a_fifth(
+    known: Profile, other: Profile, slots: int, batch: int
+) -> None:
+    assumed = assume(SAME_GPU, other.llm, references=[known])
+    expected = decode_step_s(other, batch, slots)
+    assert decode_step_s(assumed, batch, slots) == pytest.approx(expected, rel=0.2)
+
+
+def test_faster_memory_makes_faster_steps() -> None:
+    times = [decode_step_s(assume(gpu, LLAMA.llm), 64, 8) for gpu in (H200, SAME_GPU, L4)]
+    assert times == sorted(times)
+    assert times[2] > 3 * times[0]
+
+
+def test_two_gpus_are_faster_than_one_but_not_twice() -> None:
+    one, two = (decode_step_s(assume(SAME_GPU, LLAMA.llm, tensor_parallel=t), 64, 8) for t in (1, 2))
+    assert 0.5 * one < two < one
+
+
+def test_all_reduces_cost_more_without_nvlink() -> None:
+    step = {
+        name: decode_step_s(assume(find_gpu(name), LLAMA.llm, tensor_parallel=4), 64, 0)
+        for name in ("a100-80gb", "a100-80gb-pcie")
+    }
+    assert step["a100-80gb-pcie"] > 1.2 * step["a100-80gb"]
+
+
+def test_an_llm_too_large_for_one_gpu_starts_on_four() -> None:
+    llm, config = find_llm("llama-3.3-70b-instruct"), EngineConfig(max_loras=8, max_model_len=8192)
+    starts = [
+        kv_capacity(llm, assume(find_gpu("h100-sxm"), llm, tensor_parallel=t).memory, config).starts for t in (1, 4)
+    ]
+    assert starts == [False, True]
+
+
+def test_heads_must_be_dealt_evenly() -> None:
+    with pytest.raises(InputError, match="tensor_parallel = 3, but it must divide the 32 heads"):
+        assume(SAME_GPU, LLAMA.llm, tensor_parallel=3)
+
+
+def test_later_engines_reserve_no_extra_vocabulary_and_count_their_graphs() -> None:
+    old, new = (assume(SAME_GPU, LLAMA.llm, engine=engine).memory for engine in ("vllm-0.8.5", "vllm-0.32.0"))
+    assert (old.extra_vocabulary, old.graph_gib) == (256, 0.0)
+    assert (new.extra_vocabulary, new.graph_gib) == (0, pytest.approx(3.2))
+
+
+def test_everything_made_with_it_says_that_it_is_assumed(tmp_path: Path) -> None:
+    profile = assume(H200, LLAMA.llm)
+    path = tmp_path / "mine.yaml"
+    path.write_text(dump_profile(profile))
+    again = load_profile(str(path))
+    assert again == profile
+    run = simulate(draw(SPEC, seed=1), again, CONFIG)
+    assert any("is assumed, not measured" in note for note in run.provenance.notes)
+
+
+def test_the_uncertainty_is_wide_and_wider_on_another_gpu() -> None:
+    rng = np.random.default_rng(0)
+    spread = [
+        np.std([np.log(decode_step_s(assumed.sample(rng), 64, 8)) for _ in range(300)])
+        for assumed in (assume(SAME_GPU, LLAMA.llm), assume(H200, LLAMA.llm))
+    ]
+    assert 0.05 < spread[0] < 0.8 * spread[1] < 0.4

@@ -1,0 +1,106 @@
+"""Plausible profiles: spread and correlation as stated, never negative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from loratwin.errors import InputError
+from loratwin.perf import Profile, Uncertainty, dump_profile, load_profile, parse_profile
+
+LLAMA = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
+NAMES = ("step_time.weights_s", "step_time.adapter_s", "loading.swap_in_s", "step_time.slot_rank_s")
+
+
+def uncertain(**changes: Any) -> Profile:
+    """The profile with 10 % on three coefficients and 1 us on one that was fitted as 0."""
+    errors = {name: 0.1 * value(LLAMA, name) for name in NAMES} | {"step_time.slot_rank_s": 1e-6}
+    return LLAMA.model_copy(update={"uncertainty": Uncertainty(**({"standard_errors": errors} | changes))})
+
+
+def value(profile: Profile, name: str) -> float:
+    """A coefficient by its name."""
+    part, key = name.split(".")
+    found: float = getattr(getattr(profile, part), key)
+    return found
+
+
+def samples(profile: Profile, name: str, num: int = 1500) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(7)
+    return np.array([value(profile.sample(rng), name) for _ in range(num)])
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_coefficients_spread_as_stated_around_what_was_fitted(name: str) -> None:
+    drawn = samples(uncertain(), name)
+    assert drawn.min() > 0
+    assert np.median(drawn) == pytest.approx(value(LLAMA, name), rel=0.02)
+    assert drawn.std() == pytest.approx(0.1 * value(LLAMA, name), rel=0.1)
+
+
+def test_what_was_fitted_as_nothing_is_sometimes_something() -> None:
+    drawn = samples(uncertain(), "step_time.slot_rank_s")
+    assert drawn.min() >= 0
+    assert np.sqrt((drawn**2).mean()) == pytest.approx(1e-6, rel=0.1)
+
+
+def test_large_errors_give_no_negative_coefficient() -> None:
+    profile = uncertain(standard_errors={"step_time.weights_s": 1.0, "step_time.roofline_power": 50.0})
+    assert samples(profile, "step_time.weights_s").min() > 0
+    power = samples(profile, "step_time.roofline_power")
+    assert power.min() == 1.0
+
+
+@pytest.mark.parametrize("correlation", [-0.9, 0.0, 0.6])
+def test_coefficients_go_together_as_stated(correlation: float) -> None:
+    matrix = ((1.0, correlation), (correlation, 1.0))
+    profile = uncertain(correlated=NAMES[:2], correlation=matrix)
+    logs = [np.log(samples(profile, name)) for name in NAMES[:2]]
+    assert np.corrcoef(*logs)[0, 1] == pytest.approx(correlation, abs=0.06)
+
+
+def test_what_is_certain_stays() -> None:
+    rng = np.random.default_rng(0)
+    assert LLAMA.sample(rng) == LLAMA
+    drawn = uncertain().sample(rng)
+    assert drawn.step_time.token_s == LLAMA.step_time.token_s
+    assert drawn.memory == LLAMA.memory
+
+
+def test_the_same_stream_gives_the_same_profile() -> None:
+    one, two = (uncertain().sample(np.random.default_rng(3)) for _ in range(2))
+    assert one == two
+    assert one != uncertain().sample(np.random.default_rng(4))
+
+
+def test_an_uncertainty_survives_its_file() -> None:
+    profile = uncertain(correlated=NAMES[:2], correlation=((1.0, 0.5), (0.5, 1.0)), residual={"itl_mean_s": 0.05})
+    assert parse_profile(dump_profile(profile), "here") == profile
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"standard_errors": {"step_time.nothing_s": 1.0}}, "step_time.nothing_s: not a coefficient"),
+        ({"standard_errors": {"llm.num_layers": 1.0}}, "llm.num_layers: not a coefficient"),
+        ({"standard_errors": {"step_time.weights_s": -1.0}}, "uncertainty.standard_errors.step_time.weights_s"),
+        ({"standard_errors": {}, "correlated": ["step_time.weights_s"], "correlation": [[1.0]]}, "no standard error"),
+        ({"standard_errors": {"step_time.weights_s": 1.0}, "correlated": ["step_time.weights_s"]}, "need 1 rows"),
+        (
+            {"standard_errors": {"step_time.weights_s": 1.0, "step_time.token_s": 1.0},
+             "correlated": ["step_time.weights_s", "step_time.token_s"], "correlation": [[1.0, 2.0], [2.0, 1.0]]},
+            "not a correlation matrix",
+        ),
+    ],
+)  # fmt: skip
+def test_a_damaged_uncertainty_is_refused(section: dict[str, Any], message: str) -> None:
+    data = yaml.safe_load(dump_profile(LLAMA))
+    del data["hash"]
+    data["uncertainty"] = section
+    with pytest.raises(InputError) as refused:
+        parse_profile(yaml.safe_dump(data), "here")
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
