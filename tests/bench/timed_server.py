@@ -2,7 +2,8 @@
 
 It streams completions: the first token `ttft` after the request is complete, then one every `itl`. What it did is
 written to a file at its end: when each request came and what was sent. Names of models choose misbehaviour:
-`status-500`, `cut-3` (closes after 3 tokens), `malformed-3`, `error-3`, `fewer` (half of the tokens), `silent` (never answers).
+`status-500`, `cut-3` (closes after 3 tokens), `malformed-3`, `error-3`, `fewer` (half of the tokens), `silent` (never
+answers).
 With `--models`, the first is the LLM and the others are its adapters.
 
 Run it: python -m tests.bench.timed_server --port 8000 --ttft 0.02 --itl 0.005
@@ -38,6 +39,7 @@ class Truth:
         self.late_s = 0.0
         self.cancelled = 0
         self.connections = 0
+        self.keys: list[str] = []  # values of the header Authorization, each once
 
     def write(self, path: str) -> None:
         with open(path, "w") as file:
@@ -145,6 +147,10 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self.url = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name == b"Authorization" and value.decode() not in self.server.truth.keys:
+            self.server.truth.keys.append(value.decode())
 
     def on_body(self, data: bytes) -> None:
         self.body.append(data)

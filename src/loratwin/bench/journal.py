@@ -152,6 +152,13 @@ class Journal:
         """A running total."""
         return int(self.counters[COUNTERS.index(name)])
 
+    def close(self) -> None:
+        """Give the files back; the columns can no more be used."""
+        for values in (*self.columns.values(), self.gaps, self.tokens, self.counters):
+            values.release()
+        for mapped in self._maps.values():
+            mapped.close()
+
     def _clear(self, from_row: int) -> None:
         for name, code in COLUMNS.items():
             empty = _EMPTY.get(name, float("nan") if code == "d" else 0)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from loratwin.bench import Target, assign_adapters, parse_url
 from loratwin.errors import DataError, InputError
-from loratwin.launch import Server, start_mps, start_replicas
+from loratwin.launch import Server, load_adapters, start_mps, start_replicas
 from loratwin.launch.arguments import as_arguments
 from loratwin.launch.config import engine_config
 from loratwin.launch.engines import engine
 from loratwin.probe import server_arguments
 from loratwin.records import EngineConfig
+from loratwin.synthetic import lora_modules_args, read_adapters
 from loratwin.telemetry import ServerFacts, gpu_name, server_facts
 
 
@@ -28,6 +29,8 @@ class Launch:
         What the arguments are appended to; None: the engine's own.
     steps
         Log the engine's steps.
+    lora_folder
+        Adapters of `loratwin adapters make` to serve.
     """
 
     engine: str
@@ -37,6 +40,7 @@ class Launch:
     mps: bool = False
     steps: bool = False
     timeout_s: float = 600.0
+    lora_folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ def given_servers(
     engine_name: str,
     server_args: str | None,
     llm: str | None,
+    lora_folder: Path | None = None,
 ) -> Running:
-    """Ask servers at these addresses what they are.
+    """Ask servers at these addresses what they are; register the adapters of a folder first.
 
     Raises
     ------
@@ -73,6 +78,8 @@ def given_servers(
         One does not answer, or lacks an adapter.
     """
     endpoints = [parse_url(url).url for url in urls]
+    if lora_folder is not None:
+        _register(endpoints, lora_folder, headers)
     facts = [_facts(url, headers) for url in endpoints]
     config, note = _config(facts[0], engine_name, server_args)
     served = [name for name in facts[0].adapters if all(name in each.adapters for each in facts)]
@@ -86,6 +93,14 @@ def given_servers(
         notes=(note,),
     )
     return Running(_noted(target, wanted), tuple(each.kv_tokens for each in facts))
+
+
+def _register(urls: Sequence[str], folder: Path, headers: Mapping[str, str]) -> None:
+    """By `/v1/load_lora_adapter`; the servers must see the same folder."""
+    made = {adapter.name: adapter.path for adapter in read_adapters(folder)}
+    key = headers.get("Authorization", "").removeprefix("Bearer ") or None
+    for url in urls:
+        load_adapters(url, made, api_key=key)
 
 
 def _names(wanted: Sequence[str], served: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
@@ -147,6 +162,7 @@ def launched_servers(
     with ExitStack() as stack:
         mps = stack.enter_context(start_mps(logs)) if launch.mps else None
         folders, args, env_of = _step_logs(launch, logs)
+        args = [*args, *([] if launch.lora_folder is None else lora_modules_args(launch.lora_folder))]
         servers = stack.enter_context(
             start_replicas(
                 launch.replicas, launch.engine, [*as_arguments(launch.args), *args], log_folder=logs, env_of=env_of,

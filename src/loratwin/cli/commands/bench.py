@@ -49,6 +49,12 @@ def bench(
     adapters: Annotated[
         str | None, typer.Option(help="The server's adapters to use, as a,b,c. Default: equal names, else in order.")
     ] = None,
+    lora_folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Adapters of `loratwin adapters make`: served by --lora-modules (--launch) or /v1/load_lora_adapter."
+        ),
+    ] = None,
     llm: Annotated[str | None, typer.Option(help="Name of the LLM itself. Default: what the server says.")] = None,
     api: Annotated[str, typer.Option(help="completions or chat.")] = "completions",
     prompts: Annotated[
@@ -94,9 +100,9 @@ def bench(
 
     files = BenchOutput(output, force)
     names = tuple(name.strip() for name in adapters.split(",")) if adapters else ()
-    started = _launch(launch, server_args, server_command, replicas, mps, steps, start_timeout)
+    started = _launch(launch, server_args, server_command, replicas, mps, steps, start_timeout, lora_folder)
     with _terminable():
-        servers = _servers(started, url or [], drawn, names, options, server_args, llm, files)
+        servers = _servers(started, url or [], drawn, names, options, server_args, llm, lora_folder, files)
         run = _measured(drawn, servers, options, files)
     _show(run, output, limits, profile, per_adapter, report)
     if any("interrupted" in reason for reason in run.invalid):
@@ -167,11 +173,18 @@ def _headers(variable: str) -> dict[str, str]:
 
 
 def _launch(
-    engine: str | None, args: str | None, command: str | None, replicas: int, mps: bool, steps: bool, timeout_s: float
+    engine: str | None,
+    args: str | None,
+    command: str | None,
+    replicas: int,
+    mps: bool,
+    steps: bool,
+    timeout_s: float,
+    lora_folder: Path | None,
 ) -> Launch | None:
     from loratwin.cli.bench_servers import Launch
 
-    return None if engine is None else Launch(engine, args or "", command, replicas, mps, steps, timeout_s)
+    return None if engine is None else Launch(engine, args or "", command, replicas, mps, steps, timeout_s, lora_folder)
 
 
 @contextmanager
@@ -183,6 +196,7 @@ def _servers(
     options: Options,
     server_args: str | None,
     llm: str | None,
+    lora_folder: Path | None,
     files: BenchOutput,
 ) -> Iterator[Running]:
     from loratwin.cli.bench_servers import given_servers, launched_servers
@@ -190,7 +204,7 @@ def _servers(
     wanted = workload.adapters.name
     with ExitStack() as stack:
         if launch is None:
-            yield given_servers(urls, wanted, names, options.headers, "vllm", server_args, llm)
+            yield given_servers(urls, wanted, names, options.headers, "vllm", server_args, llm, lora_folder)
         else:
             typer.echo(f"starting {launch.replicas} x {launch.engine}; logs in {files.logs}", err=True)
             yield stack.enter_context(launched_servers(launch, wanted, names, options.headers, files.logs))

@@ -1,0 +1,91 @@
+"""Servers and clients as processes, for the tests of the benchmark."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from tests.cli.program import PROGRAM
+
+ROOT = Path(__file__).parents[2]
+
+
+class TimedServer:
+    """A running `timed_server`."""
+
+    def __init__(self, process: subprocess.Popen[str], truth: Path) -> None:
+        assert process.stdout is not None
+        self.process, self._truth = process, truth
+        self.port = int(process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> dict:
+        """Stop it; what it did."""
+        self.process.terminate()
+        self.process.wait(10)
+        return json.loads(self._truth.read_text())
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+
+@contextmanager
+def timed_server(folder: Path, *models: str, ttft: float = 0.02, itl: float = 0.005) -> Iterator[TimedServer]:
+    """The first model is the LLM, the others are its adapters."""
+    truth = folder / "truth.json"
+    words = [sys.executable, "-m", "tests.bench.timed_server", "--ttft", str(ttft), "--itl", str(itl)]
+    words += ["--truth", str(truth), *(["--models", *models] if models else [])]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        yield TimedServer(process, truth)
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def workload_file(folder: Path, window_s: float, prompt: int = 32, output: int = 8, **group: object) -> Path:
+    """A workload of one group with fixed lengths."""
+    path = folder / "workload.yaml"
+    lengths = {"prompt": {"kind": "fixed", "tokens": prompt}, "output": {"kind": "fixed", "tokens": output}}
+    path.write_text(yaml.safe_dump({"window_s": window_s, "lengths": lengths, "groups": [{"name": "a", **group}]}))
+    return path
+
+
+def bench(*words: object, folder: Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run `loratwin bench` to its end."""
+    return subprocess.run(
+        [*PROGRAM, "bench", *map(str, words)],
+        cwd=folder, capture_output=True, text=True, timeout=120, **options,
+    )  # fmt: skip
+
+
+def start_bench(*words: object, folder: Path) -> subprocess.Popen[str]:
+    """Start `loratwin bench`, in a group of its own."""
+    return subprocess.Popen(
+        [*PROGRAM, "bench", *map(str, words)],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def processes_with(text: str) -> list[int]:
+    """Ids of processes whose command line holds this text."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if text in line and int(folder.name) != os.getpid():
+            found.append(int(folder.name))
+    return found

@@ -1,0 +1,276 @@
+"""What goes wrong is counted, named and survived; nothing measured is lost, no process is left behind."""
+
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loratwin.metrics import client_figures, failures_by_kind
+from loratwin.records import load_run
+
+from .servers import bench, processes_with, start_bench, timed_server, workload_file
+
+FAULTY = ("a-0", "status-500", "cut-3", "malformed-3", "error-3", "fewer-x")
+
+
+def adapters(*names):
+    return ["--adapters", ",".join(names), "--no-preload", "--warm-up", 0]
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """Six adapters of which five misbehave, each in its own way: the record and what the program said."""
+    folder = tmp_path_factory.mktemp("faulty")
+    path = workload_file(folder, 4, count=6, rate=5)
+    with timed_server(folder, "llm", *FAULTY) as server:
+        done = bench(path, "--url", server.url, *adapters(*FAULTY), "-o", "run.json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return load_run(folder / "run.json"), done
+
+
+@pytest.mark.parametrize(
+    ("adapter", "kind"),
+    [(1, "HTTP 500"), (2, "stream cut off"), (3, "malformed stream"), (4, "error in the stream")],
+)
+def test_each_fault_is_named_and_counted_on_its_adapter(faulty, adapter, kind):
+    run, _ = faulty
+    rows = (run.requests.adapter == adapter) & (run.requests.scheduled_s < run.window_s - 0.2)
+    failure = run.requests.failure[rows]
+    assert len(failure) and {run.failures[code] for code in failure} == {kind}
+    assert np.isnan(run.requests.finish_s[rows]).all()
+
+
+def test_the_healthy_adapter_is_not_harmed(faulty):
+    run, _ = faulty
+    rows = (run.requests.adapter == 0) & (run.requests.scheduled_s < run.window_s - 0.2)
+    assert (run.requests.failure[rows] == -1).all() and (run.requests.received_tokens[rows] == 8).all()
+
+
+def test_tokens_before_a_cut_are_counted(faulty):
+    run, _ = faulty
+    rows = (run.requests.adapter == 2) & (run.requests.scheduled_s < run.window_s - 0.2)
+    assert (run.requests.received_tokens[rows] == 3).all()
+
+
+def test_wrong_token_counts_are_told(faulty):
+    run, _ = faulty
+    rows = (run.requests.adapter == 5) & ~np.isnan(run.requests.finish_s)
+    assert (run.requests.output_tokens[rows] == 4).all() and (run.requests.asked_tokens[rows] == 8).all()
+    assert client_figures(run).wrong_length == rows.sum() > 0
+
+
+def test_such_a_run_is_invalid_and_says_why(faulty):
+    run, done = faulty
+    assert any("fail" in reason for reason in run.invalid) and "INVALID" in done.stdout
+    assert sum(number for _, number in failures_by_kind(run)) == client_figures(run).failed
+    assert any("engine died" in note for note in run.provenance.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "said"),
+    [
+        (("llm", "a-0"), (), "the workload has 2 adapters and the server 1"),
+        (("llm", "a-0", "a-1"), ("--adapters", "a-0,zz"), "no 'zz'"),
+        (("llm", "status-404", "a-1"), ("--adapters", "status-404,a-1"), "'status-404': HTTP 404 as asked for"),
+        (("llm", "a-0", "a-1"), ("--llm", "gone"), "'gone': HTTP 404 The model `gone` does not exist."),
+    ],
+)
+def test_what_is_wrong_before_the_window_ends_the_command(tmp_path, names, words, said):
+    path = workload_file(tmp_path, 2, count=2, rate=5)
+    with timed_server(tmp_path, *names) as server:
+        done = bench(path, "--url", server.url, *words, folder=tmp_path)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("bench.json*"))
+
+
+def test_no_server(tmp_path):
+    path = workload_file(tmp_path, 2, count=2, rate=5)
+    done = bench(path, "--url", "http://127.0.0.1:9", folder=tmp_path)
+    assert done.returncode == 2 and "no usable server at http://127.0.0.1:9" in done.stderr
+
+
+def test_a_server_that_is_killed_in_mid_run(tmp_path):
+    path = workload_file(tmp_path, 5, output=40, count=2, rate=20)
+    with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
+        client = start_bench(path, "--url", server.url, "-o", "run.json", folder=tmp_path)
+        wait_for(tmp_path / "run.json.partial" / "window.json")
+        time.sleep(2)
+        server.kill()
+        out, err = client.communicate(timeout=60)
+    assert client.returncode == 0, err
+    run = load_run(tmp_path / "run.json")
+    figures, kinds = client_figures(run), dict(failures_by_kind(run))
+    assert figures.finished > 20 and kinds["connection refused"] > 20 and "stream cut off" in kinds
+    assert figures.finished + figures.failed + figures.censored == figures.sent
+    assert run.invalid and "INVALID" in out
+
+
+def wait_for(path: Path, timeout_s: float = 60.0):
+    deadline = time.monotonic() + timeout_s
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.05)
+
+
+def client_in_mid_run(folder, server, seconds=1.5):
+    path = workload_file(folder, 60, count=2, rate=20)
+    client = start_bench(path, "--url", server.url, "-o", "run.json", "--scrape-every", 0.2, folder=folder)
+    wait_for(folder / "run.json.partial" / "window.json")
+    time.sleep(seconds)
+    return client
+
+
+def finished_early(run):
+    """Everything but what was on its way is there, up to the end that the window then had."""
+    figures = client_figures(run)
+    assert 0.5 < run.window_s < 20 and figures.finished > 10
+    assert figures.finished + figures.censored == figures.sent and figures.never_sent <= 3
+    return figures
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
+        client = client_in_mid_run(tmp_path, server)
+        client.send_signal(signal.SIGINT)
+        _, err = client.communicate(timeout=30)
+    assert client.returncode == 130, err
+    run = load_run(tmp_path / "run.json")
+    finished_early(run)
+    assert run.invalid[0] == "interrupted by the user"
+    assert not (tmp_path / "run.json.partial").exists()
+
+
+def test_the_load_client_is_killed(tmp_path):
+    with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
+        client = client_in_mid_run(tmp_path, server)
+        (worker,) = processes_with("loratwin.bench.worker run.json.partial")
+        os.kill(worker, signal.SIGKILL)
+        _, err = client.communicate(timeout=30)
+    assert client.returncode == 0, err
+    run = load_run(tmp_path / "run.json")
+    finished_early(run)
+    assert "the load client was killed" in run.invalid[0]
+
+
+def test_everything_is_killed_and_recovered(tmp_path):
+    with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
+        client = client_in_mid_run(tmp_path, server)
+        os.kill(client.pid, signal.SIGKILL)
+        client.communicate()
+        deadline = time.monotonic() + 20
+        while processes_with("loratwin.bench.worker run.json.partial"):
+            assert time.monotonic() < deadline, "the load client outlived the program"
+            time.sleep(0.1)
+        again = bench("workload.yaml", "--url", server.url, "-o", "run.json", folder=tmp_path)
+    assert again.returncode == 2 and "--recover run.json.partial" in again.stderr
+    done = bench("--recover", "run.json.partial", "-o", "run.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = load_run(tmp_path / "run.json")
+    finished_early(run)
+    assert "was killed" in run.invalid[0]
+    assert run.provenance.seed == 0 and run.adapters.name == ("a-0", "a-1")
+
+
+def test_a_record_is_not_replaced_unasked(tmp_path):
+    path = workload_file(tmp_path, 2, count=1, rate=5)
+    (tmp_path / "bench.json").write_text("mine")
+    done = bench(path, "--url", "http://127.0.0.1:9", folder=tmp_path)
+    assert done.returncode == 2 and "--force" in done.stderr
+    assert (tmp_path / "bench.json").read_text() == "mine"
+
+
+def test_a_full_disk_is_said_before_the_run(tmp_path):
+    """The limit on file sizes stands for the disk: the journal of 100,000 requests does not fit."""
+    path = workload_file(tmp_path, 1000, count=1, rate=100)
+    with timed_server(tmp_path, "llm", "a-0") as server:
+        done = bench(
+            path, "--url", server.url, folder=tmp_path,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        )  # fmt: skip
+    assert done.returncode == 2 and "cannot write" in done.stderr, done.stderr
+    assert not list(tmp_path.glob("bench.json*"))
+
+
+def test_out_of_files_is_named(tmp_path):
+    """More streams at a time than the process may have files."""
+    path = workload_file(tmp_path, 3, output=100, count=1, rate=100)
+    with timed_server(tmp_path, "llm", "a-0", itl=0.05) as server:
+        done = bench(
+            path, "--url", server.url, folder=tmp_path,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)),
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = load_run(tmp_path / "bench.json")
+    assert dict(failures_by_kind(run))["client out of open files"] > 50
+    assert any("ulimit -n" in note for note in run.provenance.notes) and run.invalid
+
+
+CLOCK_STEPS = """
+import random, time
+_real = time.time
+time.time = lambda: _real() + random.choice([-3600.0, 0.0, 3600.0])
+time.time_ns = lambda: int(time.time() * 1e9)
+"""
+
+
+def test_steps_of_the_wall_clock_change_nothing(tmp_path):
+    """Every look at the wall clock is an hour off, in either direction."""
+    (tmp_path / "sitecustomize.py").write_text(CLOCK_STEPS)
+    path = workload_file(tmp_path, 3, count=2, rate=20)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
+        done = bench(path, "--url", server.url, folder=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    run = load_run(tmp_path / "bench.json")
+    figures = client_figures(run)
+    assert figures.finished > 60 and not figures.failed
+    span = run.requests.finish_s - run.requests.sent_s
+    assert 0.05 < np.nanmedian(span) < 1
+
+
+def test_api_keys_are_sent_and_written_nowhere(tmp_path):
+    path = workload_file(tmp_path, 1, count=1, rate=20)
+    key = "sk-very-secret-0123"
+    with timed_server(tmp_path, "llm", "a-0") as server:
+        done = bench(
+            path, "--url", server.url, "--report", "r.html", folder=tmp_path,
+            env={**os.environ, "OPENAI_API_KEY": key},
+        )  # fmt: skip
+        truth = server.stop()
+    assert done.returncode == 0, done.stderr
+    assert truth["keys"] == [f"Bearer {key}"]
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "truth.json"]
+    assert len(written) > 2
+    assert not [path for path in written if key.encode() in path.read_bytes()]
+    assert key not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "no workload"),
+        (("w.yaml",), "--url"),
+        (("w.yaml", "--url", "http://h:1", "--launch", "vllm"), "--url"),
+        (("w.yaml", "--url", "http://h:1", "--replicas", "2"), "--launch"),
+        (("w.yaml", "--launch", "sglang", "--steps"), "only vLLM"),
+        (("w.yaml", "--url", "http://h:1", "--api", "embeddings"), "completions or chat"),
+        (("w.yaml", "--url", "http://h:1", "--prompts", "none.txt"), "no such file"),
+        (("w.yaml", "--url", "http://h:1", "--window", "-5"), "positive"),
+        (("w.yaml", "--url", "http://h:1", "-o", "run.csv"), ".parquet"),
+        (("w.yaml", "--url", "http://u:pw@h:1"), "password"),
+        (("none.yaml", "--url", "http://h:1"), "none.yaml"),
+        (("--recover", "nothing"), "no unfinished benchmark"),
+        (("w.yaml", "--launch", "tgi"), "tgi"),
+    ],
+)
+def test_wrong_options_are_said_in_one_line(tmp_path, words, said):
+    workload_file(tmp_path, 2, count=1, rate=5).rename(tmp_path / "w.yaml")
+    done = bench(*words, folder=tmp_path)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.glob("bench*"))
