@@ -161,15 +161,16 @@ def _cards(found: Comparison, reference: Look, others: Sequence[Look]) -> list[C
     for label, key, detail in _CARDS:
         if key in rows:
             words = detail.format_map({name: shown_figure(row, found.reference) for name, row in rows.items()})
-            beside = [_beside(rows[key], found, look) for look in others[:2]]
+            beside = [_beside(rows[key], found, look, named=len(others) > 1) for look in others[:2]]
             value = shown_figure(rows[key], found.reference)
             cards.append(Card(label, value, "; ".join([words, *beside]), reference.run.kind))
     return cards
 
 
-def _beside(row: Row, found: Comparison, look: Look) -> str:
+def _beside(row: Row, found: Comparison, look: Look, named: bool) -> str:
     index = found.names.index(look.name)
-    return f"{look.run.kind}: {shown_figure(row, index)} {_difference(row, index, found.reference)}".rstrip()
+    who = f"{look.name} ({look.run.kind})" if named else str(look.run.kind)
+    return f"{who}: {shown_figure(row, index)} {_difference(row, index, found.reference)}".rstrip()
 
 
 def shown_figure(row: Row, index: int) -> str:
