@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -214,6 +215,19 @@ def test_no_proxy_stands_between_us(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with started(tmp_path) as running:
         assert ask(f"{running.url}/health").ok
+
+
+def test_without_a_command_it_is_the_vllm_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "vllm"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(STAND_IN)} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with start_server("vllm", "--max-loras 2 --model x", log_folder=tmp_path) as running:
+        assert "started with serve x --max-loras 2" in running.log_path.read_text()
+        assert running.args[:2] == ("--model", "x")
+    program.unlink()
+    with pytest.raises(InputError, match="vllm is not installed for .*: install it there, or give the command"):
+        start_server("vllm", "--model x", log_folder=tmp_path)
 
 
 def test_wrong_input(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import urllib.error
 import urllib.request
 from typing import Any, NamedTuple
 
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
 NO_ANSWER = 0
 
 
@@ -37,8 +35,9 @@ def ask(url: str, body: Any = None, *, api_key: str | None = None, timeout_s: fl
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
     request = urllib.request.Request(url, data, headers)
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with _direct.open(request, timeout=timeout_s) as response:
+        with direct.open(request, timeout=timeout_s) as response:
             return Answer(response.status, response.read().decode(errors="replace"))
     except urllib.error.HTTPError as error:
         with error:
