@@ -47,10 +47,12 @@ def test_a_torn_first_line_is_an_empty_file(tmp_path: Path) -> None:
 def test_a_restarted_engine_goes_on(tmp_path: Path) -> None:
     write(tmp_path, "steps", 10, [step(0, 20, 21)], engine=2, max_loras=4)
     write(tmp_path, "steps", 9, [step(0, 1, 2), step(1, 2, 3)], engine=1, max_loras=2)
-    write(tmp_path, "loads", 8, [(1, 0, 1.1, 0.5, 7, 0), (2, 0, 20.1, 0.25, 7, 0)])
+    write(tmp_path, "loads", 8, [(1, 0, 1.1, 0.5, 7, 0)], rank=0)
+    write(tmp_path, "loads", 9, [(2, 0, 20.1, 0.25, 7, 0), (0, -1, 30.0, 0.5, 7, 0)], rank=0)
     steps = read_steps(tmp_path)
     assert steps.start_s.tolist() == [1, 2, 20]
     assert steps.load_s.tolist() == [0.5, 0, 0.25]
+    assert read_loads(tmp_path).start_s.tolist() == [1.1, 20.1, 30.0]
     assert read_facts(tmp_path)["max_loras"] == 4
 
 
@@ -65,7 +67,7 @@ def test_workers_of_one_engine_load_side_by_side(tmp_path: Path) -> None:
     """Tensor parallel: each worker loads its part; the slowest one delays the step."""
     write(tmp_path, "steps", 1, [step(0, 1, 2), step(1, 3, 4)], engine=1)
     write(tmp_path, "loads", 1, [(1, 1, 3.1, 0.5, 7, 0)])
-    write(tmp_path, "loads", 2, [(1, 1, 3.1, 0.25, 7, 0)])
+    write(tmp_path, "loads", 2, [(1, 1, 3.1, 0.25, 7, 0)], rank=1)
     steps = read_steps(tmp_path)
     assert steps.swap_ins.tolist() == [0, 1]
     assert steps.load_s.tolist() == [0, 0.5]

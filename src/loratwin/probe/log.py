@@ -61,15 +61,15 @@ def read_steps(log: Path, zero_s: float = 0.0, from_s: float = float("-inf"), to
 
 
 def read_loads(log: Path, zero_s: float = 0.0) -> LoadTable:
-    """Every adapter load of the log, in and between steps; of several workers, those of the one that logged most.
+    """Every adapter load of the log, in and between steps; of several workers of one engine, the first one's.
 
     Raises
     ------
     DataError
         A file is damaged.
     """
-    workers = [rows for _, rows in _files(Path(log), "loads")]
-    rows = max(workers, key=len, default=np.empty(0, dtype=_LOADS))
+    first = [rows for head, rows in _files(Path(log), "loads") if head.get("rank", 0) == 0]
+    rows = np.concatenate([np.empty(0, dtype=_LOADS), *first])
     rows = rows[np.argsort(rows["start_s"], kind="stable")]
     start_s = rows["start_s"] - zero_s
     return LoadTable(start_s, rows["duration_s"], rows["adapter"], rows["disk"] > 0, rows["step"] != _OUTSIDE)
@@ -173,13 +173,15 @@ def _step_files(log: Path) -> list[tuple[dict[str, Any], Rows]]:
 
 
 def _files(log: Path, kind: str) -> list[tuple[dict[str, Any], Rows]]:
-    """First line and rows of each file of this kind, the oldest first; a file without a whole first line is empty."""
+    """First line and rows of each file of this kind, the oldest first; one without a whole first line is left out."""
     paths = sorted(log.glob(f"{kind}-*.bin"), key=lambda path: int(path.stem.rsplit("-", 1)[1]))
-    return [_read(path) for path in paths if b"\n" in path.read_bytes()]
+    return [file for file in map(_read, paths) if file is not None]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Rows]:
-    line, _, data = path.read_bytes().partition(b"\n")
+def _read(path: Path) -> tuple[dict[str, Any], Rows] | None:
+    line, end, data = path.read_bytes().partition(b"\n")
+    if not end:
+        return None
     try:
         head = json.loads(line)
         dtype = np.dtype([(name, _CODES[code]) for name, code in head["columns"]])

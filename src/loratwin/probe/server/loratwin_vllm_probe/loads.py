@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -43,11 +44,17 @@ class _LoadLog:
             return
         try:
             if self._file is None:
-                self._file = RowFile("loads", COLUMNS, {})
+                self._file = RowFile("loads", COLUMNS, {"rank": _rank()})
             self._file.add(*self.step, start, end - start, adapter, disk)
         except Exception as error:
             self._broken = True
             note(f"the log of adapter loads ends: {error!r}")
+
+
+def _rank() -> int:
+    """Which of an engine's workers this is: with tensor parallelism each loads its part of the same adapter."""
+    distributed = sys.modules.get("torch.distributed")
+    return int(distributed.get_rank()) if distributed is not None and distributed.is_initialized() else 0
 
 
 _loads = _LoadLog()
