@@ -32,6 +32,8 @@ class Target:
         By feature: -1 where more of it never gives more, +1 never less. What physics says.
     log
         Learned as its logarithm: errors count by ratio.
+    ignored
+        Features that would break what physics says: the estimated slots change with the load in either direction.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Target:
     level: str
     monotone: dict[str, int]
     log: bool = True
+    ignored: tuple[str, ...] = ()
 
 
 _LESS_WITH_LOAD = {"tokens_per_s": -1, "rate_mean": -1, "kv_per_adapter": -1, "rank_max": -1, "estimated_adapters": 1}
@@ -46,7 +49,7 @@ _LESS_WITH_LOAD = {"tokens_per_s": -1, "rate_mean": -1, "kv_per_adapter": -1, "r
 TARGETS = {
     target.name: target
     for target in (
-        Target("served", "adapters", "workload", _LESS_WITH_LOAD),
+        Target("served", "adapters", "workload", _LESS_WITH_LOAD, ignored=("log_of_estimated_slots",)),
         Target("throughput", "tokens/s", "workload", {}),
         Target("slots", "slots", "workload", {}),
         Target("latency_slots", "slots", "workload", {}),
@@ -133,6 +136,7 @@ def workload_problem(name: str, explored: Sequence[Explored], published: bool = 
     if not len(keep):
         raise DataError(f"no simulated workload has the target {name!r}")
     x = np.array([make(cases[i]) for i in keep])
+    x[:, [name in target.ignored for name in names]] = 0.0
     return Problem(target, names, x, y[keep], group_numbers(cases)[keep], keep)
 
 

@@ -66,7 +66,7 @@ class BoostedRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     monotone
-        Of the trees, by feature: -1, 0 or +1.
+        By feature: -1, 0 or +1; both parts keep to it.
     max_iter, max_leaf_nodes, learning_rate
         Of the trees.
     """
@@ -81,10 +81,7 @@ class BoostedRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, x: F8, y: F8) -> BoostedRidge:
         """Both parts; `slope_` and `constant_` are the linear one in the features' own units."""
-        scale = np.std(x, axis=0)
-        scale[scale == 0] = 1.0
-        ridge = Ridge(alpha=1.0).fit(x / scale, y)
-        self.slope_, self.constant_ = np.asarray(ridge.coef_) / scale, float(ridge.intercept_)
+        self.slope_, self.constant_ = _signed_ridge(np.asarray(x), y, self.monotone or [0] * np.shape(x)[1])
         trees = HistGradientBoostingRegressor(
             max_iter=self.max_iter,
             max_leaf_nodes=self.max_leaf_nodes,
@@ -105,6 +102,22 @@ class BoostedRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _line(self, x: F8) -> F8:
         line: F8 = np.asarray(x) @ self.slope_ + self.constant_
         return line
+
+
+def _signed_ridge(x: F8, y: F8, signs: Sequence[int]) -> tuple[F8, float]:
+    """Slopes of given signs (0: any), and the constant, of a ridge regression on scaled features.
+
+    A free slope is the difference of two that are not negative.
+    """
+    scale = np.std(x, axis=0)
+    scale[scale == 0] = 1.0
+    centre, z = x.mean(axis=0), (x - x.mean(axis=0)) / scale
+    sign, free = np.array(signs), np.array(signs) == 0
+    columns = np.hstack([z * np.where(free, 1, sign), -z[:, free]])
+    found = np.asarray(Ridge(alpha=1.0, positive=True).fit(columns, y - y.mean()).coef_)
+    slope = found[: len(sign)] * np.where(free, 1, sign)
+    slope[free] -= found[len(sign) :]
+    return slope / scale, float(y.mean() - centre @ (slope / scale))
 
 
 @dataclass(frozen=True)

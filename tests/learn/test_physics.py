@@ -1,0 +1,82 @@
+"""The estimates behind the features."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from loratwin.learn.case import Mix, mix_of
+from loratwin.learn.features import (
+    CONFIGURATION,
+    PUBLISHED,
+    WORKLOAD,
+    configuration_features,
+    published_features,
+    workload_features,
+)
+from loratwin.learn.physics import kv_tokens, most_adapters, steady
+from tests.learn.small import PROFILE, minute_case
+
+MIX = mix_of(minute_case())
+
+
+
+def test_kv_tokens_are_the_twins_and_0_where_it_does_not_start() -> None:
+    assert kv_tokens(PROFILE, 64, 16) == pytest.approx(256_640, rel=0.05)
+    assert kv_tokens(PROFILE, 512, 32) == 0
+
+
+def test_littles_law() -> None:
+    seen = steady(MIX, PROFILE, np.array([8]), np.array([8]))
+    assert seen.seats_used[0] < 1
+    assert seen.running[0] == pytest.approx(8 * MIX.mean_rate * MIX.output_mean * seen.step_s[0], rel=1e-3)
+
+
+def test_distinct_adapters_of_equal_popularity() -> None:
+    equal = replace(MIX, rate_per_s=np.array([1.0]), weight=np.array([1.0]))
+    seen = steady(equal, PROFILE, np.array([10]), np.array([10]))
+    assert seen.distinct[0] == pytest.approx(10 * (1 - np.exp(-seen.running[0] / 10)))
+
+
+def test_more_adapters_are_more_work_and_enough_slots_swap_nothing() -> None:
+    seen = steady(MIX, PROFILE, np.array([8, 16, 32, 16]), np.array([8, 8, 8, 16]))
+    assert (np.diff(seen.utilization[:3]) > 0).all()
+    assert seen.swap_ins_per_s[3] == 0 and seen.swap_ins_per_s[1] > 0
+
+
+def test_with_equal_rates_the_miss_rate_of_lru_is_the_share_of_adapters_without_a_slot() -> None:
+    equal = replace(MIX, rate_per_s=np.array([0.1]), weight=np.array([1.0]))
+    seen = steady(equal, PROFILE, np.array([100]), np.array([25]))
+    assert seen.swap_ins_per_s[0] == pytest.approx(100 * 0.1 * 0.75, rel=1e-3)
+
+
+def test_the_most_adapters_are_where_the_largest_batch_is_full() -> None:
+    most = most_adapters(MIX, PROFILE)
+    seen = steady(MIX, PROFILE, np.array([most.adapters]), np.array([most.slots], dtype=np.int64))
+    assert seen.utilization[0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_more_load_never_means_more_adapters() -> None:
+    found = [most_adapters(replace(MIX, rate_per_s=MIX.rate_per_s * f), PROFILE).adapters for f in (0.1, 0.5, 1, 2, 9)]
+    assert found == sorted(found, reverse=True) and found[-1] < found[0] / 20
+
+
+def test_the_published_features_by_hand() -> None:
+    found = dict(zip(PUBLISHED, published_features(MIX), strict=True))
+    assert found == pytest.approx({
+        "rate_max": 1.0, "rate_min": 0.5, "rate_mean": 0.75, "rate_std": 0.25,
+        "rank_max": 16, "rank_min": 8, "rank_mean": 12, "rank_std": 4,
+    })  # fmt: skip
+
+
+def test_features_have_their_names() -> None:
+    found = dict(zip(WORKLOAD, workload_features(MIX, PROFILE), strict=True))
+    assert found["tokens_per_s"] == pytest.approx(0.75 * 300)
+    assert found["distinct_of_100"] == pytest.approx(100 * (1 - (np.exp(-0.5 / 0.75) + np.exp(-1 / 0.75)) / 2))
+    x, rough = configuration_features(MIX, PROFILE, [16, 32], [8, 32])
+    assert x.shape == (2, len(CONFIGURATION))
+    row = dict(zip(CONFIGURATION, x[0], strict=True))
+    assert np.exp(row["log_slots_per_adapter"]) == pytest.approx(0.5)
+    assert row["log_utilization"] == pytest.approx(np.log(rough.utilization[0]))
