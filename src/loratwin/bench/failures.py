@@ -6,9 +6,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from loratwin.errors import InputError
-from loratwin.records import write_atomically
-
+FILE = "failures.jsonl"
 MAX_KINDS = 100
 """A server that names each failure differently must not fill the disk; further kinds are one."""
 
@@ -18,16 +16,18 @@ _OTHER = "other failures"
 class Failures:
     """Numbers for kinds of failure.
 
+    The file is open from the start: when a client runs out of files, that, too, must be written down.
+
     Attributes
     ----------
     kinds
         By number, with the first message of each.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.kinds: dict[str, str] = read_failures(path)
-        self._codes = {kind: code for code, kind in enumerate(self.kinds)}
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / FILE).open("w", encoding="utf-8")
+        self.kinds: dict[str, str] = {}
+        self._codes: dict[str, int] = {}
 
     def code(self, kind: str, detail: str) -> int:
         """The number of a kind; a new one is written down at once."""
@@ -38,11 +38,20 @@ class Failures:
             return self.code(_OTHER, f"{kind}: {detail}")
         self._codes[kind] = len(self.kinds)
         self.kinds[kind] = detail
-        with suppress(InputError):  # a disk that filled up must not end the run; the kinds stay in memory
-            write_atomically(self._path, json.dumps(self.kinds))
+        with suppress(OSError):  # a disk that filled up must not end the run
+            self._file.write(json.dumps([kind, detail]) + "\n")
+            self._file.flush()
         return self._codes[kind]
 
+    def close(self) -> None:
+        """No more will come."""
+        with suppress(OSError):
+            self._file.close()
 
-def read_failures(path: Path) -> dict[str, str]:
-    """Kinds and first messages; empty where there is no file."""
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+def read_failures(folder: Path, count: int) -> dict[str, str]:
+    """The first `count` kinds with their first messages; what could not be written has a number for its name."""
+    path = folder / FILE
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    kinds = dict(json.loads(line) for line in lines)
+    return {**kinds, **{f"failure {number}": "" for number in range(len(kinds), count)}}

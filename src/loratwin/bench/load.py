@@ -76,7 +76,7 @@ class Load:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._loop, self._endpoints, self._maker, self._tls = loop, endpoints, maker, tls
-        self.journal, self._failures = journal, failures
+        self.journal, self.failures = journal, failures
         self._idle: list[list[Connection]] = [[] for _ in endpoints]
         self._busy: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -137,6 +137,7 @@ class Load:
             for connection in pool:
                 connection.abort()
             pool.clear()
+        self.failures.close()
 
     # --- sending
 
@@ -287,7 +288,7 @@ class Load:
         now = monotonic()
         if now > self._window.end_s:
             return
-        self._failure[row] = self._failures.code(kind, detail)
+        self._failure[row] = self.failures.code(kind, detail)
         self._finish[row] = float("nan")
         self._counters[_FAILED] += 1
         self._ended(now, failed=True)

@@ -74,11 +74,11 @@ def run_from_journal(
     job, journal, start = Job.load(folder), Journal.open(folder), window_start_s(folder)
     window_s = job.window_s if ended_s is None else min(ended_s, job.window_s)
     columns = {name: _from_start(name, journal.array(name), start) for name in COLUMNS}
-    kinds = read_failures(folder / "failures.json")
+    kinds = read_failures(folder, int(columns["failure"].max(initial=-1)) + 1)
     run = Run(
         kind="measured",
         window_s=window_s,
-        requests=_requests(columns, window_s, len(kinds)),
+        requests=_requests(columns, window_s),
         adapters=around.adapters,
         config=around.config,
         kv_tokens=around.kv_tokens,
@@ -95,7 +95,7 @@ def _from_start(name: str, values: AnyArray, start: float) -> AnyArray:
     return values - start if COLUMNS[name] == "d" else values
 
 
-def _requests(columns: dict[str, AnyArray], window_s: float, num_kinds: int) -> RequestTable:
+def _requests(columns: dict[str, AnyArray], window_s: float) -> RequestTable:
     """The requests that were due in the window, in order of their sending."""
     due = columns["scheduled_s"] < window_s  # False for NaN: rows of a closed loop that were never due
     sent = columns["sent_s"]
@@ -119,7 +119,7 @@ def _requests(columns: dict[str, AnyArray], window_s: float, num_kinds: int) -> 
         sent_s=at["sent_s"],
         asked_tokens=at["output_tokens"],
         received_tokens=at["received_tokens"],
-        failure=np.minimum(at["failure"], num_kinds - 1),  # a kind that could not be written counts as the last
+        failure=at["failure"],
         replica=at["replica"],
     )
 

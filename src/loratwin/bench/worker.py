@@ -65,7 +65,7 @@ class Client:
             dict(self.job.extra),
         )  # fmt: skip
         tls = ssl.create_default_context() if any(endpoint.tls for endpoint in endpoints) else None
-        failures = Failures(journal.folder / "failures.json")
+        failures = Failures(journal.folder)
         return Load(asyncio.get_running_loop(), endpoints, maker, journal, failures, tls)
 
 
@@ -113,7 +113,6 @@ async def _run_phase(client: Client, phase: Phase) -> None:
 async def _phase_load(client: Client, phase: Phase) -> tuple[dict[str, Any], bool]:
     folder = client.folder / phase.name.replace(" ", "-")
     folder.mkdir(exist_ok=True)
-    (folder / "failures.json").unlink(missing_ok=True)
     num = len(phase.adapter)
     journal = Journal.create(folder, Shape(num, len(client.job.names) - 1, 1))
     for name in ("adapter", "prompt_tokens", "output_tokens"):
@@ -123,7 +122,7 @@ async def _phase_load(client: Client, phase: Phase) -> tuple[dict[str, Any], boo
     start = monotonic()
     await _until(client, load, ClosedLoop(phase.in_flight, start, journal), start, client.job.phase_timeout_s)
     load.close()
-    kinds = Failures(folder / "failures.json").kinds
+    kinds = load.failures.kinds
     failed = _failed_adapters(journal, list(kinds), client.job.names)
     unanswered = num - journal.count("finished") - journal.count("failed")
     counts = {"took_s": monotonic() - start, "failed": failed, "details": kinds, "unanswered": unanswered}
