@@ -235,6 +235,8 @@ def test_wrong_input(tmp_path: Path) -> None:
         start_server("vlm", "--model x", log_folder=tmp_path)
     with pytest.raises(InputError, match="name no LLM: add --model FOLDER-OR-NAME"):
         start_server("vllm", "--max-loras 2", log_folder=tmp_path)
+    with pytest.raises(InputError, match="write the options of the --config file out"):
+        start_server("vllm", "--model x --config x.yaml", log_folder=tmp_path)
     with pytest.raises(InputError, match="No closing quotation"):
         start_server("vllm", "--model 'x", log_folder=tmp_path)
     with pytest.raises(InputError, match="cannot start /no/such: No such file or directory"):

@@ -105,12 +105,15 @@ def start_server(
     Raises
     ------
     InputError
-        Unknown engine, no LLM, arguments that break a rule, a port that is taken, a folder that cannot be written.
+        Unknown engine, no LLM, arguments that break a rule or stand in a file (`--config`), a port that is taken, a
+        folder that cannot be written.
     ServerError
         The server ended, or was not healthy in time; with the lines of its log that say why. Nothing of it is left.
     """
     kind = engine(engine_name)
     given = arguments.as_arguments(server_args)
+    if arguments.option(given, "--config") is not None:
+        raise InputError("server arguments: write the options of the --config file out; the record would lack them")
     model, rest = take_model(kind, given)
     secrets = _secrets(kind, rest)
     rest = arguments.without(rest, "--host", "--port", *(("--api-key",) if secrets else ()))
