@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,13 @@ import yaml
 
 from loratwin.errors import InputError
 from loratwin.perf import Profile, Uncertainty, dump_profile, load_profile, parse_profile
+from loratwin.perf.profile import shipped_names
 
 LLAMA = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
+RESIDUAL = {
+    "open": {"ttft_mean_ms": (0.1, 0.2, 0.3, 0.5), "total_throughput": (0.01, 0.02, 0.03, 0.04)},
+    "saturated": {"ttft_mean_ms": (0.01, 0.02, 0.05, 0.07)},
+}
 NAMES = ("step_time.weights_s", "step_time.adapter_s", "loading.swap_in_s", "step_time.slot_rank_s")
 
 
@@ -64,7 +70,8 @@ def test_coefficients_go_together_as_stated(correlation: float) -> None:
 
 def test_what_is_certain_stays() -> None:
     rng = np.random.default_rng(0)
-    assert LLAMA.sample(rng) == LLAMA
+    certain = LLAMA.model_copy(update={"uncertainty": None})
+    assert certain.sample(rng) == certain
     drawn = uncertain().sample(rng)
     assert drawn.step_time.token_s == LLAMA.step_time.token_s
     assert drawn.memory == LLAMA.memory
@@ -77,7 +84,7 @@ def test_the_same_stream_gives_the_same_profile() -> None:
 
 
 def test_an_uncertainty_survives_its_file() -> None:
-    profile = uncertain(correlated=NAMES[:2], correlation=((1.0, 0.5), (0.5, 1.0)), residual={"itl_mean_s": 0.05})
+    profile = uncertain(correlated=NAMES[:2], correlation=((1.0, 0.5), (0.5, 1.0)), residual=RESIDUAL)
     assert parse_profile(dump_profile(profile), "here") == profile
 
 
@@ -104,3 +111,38 @@ def test_a_damaged_uncertainty_is_refused(section: dict[str, Any], message: str)
         parse_profile(yaml.safe_dump(data), "here")
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("figure", "regime", "level", "error"),
+    [
+        ("ttft_mean_ms", "open", 0.9, 0.3),
+        ("ttft_mean_ms", "saturated", 0.9, 0.05),
+        ("ttft_p99_ms", "open", 0.5, 0.1),  # a figure without its own takes that of its kind
+        ("input_throughput", "open", 0.95, 0.04),
+        ("running_mean", "open", 0.9, 0.0),  # nothing is known
+        ("total_throughput", "saturated", 0.9, 0.0),
+    ],
+)
+def test_held_out_errors_are_found_by_figure_and_regime(figure: str, regime: Any, level: float, error: float) -> None:
+    assert Uncertainty(standard_errors={}, residual=RESIDUAL).error(figure, regime, level) == pytest.approx(error)
+
+
+def test_errors_grow_with_the_level_and_beyond_the_last_quantile() -> None:
+    known = Uncertainty(standard_errors={}, residual=RESIDUAL)
+    errors = [known.error("ttft_mean_ms", "open", level) for level in (0.1, 0.5, 0.7, 0.9, 0.95, 0.99)]
+    assert errors == sorted(errors)
+    assert errors[-1] == pytest.approx(0.5 * 2.5758 / 1.95996, rel=1e-3)
+
+
+@pytest.mark.parametrize(("share", "regime"), [(1.0, "open"), (0.98, "open"), (0.96, "saturated"), (math.nan, "open")])
+def test_the_regime_is_told_by_what_is_served(share: float, regime: str) -> None:
+    assert Uncertainty.regime(share) == regime
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_shipped_profiles_say_how_uncertain_they_are(name: str) -> None:
+    known = load_profile(name).uncertainty
+    assert known is not None
+    assert 0.005 < known.standard_errors["step_time.weights_s"] / load_profile(name).step_time.weights_s < 0.1
+    assert 0.01 < known.error("total_throughput", "saturated", 0.9) < 0.15

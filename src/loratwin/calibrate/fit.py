@@ -10,6 +10,7 @@ from pathlib import Path
 from loratwin.calibrate.capacity_fit import fit_loading, fit_memory
 from loratwin.calibrate.features import evidence
 from loratwin.calibrate.frontend_fit import fit_frontend
+from loratwin.calibrate.intervals import step_time_uncertainty
 from loratwin.calibrate.matching import Match, match
 from loratwin.calibrate.micro import MicroPoint, read_micro
 from loratwin.calibrate.serving import ServingRun, read_serving
@@ -17,7 +18,7 @@ from loratwin.calibrate.start import starting_profile
 from loratwin.calibrate.step_time_fit import fit_coefficients, fit_roofline
 from loratwin.calibrate.walk_fit import walk_error
 from loratwin.errors import DataError
-from loratwin.perf import LlmShapes, Profile
+from loratwin.perf import LlmShapes, Profile, Uncertainty
 from loratwin.simulate.workers import Workers
 
 MAX_RATE = 250.0
@@ -51,6 +52,12 @@ class Fit:
     def groups(self) -> list[str]:
         """The workloads (rates and ranks) that the serving runs belong to."""
         return sorted({m.run.group for m in self.matches})
+
+    def uncertainty(self) -> Uncertainty:
+        """How uncertain the coefficients of the step time are (`intervals`)."""
+        usable = [m for m in self.matches if m.usable]
+        rows = evidence(usable, self.micro, self.start.step_time.graph_tokens)
+        return step_time_uncertainty(rows, frozenset(m.run.group for m in usable), self.profile.step_time)
 
     def without(self, group: str) -> Profile:
         """The profile fitted again without the rows of one workload.

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from loratwin.calibrate.tables import Row, number, numbers, read_table
 from loratwin.errors import DataError
-from loratwin.perf import Profile, load_profile, profile_names
+from loratwin.perf import Profile, load_profile
+from loratwin.perf.profile import shipped_names
 from loratwin.records import EngineConfig
 from loratwin.workload import Workload, draw, uniform_groups
 
@@ -209,8 +210,8 @@ def profile_for(model: str, engine: str = "vllm-0.8.5") -> Profile:
     DataError
         There is none.
     """
-    names = [name for name in profile_names() if name.endswith(f"{engine}/{model}")]
+    names = [name for name in shipped_names() if name.endswith(f"{engine}/{model}")]
     if not names:
-        known = sorted({name.rsplit("/", 1)[1] for name in profile_names()})
+        known = sorted({name.rsplit("/", 1)[1] for name in shipped_names()})
         raise DataError(f"model {model!r}: no profile ships for it; known: {', '.join(known)}")
     return load_profile(names[0])

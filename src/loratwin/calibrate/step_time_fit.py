@@ -52,8 +52,11 @@ def fit_linear(evidence: Evidence, dense_s: F8) -> tuple[F8, float]:
     return solution / scale, loss
 
 
-def fit_roofline(evidence: Evidence, start: StepTimeModel) -> StepTimeModel:
-    """The model that explains the evidence best, from `start` on; what `start` says of KNOWN is kept."""
+def fit_roofline(evidence: Evidence, start: StepTimeModel, tries: int = 120) -> StepTimeModel:
+    """The model that explains the evidence best, from `start` on; what `start` says of KNOWN is kept.
+
+    `tries` bounds the models that are looked at.
+    """
     from scipy.optimize import minimize
 
     known = _explained(evidence, start)
@@ -66,7 +69,7 @@ def fit_roofline(evidence: Evidence, start: StepTimeModel) -> StepTimeModel:
 
     first = np.log([start.weights_s, start.token_s, start.roofline_power])
     simplex = first + np.vstack([np.zeros(3), np.diag([0.05, 0.1, 0.3])])
-    options = {"maxfev": 120, "xatol": 3e-3, "fatol": 1e-3, "initial_simplex": simplex}
+    options = {"maxfev": tries, "xatol": 3e-3, "fatol": 1e-3, "initial_simplex": simplex}
     found = minimize(loss, first, method="Nelder-Mead", options=options)
     weights_s, token_s, power = (float(v) for v in np.exp(found.x))
     roofline = {"weights_s": weights_s, "token_s": token_s, "roofline_power": power}

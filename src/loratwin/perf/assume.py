@@ -33,7 +33,7 @@ from loratwin.perf.memory import MemoryModel
 from loratwin.perf.profile import Card, Profile, load_profile, shipped_names
 from loratwin.perf.shapes import LlmShapes
 from loratwin.perf.step_time import StepTimeModel
-from loratwin.perf.uncertainty import Uncertainty
+from loratwin.perf.uncertainty import Quantiles, Regime, Uncertainty
 
 MEMORY_SHARE = 0.85
 """Part of the peak bandwidth that reading weights reaches."""
@@ -64,8 +64,8 @@ where there is only one figure."""
 OTHER_GPU = 1.7
 """Times as far off on a GPU that no reference was measured on."""
 
-RESIDUAL = {"total_throughput": 0.05, "itl_mean_s": 0.10, "tpot_mean_s": 0.10, "ttft_mean_s": 0.30}
-"""Spread of log(measured / predicted) that no coefficient explains: that of held-out runs and as much again."""
+RESIDUAL_FACTOR = 2.0
+"""Errors that no coefficient explains are those of the first reference's held-out runs, times as much."""
 
 
 class Work(NamedTuple):
@@ -252,5 +252,15 @@ def _uncertainty(profile: Profile, gpu: Gpu, references: Sequence[Profile]) -> U
         part, key = name.split(".")
         errors[name] = relative * factor * float(getattr(getattr(profile, part), key))
     return Uncertainty(
-        standard_errors=errors, residual=RESIDUAL, source="judgement from the two fitted profiles; docs/profiles.md"
+        standard_errors=errors,
+        residual=_residual(references[0].uncertainty),
+        source="judgement from the two fitted profiles; docs/profiles.md",
     )
+
+
+def _residual(measured: Uncertainty | None) -> dict[Regime, dict[str, Quantiles]]:
+    known = measured.residual if measured else {}
+    return {
+        regime: {figure: tuple(RESIDUAL_FACTOR * q for q in quantiles) for figure, quantiles in figures.items()}
+        for regime, figures in known.items()
+    }

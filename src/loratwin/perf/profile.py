@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from functools import lru_cache
 from importlib.resources import files
@@ -98,11 +99,20 @@ class Profile(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Hash of everything that predictions depend on (the card does not count).
+        """Hash of everything that a prediction depends on (not the card, nor how uncertain it is).
 
         Fields that keep their default do not count, so that a field added later changes no hash.
         """
-        text = self.model_dump_json(exclude={"card"}, exclude_defaults=True)
+        return self._hash({"card", "uncertainty"})
+
+    @property
+    def checksum(self) -> str:
+        """Hash of all but the card, kept in the file: the card may be edited, the figures not by accident."""
+        return self._hash({"card"})
+
+    def _hash(self, left_out: set[str]) -> str:
+        data = self.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+        text = json.dumps(data, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def sample(self, rng: np.random.Generator) -> Profile:
@@ -206,9 +216,9 @@ def parse_profile(text: str, where: str) -> Profile:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise InputError(f"profile {where}: {key + ': ' if key else ''}{first['msg']}") from None
-    if stated is not None and stated != profile.digest:
+    if stated is not None and stated != profile.checksum:
         raise InputError(
-            f"profile {where}: hash is {stated}, but that of its coefficients {profile.digest}: it was changed by hand "
+            f"profile {where}: hash is {stated}, but that of its figures {profile.checksum}: it was changed by hand "
             "or damaged (remove the line 'hash' to accept it as it is)"
         )
     return profile
@@ -219,5 +229,17 @@ def dump_profile(profile: Profile) -> str:
     data = profile.model_dump(mode="json")
     if profile.uncertainty is None:
         del data["uncertainty"]
-    data = {"format": data.pop("format"), "hash": profile.digest, **data}
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
+    data = {"format": data.pop("format"), "hash": profile.checksum, **data}
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists of numbers in one line: a correlation matrix is then as many lines as it has rows."""
+
+
+def _represent_list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.Node:
+    numbers = all(isinstance(value, (int, float)) for value in values)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=numbers)
+
+
+_Dumper.add_representer(list, _represent_list)

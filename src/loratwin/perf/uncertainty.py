@@ -2,19 +2,32 @@
 
 Errors are standard errors; coefficients are positive, so they are taken as lognormal with the fitted value as median
 (one fitted as 0: as the positive half of a normal). Correlations are those of the normal variables underneath.
-What no coefficient explains (the model's own error) is kept as the spread of log(measured / predicted) of figures.
+
+What no coefficient explains (the model's own error, and the noise of measuring) is kept as quantiles of
+|log(measured / predicted)| of each figure, apart for servers that keep up and saturated ones. They come from held-out
+runs, and so are honest whatever the reason of the errors is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from statistics import NormalDist
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
 F8 = NDArray[np.float64]
+
+Regime = Literal["open", "saturated"]
+Quantiles = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=4, max_length=4)]
+
+KEEPS_UP = 0.97
+"""Predicted share of the offered tokens served from which on a server counts as open, not saturated."""
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+"""Part of the held-out runs whose error a quantile of `residual` covers."""
 
 _BOUNDS = {"step_time.roofline_power": (1.0, 20.0)}
 
@@ -27,7 +40,7 @@ class Uncertainty(BaseModel):
     standard_errors: dict[str, NonNegativeFloat]
     correlated: tuple[str, ...] = ()  # coefficients of the correlation matrix
     correlation: tuple[tuple[float, ...], ...] = ()  # its rows
-    residual: dict[str, NonNegativeFloat] = {}  # by figure: spread of log(measured / predicted) beyond the coefficients
+    residual: dict[Regime, dict[str, Quantiles]] = {}  # of figures of `metrics.Summary`, at LEVELS
     source: str = ""
 
     @model_validator(mode="after")
@@ -43,9 +56,31 @@ class Uncertainty(BaseModel):
             raise ValueError("correlation: not a correlation matrix (symmetric, no negative eigenvalue)")
         return self
 
+    @staticmethod
+    def regime(served_share: float) -> Regime:
+        """Which quantiles a prediction takes; NaN, the share of nothing, is open."""
+        return "saturated" if served_share < KEEPS_UP else "open"
+
+    def error(self, figure: str, regime: Regime, level: float) -> float:
+        """How large |log(measured / predicted)| of a figure is at most in a part `level` of the runs; 0 if unknown.
+
+        A figure without quantiles of its own takes those of its kind (a percentile of TTFT those of the mean TTFT).
+        Between the stated levels, and beyond them, the error grows with the quantile of the normal distribution.
+        """
+        known = self.residual.get(regime, {})
+        quantiles = known.get(figure) or known.get(_KINDS.get(figure.split("_")[0], ""))
+        if quantiles is None:
+            return 0.0
+        scale = [_two_sided(each) for each in LEVELS]
+        wanted = _two_sided(level)
+        if wanted > scale[-1]:
+            return quantiles[-1] * wanted / scale[-1]
+        return float(np.interp(wanted, [0.0, *scale], [0.0, *quantiles]))
+
     def normals(self, rng: np.random.Generator) -> dict[str, float]:
         """A standard normal number for each coefficient, correlated as they are."""
-        drawn = dict(zip(self.standard_errors, rng.standard_normal(len(self.standard_errors)), strict=True))
+        names = sorted(self.standard_errors)  # the order in the file shall not matter
+        drawn = dict(zip(names, rng.standard_normal(len(names)), strict=True))
         if self.correlated:
             values, vectors = np.linalg.eigh(np.array(self.correlation))
             root = vectors * np.sqrt(np.clip(values, 0.0, None))
@@ -61,6 +96,18 @@ class Uncertainty(BaseModel):
             low, high = _BOUNDS.get(name, (0.0, np.inf))
             parts[part][key] = min(high, max(low, drawn_value(parts[part][key], self.standard_errors[name], z)))
         return parts
+
+
+_KINDS = {
+    "ttft": "ttft_mean_ms", "queueing": "ttft_mean_ms", "e2e": "itl_mean_ms", "itl": "itl_mean_ms",
+    "tpot": "tpot_mean_ms", "running": "running_mean",
+    **dict.fromkeys(("input", "output", "total", "request"), "total_throughput"),
+}  # fmt: skip
+
+
+def _two_sided(level: float) -> float:
+    """Standard deviations within which a normal variable lies with this probability."""
+    return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def drawn_value(value: float, standard_error: float, z: float) -> float:

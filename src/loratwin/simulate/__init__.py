@@ -1,15 +1,19 @@
-"""The twin: `simulate` one run, `replicate` it over seeds, `sweep` it over configurations."""
+"""The twin: `simulate` one run, `replicate` it over seeds, `sweep` it over configurations; intervals of predictions."""
 
 from loratwin.simulate.engine import served_capacity, simulate
+from loratwin.simulate.intervals import Forecast, PredictionInterval, predict_interval
 from loratwin.simulate.many import Replications, replicate, sweep
 from loratwin.simulate.outcome import Outcome, outcome, try_config
 from loratwin.simulate.series import TimeSeries, time_series
 
 __all__ = [
+    "Forecast",
     "Outcome",
+    "PredictionInterval",
     "Replications",
     "TimeSeries",
     "outcome",
+    "predict_interval",
     "replicate",
     "served_capacity",
     "simulate",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from loratwin.calibrate.fit import COMMAND, SOURCE, Fit
 from loratwin.perf import Card, Profile
 from loratwin.validate.crossval import Validation
+from loratwin.validate.residuals import held_out_errors
 from loratwin.validate.scores import Score, score
 
 
@@ -15,7 +16,9 @@ def carded_profiles(fits: dict[str, Fit], validation: Validation) -> Iterator[Pr
     for model, fit in fits.items():
         pairs = [(r, p) for r, p in zip(validation.runs, validation.predictions, strict=True) if r.model == model]
         scores = score([r for r, _ in pairs], [p for _, p in pairs])
-        yield fit.profile.model_copy(update={"card": _card(fit, scores)})
+        residual = held_out_errors([r for r, _ in pairs], [p for _, p in pairs])
+        uncertainty = fit.uncertainty().model_copy(update={"residual": residual})
+        yield fit.profile.model_copy(update={"card": _card(fit, scores), "uncertainty": uncertainty})
 
 
 def _card(fit: Fit, scores: list[Score]) -> Card:

@@ -1,0 +1,152 @@
+"""Prediction intervals: where the figures of one server will lie, not where their mean is.
+
+Three things make a measured run differ from the prediction: the workload that happens to come (the seed),
+coefficients that are not known exactly (`Profile.sample`), and what no coefficient explains (the profile's held-out
+errors). The first two are simulated together, one seed and one plausible profile for each run; the third is added to
+them in quadrature, on a logarithmic scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+
+from loratwin.errors import InputError
+from loratwin.metrics import Summary
+from loratwin.metrics.intervals import t_quantile
+from loratwin.perf import Profile, Uncertainty
+from loratwin.records import EngineConfig
+from loratwin.simulate.many import Progress, _silent
+from loratwin.simulate.outcome import Outcome, try_config
+from loratwin.simulate.workers import Workers
+from loratwin.workload import WorkloadSpec, draw
+
+FIGURES = (
+    "total_throughput", "input_throughput", "output_throughput", "request_throughput",
+    "ttft_mean_ms", "ttft_median_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_mean_ms", "itl_mean_ms", "itl_p99_ms",
+    "e2e_mean_ms", "running_mean",
+)  # fmt: skip
+"""Figures of `metrics.Summary` that get an interval."""
+
+_STREAM = 20_110_606  # of the profiles that are drawn, apart from those of workloads
+
+
+@dataclass(frozen=True)
+class PredictionInterval:
+    """Where one figure of one run will lie with probability `level`."""
+
+    low: float
+    middle: float  # geometric mean of the simulated runs
+    high: float
+    level: float
+    spread: float  # standard deviation of the logarithm over seeds and plausible profiles
+    model_error: float  # half-width of the profile's held-out errors alone, as log(measured / predicted)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is known beforehand of one server."""
+
+    intervals: dict[str, PredictionInterval]  # by figure; empty when the server starts in no run
+    starts: float  # share of the runs in which it starts
+    starved: float  # share of those in which it starves
+    level: float
+    notes: tuple[str, ...]
+
+
+def predict_interval(
+    spec: WorkloadSpec,
+    profile: Profile,
+    config: EngineConfig,
+    seeds: Iterable[int],
+    level: float = 0.9,
+    processes: int = 1,
+    progress: Progress = _silent,
+) -> Forecast:
+    """Simulate one server with several seeds, each on another plausible profile, and say where its figures will lie.
+
+    Parameters
+    ----------
+    seeds
+        Of the workload and of the profile drawn with it; ten give intervals that are themselves known to a quarter.
+    level
+        Probability that a measured figure lies inside.
+    processes
+        Cores to use; the result does not depend on it.
+
+    Raises
+    ------
+    InputError
+        No two seeds, a level outside of 0 to 1, or as `simulate`.
+    """
+    tasks = tuple(seeds)
+    if len(tasks) < 2:
+        raise InputError("a prediction interval needs two seeds or more")
+    if not 0 < level < 1:
+        raise InputError(f"level = {level:g}, but it must be between 0 and 1")
+    with Workers(_OfSeed(spec, profile, config), processes) as workers:
+        outcomes = workers.map(tasks, progress)
+    return forecast(outcomes, profile.uncertainty, level)
+
+
+@dataclass(frozen=True)
+class _OfSeed:
+    """Draw both workload and profile, and try; what goes to other processes."""
+
+    spec: WorkloadSpec
+    profile: Profile
+    config: EngineConfig
+
+    def __call__(self, seed: int) -> Outcome:
+        plausible = self.profile.sample(np.random.default_rng([_STREAM, seed]))
+        return try_config(draw(self.spec, seed), plausible, self.config)
+
+
+def forecast(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, level: float) -> Forecast:
+    """Intervals from runs that differ in seed and plausible profile."""
+    summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
+    notes = tuple(dict.fromkeys(note for outcome in outcomes for note in outcome.notes))
+    if uncertainty is None or not uncertainty.residual:
+        notes += ("the profile states no held-out errors: intervals lack the model's own error",)
+    return Forecast(
+        intervals=_intervals(summaries, uncertainty, level),
+        starts=len(summaries) / len(outcomes),
+        starved=fmean(summary.starved for summary in summaries) if summaries else float("nan"),
+        level=level,
+        notes=notes,
+    )
+
+
+def _intervals(
+    summaries: Sequence[Summary], uncertainty: Uncertainty | None, level: float
+) -> dict[str, PredictionInterval]:
+    known = uncertainty or Uncertainty(standard_errors={})
+    shares = [summary.served_share for summary in summaries if math.isfinite(summary.served_share)]
+    regime = known.regime(fmean(shares) if shares else math.nan)
+    found = {}
+    for figure in FIGURES:
+        values = [float(getattr(summary, figure)) for summary in summaries]
+        values = [value for value in values if value > 0 and math.isfinite(value)]
+        if len(values) >= 2:
+            found[figure] = _interval(values, known.error(figure, regime, level), level)
+    return found
+
+
+def _interval(values: Sequence[float], model_error: float, level: float) -> PredictionInterval:
+    """Student's t for a further run of the same kind, and the model's error in quadrature."""
+    logs = [math.log(value) for value in values]
+    middle, spread, n = fmean(logs), stdev(logs), len(logs)
+    simulated = t_quantile((1 + level) / 2, n - 1) * spread * math.sqrt(1 + 1 / n)
+    half_width = math.hypot(simulated, model_error)
+    return PredictionInterval(
+        low=math.exp(middle - half_width),
+        middle=math.exp(middle),
+        high=math.exp(middle + half_width),
+        level=level,
+        spread=spread,
+        model_error=model_error,
+    )
