@@ -245,3 +245,33 @@ def test_a_late_tick_shifts_no_other() -> None:
     assert taken[1] < missed[0] < missed[1] < taken[2]
     ticks = (np.array(sorted([*taken, *missed])) - missed[0]) / 0.1  # a thread may wake late, never early
     assert np.floor(ticks + 1e-6).tolist() == list(range(-2, len(ticks) - 2))
+
+
+def test_a_thread_that_wakes_late_has_missed_ticks(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Between the end of its wait and the sample, a thread of a busy machine may stand still for periods."""
+    Gauge("x", "X.", registry=server.registry)
+    scrape = Scrape(server.url, EVERY_S)
+    wait, starved_s = scrape._cadence._ended.wait, [3.4 * EVERY_S, 0.0, 1.4 * EVERY_S, 0.0, 0.0]
+
+    def wait_too_long(timeout: float) -> bool:
+        ended = wait(timeout)
+        time.sleep(starved_s.pop() if starved_s else 0.0)
+        return ended
+
+    monkeypatch.setattr(scrape._cadence._ended, "wait", wait_too_long)
+    with scrape:
+        until(lambda: num_samples(scrape) >= 9)
+    assert on_time(all_of(scrape)) and np.isnan(all_of(scrape).series[0].values).sum() >= 4
+
+
+def test_times_never_go_back(tmp_path: Path) -> None:
+    """A tick can be missed while the sample before it has just looked at the clock."""
+    scrape = Scrape("http://127.0.0.1:9", journal=tmp_path / "journal")
+    for time_s in (10.0, 9.5, 11.0):
+        scrape._keep(time_s, {}, "missed")
+    assert scrape._journal is not None
+    scrape._journal.close()
+    assert all_of(scrape).time_s.tolist() == [10.0, 10.0, 11.0]
+    assert same(read_journal(tmp_path / "journal"), all_of(scrape))

@@ -34,8 +34,13 @@ class Cadence:
     def _run(self) -> None:
         start_s, tick = time.monotonic(), 0
         while not self._ended.wait(max(0.0, start_s + tick * self._every_s - time.monotonic())):
+            tick = self._pass(start_s, tick, 1.0)  # on a busy machine we may wake when the next is due already
             self._take()
+            tick = self._pass(start_s, tick + 1, _LATE)
+
+    def _pass(self, start_s: float, tick: int, late: float) -> int:
+        """Miss the ticks that are late by this share of the period; the first that is not."""
+        while (due_s := start_s + tick * self._every_s) + late * self._every_s < time.monotonic():
+            self._miss(due_s)
             tick += 1
-            while (due_s := start_s + tick * self._every_s) + _LATE * self._every_s < time.monotonic():
-                self._miss(due_s)
-                tick += 1
+        return tick

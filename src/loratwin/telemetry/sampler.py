@@ -12,6 +12,7 @@ from loratwin.telemetry.cadence import Cadence
 from loratwin.telemetry.journal import Journal
 from loratwin.telemetry.table import SampleTable, SeriesKey
 
+_GRACE_S = 0.5  # for a sample that is being taken
 _STOP_S = 5.0
 
 
@@ -20,6 +21,7 @@ class Sampler:
 
     def __init__(self, source: str, every_s: float, journal: Path | None) -> None:
         self._table = SampleTable(source)
+        self._latest_s = float("-inf")
         self._notes: dict[str, None] = {}  # in order, each once
         self._journal = None if journal is None else Journal(journal, source)
         self._cadence = Cadence(every_s, self._sample, lambda due_s: self._keep(due_s, {}, "missed"))
@@ -44,7 +46,7 @@ class Sampler:
         self._cadence.start()
 
     def _stop(self) -> None:
-        if not self._cadence.stop(0.0):
+        if not self._cadence.stop(_GRACE_S):
             self._cut_off()
             self._cadence.stop(_STOP_S)
         if self._journal is not None:
@@ -60,6 +62,7 @@ class Sampler:
             self._keep(time_s, {}, reason)
 
     def _keep(self, time_s: float, values: Mapping[SeriesKey, float], failure: str | None) -> None:
+        self._latest_s = time_s = max(time_s, self._latest_s)  # a tick missed while its sample was about to be taken
         restarts = len(self._table.restarts_s)
         self._table.append(time_s, values)
         if len(self._table.restarts_s) > restarts:
