@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loratwin.learn.case import Mix, mix_of
+from loratwin.learn.case import mix_of
 from loratwin.learn.features import (
     CONFIGURATION,
     PUBLISHED,
@@ -20,7 +20,6 @@ from loratwin.learn.physics import kv_tokens, most_adapters, steady
 from tests.learn.small import PROFILE, minute_case
 
 MIX = mix_of(minute_case())
-
 
 
 def test_kv_tokens_are_the_twins_and_0_where_it_does_not_start() -> None:

@@ -24,7 +24,7 @@ SHARE_ERROR = 0.02
 """Standard error of a predicted served share near saturation, from cross-validation."""
 
 MAX_RATES = 64
-"""Rates that a workload is reduced to: quantiles of its adapters' rates."""
+"""Rates that a workload is reduced to: half of them the most popular adapters, half means of equal parts of the rest."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,12 @@ def _allowed_rank(rank: int) -> int:
 
 
 def _reduced(rates: F8) -> tuple[F8, F8]:
-    """Distinct rates and their shares; where there are many, means of equal parts of the adapters."""
+    """Distinct rates and their shares; where there are many, as `MAX_RATES` says."""
     values, counts = np.unique(rates, return_counts=True)
     if len(values) <= MAX_RATES:
         return values, counts / counts.sum()
-    parts = np.array_split(rates, MAX_RATES)
+    half = MAX_RATES // 2
+    parts = [*np.array_split(rates[:-half], half), *rates[-half:, None]]
     sizes = np.array([len(part) for part in parts], dtype=float)
     return np.array([part.mean() for part in parts]), sizes / sizes.sum()
 

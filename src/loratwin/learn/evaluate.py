@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import make_scorer  # type: ignore[import-untyped]
 from sklearn.model_selection import GridSearchCV, GroupKFold  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from loratwin.errors import InputError
 from loratwin.learn.case import F8
@@ -89,6 +90,11 @@ def folds(groups: NDArray[np.int64], num: int) -> list[tuple[NDArray[np.int64], 
     return list(GroupKFold(num).split(groups, groups=groups))
 
 
+def one_thread() -> Any:
+    """Within it, OpenMP and BLAS use one thread: results do not depend on the cores, and small fits are faster."""
+    return threadpool_limits(1)
+
+
 def _loss(log: bool) -> Callable[[F8, F8], float]:
     def loss(truth: F8, found: F8) -> float:
         found = np.ravel(found)
@@ -100,7 +106,7 @@ def _loss(log: bool) -> Callable[[F8, F8], float]:
 def fitted(member: Member, problem: Problem) -> Any:
     """The model with the settings that grouped cross-validation finds best, fitted to all rows."""
     model = member.make(problem)
-    with warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries, on convergence and on names: the score says enough
         if not member.grid:
             return model.fit(problem.x, problem.learned())
@@ -111,7 +117,7 @@ def fitted(member: Member, problem: Problem) -> Any:
 
 def predicted(model: Any, problem: Problem, x: F8) -> F8:
     """Predictions in the target's unit, shape (num_rows,)."""
-    with warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found: F8 = np.ravel(np.asarray(model.predict(x), dtype=float))
     return np.exp(np.clip(found, -50, 50)) if problem.target.log else found
@@ -152,11 +158,13 @@ def score(name: str, member: Member, problem: Problem, progress: Callable[[], No
 def one_prediction_ms(model: Any, problem: Problem) -> float:
     """Median time of a prediction of one row, milliseconds."""
     times = []
-    for i in range(TIMED):
-        row = problem.x[i % len(problem.x)][None, :]
-        start = time.perf_counter()
-        predicted(model, problem, row)
-        times.append(time.perf_counter() - start)
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for i in range(TIMED):
+            row = problem.x[i % len(problem.x)][None, :]
+            start = time.perf_counter()
+            model.predict(row)
+            times.append(time.perf_counter() - start)
     return 1e3 * float(np.median(times))
 
 

@@ -116,16 +116,16 @@ def from_boosting(model: Any, num_features: int, slope: F8 | None = None, consta
         constant=constant + float(np.ravel(model._baseline_prediction)[0]),
         slope=np.zeros(num_features) if slope is None else slope,
         feature=np.where(leaf, -1, nodes["feature_idx"]).astype(np.int16),
-        threshold=_float32_below(nodes["num_threshold"]),
+        threshold=np.where(leaf, np.float32(0), _float32_above(nodes["num_threshold"])),
         left=nodes["left"].astype(np.uint16),
         right=nodes["right"].astype(np.uint16),
-        value=nodes["value"].astype(np.float32),
+        value=np.where(leaf, nodes["value"], 0).astype(np.float32),
         roots=np.cumsum([0, *sizes[:-1]]).astype(np.int32),
     )
 
 
-def _float32_below(thresholds: F8) -> NDArray[np.float32]:
-    """Rounded to 32 bits, never up: a value learned from, which may equal the threshold's neighbour, keeps its side."""
+def _float32_above(thresholds: F8) -> NDArray[np.float32]:
+    """Rounded to 32 bits, never down: a threshold may be a value that was learned from, which goes left."""
     with np.errstate(over="ignore"):
         rounded = thresholds.astype(np.float32)
-    return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+    return np.where(rounded < thresholds, np.nextafter(rounded, np.float32(np.inf)), rounded)

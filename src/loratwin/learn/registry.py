@@ -190,8 +190,8 @@ REGISTRY: dict[str, Member] = {
     "boosted ridge": Member(
         lambda problem: BoostedRidge(problem.monotone), {"max_iter": (50, 150), "max_leaf_nodes": (4, 8)}
     ),
-    "RuleFit": Member(
-        _imodels("RuleFitRegressor", n_estimators=10, tree_size=4, random_state=SEED), {"max_rules": (10, 30)}
+    "RuleFit": Member(  # chooses its penalty by cross-validation of its own
+        _imodels("RuleFitRegressor", n_estimators=10, tree_size=4, max_rules=30, random_state=SEED)
     ),
     "FIGS": Member(_imodels("FIGSRegressor", random_state=SEED), {"max_rules": (8, 16, 32)}),
     "explainable boosting": Member(_explainable_boosting),

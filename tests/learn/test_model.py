@@ -1,0 +1,158 @@
+"""The file of a model, what it predicts, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loratwin.errors import DataError, InputError
+from loratwin.learn import train as train_module
+from loratwin.learn.case import Mix, mix_of
+from loratwin.learn.design import LLAMA, PROFILES, design
+from loratwin.learn.model import LearnedModel, dump_model, load_model, save_model
+from loratwin.learn.problem import TARGETS
+from loratwin.learn.train import train
+from loratwin.perf import load_profile
+from tests.learn.small import PROFILE, made_up
+
+SMALL = {name: (10, 6) for name in train_module.SIZES}
+
+
+@pytest.fixture(autouse=True)
+def _small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_module, "SIZES", SMALL)
+
+
+@cache
+def learned() -> LearnedModel:
+    return train(made_up(40))
+
+
+def rewritten(tmp_path: Path, **changes: object) -> Path:
+    """The same file with another header; a key of None is left out."""
+    target = tmp_path / "changed.npz"
+    with zipfile.ZipFile(io.BytesIO(dump_model(learned()))) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "header.json":
+                header = {**json.loads(data), **changes}
+                data = json.dumps({key: value for key, value in header.items() if value is not None}).encode()
+            new.writestr(name, data)
+    return target
+
+
+def test_what_was_saved_comes_back(tmp_path: Path) -> None:
+    save_model(learned(), tmp_path / "model.npz")
+    again = load_model(tmp_path / "model.npz")
+    assert again.header == learned().header
+    assert dump_model(again) == dump_model(learned())
+
+
+def test_training_again_gives_the_same_bytes() -> None:
+    assert dump_model(train(made_up(40))) == dump_model(learned())
+
+
+def test_errors_are_held_out_and_said_for_every_target() -> None:
+    header = learned().header
+    assert set(header.held_out) == set(header.interval_factor) == set(TARGETS)
+    assert "starvation F1" in header.held_out["share"]
+    assert all(factor >= 1 for factor in header.interval_factor.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format 2; this version understands format 1: train again or upgrade"),
+        ({"format": None}, "format None; this version understands format 1"),
+        ({"workload_features": ["rate_mean"]}, "other workload features than this version computes"),
+        ({"configuration_features": []}, "other configuration features than this version computes"),
+        ({"interval_factor": {}}, "nothing on 'itl': train again"),
+        ({"ranges": None}, "not a learned model of loratwin, or damaged"),
+        ({"surprise": 1}, "not a learned model of loratwin, or damaged"),
+    ],
+)
+def test_another_version_is_one_clear_line(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load_model(rewritten(tmp_path, **changes))
+    assert str(caught.value).startswith(str(tmp_path)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 5000, -30])
+def test_a_damaged_file_is_one_clear_line(tmp_path: Path, keep: int) -> None:
+    (tmp_path / "model.npz").write_bytes(dump_model(learned())[:keep])
+    with pytest.raises(DataError, match="not a learned model of loratwin, or damaged") as caught:
+        load_model(tmp_path / "model.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_a_target_is_one_clear_line(tmp_path: Path) -> None:
+    target = tmp_path / "short.npz"
+    with zipfile.ZipFile(io.BytesIO(dump_model(learned()))) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            if not name.startswith("ttft/"):
+                new.writestr(name, old.read(name))
+    with pytest.raises(DataError, match="short.npz: no trees for the target 'ttft': train again"):
+        load_model(target)
+
+
+def test_no_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read .*: No such file"):
+        load_model(tmp_path / "nothing.npz")
+
+
+# --- the model that ships
+
+
+def test_the_shipped_model_is_small_and_knows_both_profiles() -> None:
+    data = files("loratwin.learn").joinpath("models").joinpath("default.npz").read_bytes()
+    assert len(data) < 300_000
+    assert set(load_model().header.profiles) == set(PROFILES)
+
+
+def test_the_shipped_model_was_learned_from_the_shipped_profiles() -> None:
+    mix = mix_of(design("published", 1)[0])
+    for name in PROFILES:
+        assert not [note for note in load_model().outside(mix, load_profile(name)) if "coefficients" in note]
+
+
+def heavier(mix: Mix, factor: float) -> Mix:
+    return replace(mix, rate_per_s=mix.rate_per_s * factor)
+
+
+def test_more_load_never_means_more_adapters() -> None:
+    for case in [*design("published", 12, seed=3), *design("broad", 12, seed=3)]:
+        mix, profile = mix_of(case), load_profile(case.profile)
+        found = [load_model().workload_figure("served", heavier(mix, f), profile) for f in np.geomspace(0.25, 4, 12)]
+        assert (np.diff(found) <= 1e-9).all(), case.name
+
+
+def test_a_served_share_lies_between_0_and_1_and_falls_with_load() -> None:
+    mix = mix_of(design("published", 1)[0])
+    counts = [4, 16, 64, 256, 1024]
+    seen = load_model().figures(mix, PROFILE, counts, [4] * 5)
+    assert ((seen.share >= 0) & (seen.share <= 1)).all() and seen.share[0] > 0.95 > 0.5 > seen.share[-1]
+    assert seen.tpot_ms[0] < seen.tpot_ms[2]
+
+
+def test_servers_that_do_not_start_are_marked() -> None:
+    mix = replace(mix_of(design("published", 1)[0]), max_lora_rank=32)
+    assert load_model().figures(mix, PROFILE, [600, 600], [512, 16]).starts.tolist() == [0, 1]
+
+
+def test_what_was_not_learned_is_said() -> None:
+    mix = mix_of(design("published", 1)[0])
+    assert load_model().outside(mix, PROFILE) == ()
+    (note,) = load_model().outside(replace(mix, arrivals_cv=9.0), PROFILE)
+    assert note == "outside what was learned: arrivals_cv = 9, learned 1 to 4"
+    other = PROFILE.model_copy(update={"name": "h200/vllm/other"})
+    assert "outside what was learned: profile h200/vllm/other" in load_model().outside(mix, other)[0]
+    slow = PROFILE.model_copy(update={"step_time": PROFILE.step_time.scaled(1.1)})
+    assert f"learned from other coefficients of {LLAMA}: train again" in load_model().outside(mix, slow)
