@@ -133,8 +133,8 @@ def test_two_replicas_share_the_load_evenly(made):
     trace(made / "short", 40.0)
     with one_at_a_time():
         done = bench(
-            "short/workload.yaml", "--launch", "vllm", "--server-command", " ".join(server_command()), "--server-args", ARGS,
-            "--lora-folder", "adapters", "--replicas", 2, "--steps", "-o", "two.json", folder=made,
+            "short/workload.yaml", "--launch", "vllm", "--server-command", " ".join(server_command()),
+            "--server-args", ARGS, "--lora-folder", "adapters", "--replicas", 2, "--steps", "-o", "two.json", folder=made,
             env={**os.environ, **server_env()},
         )  # fmt: skip
     assert done.returncode == 0, done.stderr

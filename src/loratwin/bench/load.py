@@ -289,7 +289,7 @@ class Load:
         if now > self._window.end_s:
             return
         self._failure[row] = self.failures.code(kind, detail)
-        self._finish[row] = float("nan")
+        self._finish[row] = now
         self._counters[_FAILED] += 1
         self._ended(now, failed=True)
 

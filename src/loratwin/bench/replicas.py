@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from loratwin.bench.gauges import scraped_gauges
 from loratwin.metrics import validity
 from loratwin.records import Run, StepSeries
 
@@ -24,6 +25,7 @@ def of_replica(run: Run, replica: int, kv_tokens: int | None, steps: StepSeries 
         adapters=replace(run.adapters, rate_per_s=run.adapters.rate_per_s / np.float64(count)),
         kv_tokens=kv_tokens,
         steps=steps,
+        gauges=None,
         gaps=None,
         deliveries=None,
         samples=tuple(
@@ -32,4 +34,5 @@ def of_replica(run: Run, replica: int, kv_tokens: int | None, steps: StepSeries 
             if source.source in (f"server-{replica}", "gpu")
         ),
     )
+    one = replace(one, gauges=scraped_gauges(one.samples))
     return replace(one, invalid=validity(one))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from loratwin.bench.failures import read_failures
+from loratwin.bench.gauges import scraped_gauges
 from loratwin.bench.job import Job
 from loratwin.bench.journal import COLUMNS, LEAST_GAP_S, Journal
 from loratwin.errors import DataError
@@ -84,6 +85,7 @@ def run_from_journal(
         kv_tokens=around.kv_tokens,
         provenance=replace(around.provenance, notes=(*around.provenance.notes, *_notes(journal, kinds))),
         failures=tuple(kinds),
+        gauges=scraped_gauges(around.samples),
         gaps=_gaps(journal),
         deliveries=_deliveries(journal, job.window_s, window_s),
         samples=around.samples,
@@ -109,7 +111,7 @@ def _requests(columns: dict[str, AnyArray], window_s: float) -> RequestTable:
         arrival_s=arrival[rows],
         admitted_s=never,
         first_token_s=at["first_token_s"],
-        finish_s=np.where(finished, at["finish_s"], np.nan),
+        finish_s=np.where(at["finish_s"] <= window_s, at["finish_s"], np.nan),  # of a failed one: when it failed
         adapter=at["adapter"],
         prompt_tokens=np.where(at["counted_prompt"] >= 0, at["counted_prompt"], at["prompt_tokens"]),
         output_tokens=_produced(at, finished),

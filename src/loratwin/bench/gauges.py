@@ -1,0 +1,42 @@
+"""The server's own figures over the window, from what was scraped of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from loratwin.records import Gauges, Samples
+from loratwin.records.columns import FloatArray
+
+
+def scraped_gauges(sources: Sequence[Samples]) -> Gauges | None:
+    """Means and maxima over the samples of the servers (all replicas together); None where nothing was scraped."""
+    from loratwin.telemetry import canonical  # not at the top: the load client imports this package too
+
+    servers = [canonical(source) for source in sources if source.source.startswith("server")]
+    known = {name: [each[name].values for each in servers if name in each] for name in ("running", "waiting")}
+    if not servers or not all(known.values()):
+        return None
+    usage = [each["kv_usage"].values for each in servers if "kv_usage" in each]
+    figures: dict[str, Any] = {
+        **_over_window("running", _together(known["running"])),
+        **_over_window("waiting", _together(known["waiting"])),
+        **(_over_window("kv_usage", _together(usage) / len(usage)) if usage else {}),
+    }
+    return Gauges(**figures)
+
+
+def _together(values: Sequence[FloatArray]) -> FloatArray:
+    """Sum over servers; their samples are taken at the same ticks, and a server may miss the last."""
+    shortest = min(map(len, values))
+    total: FloatArray = np.sum([each[:shortest] for each in values], axis=0)
+    return total
+
+
+def _over_window(name: str, values: FloatArray) -> dict[str, float]:
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return {}
+    return {f"{name}_mean": float(values.mean()), f"{name}_max": float(values.max())}
