@@ -1,22 +1,162 @@
-"""`loratwin calibrate`: profiles from measurements."""
+"""`loratwin calibrate`: profiles from measurements, step by step or in one go."""
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loratwin.errors import InputError
+
+if TYPE_CHECKING:
+    from loratwin.calibrate.check import Checked
+    from loratwin.calibrate.run_fit import RunFit
+    from loratwin.cli.calibrate_loop import Folder
+    from loratwin.cli.calibrate_servers import Source
+
 app = typer.Typer(help="Make profiles from measurements.", no_args_is_help=True, rich_markup_mode=None)
+
+_Adapters = Annotated[Path, typer.Option(help="Adapters to serve: a folder of `loratwin adapters make`.")]
+_Args = Annotated[
+    str, typer.Option(help="vLLM's arguments, in one string, with --model; slots and rank are set by the design.")
+]
+_Command = Annotated[
+    str | None, typer.Option(help="What the arguments are appended to. Default: the engine's own command.")
+]
+_Url = Annotated[str | None, typer.Option(help="A server that runs already, instead of starting one.")]
+_StepLog = Annotated[Path | None, typer.Option(help="With --url: the folder of that server's step log.")]
+_Timeout = Annotated[float, typer.Option(help="Seconds that a server may take to start.")]
+_Llm = Annotated[
+    str | None, typer.Option(help="The LLM: a name, or the folder of its config.json. Default: --model's.")
+]
+_Minutes = Annotated[float, typer.Option(help="Minutes of measuring, starts of servers included.")]
+_Window = Annotated[float, typer.Option(min=2, help="Seconds of each workload of the check.")]
+_Repeats = Annotated[int, typer.Option(min=1, help="Measurements of each workload: two show the machine's noise.")]
+_KeyEnv = Annotated[str, typer.Option(help="Environment variable with the API key, if there is one.")]
+
+
+@app.command()
+def server(
+    folder: Annotated[Path, typer.Argument(help="Folder for all files; one that is there is gone on with.")],
+    lora_folder: _Adapters,
+    server_args: _Args = "",
+    server_command: _Command = None,
+    minutes: _Minutes = 5.0,
+    llm: _Llm = None,
+    window: _Window = 15.0,
+    repeats: _Repeats = 2,
+    start_timeout: _Timeout = 600.0,
+    check: Annotated[bool, typer.Option(help="Check the profile on workloads that it has not seen.")] = True,
+    learn: Annotated[bool, typer.Option("--learn", help="Then fit again, the check's runs included.")] = False,
+) -> None:
+    """Calibrate your own server in one go: design, run, fit, check.
+
+    For example: loratwin calibrate server mine --lora-folder adapters --server-args "--model tiny --max-num-seqs 16"
+    """
+    from loratwin.cli import calibrate_loop as loop
+
+    source = _source(lora_folder, server_args, server_command, None, None, start_timeout, "")
+    shapes, files = loop.given_llm(server_args, llm), _folder(folder)
+    with _terminable():
+        loop.run_design(loop.design_in(files, source, minutes, llm), source, files, shapes)
+        fitted = loop.fit_folder(files.records, shapes)
+        _save(fitted, files.path / "profile.yaml")
+        if check:
+            _check(files, files.path / "profile.yaml", source, window, repeats, learn, llm, "text")
+
+
+@app.command()
+def design(
+    lora_folder: _Adapters,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The design's file, .yaml.")] = Path("design.yaml"),
+    server_args: _Args = "",
+    minutes: _Minutes = 5.0,
+    llm: _Llm = None,
+) -> None:
+    """Say which runs a calibration needs, most telling first, as many as fit into the minutes.
+
+    For example: loratwin calibrate design --lora-folder adapters --server-args "--model tiny" --minutes 5
+    """
+    from loratwin.calibrate.design import dump_design
+    from loratwin.cli.calibrate_loop import design_for
+    from loratwin.records import write_atomically
+
+    source = _source(lora_folder, server_args, None, None, None, 600.0, "")
+    made = design_for(source, minutes, llm)
+    write_atomically(output, dump_design(made))
+    for each in made.servers:
+        typer.echo(f"{each.name}: {' '.join(each.arguments)}")
+        for run in each.runs:
+            typer.echo(f"  {run.name:12s} {run.in_flight:4d} in flight, {run.window_s:g} s: {run.tells}")
+    typer.echo(f"{output}: {made.num_runs} runs, about {made.seconds() / 60:.1f} minutes")
+
+
+@app.command("run")
+def run_(
+    design: Annotated[Path, typer.Argument(help="File of `loratwin calibrate design`.")],
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder for the records; what is there stays.")],
+    lora_folder: _Adapters,
+    server_args: _Args = "",
+    server_command: _Command = None,
+    url: _Url = None,
+    step_log: _StepLog = None,
+    llm: _Llm = None,
+    start_timeout: _Timeout = 600.0,
+    api_key_env: _KeyEnv = "OPENAI_API_KEY",
+) -> None:
+    """Measure the runs of a design; interrupted, it goes on where it was. Says what is still uncertain.
+
+    For example: loratwin calibrate run design.yaml -o mine --lora-folder adapters --server-args "--model tiny"
+    """
+    from loratwin.calibrate.design import load_design
+    from loratwin.cli import calibrate_loop as loop
+
+    source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
+    shapes = loop.given_llm(server_args, llm) if llm or "--model" in server_args else None
+    with _terminable():
+        loop.run_design(load_design(design), source, _folder(folder), shapes)
 
 
 @app.command()
 def fit(
-    data: Annotated[Path, typer.Argument(help="Folder with the measured tables (serving_*.csv, ...).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the profile files.")],
+    data: Annotated[Path, typer.Argument(help="Folder with records of runs, or measured tables (serving_*.csv, ...).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the profile files, or one .yaml.")],
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    llm: Annotated[
+        str | None, typer.Option(help="For records: the LLM, by name or by the folder of its config.json.")
+    ] = None,
 ) -> None:
-    """Fit the profiles of every measured LLM, with held-out errors on their cards (takes some minutes)."""
+    """Fit a profile to records of runs with engine steps, or the profiles of all LLMs of measured tables.
+
+    For example: loratwin calibrate fit mine -o mine.yaml --llm tiny
+    """
+    records = data / "records" if (data / "records").is_dir() else data
+    if any(records.glob("*.json")) or any(records.glob("*.parquet")):
+        _fit_records(records, output, llm)
+    else:
+        _fit_tables(data, output, processes)
+
+
+def _fit_records(records: Path, output: Path, llm: str | None) -> None:
+    from loratwin.calibrate.run_evidence import gather, read_records
+    from loratwin.calibrate.run_fit import fit_runs
+    from loratwin.cli.calibrate_loop import given_llm
+    from loratwin.launch.arguments import option
+
+    evidence = gather(read_records(records))
+    named = option(evidence.first.provenance.server_args, "--model")
+    fitted = fit_runs(evidence, given_llm("", llm or named))
+    name = f"{fitted.profile.name.replace('/', '__')}.yaml"
+    _save(fitted, output if output.suffix in (".yaml", ".yml") else output / name)
+
+
+def _fit_tables(data: Path, output: Path, processes: int) -> None:
+    """The fit of measured tables, with held-out errors on the profiles' cards (takes some minutes)."""
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.perf import dump_profile
     from loratwin.records import check_writable, write_atomically
@@ -32,3 +172,104 @@ def fit(
         path = output / f"{profile.name.replace('/', '__')}.yaml"
         write_atomically(path, dump_profile(profile))
         typer.echo(str(path))
+
+
+@app.command()
+def check(
+    profile: Annotated[Path, typer.Argument(help="File of the profile.")],
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the calibration: checks go into it.")],
+    lora_folder: _Adapters,
+    server_args: _Args = "",
+    server_command: _Command = None,
+    llm: _Llm = None,
+    window: _Window = 15.0,
+    repeats: _Repeats = 2,
+    start_timeout: _Timeout = 600.0,
+    learn: Annotated[bool, typer.Option("--learn", help="Then fit again, these runs included.")] = False,
+    format: Annotated[str, typer.Option(help="text, json or markdown.")] = "text",
+) -> None:
+    """Predict workloads that the profile has not seen, then measure them, and say how far off it was.
+
+    For example: loratwin calibrate check mine/profile.yaml -o mine --lora-folder adapters --server-args "--model tiny"
+    """
+    source = _source(lora_folder, server_args, server_command, None, None, start_timeout, "")
+    with _terminable():
+        _check(_folder(folder), profile, source, window, repeats, learn, llm, format)
+
+
+def _source(
+    lora_folder: Path, args: str, command: str | None, url: str | None, log: Path | None, timeout_s: float, key_env: str
+) -> Source:
+    from loratwin.cli.calibrate_servers import Source
+
+    if log is not None and url is None:
+        raise InputError("--step-log is for a server at --url; one that we start logs its steps anyway")
+    key = os.environ.get(key_env, "") if key_env else ""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return Source(lora_folder, args, command, url, log, timeout_s, headers)
+
+
+def _folder(path: Path) -> Folder:
+    from loratwin.cli.calibrate_loop import Folder
+
+    folder = Folder(path)
+    folder.make()
+    return folder
+
+
+def _save(fitted: RunFit, path: Path) -> None:
+    from loratwin.cli.calibrate_loop import save_profile
+    from loratwin.cli.calibrate_output import fitted_lines
+
+    save_profile(fitted.profile, path)
+    typer.echo(f"{path}: {fitted.profile.name}, fitted on {fitted.profile.card.fitted_on}")
+    for line in fitted_lines(fitted):
+        typer.echo(line)
+
+
+def _check(
+    folder: Folder,
+    profile: Path,
+    source: Source,
+    window_s: float,
+    repeats: int,
+    learn: bool,
+    llm: str | None,
+    form: str,
+) -> None:
+    from loratwin.cli import calibrate_loop as loop
+    from loratwin.cli.progress import announce_compilation
+    from loratwin.perf import load_profile
+
+    known = load_profile(str(profile))
+    announce_compilation()
+    checked, measured = loop.check_server(known, source, folder, window_s, repeats)
+    typer.echo(_shown(checked, form))
+    if learn:
+        learned = loop.learn(folder, loop.given_llm(source.args, llm), checked, measured)
+        path = profile.with_name(profile.stem + "-learned.yaml")
+        loop.save_profile(learned, path)
+        typer.echo(f"{path}: fitted once more, the check's runs included")
+
+
+def _shown(checked: Checked, form: str) -> str:
+    from loratwin.cli.calibrate_output import as_json, as_markdown, as_text
+
+    forms = {"text": as_text, "json": as_json, "markdown": as_markdown}
+    if form not in forms:
+        raise InputError(f"--format {form!r}: must be one of {', '.join(forms)}")
+    return forms[form](checked)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, as from Slurm at its time limit, ends as Ctrl-C does: records that are written stay."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

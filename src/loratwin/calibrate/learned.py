@@ -1,0 +1,48 @@
+"""What a check teaches a profile beyond coefficients: how far its figures are off on workloads that it had not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from loratwin.calibrate.check import FIGURES, Checked
+from loratwin.perf import Profile, Uncertainty
+from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime
+
+FEWEST = 6
+"""Measurements below which quantiles of their errors say nothing."""
+
+
+def with_measured_errors(profile: Profile, checked: Checked) -> Profile:
+    """The profile with the check's errors as its residual (where there are enough) and on its card."""
+    words = {
+        f"{name}, before the check was learned from": (
+            f"MAPE {100 * checked.mean_error(name):.1f} %, noise of repetitions {100 * checked.mean_noise(name):.1f} %"
+            f", 90 % intervals held {100 * checked.coverage(name):.0f} %"
+        )
+        for name in FIGURES
+    }
+    card = profile.card.model_copy(update={"held_out_error": {**profile.card.held_out_error, **words}})
+    known = profile.uncertainty or Uncertainty(standard_errors={})
+    residual = {regime: {**known.residual.get(regime, {}), **_quantiles(checked, regime)} for regime in _REGIMES}
+    uncertainty = known.model_copy(update={"residual": residual})
+    return profile.model_copy(update={"card": card, "uncertainty": uncertainty})
+
+
+_REGIMES: tuple[Regime, ...] = ("open", "saturated")
+
+
+def _quantiles(checked: Checked, regime: Regime) -> dict[str, Quantiles]:
+    """By figure: quantiles of |log(measured / predicted)| at LEVELS; servers that were predicted to starve saturate."""
+    saturated = {name for name, said, _ in checked.starved if said}
+    found: dict[str, Quantiles] = {}
+    for figure in FIGURES:
+        errors = [
+            abs(float(np.log(value / score.predicted.value)))
+            for score in checked.scores
+            if score.figure == figure and (score.check in saturated) == (regime == "saturated")
+            for value in score.measured
+        ]
+        if len(errors) >= FEWEST:
+            a, b, c, d = (round(float(q), 5) for q in np.quantile(errors, LEVELS))
+            found[figure] = (a, b, c, d)
+    return found

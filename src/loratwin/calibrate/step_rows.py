@@ -1,0 +1,172 @@
+"""Engine steps of measured runs as rows of a regression: what each coefficient of `StepTimeModel` is multiplied by.
+
+A row is the mean over a few consecutive steps of one run. The formula is linear in the features (but for the roofline),
+so that nothing is lost by it, and a mean keeps what a single step's noise costs on average: a machine interrupts some
+steps, and they count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log2
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.calibrate.features import LINEAR, padded
+from loratwin.errors import DataError
+from loratwin.kernel.cost import SMALL_STEP, TILE
+from loratwin.perf.engines import EngineBehaviour
+from loratwin.records import Run, StepSeries
+
+F8 = NDArray[np.float64]
+I8 = NDArray[np.int64]
+
+STEPS_PER_ROW = 8
+ROWS_PER_CHUNK = 8
+"""Rows that are resampled together: neighbours share what disturbed the machine."""
+
+MOST_GAP_S = 0.002
+"""From the end of a step to the next that follows at once: the engine's loop. What is longer is idling."""
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """Rows of several runs, run after run."""
+
+    features: F8  # (rows, len(LINEAR))
+    duration_s: F8  # (rows,) mean step, loads left out
+    tokens: F8  # (rows, STEPS_PER_ROW) padded tokens of its steps; NaN where a row has fewer
+    swap_ins: F8  # (rows,) per step
+    run: I8  # (rows,) index into `names`
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.duration_s)
+
+    @property
+    def weight(self) -> F8:
+        """Every run counts the same, however short its steps. Shape (rows,)."""
+        counts = np.bincount(self.run, minlength=len(self.names))
+        weight: F8 = len(self) / (np.count_nonzero(counts) * counts[self.run])
+        return weight
+
+    @property
+    def chunk(self) -> I8:
+        """Which rows are resampled together: numbers from 0, ascending. Shape (rows,)."""
+        first = np.searchsorted(self.run, self.run)
+        part = (np.arange(len(self)) - first) // ROWS_PER_CHUNK
+        starts = np.concatenate([[True], (np.diff(self.run) != 0) | (np.diff(part) != 0)])
+        return np.cumsum(starts) - 1
+
+    def take(self, rows: NDArray[np.bool_]) -> StepRows:
+        """Some of the rows; the runs keep their numbers."""
+        return replace(
+            self,
+            features=self.features[rows],
+            duration_s=self.duration_s[rows],
+            tokens=self.tokens[rows],
+            swap_ins=self.swap_ins[rows],
+            run=self.run[rows],
+        )
+
+
+def step_rows(runs: Sequence[tuple[str, Run]], behaviour: EngineBehaviour, graph_tokens: float) -> StepRows:
+    """Rows of all runs.
+
+    Parameters
+    ----------
+    runs
+        By name; each has its steps.
+    graph_tokens
+        The largest step that the engine replays as a graph; 0 without graphs.
+
+    Raises
+    ------
+    DataError
+        A run's steps lack their context, or no run has enough of them.
+    """
+    parts = [_rows_of(run, behaviour, graph_tokens) for _, run in runs]
+    if not sum(len(part[1]) for part in parts):
+        raise DataError(f"{len(runs)} runs hold fewer than {STEPS_PER_ROW} steps each: nothing can be fitted")
+    return StepRows(
+        features=np.concatenate([part[0] for part in parts]),
+        duration_s=np.concatenate([part[1] for part in parts]),
+        tokens=np.concatenate([part[2] for part in parts]),
+        swap_ins=np.concatenate([part[3] for part in parts]),
+        run=np.repeat(np.arange(len(parts)), [len(part[1]) for part in parts]),
+        names=tuple(name for name, _ in runs),
+    )
+
+
+def _rows_of(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> tuple[F8, F8, F8, F8]:
+    steps = run.steps
+    if steps is None or steps.decode_context is None or steps.prefill_context is None:
+        raise DataError("a run without steps and their context")
+    features = step_features(run, behaviour, graph_tokens)
+    computed = padded((steps.decode_requests + steps.prefill_tokens).astype(np.float64), graph_tokens)
+    load_s = np.zeros(len(steps)) if steps.load_s is None else steps.load_s
+    seconds = np.maximum(steps.duration_s + _gap_s(steps) - load_s, 0.0)
+    num = len(steps) // STEPS_PER_ROW
+
+    def means(values: F8) -> F8:
+        rows: F8 = values[: num * STEPS_PER_ROW].reshape(num, STEPS_PER_ROW, -1).mean(axis=1)
+        return rows
+
+    tokens = computed[: num * STEPS_PER_ROW].reshape(num, STEPS_PER_ROW)
+    swaps = means(steps.swap_ins.astype(np.float64))[:, 0]
+    return means(features), means(seconds)[:, 0], tokens, swaps
+
+
+def _gap_s(steps: StepSeries) -> F8:
+    """Seconds from each step's end to the next that was waited for; 0 before idling. Shape (num_steps,)."""
+    gap = np.zeros(len(steps))
+    if len(steps) > 1:
+        after = steps.start_s[1:] - (steps.start_s + steps.duration_s)[:-1]
+        gap[:-1] = np.where((steps.decode_requests[1:] > 0) & (after < MOST_GAP_S), np.maximum(after, 0.0), 0.0)
+    return gap
+
+
+def step_features(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> F8:
+    """What `kernel.cost.step_time_s` multiplies each of LINEAR by, step by step. Shape (num_steps, len(LINEAR)).
+
+    Prompt tokens count as with an adapter in the share that the run's requests have. A walk that is hidden behind the
+    step before (asynchronous scheduling) is not linear: its column is empty.
+    """
+    s, slots = run.steps, run.config.max_loras
+    assert s is not None and s.decode_context is not None and s.prefill_context is not None
+    doublings = max(0.0, log2(run.config.max_lora_rank / 8))
+    tokens = padded((s.decode_requests + s.prefill_tokens).astype(np.float64), graph_tokens)
+    adapters = s.distinct_adapters.astype(np.float64)
+    on = np.full(len(s), float(slots > 0)) * (1.0 if not behaviour.base_graphs else adapters > 0)
+    mixed, tiles = s.prefill_tokens > 0, np.ceil(tokens / TILE)
+    prompt = on * s.prefill_tokens * _adapter_share(run)
+    skipped = np.zeros(len(s)) if s.skipped is None or behaviour.async_scheduling else s.skipped
+    columns: dict[str, NDArray[Any]] = {
+        "running_s": s.running,
+        "context_s": s.decode_context,
+        "prefill_context_s": s.prefill_context,
+        "prefill_step_s": mixed,
+        "eager_s": tokens > graph_tokens,
+        "skipped_s": skipped,
+        "lora_s": on,
+        "slot_s": on * slots,
+        "slot_rank_s": on * slots * doublings,
+        "slot_tile_s": on * slots * tiles,
+        "adapter_s": on * adapters,
+        "adapter_rank_s": on * adapters * doublings,
+        "adapter_tile_s": on * mixed * adapters * tiles,
+        "adapter_small_s": on * (tokens < SMALL_STEP) * adapters,
+        "lora_token_s": prompt,
+        "lora_token_rank_s": prompt * doublings,
+    }
+    return np.column_stack([np.asarray(columns[name], dtype=np.float64) for name in LINEAR])
+
+
+def _adapter_share(run: Run) -> float:
+    """Share of the prompt tokens that belong to requests with an adapter."""
+    prompt = run.requests.prompt_tokens
+    total = float(prompt.sum())
+    return float(prompt[run.requests.adapter >= 0].sum()) / total if total else 0.0

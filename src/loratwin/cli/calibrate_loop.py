@@ -1,0 +1,188 @@
+"""The loop of a calibration in a folder: what is measured, fitted, predicted and checked, each kept in files.
+
+FOLDER/design.yaml, records/, profile.yaml, checks/ (predictions.json first, then a record for each repetition),
+check.md and check.json. What is there is not measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from loratwin.calibrate.check import Check, Checked, make_checks, predict, score
+from loratwin.calibrate.design import Design, ServerDesign, dump_design, load_design, make_design
+from loratwin.calibrate.learned import with_measured_errors
+from loratwin.calibrate.run_evidence import gather, read_records
+from loratwin.calibrate.run_fit import RunFit, fit_runs
+from loratwin.cli.calibrate_output import as_json, as_markdown, progress_line
+from loratwin.cli.calibrate_servers import Job, Source, measure_jobs
+from loratwin.errors import DataError, InputError
+from loratwin.launch.arguments import as_arguments, option
+from loratwin.launch.config import engine_config
+from loratwin.launch.engines import engine
+from loratwin.perf import LlmShapes, Profile, dump_profile
+from loratwin.perf.llms import find_llm
+from loratwin.records import EngineConfig, Run, write_atomically
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where a calibration keeps its files."""
+
+    path: Path
+
+    @property
+    def records(self) -> Path:
+        """Runs of the design."""
+        return self.path / "records"
+
+    @property
+    def checks(self) -> Path:
+        """Predictions, and runs of the check."""
+        return self.path / "checks"
+
+    def make(self) -> None:
+        """Make it, and what is in it.
+
+        Raises
+        ------
+        InputError
+            It cannot be made.
+        """
+        try:
+            for each in (self.records, self.checks):
+                each.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the folder {self.path}: {error.strerror or error}") from None
+
+
+def given_config(args: str) -> EngineConfig:
+    """What a server with these arguments is limited to."""
+    return engine_config(engine("vllm"), (*as_arguments(args), "--enable-lora"))
+
+
+def given_llm(args: str, llm: str | None) -> LlmShapes:
+    """Shapes of the LLM that is named, or that the server's arguments name.
+
+    Raises
+    ------
+    InputError
+        Neither names one, or it is not known.
+    """
+    name = llm or option(as_arguments(args), "--model")
+    if not name:
+        raise InputError("which LLM? Name it, or give the folder of its config.json: --llm")
+    return find_llm(name, "vllm-0.32.0")
+
+
+def design_for(source: Source, minutes: float, llm: str | None) -> Design:
+    """The design of a server with these arguments and adapters."""
+    config, adapters = given_config(source.args), source.adapters()
+    longest = config.max_model_len or given_llm(source.args, llm).max_model_len
+    ranks = sorted(set(adapters.rank.tolist()))
+    return make_design(len(adapters), ranks, config.max_num_seqs, longest, 60 * minutes)
+
+
+def design_in(folder: Folder, source: Source, minutes: float, llm: str | None) -> Design:
+    """The design of the folder, made if there is none."""
+    path = folder.path / "design.yaml"
+    if path.exists():
+        return load_design(path)
+    design = design_for(source, minutes, llm)
+    write_atomically(path, dump_design(design))
+    return design
+
+
+def run_design(design: Design, source: Source, folder: Folder, llm: LlmShapes | None = None) -> None:
+    """Measure all runs of a design; after each, say what is still uncertain (if the LLM is known)."""
+    seen: dict[str, Run] = {}
+
+    def look(path: Path, run: Run) -> None:
+        seen[path.stem] = run
+        if llm is not None:
+            print(f"  {len(seen)} of {design.num_runs} runs; {_state(seen, llm)}", file=sys.stderr)
+
+    for server in design.servers if source.url is None else design.servers[:1]:
+        jobs = _jobs(server, folder, source)
+        measure_jobs(source, server.arguments, jobs, folder.path / f"logs-{server.name}", look)
+
+
+def _jobs(server: ServerDesign, folder: Folder, source: Source) -> list[Job]:
+    adapters = source.adapters()
+    return [
+        Job(
+            folder.records / f"{server.name}-{run.name}.json", run.workload(adapters, i), run.in_flight, about=run.tells
+        )
+        for i, run in enumerate(server.runs)
+    ]
+
+
+def _state(runs: Mapping[str, Run], llm: LlmShapes) -> str:
+    try:
+        return progress_line(fit_runs(gather(runs), llm, draws=12))
+    except DataError as error:
+        return str(error)
+
+
+def fit_folder(folder: Path, llm: LlmShapes, beside: Mapping[str, Run] | None = None) -> RunFit:
+    """Fit the records of a folder, and others beside them."""
+    return fit_runs(gather({**read_records(folder), **(beside or {})}), llm)
+
+
+def checks_for(profile: Profile, folder: Folder, source: Source, window_s: float) -> list[Check]:
+    """The check's workloads, for the fewest and the most slots that were calibrated."""
+    runs = read_records(folder.records) if folder.records.is_dir() and any(folder.records.iterdir()) else {}
+    known = next(iter(runs.values())).config if runs else given_config(source.args)
+    adapters = source.adapters()
+    rank = min((run.config.max_lora_rank for run in runs.values()), default=known.max_lora_rank)
+    low, high = profile.domain.max_loras
+    return make_checks(profile, known.replace(max_lora_rank=rank), sorted({low, high}), adapters, window_s)
+
+
+def check_server(
+    profile: Profile, source: Source, folder: Folder, window_s: float, repeats: int
+) -> tuple[Checked, dict[str, list[Run]]]:
+    """Predict, then measure; predictions are on file before the first server starts."""
+    checks = checks_for(profile, folder, source, window_s)
+    predictions = [predict(check, profile) for check in checks]
+    text = json.dumps([asdict(each) for each in predictions], indent=1, allow_nan=False)
+    write_atomically(folder.checks / "predictions.json", text + "\n")
+    measured: dict[str, list[Run]] = {check.name: [] for check in checks}
+    for slots in sorted({check.config.max_loras for check in checks}):
+        _measure_checks([c for c in checks if c.config.max_loras == slots], source, folder, repeats, measured)
+    checked = score(predictions, measured)
+    write_atomically(folder.path / "check.json", as_json(checked))
+    write_atomically(folder.path / "check.md", as_markdown(checked))
+    return checked, measured
+
+
+def _measure_checks(
+    checks: Sequence[Check], source: Source, folder: Folder, repeats: int, measured: dict[str, list[Run]]
+) -> None:
+    """All repetitions on one start of the server; the repetitions of a workload lie apart in time."""
+    config = checks[0].config
+    server = ServerDesign(
+        name="check", max_loras=config.max_loras, max_cpu_loras=config.max_cpu_loras or config.max_loras,
+        max_lora_rank=config.max_lora_rank, runs=(),
+    )  # fmt: skip
+    jobs = [
+        Job(folder.checks / f"{check.name}-{i}.json", check.workload, about=f"repetition {i} of {repeats}")
+        for i in range(1, repeats + 1)
+        for check in checks
+    ]
+    logs = folder.path / f"logs-check-{config.max_loras}"
+    measure_jobs(source, server.arguments, jobs, logs, lambda path, run: measured[path.stem[:-2]].append(run))
+
+
+def learn(folder: Folder, llm: LlmShapes, checked: Checked, measured: Mapping[str, Sequence[Run]]) -> Profile:
+    """The profile fitted once more, the check's runs among the evidence, with the errors that the check showed."""
+    beside = {f"check-{name}-{i}": run for name, runs in measured.items() for i, run in enumerate(runs, start=1)}
+    return with_measured_errors(fit_folder(folder.records, llm, beside).profile, checked)
+
+
+def save_profile(profile: Profile, path: Path) -> None:
+    """Write a profile's file, whole or not at all."""
+    write_atomically(path, dump_profile(profile))
