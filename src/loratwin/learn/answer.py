@@ -24,7 +24,7 @@ SHARE_ERROR = 0.02
 """Standard error of a predicted served share near saturation, from cross-validation."""
 
 MAX_RATES = 64
-"""Rates that a workload is reduced to: half of them the most popular adapters, half means of equal parts of the rest."""
+"""Rates that a workload is reduced to: half are the most popular adapters, half means of equal parts of the others."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from math import isnan
 
 import numpy as np
 
-from loratwin.learn.evaluate import Score, coverage, score
+from loratwin.learn.case import F8
+from loratwin.learn.evaluate import Score, coverage, half_smape, score
 from loratwin.learn.generate import Explored
-from loratwin.learn.labels import labels, nearest_slots
+from loratwin.learn.labels import labels, nearest_slots, on_grid
 from loratwin.learn.problem import TARGETS, Problem, configuration_problem, workload_problem
 from loratwin.learn.registry import REGISTRY
 
@@ -34,12 +35,15 @@ class TableRow:
     ----------
     inside
         Slots: share of answers within 1 % of the best; else NaN.
+    on_grid
+        Adapters served: half-SMAPE after both are put on the published grid, as the published figures; else NaN.
     coverage
         Share of cases inside the 90 % interval.
     """
 
     score: Score
     inside: float
+    on_grid: float
     coverage: float
 
 
@@ -70,7 +74,8 @@ def compare(
             progress(len(found), total)
             figures, predictions = score(model, REGISTRY[model], problem)
             within = coverage(problem.y, np.maximum(predictions, 1e-6), problem.groups)
-            found.append(TableRow(figures, _inside(problem, predictions, explored), within))
+            inside, gridded = _inside(problem, predictions, explored), _on_grid(problem, predictions)
+            found.append(TableRow(figures, inside, gridded, within))
     progress(total, total)
     return found
 
@@ -81,7 +86,7 @@ def _problem(target: str, explored: Sequence[Explored], published: bool) -> Prob
     return configuration_problem(target, explored, MOST_ROWS)
 
 
-def _inside(problem: Problem, predictions: np.ndarray, explored: Sequence[Explored]) -> float:
+def _inside(problem: Problem, predictions: F8, explored: Sequence[Explored]) -> float:
     if "slots" not in problem.target.name:
         return float("nan")
     hits = []
@@ -92,11 +97,19 @@ def _inside(problem: Problem, predictions: np.ndarray, explored: Sequence[Explor
     return float(np.mean(hits))
 
 
+def _on_grid(problem: Problem, predictions: F8) -> float:
+    if problem.target.name != "served":
+        return float("nan")
+    truth, found = (np.array([float(on_grid(value)) for value in values]) for values in (problem.y, predictions))
+    return half_smape(truth, found)
+
+
 HEADER = (
     "target",
     "model",
     "R2",
     "half-SMAPE %",
+    "on the grid",
     "published",
     "MAPE %",
     "in the 1 % set",
@@ -115,6 +128,7 @@ def table_markdown(rows: Sequence[TableRow]) -> str:
         cells = [
             _number(s.r2, ".3f"),
             _number(s.half_smape, ".2f"),
+            _number(row.on_grid, ".2f"),
             _number(published, ".1f"),
             _number(s.mape, ".1f"),
             _number(100 * row.inside, ".1f"),
