@@ -134,8 +134,8 @@ def test_two_replicas_share_the_load_evenly(made):
     with one_at_a_time():
         done = bench(
             "short/workload.yaml", "--launch", "vllm", "--server-command", " ".join(server_command()),
-            "--server-args", ARGS, "--lora-folder", "adapters", "--replicas", 2, "--steps", "-o", "two.json", folder=made,
-            env={**os.environ, **server_env()},
+            "--server-args", ARGS, "--lora-folder", "adapters", "--replicas", 2, "--steps", "-o", "two.json",
+            folder=made, env={**os.environ, **server_env()},
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     both, one, other = (load_run(made / f"{name}.json") for name in ("two", "two-replica-0", "two-replica-1"))

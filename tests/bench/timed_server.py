@@ -16,6 +16,7 @@ import asyncio
 import heapq
 import json
 import signal
+from functools import cache
 from itertools import count
 from time import monotonic
 from typing import Any
@@ -78,23 +79,23 @@ class Clock:
 class Stream:
     """One answer: HTTP's head and the first token at once, then a token at a time."""
 
-    __slots__ = ("chunk", "connection", "first_s", "model", "options", "output", "prompt", "sent")
+    __slots__ = (
+        "at", "chat", "connection", "fault", "first_s", "last", "model", "options", "output", "prompt", "sent",
+    )  # fmt: skip
 
     def __init__(self, connection: Connection, body: dict[str, Any], first_s: float) -> None:
         self.connection, self.first_s, self.sent = connection, first_s, 0
         self.model, self.output = body["model"], body["max_tokens"]
-        prompt = body.get("prompt", body.get("messages"))
-        self.prompt = len(prompt if isinstance(prompt, list) and "messages" not in body else prompt[0]["content"])
+        self.prompt = prompt_tokens(body)
         self.options = body.get("stream_options") or {}
-        delta = b'"delta":{"content":" a"}' if "messages" in body else b'"text":" a"'
-        self.chunk = b'data: {"id":"cmpl-1","choices":[{"index":0,' + delta + b',"finish_reason":%b}]%b}\n\n'
-
-    def usage(self, tokens: int) -> bytes:
-        return b'"usage":{"prompt_tokens":%d,"completion_tokens":%d}' % (self.prompt, tokens)
+        self.chat = "messages" in body
+        self.fault, _, at = self.model.partition("-")
+        self.at = int(at) if self.fault in ("cut", "malformed", "error") else 1 << 30
+        self.last = self.output // 2 if self.fault == "fewer" else self.output
 
     def token(self, last: bool) -> bytes:
-        usage = b"," + self.usage(self.sent) if self.options.get("continuous_usage_stats") else b""
-        return chunked(self.chunk % (b'"length"' if last else b"null", usage))
+        continuous = bool(self.options.get("continuous_usage_stats"))
+        return token_chunk(self.chat, last, self.prompt if continuous else -1, self.sent)
 
     def tick(self) -> float | None:
         """Send the next token; when the one after it is due."""
@@ -103,10 +104,9 @@ class Stream:
             return None
         self.sent += 1
         connection.server.truth.tokens_sent += 1
-        fault, _, at = self.model.partition("-")
-        if at and fault in ("cut", "malformed", "error") and self.sent > int(at):
-            return self.misbehave(fault)
-        last = self.sent == (self.output // 2 if fault == "fewer" else self.output)
+        if self.sent > self.at:
+            return self.misbehave(self.fault)
+        last = self.sent == self.last
         connection.transport.write((HEAD if self.sent == 1 else b"") + self.token(last) + (self.end() if last else b""))
         return None if last else self.first_s + self.sent * connection.server.itl_s
 
@@ -120,8 +120,30 @@ class Stream:
         self.connection.server.truth.tokens_sent -= 1
 
     def end(self) -> bytes:
-        usage = chunked(b'data: {"choices":[],%b}\n\n' % self.usage(self.sent)) if self.options else b""
-        return usage + chunked(b"data: [DONE]\n\n") + LAST
+        counted = usage(self.prompt, self.sent)
+        usage_chunk = chunked(b'data: {"choices":[],%b}\n\n' % counted) if self.options else b""
+        return usage_chunk + chunked(b"data: [DONE]\n\n") + LAST
+
+
+def prompt_tokens(body: dict[str, Any]) -> int:
+    """Token ids are counted, of a text its words."""
+    if "messages" in body:
+        return len(body["messages"][0]["content"].split())
+    prompt = body["prompt"]
+    return len(prompt if isinstance(prompt, list) else prompt.split())
+
+
+def usage(prompt: int, tokens: int) -> bytes:
+    return b'"usage":{"prompt_tokens":%d,"completion_tokens":%d}' % (prompt, tokens)
+
+
+@cache
+def token_chunk(chat: bool, last: bool, prompt: int, tokens: int) -> bytes:
+    """An event with one token; `prompt` -1: without the server's count."""
+    text = b'"delta":{"content":" a"}' if chat else b'"text":" a"'
+    reason, counted = b'"length"' if last else b"null", b"" if prompt < 0 else b"," + usage(prompt, tokens)
+    event = b'data: {"id":"cmpl-1","choices":[{"index":0,%b,"finish_reason":%b}]%b}\n\n'
+    return chunked(event % (text, reason, counted))
 
 
 def chunked(data: bytes) -> bytes:
