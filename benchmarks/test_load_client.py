@@ -46,8 +46,9 @@ class Shown:
         lag = "not told" if self.lag_p99 is None else f"{self.lag_p99:.2f}"
         bias = self.ttft_mean / self.truth - 1
         return (
-            f"{self.tool:16} {self.asked_per_s:6.0f}/s asked {self.sent_per_s:7.1f}/s sent {self.tokens_per_s:8.0f} tok/s  "
-            f"TTFT {self.ttft_mean:7.2f} p99 {self.ttft_p99:8.2f} bias {bias:+7.1%}  lag p99 {lag} ms"
+            f"{self.tool:16} {self.asked_per_s:6.0f}/s asked {self.sent_per_s:7.1f}/s sent "
+            f"{self.tokens_per_s:8.0f} tokens/s  TTFT {self.ttft_mean:7.2f} p99 {self.ttft_p99:8.2f} "
+            f"bias {bias:+7.1%}  lag p99 {lag} ms"
         )
 
 
@@ -75,11 +76,11 @@ def vllm_bench(folder: Path, rate: float, output: int) -> Shown:
     with timed_server(folder, "llm", "a-0", "a-1", "a-2", "a-3", ttft=TTFT_S, itl=ITL_S) as server:
         words = [
             os.environ["LORATWIN_VLLM_PYTHON"], "-m", "vllm.entrypoints.cli.main", "bench", "serve",
-            "--backend", "openai", "--base-url", server.url, "--endpoint", "/v1/completions",
-            "--model", "llm", "--tokenizer", str(folder / "llm"), "--dataset-name", "random", "--random-input-len", "64", "--random-output-len", str(output), "--ignore-eos",
-            "--num-prompts", str(int(rate * WINDOW_S)), "--request-rate", str(rate), "--save-result",
-            "--result-dir", str(folder), "--result-filename", "vllm.json", "--percentile-metrics", "ttft",
-            "--metric-percentiles", "99", "--lora-modules", "a-0", "a-1", "a-2", "a-3",
+            "--backend", "openai", "--base-url", server.url, "--endpoint", "/v1/completions", "--model", "llm",
+            "--tokenizer", str(folder / "llm"), "--dataset-name", "random", "--random-input-len", "64",
+            "--random-output-len", str(output), "--ignore-eos", "--num-prompts", str(int(rate * WINDOW_S)),
+            "--request-rate", str(rate), "--save-result", "--result-dir", str(folder), "--result-filename", "vllm.json",
+            "--percentile-metrics", "ttft", "--metric-percentiles", "99", "--lora-modules", "a-0", "a-1", "a-2", "a-3",
         ]  # fmt: skip
         done = subprocess.run(words, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]

@@ -16,6 +16,7 @@ import asyncio
 import heapq
 import json
 import signal
+import ssl
 from functools import cache
 from itertools import count
 from time import monotonic
@@ -28,6 +29,7 @@ from orjson import loads
 from loratwin.bench.pacer import make_pacer
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+TEMPLATE_TOKENS = 7  # that a chat adds to its words
 LAST = b"0\r\n\r\n"
 
 
@@ -128,7 +130,7 @@ class Stream:
 def prompt_tokens(body: dict[str, Any]) -> int:
     """Token ids are counted, of a text its words."""
     if "messages" in body:
-        return len(body["messages"][0]["content"].split())
+        return TEMPLATE_TOKENS + len(body["messages"][0]["content"].split())
     prompt = body["prompt"]
     return len(prompt if isinstance(prompt, list) else prompt.split())
 
@@ -192,6 +194,9 @@ class Connection(asyncio.Protocol):
 
     def complete(self, body: dict[str, Any], now: float) -> None:
         model = body["model"]
+        if not body.get("stream"):
+            self.answer(200, {"usage": {"prompt_tokens": prompt_tokens(body), "completion_tokens": 1}})
+            return
         stream = Stream(self, body, now + self.server.ttft_s)
         self.server.truth.requests.append((now, model, stream.prompt, stream.output))
         if model.startswith("status-"):
@@ -218,7 +223,10 @@ async def serve(arguments: argparse.Namespace) -> None:
 
     loop = asyncio.get_running_loop()
     server = Server(loop, arguments.ttft, arguments.itl, arguments.models)
-    listener = await loop.create_server(lambda: Connection(server), "127.0.0.1", arguments.port, backlog=4096)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if arguments.certificate else None
+    if tls is not None:
+        tls.load_cert_chain(arguments.certificate)
+    listener = await loop.create_server(lambda: Connection(server), "127.0.0.1", arguments.port, backlog=4096, ssl=tls)
     print(listener.sockets[0].getsockname()[1], flush=True)
     stopped = loop.create_future()
     loop.add_signal_handler(signal.SIGTERM, stopped.set_result, None)
@@ -234,6 +242,7 @@ def main() -> None:
     parser.add_argument("--ttft", type=float, default=0.02)
     parser.add_argument("--itl", type=float, default=0.005)
     parser.add_argument("--truth")
+    parser.add_argument("--certificate", help="PEM file with certificate and key: serve TLS")
     parser.add_argument("--models", nargs="*", default=[])
     arguments = parser.parse_args()
     uvloop.run(serve(arguments))
