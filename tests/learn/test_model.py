@@ -142,6 +142,12 @@ def test_a_served_share_lies_between_0_and_1_and_falls_with_load() -> None:
     assert seen.tpot_ms[0] < seen.tpot_ms[2]
 
 
+def test_in_overload_a_throughput_is_served_and_not_a_share() -> None:
+    mix = mix_of(next(case for case in design("published", 20) if case.profile == LLAMA))
+    seen = load_model().figures(mix, PROFILE, [2000, 4000, 8000], [16] * 3)
+    assert seen.share[:2] / seen.share[1:] == pytest.approx([2, 2], rel=0.1) and seen.share[0] < 0.2
+
+
 def test_servers_that_do_not_start_are_marked() -> None:
     mix = replace(mix_of(design("published", 1)[0]), max_lora_rank=32)
     assert load_model().figures(mix, PROFILE, [600, 600], [512, 16]).starts.tolist() == [0, 1]

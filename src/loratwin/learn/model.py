@@ -93,7 +93,7 @@ class LearnedModel:
         return Figures(
             starts=rough.starts.astype(float),
             kv_tokens=rough.kv_tokens,
-            share=np.clip(found["share"], 0.0, 1.0),
+            share=np.clip(found["share"] / overload("share", x), 0.0, 1.0),
             ttft_ms=np.exp(found["ttft"] + scale["ttft"]),
             tpot_ms=np.exp(found["tpot"] + scale["tpot"]),
             itl_ms=np.exp(found["itl"] + scale["itl"]),
@@ -138,6 +138,17 @@ def anchor(target: str, x: F8) -> F8:
         step: F8 = x[:, CONFIGURATION.index("log_step_s")] + np.log(1e3)
         return step
     return np.zeros(len(x))
+
+
+def overload(target: str, x: F8) -> F8:
+    """What the forest of the share is divided by, shape (num_rows,): the estimated utilization where it is above 1.
+
+    A server in overload serves a throughput, not a share: beyond what was learned the share falls as the load grows.
+    """
+    if target != "share":
+        return np.ones(len(x))
+    factor: F8 = np.exp(np.maximum(0.0, x[:, CONFIGURATION.index("log_utilization")]))
+    return factor
 
 
 def dump_model(model: LearnedModel) -> bytes:

@@ -14,7 +14,7 @@ from loratwin.learn.evaluate import OUTER, conformal_factor, coverage, f1, folds
 from loratwin.learn.features import CONFIGURATION, WORKLOAD, workload_features
 from loratwin.learn.forest import Forest, from_boosting
 from loratwin.learn.generate import Explored
-from loratwin.learn.model import FORMAT, Header, LearnedModel, anchor, signature
+from loratwin.learn.model import FORMAT, Header, LearnedModel, anchor, overload, signature
 from loratwin.learn.problem import LOG_WORKLOAD, TARGETS, Problem, configuration_problem, workload_problem
 from loratwin.learn.registry import SEED, BoostedRidge
 from loratwin.metrics import STARVED_RATIO
@@ -55,11 +55,12 @@ def train(explored: Sequence[Explored], progress: Callable[[int, int], None] = l
 
 def fit(problem: Problem) -> Fit:
     """Fit to all rows; errors from models that have not seen the row's workload."""
-    y = problem.learned() - anchor(problem.target.name, problem.x)
+    name = problem.target.name
+    y = problem.learned() * overload(name, problem.x) - anchor(name, problem.x)
     found = np.full(len(y), np.nan)
     for learn, test in folds(problem.groups, OUTER):
         found[test] = grow(problem.rows(learn), y[learn]).predict(problem.x[test])
-    found = _in_unit(problem, found + anchor(problem.target.name, problem.x))
+    found = _in_unit(problem, (found + anchor(name, problem.x)) / overload(name, problem.x))
     factor = conformal_factor(problem.y, found, LEVEL)
     return Fit(grow(problem, y), factor, _in_words(problem, found))
 
