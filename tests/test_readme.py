@@ -18,6 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from loratwin.workload import load_spec
+from tests.bench.servers import timed_server
+
 ROOT = Path(__file__).parents[1]
 FULL = os.environ.get("LORATWIN_README_FULL") == "1"
 INSTALLING = re.compile(r"-m venv\b|\bpip install\b")
@@ -90,18 +93,26 @@ def blocks(readme: str, language: str) -> list[str]:
 
 
 def test_everything_else_that_it_shows_runs(tmp_path: Path) -> None:
-    """The workload file, then every line of the other bash blocks with it, then the Python blocks."""
+    """The workload file, then every line of the other bash blocks with it, then the Python blocks.
+
+    The server at port 8000 is one of known timing at another port, and ten minutes are two seconds.
+    """
     readme = (ROOT / "README.md").read_text()
     (workload,) = blocks(readme, "yaml")
     (tmp_path / "traffic.yaml").write_text(workload)
     shell = [line for block in blocks(readme, "bash") for line in block.splitlines()]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**clean_environment(), "PATH": path}
-    assert len(shell) == 2 and len(blocks(readme, "python")) == 1
-    for command in [["bash", "-c", line] for line in shell] + [[sys.executable, "-c", blocks(readme, "python")[0]]]:
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, (command, done.stderr)
-        assert done.stdout.strip(), command
+    assert len(shell) == 4 and len(blocks(readme, "python")) == 1
+    names = [name for group in load_spec(tmp_path / "traffic.yaml").groups for name in group.adapter_names()]
+    with timed_server(tmp_path, "llm", *names) as server:
+        shell = [line.replace("http://127.0.0.1:8000", server.url).replace("600", "2") for line in shell]
+        for command in [["bash", "-c", line] for line in shell] + [[sys.executable, "-c", blocks(readme, "python")[0]]]:
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+            assert done.returncode == 0, (command, done.stderr)
+            assert done.stdout.strip(), command
+    for page in ("measured.html", "beside-the-twin.html"):
+        assert (tmp_path / page).read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html>")
 
 
 README = """
