@@ -148,7 +148,7 @@ def test_in_overload_a_throughput_is_served_and_not_a_share() -> None:
     counts = np.array([3, 4, 6]) * most
     seen = load_model().figures(mix, PROFILE, counts, [16] * 3)
     served = seen.share * counts
-    assert served[1:] == pytest.approx(served[0], rel=0.15) and seen.share[0] < 0.4
+    assert served[1:] == pytest.approx(served[0], rel=0.25) and seen.share[0] < 0.4  # not 2 times as much
 
 
 def test_servers_that_do_not_start_are_marked() -> None:
