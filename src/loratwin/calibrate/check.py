@@ -27,7 +27,7 @@ DRAWS = 24
 KINDS: dict[str, tuple[float, dict[str, object], float]] = {
     # name: (part of the capacity, arrivals, exponent of a zipf popularity; 0: equal)
     "open": (0.5, {"kind": "poisson"}, 0.0),
-    "near": (0.8, {"kind": "poisson"}, 0.6),
+    "near": (0.75, {"kind": "poisson"}, 0.6),
     "over": (1.5, {"kind": "poisson"}, 0.0),
     "bursts": (0.45, {"kind": "on_off", "on_s": 1.0, "off_s": 1.5}, 0.6),
 }

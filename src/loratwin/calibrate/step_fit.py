@@ -33,6 +33,9 @@ SWAP = len(LINEAR)
 DENSE = len(LINEAR) + 1
 """Column of the roofline, in units of `weights_s`."""
 
+_FINER = {LINEAR.index(n) for n in ("slot_tile_s", "adapter_tile_s", "adapter_small_s", "prefill_step_s")}
+"""Refinements of `slot_s`, `adapter_s` and the token's cost."""
+
 LEAST_ROWS = 40
 _HUBER = 2.0  # spreads from which on a row's pull stops growing
 _ITERATIONS = 6
@@ -207,7 +210,8 @@ def _best_shape(rows: StepRows, columns: Sequence[int]) -> _Shape:
 def _telling(rows: StepRows, shape: _Shape, columns: Sequence[int]) -> list[int]:
     """Columns that are needed: each time the one that explains least is left out, if it explains too little.
 
-    What is too little is told by chunks of rows, since neighbouring rows share what disturbed the machine.
+    What is too little is told by chunks of rows, since neighbouring rows share what disturbed the machine. Refinements
+    of another coefficient go before it: where tiles hardly vary, a cost per slot is not taken for one per tile.
     """
     kept = list(columns)
     problem = _Problem.of(rows, shape, kept)
@@ -220,13 +224,13 @@ def _telling(rows: StepRows, shape: _Shape, columns: Sequence[int]) -> list[int]
         one = _Problem.of(rows, shape, rest)
         return _loss(one, _nnls(one, weight), weight)
 
-    while len(kept) > 1:
-        losses = {c: without(c) for c in kept if c != DENSE}
-        least = min(losses, key=lambda c: losses[c])
-        if losses[least] - total > _TELLING * per_chunk:
-            break
-        kept.remove(least)
-        total = losses[least]
+    for candidates in (_FINER, set(range(len(LINEAR) + 1))):
+        while losses := {c: without(c) for c in kept if c in candidates}:
+            least = min(losses, key=lambda c: losses[c])
+            if losses[least] - total > _TELLING * per_chunk:
+                break
+            kept.remove(least)
+            total = losses[least]
     return kept
 
 

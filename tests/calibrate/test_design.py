@@ -1,0 +1,93 @@
+"""Designs: what varies apart from what, budgets, files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loratwin.calibrate.design import LEAST_WINDOW_S, Design, dump_design, load_design, make_design
+from loratwin.errors import InputError
+from tests.calibrate.known_steps import ADAPTERS
+
+
+def design(minutes: float = 5.0) -> Design:
+    return make_design(16, (8, 16), 16, 1024, 60 * minutes)
+
+
+def test_a_full_design_varies_each_thing_apart_from_the_others() -> None:
+    few, many, rank = design().servers
+    assert few.max_lora_rank == many.max_lora_rank and few.max_cpu_loras == many.max_cpu_loras == 16
+    assert few.max_loras < many.max_loras  # slots, nothing else
+    assert rank.max_lora_rank == 32 and rank.max_cpu_loras < 16  # loads from disk, and another rank
+    shapes = {(run.in_flight, run.adapters) for run in few.runs}
+    assert {(16, 1), (16, 2), (1, 1), (32, 16), (8, 0)} <= shapes  # batch, distinct adapters, swap-ins, no adapter
+    assert any(run.adapters < many.max_loras for run in many.runs)  # slots apart from distinct adapters
+    longest = max(run.prompt_tokens[1] + run.output_tokens[1] for server in design().servers for run in server.runs)
+    assert longest <= 1024
+
+
+@pytest.mark.parametrize("minutes", [1.0, 1.5, 2.5, 4.0, 8.0, 30.0])
+def test_a_budget_is_kept_and_what_is_left_out_is_the_end(minutes: float) -> None:
+    made, whole = design(minutes), design(30.0)
+    assert made.seconds() <= 60 * minutes
+    names = [(server.name, run.name) for server in made.servers for run in server.runs]
+    every = [(server.name, run.name) for server in whole.servers for run in server.runs]
+    assert [name for name in every if name in names] == names
+    assert names[:3] == every[:3]
+    assert all(run.window_s >= LEAST_WINDOW_S for server in made.servers for run in server.runs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((16, (8,), 16, 1024, 30.0), "minutes hold no calibration: at least"),
+        ((0, (8,), 16, 1024, 300.0), "needs adapters"),
+        ((4, (1000,), 16, 1024, 300.0), "no vLLM serves more than 512"),
+        ((4, (8,), 16, 32, 300.0), "needs 64 tokens"),
+    ],
+)
+def test_what_cannot_be_designed_is_refused(
+    arguments: tuple[int, tuple[int, ...], int, int, float], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_design(*arguments)
+
+
+def test_a_run_asks_for_its_adapters_in_equal_shares_and_within_its_lengths() -> None:
+    run = design().servers[0].runs[2]
+    drawn = run.workload(ADAPTERS, 3)
+    assert np.ptp(np.bincount(drawn.adapter, minlength=16)) <= 1
+    assert drawn.prompt_tokens.min() >= run.prompt_tokens[0] and drawn.prompt_tokens.max() <= run.prompt_tokens[1]
+    assert drawn.digest == run.workload(ADAPTERS, 3).digest != run.workload(ADAPTERS, 4).digest
+    base = next(each for each in design().servers[0].runs if each.name == "base").workload(ADAPTERS, 0)
+    assert (base.adapter == -1).all()
+
+
+def test_more_adapters_than_the_server_has_are_refused() -> None:
+    run = design().servers[0].runs[2].model_copy(update={"adapters": 17})
+    with pytest.raises(InputError, match="needs 17 adapters, and the server has 16"):
+        run.workload(ADAPTERS, 0)
+
+
+def test_a_design_comes_back_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "design.yaml"
+    path.write_text(dump_design(design()))
+    assert load_design(path) == design()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("servers: [", "not YAML"),
+        ("num_adapters: 3", "max_num_seqs"),
+        (dump_design(design()).replace("format: 1", "format: 2"), "format"),
+        (dump_design(design()).replace("in_flight: 16", "in_flight: 0", 1), "in_flight"),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "design.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_design(path)

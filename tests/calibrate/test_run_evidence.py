@@ -1,0 +1,70 @@
+"""Which records are evidence: the rest is refused, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loratwin.calibrate.run_evidence import gather, read_records
+from loratwin.errors import DataError
+from loratwin.records import Run, save_run
+from tests.calibrate.known_steps import known_runs
+
+
+def measured(run: Run, **provenance: str) -> Run:
+    facts = {"engine_version": "vllm-0.32.0", "gpu": "cpu", "llm": "tiny", **provenance}
+    return replace(run, kind="measured", provenance=replace(run.provenance, **facts))
+
+
+def runs() -> dict[str, Run]:
+    return {name: measured(run) for name, run in list(known_runs().items())[:4]}
+
+
+def test_good_runs_are_all_taken() -> None:
+    found = gather(runs())
+    assert set(found.runs) == set(runs()) == found.clients
+    assert not found.refused and not found.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda run: replace(run, kind="simulated"), "simulated, not measured"),
+        (lambda run: replace(run, steps=None), "steps were not logged"),
+        (lambda run: replace(run, steps=run.steps.take(np.arange(len(run.steps)) < 5)), "5 steps, fewer than 16"),
+        (lambda run: replace(run, invalid=("12 of 40 requests failed (HTTP 500: 12)",)), "invalid: 12 of 40"),
+        (lambda run: measured(run, engine_version="vllm-0.8.5"), "engine version is 'vllm-0.8.5'"),
+        (lambda run: measured(run, gpu="NVIDIA H100"), "GPU is 'NVIDIA H100'"),
+        (lambda run: measured(run, llm="other"), "LLM is 'other'"),
+    ],
+)
+def test_bad_evidence_is_refused_with_its_reason(change, reason: str) -> None:  # type: ignore[no-untyped-def]
+    good = runs()
+    name = list(good)[1]
+    found = gather({**good, name: change(good[name])})
+    assert list(found.refused) == [name] and reason in found.refused[name]
+    assert name not in found.runs and len(found.runs) == 3
+
+
+def test_a_late_client_leaves_the_engines_steps_as_evidence() -> None:
+    good = runs()
+    late = replace(good["few-full"], invalid=("the client fell behind its schedule: send lag p99 9 ms, above 5 ms",))
+    found = gather({**good, "few-full": late})
+    assert "few-full" in found.runs and "few-full" not in found.clients
+    assert "client was late" in found.notes[0] and "few-full" in found.notes[0]
+
+
+def test_nothing_left_says_why() -> None:
+    with pytest.raises(DataError, match="none of 4 records is evidence .*simulated"):
+        gather({name: replace(run, kind="simulated") for name, run in runs().items()})
+
+
+def test_records_are_read_from_a_folder_but_not_raw_steps(tmp_path: Path) -> None:
+    save_run(runs()["few-full"], tmp_path / "one.json")
+    (tmp_path / "one-steps-0.parquet").write_bytes(b"not a run")
+    assert list(read_records(tmp_path)) == ["one"]
+    with pytest.raises(DataError, match="no records of runs"):
+        read_records(tmp_path / "empty")

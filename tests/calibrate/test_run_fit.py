@@ -1,0 +1,79 @@
+"""A profile from records: it predicts what the known server does, is a file, and says what it does not know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from loratwin.calibrate.run_evidence import gather
+from loratwin.calibrate.run_fit import RunFit, fit_runs
+from loratwin.errors import DataError
+from loratwin.metrics import summarize
+from loratwin.perf import dump_profile, load_profile
+from loratwin.simulate import served_capacity, simulate
+from loratwin.workload import draw, parse_spec
+from tests.calibrate.known_steps import LLM, config_of, known_design, known_profile, known_runs
+
+
+@lru_cache(maxsize=1)
+def fitted() -> RunFit:
+    return fit_runs(gather(known_runs(), allow_simulated=True), LLM, draws=10)
+
+
+@pytest.mark.parametrize("rate", [10.0, 60.0])
+@pytest.mark.parametrize("server", [0, 1])
+def test_it_predicts_a_workload_that_was_not_fitted(rate: float, server: int) -> None:
+    group = {"name": "a", "count": 16, "total_rate": rate, "ranks": [8, 16]}
+    lengths = {"prompt": {"kind": "uniform", "min": 20, "max": 150}, "output": {"kind": "uniform", "min": 2, "max": 60}}
+    workload = draw(parse_spec({"window_s": 20.0, "lengths": lengths, "groups": [group]}))
+    config = config_of(known_design().servers[server])
+    truth, found = (summarize(simulate(workload, p, config)) for p in (known_profile(), fitted().profile))
+    assert found.total_throughput == pytest.approx(truth.total_throughput, rel=0.01)
+    assert found.itl_mean_ms == pytest.approx(truth.itl_mean_ms, rel=0.01)
+    assert found.starved == truth.starved
+    extra_ms = 1e3 * (known_profile().frontend.overhead_s - fitted().profile.frontend.overhead_s)
+    assert found.ttft_mean_ms + extra_ms == pytest.approx(truth.ttft_mean_ms, rel=0.02)
+
+
+def test_its_file_is_read_again_with_all_that_is_known(tmp_path: Path) -> None:
+    profile = fitted().profile
+    path = tmp_path / "profile.yaml"
+    path.write_text(dump_profile(profile))
+    assert load_profile(str(path)) == profile
+    assert profile.uncertainty is not None
+    assert set(profile.uncertainty.correlated) <= set(profile.uncertainty.standard_errors)
+    assert profile.engine == "vllm-0.32.0" and profile.behaviour.reserve_full_prompt
+    assert profile.domain.max_loras == (2, 8) and profile.domain.max_lora_rank == (16, 32)
+    assert "16 runs" in profile.card.fitted_on and "(16 runs)" in str(profile.card.held_out_error)
+
+
+def test_the_kv_cache_is_the_one_that_the_servers_told() -> None:
+    config = config_of(known_design().servers[0])
+    truth = known_runs()["few-full"].kv_tokens
+    assert served_capacity(fitted().profile, config).tokens == truth
+
+
+def test_runs_without_adapter_that_follow_another_law_are_left_out_with_a_note() -> None:
+    runs = dict(known_runs())
+    base = runs["few-base"].steps
+    assert base is not None
+    runs["few-base"] = replace(runs["few-base"], steps=replace(base, duration_s=base.duration_s / 3))
+    found = fit_runs(gather(runs, allow_simulated=True), LLM, draws=2)
+    assert any("without adapter take 0.3" in note and "few-base" in note for note in found.profile.card.notes)
+    assert found.profile.step_time.slot_s == pytest.approx(fitted().profile.step_time.slot_s, rel=0.02)
+
+
+def test_what_was_refused_is_on_the_card() -> None:
+    runs = dict(known_runs())
+    runs["bad"] = replace(runs["few-full"], steps=None)
+    found = fit_runs(gather(runs, allow_simulated=True), LLM, draws=2)
+    assert any(note.startswith("refused: bad: the engine's steps") for note in found.profile.card.notes)
+
+
+def test_an_unknown_kv_cache_is_refused() -> None:
+    runs = {name: replace(run, kv_tokens=None) for name, run in known_runs().items()}
+    with pytest.raises(DataError, match="KV cache"):
+        fit_runs(gather(runs, allow_simulated=True), LLM, draws=2)
