@@ -59,6 +59,7 @@ def scenarios_of_versions(draw: st.DrawFn) -> Scenario:
         reserve_full_prompt=draw(st.integers(0, 1)),
         watermark_blocks=draw(st.sampled_from([0, 0, 1, 3])),
         async_scheduling=draw(st.sampled_from([0, 1, 1])),
+        skipped_first=draw(st.integers(0, 1)),
         lora_set_of_running=draw(st.integers(0, 1)),
     )
     return scenario._replace(limits=scenario.limits._replace(rules=rules))

@@ -1,8 +1,9 @@
 """The reference with asynchronous scheduling: literally, a step is scheduled while the one before it computes.
 
-vLLM 0.32 (`v1/engine/core.py` step_with_batch_queue, `v1/core/sched/async_scheduler.py`), two batches under way: as soon
-as step m - 1 was sent to the GPU the engine drains its input and schedules step m, with placeholders for the tokens that
-step m - 1 will bring. Then it waits for them. So step m does not see what arrives, finishes or becomes free meanwhile:
+vLLM 0.32 (`v1/engine/core.py` step_with_batch_queue, `v1/core/sched/async_scheduler.py`), two batches under way: as
+soon as step m - 1 was sent to the GPU the engine drains its input and schedules step m, with placeholders for the
+tokens that step m - 1 will bring. Then it waits for them. So step m does not see what arrives, finishes or becomes free
+meanwhile:
 
 - a request whose last token is on its way stays in `running` and is not scheduled again;
 - a request preempted while its token is on its way still gets it, and if it was the last one it leaves the queue;
@@ -26,7 +27,6 @@ from tests.reference.engine import (
     Request,
     StepRecord,
     StepTime,
-    run_reference,
 )
 
 
@@ -204,6 +204,40 @@ class AsyncReferenceEngine(ReferenceEngine):
         )
 
 
+class SkippedFirst(ReferenceEngine):
+    """vLLM 0.18 to 0.25: requests passed over stay in a queue of their own, `skipped_waiting`, tried before `waiting`.
+
+    `waiting` here holds both, one behind the other; `skipped_waiting` says which are in the first.
+    """
+
+    def run(self) -> ReferenceTrace:
+        self.check = False  # a preempted request can be passed over here
+        self.skipped_waiting: set[Request] = set()
+        return super().run()
+
+    def preempt(self, victim: Request, by: Request) -> None:
+        """To the front of the second queue."""
+        super().preempt(victim, by)
+        assert self.waiting.popleft() is victim
+        self.waiting.insert(len(self.skipped_waiting), victim)
+
+    def admit(self, request: Request) -> None:
+        """Out of whichever queue it is in."""
+        super().admit(request)
+        self.skipped_waiting.discard(request)
+
+    def schedule_waiting(self, scheduled: dict[Request, int], budget: int) -> int:
+        """Those passed over in this step go to the first queue, or stay there."""
+        num_skipped = super().schedule_waiting(scheduled, budget)
+        self.skipped_waiting |= set(list(self.waiting)[:num_skipped])
+        assert set(list(self.waiting)[: len(self.skipped_waiting)]) == self.skipped_waiting
+        return num_skipped
+
+
+class AsyncSkippedFirst(SkippedFirst, AsyncReferenceEngine):
+    """Both."""
+
+
 def run_any_reference(
     requests: Requests,
     limits: EngineLimits,
@@ -213,6 +247,8 @@ def run_any_reference(
     check: bool = True,
 ) -> ReferenceTrace:
     """The reference that the limits' rules ask for."""
-    if limits.rules.async_scheduling:
-        return AsyncReferenceEngine(requests, limits, costs, num_adapters, step_time_s, check).run()
-    return run_reference(requests, limits, costs, num_adapters, step_time_s, check)
+    engines: dict[tuple[int, int], type[ReferenceEngine]] = {
+        (0, 0): ReferenceEngine, (1, 0): AsyncReferenceEngine, (0, 1): SkippedFirst, (1, 1): AsyncSkippedFirst,
+    }  # fmt: skip
+    engine = engines[limits.rules.async_scheduling, limits.rules.skipped_first]
+    return engine(requests, limits, costs, num_adapters, step_time_s, check).run()

@@ -19,6 +19,7 @@ from loratwin.kernel.jit import entry, jit
 from loratwin.kernel.queue import (
     EMPTY,
     Queue,
+    keep_skipped,
     move_tree,
     new_queue,
     next_adapter,
@@ -338,6 +339,8 @@ def _schedule_waiting(s: State, r: Requests, lim: EngineLimits, budget: int) -> 
         _compute_prompt(s, r, seat, tokens, lim.block_size)
         budget -= tokens
     c[SKIPPED] = _num_skipped(s, lim, seen)
+    if lim.rules.skipped_first and c[SKIPPED] > 0:
+        keep_skipped(q, r.adapter, seen, c[ARRIVED])
 
 
 @jit

@@ -8,6 +8,9 @@ when no further adapter may join. Every operation costs log2(adapters), whatever
 Positions: a fresh request's is its number (requests are numbered by arrival); a preempted one goes to the front of the
 queue, so it gets the next number below all others. How many requests stand before a position (those that the walk would
 have skipped) is summed over three levels of counters: single positions, 128 and 128 x 128 of them.
+
+Some versions of vLLM keep requests that were passed over in a queue of their own, which comes first (engine.md 1.3).
+They are always the first ones of the order, so they get positions below all others, in order (`keep_skipped`).
 """
 
 from __future__ import annotations
@@ -34,10 +37,19 @@ class Queue(NamedTuple):
     joined: I8  # tournament tree over the adapters in the batch, leaves at [size, 2 size)
     others: I8  # and over the rest
     running: I4  # (adapters + 1,) running requests of the adapter
-    front: I8  # (2,) last position given to a preempted request; how many preempted requests wait
+    front: I8  # see the constants below
+    last_skipped: I4  # (adapters + 1,) the last of the FIFO that is in the queue of skipped requests, -1: none
     fresh: I1  # (requests,) 1: a fresh request waits at this position
     fresh_by_128: I4
     fresh_by_16384: I4
+
+
+LAST, PREEMPTED, SKIPPED, NEXT_SKIPPED, FRESH_FROM = range(5)
+"""Queue.front: last position given to a preempted request; how many preempted ones wait, not in the queue of skipped;
+how many are in that; the next position in it; the first fresh request that can be outside of it."""
+
+FIRST_SKIPPED = -(2**30)
+"""Position of the first request in the queue of skipped ones; those of preempted requests are above."""
 
 
 def new_queue(num_requests: int, num_adapters: int) -> Queue:
@@ -51,7 +63,8 @@ def new_queue(num_requests: int, num_adapters: int) -> Queue:
         joined=np.full(2 * size, EMPTY),
         others=np.full(2 * size, EMPTY),
         running=np.zeros(num_adapters + 1, np.int32),
-        front=np.zeros(2, np.int64),
+        front=np.array([0, 0, 0, FIRST_SKIPPED, 0]),
+        last_skipped=np.full(num_adapters + 1, -1, np.int32),
         fresh=np.zeros(num_requests, np.int8),
         fresh_by_128=np.zeros((num_requests >> SHIFT) + 1, np.int32),
         fresh_by_16384=np.zeros((num_requests >> 2 * SHIFT) + 1, np.int32),
@@ -100,9 +113,9 @@ def _count(q: Queue, position: int, change: int) -> None:
 def num_before(q: Queue, position: int) -> int:
     """How many requests wait at smaller positions."""
     if position < 0:
-        return _num_preempted_before(q, position)
+        return _num_first_before(q, position)
     hundreds, thousands = position >> SHIFT, position >> 2 * SHIFT
-    total = q.front[1]
+    total = q.front[PREEMPTED] + q.front[SKIPPED]
     for i in range(thousands):
         total += q.fresh_by_16384[i]
     for i in range(thousands << SHIFT, hundreds):
@@ -113,8 +126,8 @@ def num_before(q: Queue, position: int) -> int:
 
 
 @jit
-def _num_preempted_before(q: Queue, position: int) -> int:
-    """The same among preempted requests: each is at the head of its FIFO or behind others like it."""
+def _num_first_before(q: Queue, position: int) -> int:
+    """The same among skipped and preempted requests: each is at the head of its FIFO or behind others like it."""
     total = 0
     for fifo in range(q.head.shape[0]):
         request = q.head[fifo]
@@ -141,10 +154,17 @@ def push_back(q: Queue, request: int, adapter: int) -> None:
 
 @jit
 def push_front(q: Queue, request: int, adapter: int) -> None:
-    """A preempted request goes to the front of the whole queue."""
-    q.front[0] -= 1
-    q.front[1] += 1
-    q.position[request] = q.front[0]
+    """A preempted request goes to the front of the whole queue, but for those that the queue of skipped ones holds."""
+    q.front[LAST] -= 1
+    q.front[PREEMPTED] += 1
+    q.position[request] = q.front[LAST]
+    last = q.last_skipped[adapter]
+    if last >= 0:
+        q.next[request] = q.next[last]
+        q.next[last] = request
+        if q.tail[adapter] == last:
+            q.tail[adapter] = request
+        return
     q.next[request] = q.head[adapter]
     if q.head[adapter] < 0:
         q.tail[adapter] = request
@@ -156,12 +176,61 @@ def push_front(q: Queue, request: int, adapter: int) -> None:
 def pop(q: Queue, adapter: int) -> None:
     """Remove the head of an adapter's FIFO."""
     request = q.head[adapter]
-    if q.position[request] < 0:
-        q.front[1] -= 1
+    if request == q.last_skipped[adapter]:
+        q.last_skipped[adapter] = -1
+    if q.position[request] < FIRST_SKIPPED // 2:
+        q.front[SKIPPED] -= 1
+    elif q.position[request] < 0:
+        q.front[PREEMPTED] -= 1
     else:
         _count(q, request, -1)
     q.head[adapter] = q.next[request]
     refresh(q, adapter)
+
+
+@jit
+def _keep(q: Queue, request: int, adapter: int) -> None:
+    """Move the first request of the order outside of the queue of skipped ones to its end."""
+    if q.position[request] < 0:
+        q.front[PREEMPTED] -= 1
+    else:
+        _count(q, q.position[request], -1)
+    q.position[request] = q.front[NEXT_SKIPPED]
+    q.front[NEXT_SKIPPED] += 1
+    q.front[SKIPPED] += 1
+    q.last_skipped[adapter] = request
+    if q.head[adapter] == request:
+        refresh(q, adapter)
+
+
+@jit
+def _next_preempted(q: Queue) -> int:
+    """The FIFO of the first preempted request outside of the queue of skipped ones."""
+    found, least = 0, 0
+    for adapter in range(q.head.shape[0]):
+        last = q.last_skipped[adapter]
+        request = q.head[adapter] if last < 0 else q.next[last]
+        if request >= 0 and q.position[request] < least:
+            found, least = adapter, q.position[request]
+    return found
+
+
+@jit
+def keep_skipped(q: Queue, adapter_of: I4, seen: int, num_arrived: int) -> None:
+    """All that wait at positions before `seen` were passed over: they are in the queue of skipped ones from now on."""
+    while q.front[PREEMPTED] > 0:
+        adapter = _next_preempted(q)
+        last = q.last_skipped[adapter]
+        request = q.head[adapter] if last < 0 else q.next[last]
+        if q.position[request] >= seen:
+            return
+        _keep(q, request, adapter)
+    end = min(seen, num_arrived)
+    for request in range(q.front[FRESH_FROM], end):
+        if q.fresh[request]:
+            adapter = np.int64(adapter_of[request])
+            _keep(q, request, adapter if adapter >= 0 else q.head.shape[0] - 1)
+    q.front[FRESH_FROM] = max(q.front[FRESH_FROM], end)
 
 
 @jit

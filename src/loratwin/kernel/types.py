@@ -32,6 +32,7 @@ class EngineRules(NamedTuple):
     reserve_full_prompt: int = 0  # 1: a request is admitted only when KV blocks for its whole prompt are free
     watermark_blocks: int = 0  # KV blocks that an admission leaves free while anything runs
     async_scheduling: int = 0  # 1: a step is scheduled when the one before it starts, without what that one brings
+    skipped_first: int = 0  # 1: requests passed over come before preempted ones from then on
     lora_set_of_running: int = 0  # 1: the adapters of all that run hold their place, not of the scheduled alone
 
 

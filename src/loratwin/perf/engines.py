@@ -27,7 +27,7 @@ class EngineBehaviour(BaseModel):
     watermark: float = Field(default=0.0, ge=0, lt=1)  # part of the KV blocks that an admission leaves free
     async_scheduling: bool = False  # a step is scheduled while the one before computes (0.18 on, not on CPU)
     lora_set_of_running: bool = False  # adapters of all that run hold a place, not only of the scheduled (0.33)
-    skipped_first: bool = False  # requests passed over come before preempted ones (0.18 to 0.25): not in the kernel
+    skipped_first: bool = False  # requests passed over come before preempted ones from then on (0.18 to 0.25)
     graph_fine_tokens: NonNegativeInt = 0  # beyond so many tokens graphs exist for multiples of 16 (256 from 0.13 on)
     graph_tokens_per_seq: NonNegativeInt = 0  # graphs up to so many tokens x max_num_seqs (2 from 0.13 on); 0: no limit
     base_graphs: bool = False  # a step without adapters runs no LoRA kernels (0.13 on)
@@ -39,6 +39,7 @@ class EngineBehaviour(BaseModel):
             reserve_full_prompt=int(self.reserve_full_prompt),
             watermark_blocks=int(self.watermark * num_blocks),
             async_scheduling=int(self.async_scheduling),
+            skipped_first=int(self.skipped_first),
             lora_set_of_running=int(self.lora_set_of_running),
         )
 
@@ -49,13 +50,6 @@ class EngineBehaviour(BaseModel):
             return limit
         stride = 16 if 0 < self.graph_fine_tokens < limit else 8
         return 4.0 if limit < 8 else limit // stride * stride
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the twin leaves out of this behaviour."""
-        if not self.skipped_first:
-            return ()
-        return ("this vLLM tries requests passed over before preempted ones; the twin keeps the order of 0.8.5",)
 
 
 class Generation(NamedTuple):
@@ -120,9 +114,9 @@ def generation_of(version: str, device: Device = "cuda") -> Engine:
     if not older or wanted < GENERATIONS[0].since:
         raise InputError(f"engine {version!r}: the oldest vLLM that the twin knows is {GENERATIONS[0].name}")
     found = older[-1]
-    notes = found.behaviour.notes
+    notes: tuple[str, ...] = ()
     if found.since[:2] != wanted[:2]:
-        notes = (f"engine {version} was not read; it is taken to behave as {found.name}", *notes)
+        notes = (f"engine {version} was not read; it is taken to behave as {found.name}",)
     behaviour = found.behaviour
     if device == "cpu":
         serial = {"async_scheduling": False, "graph_fine_tokens": 0, "graph_tokens_per_seq": 0}
