@@ -1,0 +1,135 @@
+"""`loratwin calibrate`: a design, a fit of records, what is measured already, and refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loratwin.calibrate.check import Checked, Predicted, Score
+from loratwin.calibrate.design import load_design
+from loratwin.cli.calibrate_loop import Folder, design_in, run_design
+from loratwin.cli.calibrate_output import as_json, as_markdown, as_text
+from loratwin.cli.calibrate_servers import Job, Source, measure_jobs
+from loratwin.perf import load_profile
+from loratwin.records import Run, load_run, save_run
+from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
+from tests.calibrate.known_steps import known_design, known_runs
+from tests.cli.program import loratwin
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LLM and its adapters."""
+    folder = tmp_path_factory.mktemp("made")
+    make_adapters(folder / "adapters", make_llm(folder / "tiny", NewLlm()), numbered("a", 6, (8, 16)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records as a measured server would leave them."""
+    folder = tmp_path_factory.mktemp("measured") / "records"
+    folder.mkdir()
+    for name, run in known_runs().items():
+        save_run(measured(run), folder / f"{name}.json")
+    return folder
+
+
+def measured(run: Run) -> Run:
+    return replace(run, kind="measured", provenance=replace(run.provenance, gpu="cpu", llm="tiny"))
+
+
+def test_a_design_is_made_for_the_server_and_fits_its_minutes(made: Path, tmp_path: Path) -> None:
+    args = f"--model {made / 'tiny'} --max-num-seqs 12 --max-model-len 512"
+    done = loratwin("calibrate", "design", "--lora-folder", str(made / "adapters"), "--server-args", args,
+                    "--minutes", "3", "-o", str(tmp_path / "d.yaml"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    design = load_design(tmp_path / "d.yaml")
+    assert design.num_adapters == 6 and design.max_num_seqs == 12 and design.seconds() <= 180
+    assert "--max-loras 2" in done.stdout and "d.yaml: " in done.stdout
+
+
+def test_records_are_fitted_to_a_profile_that_simulates(made: Path, records: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    done = loratwin("calibrate", "fit", str(records.parent), "-o", str(path), "--llm", str(made / "tiny"))
+    assert done.returncode == 0, done.stderr
+    assert "step_time.slot_s" in done.stdout and "+-" in done.stdout
+    assert load_profile(str(path)).domain.max_loras == (2, 8)
+    workload = tmp_path / "w.yaml"
+    workload.write_text("window_s: 10\nlengths: {prompt: 30, output: 10}\ngroups: [{name: a, count: 4, rate: 1}]\n")
+    said = loratwin("simulate", str(workload), "--profile", str(path), "--max-loras", "4")
+    assert said.returncode == 0, said.stderr
+
+
+def test_simulated_records_are_no_evidence(tmp_path: Path, made: Path) -> None:
+    save_run(known_runs()["few-full"], tmp_path / "one.json")
+    done = loratwin("calibrate", "fit", str(tmp_path), "-o", str(tmp_path / "p.yaml"), "--llm", str(made / "tiny"))
+    assert done.returncode == 2 and "simulated, not measured" in done.stderr
+    assert not (tmp_path / "p.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("design", "--lora-folder", "nowhere"), "loratwin adapters make"),
+        (("run", "nowhere.yaml", "-o", "x", "--lora-folder", "y"), "design nowhere.yaml: cannot be read"),
+        (("server", "x", "--lora-folder", "nowhere"), "which LLM?"),
+        (("run", "d", "-o", "x", "--lora-folder", "y", "--step-log", "z"), "--step-log is for a server at --url"),
+    ],
+)
+def test_refusals_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = loratwin("calibrate", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+class Unstartable(Source):
+    """A source whose servers must not be started."""
+
+    def server(self, *_: object) -> object:  # type: ignore[override]
+        raise AssertionError("a server was started")
+
+
+def test_records_that_are_there_are_not_measured_again(made: Path, tmp_path: Path) -> None:
+    run, source, seen = measured(known_runs()["few-full"]), Unstartable(made / "adapters"), []
+    save_run(run, tmp_path / "done.json")
+    workload = known_design().servers[0].runs[0].workload(source.adapters(), 0)
+    job = Job(tmp_path / "done.json", workload)
+    measure_jobs(source, [], [job], tmp_path / "logs", lambda path, found: seen.append((path, len(found.requests))))
+    assert seen == [(job.path, len(run.requests))]
+    with pytest.raises(AssertionError, match="was started"):
+        measure_jobs(source, [], [job, Job(tmp_path / "new.json", workload)], tmp_path / "logs")
+
+
+def test_a_folder_goes_on_with_its_design_and_its_runs(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = f"--model {made / 'tiny'} --max-num-seqs 16 --max-model-len 512"
+    folder, source = Folder(tmp_path / "mine"), Unstartable(made / "adapters", args)
+    folder.make()
+    first = design_in(folder, source, 1.2, None)
+    assert design_in(folder, source, 30.0, None) == first  # the file counts
+    for server in first.servers:
+        for i, run in enumerate(server.runs):
+            save_run(measured(list(known_runs().values())[i]), folder.records / f"{server.name}-{run.name}.json")
+    run_design(first, source, folder)  # nothing is left to be measured
+    assert len(list(folder.records.iterdir())) == first.num_runs
+    assert load_run(next(iter(folder.records.iterdir()))).kind == "measured"
+    assert not capsys.readouterr().out
+
+
+def test_a_check_is_shown_in_three_forms() -> None:
+    scores = (
+        Score("open-2", "itl_mean_ms", Predicted(10.0, 9.0, 11.0), (9.5, 10.5)),
+        Score("open-2", "total_throughput", Predicted(900.0, 800.0, 1000.0), (1100.0, 1000.0)),
+    )
+    checked = Checked(scores, (("open-2", False, (False, True)),))
+    text, markdown, plain = as_text(checked), as_markdown(checked), json.loads(as_json(checked))
+    assert "10 [9, 11] / 9.5, 10.5: +0.0 %" in text and "(!)" in text
+    assert "starved or not: 1 of 2 as predicted" in text
+    assert markdown.count("|") > 10 and "- ITL ms: mean error 0.0 %, noise of repetitions 5.0 %" in markdown
+    assert plain["scores"][0]["measured"] == [9.5, 10.5] and plain["mean_error"]["ttft_mean_ms"] is None
+    assert plain["coverage"]["total_throughput"] == 0.5
