@@ -54,7 +54,7 @@ def test_noise_widens_the_errors_and_hardly_moves_the_predictions() -> None:
     for i, name in enumerate(truth.names):
         mine = truth.run == i
         mean = np.exp(0.2**2 / 2)  # of a factor whose logarithm is normal around 0
-        assert predicted[mine].sum() == pytest.approx(mean * truth.duration_s[mine].sum(), rel=0.06), name
+        assert predicted[mine].sum() == pytest.approx(mean * truth.duration_s[mine].sum(), rel=0.1), name
     assert noisy.draws["weights_s"].std() > 10 * clean.draws["weights_s"].std()
     assert 0.02 < noisy.spread < 0.2  # of rows: means of eight steps
     assert noisy.between_runs < 0.05

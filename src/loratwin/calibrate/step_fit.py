@@ -2,7 +2,8 @@
 
 Given the roofline's shape (its power, and the tokens at which reading weights and computing take the same time), the
 model is linear, and no coefficient is negative (non-negative least squares). Errors are relative to the prediction, a
-far row pulls with a bounded force (Huber), and every run counts the same. The shape is searched on a grid. Then each
+far row pulls with a bounded force (Huber), and every run counts the same; in the end all is scaled so that the time of
+whole runs comes out, interruptions included. The roofline's shape is searched on a grid. Then each
 coefficient that the evidence cannot tell from 0 is left out, the least telling first; and all of it is done again with
 runs and stretches of time weighted at random (Bayesian bootstrap: Rubin 1981), which gives the intervals.
 """
@@ -21,6 +22,7 @@ from loratwin.errors import DataError
 from loratwin.perf import StepTimeModel
 
 F8 = NDArray[np.float64]
+I8 = NDArray[np.int64]
 
 POWERS = (1.0, 1.5, 2.5, 5.0)
 KNEES = tuple(float(k) for k in 2.0 ** np.arange(2, 13))
@@ -98,6 +100,7 @@ def fit_steps(rows: StepRows, graph_tokens: float, draws: int = DRAWS, seed: int
     problem = _Problem.of(rows, shape, kept)
     solution, weight, spread = _solve(problem)
     error = np.abs(problem.target - problem.rows @ solution) / (problem.rows @ solution)
+    solution = solution * _mean_factor(problem, rows.run, solution)
     return StepFit(
         model=_model(solution, kept, shape, graph_tokens),
         swap_extra_s=_value(solution, kept, SWAP),
@@ -189,6 +192,17 @@ def _nnls(problem: _Problem, weight: F8) -> F8:
     return np.asarray(solution / unit)
 
 
+def _mean_factor(problem: _Problem, run: I8, solution: F8) -> float:
+    """Measured / predicted time of whole runs, the median of the runs.
+
+    Robust rows are predicted by their common value, but the rows that are interrupted now and then belong to the mean.
+    """
+    predicted = np.bincount(run, problem.rows @ solution)
+    measured = np.bincount(run, problem.target)
+    there = predicted > 0
+    return float(np.exp(np.median(np.log(measured[there] / predicted[there]))))
+
+
 def _loss(problem: _Problem, solution: F8, weight: F8) -> float:
     return float(weight @ (problem.target - problem.rows @ solution) ** 2)
 
@@ -262,8 +276,9 @@ def _bootstrap(
         drawn = rng.standard_exponential(len(rows.names))[rows.run] * rng.standard_exponential(chunk[-1] + 1)[chunk]
         solved = {one: _nnls(each, weight * drawn) for one, each in problems.items()}
         best = min(near, key=lambda one: _loss(problems[one], solved[one], weight * drawn))
-        model = _model(solved[best], kept, best, 0.0)
-        values.append({**model.model_dump(), "swap_extra_s": _value(solved[best], kept, SWAP)})
+        solution = solved[best] * _mean_factor(problems[best], rows.run, solved[best])
+        model = _model(solution, kept, best, 0.0)
+        values.append({**model.model_dump(), "swap_extra_s": _value(solution, kept, SWAP)})
     return {name: np.array([each[name] for each in values]) for name in values[0]} if values else {}
 
 
@@ -275,7 +290,9 @@ def _held_out(rows: StepRows, kept: Sequence[int], shape: _Shape) -> dict[str, f
         rest = rows.take(~mine)
         if len(rest) < LEAST_ROWS:
             continue
-        solution, _, _ = _solve(_Problem.of(rest, shape, kept))
+        known = _Problem.of(rest, shape, kept)
+        solution, _, _ = _solve(known)
+        solution = solution * _mean_factor(known, rest.run, solution)
         predicted = float((_Problem.of(rows.take(mine), shape, kept).rows @ solution).sum())
         errors[rows.names[i]] = float(np.log(rows.duration_s[mine].sum() / max(predicted, 1e-9)))
     return errors
