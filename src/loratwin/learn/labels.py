@@ -105,5 +105,5 @@ def middle_slots(slots: Sequence[int]) -> float:
 
 
 def nearest_slots(wanted: float, options: Sequence[int]) -> int:
-    """The slots to take when a regression says `wanted`: the nearest by ratio of those there are."""
+    """The option to take when a regression says `wanted`: the nearest by ratio of those there are."""
     return min(options, key=lambda slots: (abs(log(slots / max(wanted, 1e-9))), slots))

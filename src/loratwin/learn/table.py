@@ -14,6 +14,7 @@ from loratwin.learn.generate import Explored
 from loratwin.learn.labels import labels, nearest_slots, on_grid
 from loratwin.learn.problem import TARGETS, Problem, configuration_problem, workload_problem
 from loratwin.learn.registry import REGISTRY
+from loratwin.learn.search import PUBLISHED_GRID
 
 MOST_ROWS = 1500
 """Servers that models are compared on; more would take hours with the slow ones."""
@@ -74,7 +75,8 @@ def compare(
             progress(len(found), total)
             figures, predictions = score(model, REGISTRY[model], problem)
             within = coverage(problem.y, np.maximum(predictions, 1e-6), problem.groups)
-            inside, gridded = _inside(problem, predictions, explored), _on_grid(problem, predictions)
+            inside = _inside(problem, predictions, explored)
+            gridded = _on_grid(problem, predictions, published_features)
             found.append(TableRow(figures, inside, gridded, within))
     progress(total, total)
     return found
@@ -97,11 +99,13 @@ def _inside(problem: Problem, predictions: F8, explored: Sequence[Explored]) -> 
     return float(np.mean(hits))
 
 
-def _on_grid(problem: Problem, predictions: F8) -> float:
+def _on_grid(problem: Problem, predictions: F8, labels_on_grid: bool) -> float:
+    """Rounded down to what is served for sure; to the nearest point where the labels learned from are points."""
     if problem.target.name != "served":
         return float("nan")
-    truth, found = (np.array([float(on_grid(value)) for value in values]) for values in (problem.y, predictions))
-    return half_smape(truth, found)
+    truth = np.array([float(on_grid(value)) for value in problem.y])
+    points = [nearest_slots(v, PUBLISHED_GRID) if labels_on_grid else on_grid(v) for v in predictions]
+    return half_smape(truth, np.array(points, dtype=float))
 
 
 HEADER = (
