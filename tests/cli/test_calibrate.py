@@ -17,6 +17,7 @@ from loratwin.perf import load_profile
 from loratwin.records import Run, load_run, save_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
 from tests.calibrate.known_steps import known_design, known_runs
+from tests.calibrate.test_vllm_bench import result, write
 from tests.cli.program import loratwin
 
 
@@ -133,3 +134,12 @@ def test_a_check_is_shown_in_three_forms() -> None:
     assert markdown.count("|") > 10 and "- ITL ms: mean error 0.0 %, noise of repetitions 5.0 %" in markdown
     assert plain["scores"][0]["measured"] == [9.5, 10.5] and plain["mean_error"]["ttft_mean_ms"] is None
     assert plain["coverage"]["total_throughput"] == 0.5
+
+
+def test_a_result_of_vllms_benchmark_becomes_a_record(tmp_path: Path) -> None:
+    path = write(tmp_path, result())
+    done = loratwin("calibrate", "import", str(path), "-o", str(tmp_path / "run.json"), "--adapters", "a,b",
+                    "--ranks", "8", "--server-args", "--model tiny --enable-lora --max-loras 4")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = load_run(tmp_path / "run.json")
+    assert run.config.max_loras == 4 and run.adapters.name == ("a", "b") and len(run.requests) == 3

@@ -197,6 +197,31 @@ def check(
         _check(_folder(folder), profile, source, window, repeats, learn, llm, format)
 
 
+@app.command("import")
+def import_(
+    result: Annotated[Path, typer.Argument(help="File of `vllm bench serve --save-result --save-detailed`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The record, .json or .parquet.")],
+    server_args: Annotated[str, typer.Option(help="vLLM's arguments, in one string: the file does not tell them.")],
+    engine: Annotated[str, typer.Option(help="Version of the engine, as vllm-0.32.0.")] = "",
+    adapters: Annotated[str, typer.Option(help="Adapters as a,b,c, if they were assigned round-robin.")] = "",
+    ranks: Annotated[str, typer.Option(help="Their ranks, in turn, as 8,16.")] = "",
+) -> None:
+    """Make a record of a result of vLLM's own benchmark, for `loratwin report` beside the twin; it has no steps to fit.
+
+    For example: loratwin calibrate import result.json -o run.json --server-args "--model tiny --max-loras 4"
+    """
+    from loratwin.calibrate.vllm_bench import read_vllm_bench
+    from loratwin.launch.arguments import as_arguments, whole_number
+    from loratwin.launch.config import engine_config
+    from loratwin.launch.engines import engine as engine_of
+    from loratwin.records import save_run
+
+    names = [name.strip() for name in adapters.split(",") if name.strip()]
+    in_turn = [whole_number(rank.strip(), "--ranks") for rank in ranks.split(",") if rank.strip()]
+    config = engine_config(engine_of("vllm"), as_arguments(server_args))
+    typer.echo(f"written: {save_run(read_vllm_bench(result, config, engine, names, in_turn), output)}")
+
+
 def _source(
     lora_folder: Path, args: str, command: str | None, url: str | None, log: Path | None, timeout_s: float, key_env: str
 ) -> Source:

@@ -1,0 +1,74 @@
+"""Results of `vllm bench serve`: times and figures as the file says, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loratwin.calibrate.vllm_bench import read_vllm_bench
+from loratwin.errors import DataError, InputError
+from loratwin.metrics import summarize
+from loratwin.records import EngineConfig, load_run, save_run
+
+CONFIG = EngineConfig(max_loras=2)
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    """Three requests, in the order in which they were asked for; the second was sent first, the last one failed."""
+    plain = {
+        "model_id": "tiny", "duration": 4.0, "completed": 2,
+        "start_times": [100.5, 100.0, 101.0], "ttfts": [0.2, 0.1, 0.0], "itls": [[0.1, 0.3], [0.2], []],
+        "input_lens": [10, 20, 30], "output_lens": [3, 2, 0], "errors": ["", "", "HTTP 500"],
+    }  # fmt: skip
+    return {**plain, **changes}
+
+
+def write(folder: Path, data: object) -> Path:
+    path = folder / "result.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_figures_are_those_of_the_file(tmp_path: Path) -> None:
+    run = read_vllm_bench(write(tmp_path, result()), CONFIG, "vllm-0.32.0", ("a", "b"), (8, 16))
+    assert run.requests.arrival_s.tolist() == [0.0, 0.5, 1.0]
+    assert run.requests.adapter.tolist() == [1, 0, 0]  # round-robin in the order of the file
+    assert run.adapters.rank.tolist() == [8, 16]
+    figures = summarize(run)
+    assert figures.completed == 2
+    assert figures.ttft_mean_ms == pytest.approx(150.0)
+    assert figures.itl_mean_ms == pytest.approx(1e3 * (0.1 + 0.3 + 0.2) / 3)
+    assert figures.total_throughput == pytest.approx((10 + 3 + 20 + 2) / 4.0)
+    assert np.isnan(run.requests.finish_s[2]) and run.requests.failure is not None
+    assert run.requests.failure.tolist() == [-1, -1, 0]
+
+
+def test_it_is_a_record_like_any_other(tmp_path: Path) -> None:
+    run = read_vllm_bench(write(tmp_path, result()), CONFIG)
+    again = load_run(save_run(run, tmp_path / "run.json"))
+    assert again.requests.adapter.tolist() == [-1, -1, -1]
+    assert summarize(again) == summarize(run) or np.isnan(summarize(run).tpot_p99_ms)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([1, 2], "not a result of vllm bench serve"),
+        ({k: v for k, v in result().items() if k != "itls"}, "itls is missing.*--save-detailed"),
+        (result(ttfts=[0.1]), "different or no length"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, data: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_vllm_bench(write(tmp_path, data), CONFIG)
+
+
+def test_adapters_need_ranks_and_the_file_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="given together"):
+        read_vllm_bench(write(tmp_path, result()), CONFIG, adapters=("a",))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_vllm_bench(tmp_path / "nothing.json", CONFIG)
