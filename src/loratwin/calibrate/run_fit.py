@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.calibrate.features import LINEAR
 from loratwin.calibrate.overhead_fit import Estimate, LoadTimes, fit_loads, fit_overhead
 from loratwin.calibrate.run_evidence import Evidence
 from loratwin.calibrate.step_fit import StepFit, fit_steps
@@ -107,8 +108,6 @@ def _fit_steps(
 
 def _log_error(run: Run, fit: StepFit, behaviour: EngineBehaviour, graphs: float) -> float:
     """Log of measured / predicted time of the steps of a run that was not fitted."""
-    from loratwin.calibrate.features import LINEAR
-
     rows = step_rows([("run", run)], behaviour, graphs)
     model = fit.model
     dense = np.nanmean(

@@ -28,6 +28,10 @@ from loratwin.perf.llms import find_llm
 from loratwin.records import EngineConfig, Run, write_atomically
 
 
+NEWEST = "vllm-0.32.0"
+"""Taken to be the engine as long as no server has told its version."""
+
+
 @dataclass(frozen=True)
 class Folder:
     """Where a calibration keeps its files."""
@@ -64,8 +68,13 @@ def given_config(args: str) -> EngineConfig:
     return engine_config(engine("vllm"), (*as_arguments(args), "--enable-lora"))
 
 
-def given_llm(args: str, llm: str | None) -> LlmShapes:
+def given_llm(args: str, llm: str | None, engine_version: str = NEWEST) -> LlmShapes:
     """Shapes of the LLM that is named, or that the server's arguments name.
+
+    Parameters
+    ----------
+    engine_version
+        Which layers get LoRA buffers depends on it; it matters for the memory of a GPU only.
 
     Raises
     ------
@@ -75,7 +84,7 @@ def given_llm(args: str, llm: str | None) -> LlmShapes:
     name = llm or option(as_arguments(args), "--model")
     if not name:
         raise InputError("which LLM? Name it, or give the folder of its config.json: --llm")
-    return find_llm(name, "vllm-0.32.0")
+    return find_llm(name, engine_version)
 
 
 def design_for(source: Source, minutes: float, llm: str | None) -> Design:

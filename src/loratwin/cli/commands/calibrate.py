@@ -150,7 +150,7 @@ def _fit_records(records: Path, output: Path, llm: str | None) -> None:
 
     evidence = gather(read_records(records))
     named = option(evidence.first.provenance.server_args, "--model")
-    fitted = fit_runs(evidence, given_llm("", llm or named))
+    fitted = fit_runs(evidence, given_llm("", llm or named, evidence.first.provenance.engine_version))
     name = f"{fitted.profile.name.replace('/', '__')}.yaml"
     _save(fitted, output if output.suffix in (".yaml", ".yml") else output / name)
 
