@@ -27,7 +27,6 @@ from loratwin.perf import LlmShapes, Profile, dump_profile
 from loratwin.perf.llms import find_llm
 from loratwin.records import EngineConfig, Run, write_atomically
 
-
 NEWEST = "vllm-0.32.0"
 """Taken to be the engine as long as no server has told its version."""
 
