@@ -28,9 +28,9 @@ def faulty(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faulty")
     path = workload_file(folder, 4, count=6, rate=5)
     with timed_server(folder, "llm", *FAULTY) as server:
-        done = bench(path, "--url", server.url, *adapters(*FAULTY), "-o", "run.json", folder=folder)
+        done = bench(path, "--url", server.url, *adapters(*FAULTY), "-o", "mid.json", folder=folder)
     assert done.returncode == 0, done.stderr
-    return load_run(folder / "run.json"), done
+    return load_run(folder / "mid.json"), done
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_no_server(tmp_path):
 def test_a_server_that_is_killed_in_mid_run(tmp_path):
     path = workload_file(tmp_path, 5, output=40, count=2, rate=20)
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
-        client = start_bench(path, "--url", server.url, "-o", "run.json", folder=tmp_path)
-        wait_for(tmp_path / "run.json.partial" / "window.json")
+        client = start_bench(path, "--url", server.url, "-o", "mid.json", folder=tmp_path)
+        wait_for(tmp_path / "mid.json.partial" / "window.json")
         time.sleep(2)
         server.kill()
         out, err = client.communicate(timeout=60)
     assert client.returncode == 0, err
-    run = load_run(tmp_path / "run.json")
+    run = load_run(tmp_path / "mid.json")
     figures, kinds = client_figures(run), dict(failures_by_kind(run))
     assert figures.finished > 20 and kinds["connection refused"] > 20 and "stream cut off" in kinds
     assert figures.finished + figures.failed + figures.censored == figures.sent
@@ -120,8 +120,8 @@ def wait_for(path: Path, timeout_s: float = 60.0):
 
 def client_in_mid_run(folder, server, seconds=1.5):
     path = workload_file(folder, 60, count=2, rate=20)
-    client = start_bench(path, "--url", server.url, "-o", "run.json", "--scrape-every", 0.2, folder=folder)
-    wait_for(folder / "run.json.partial" / "window.json")
+    client = start_bench(path, "--url", server.url, "-o", "mid.json", "--scrape-every", 0.2, folder=folder)
+    wait_for(folder / "mid.json.partial" / "window.json")
     time.sleep(seconds)
     return client
 
@@ -140,20 +140,20 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
         client.send_signal(signal.SIGINT)
         _, err = client.communicate(timeout=30)
     assert client.returncode == 130, err
-    run = load_run(tmp_path / "run.json")
+    run = load_run(tmp_path / "mid.json")
     finished_early(run)
     assert run.invalid[0] == "interrupted by the user"
-    assert not (tmp_path / "run.json.partial").exists()
+    assert not (tmp_path / "mid.json.partial").exists()
 
 
 def test_the_load_client_is_killed(tmp_path):
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
         client = client_in_mid_run(tmp_path, server)
-        (worker,) = processes_with("loratwin.bench.worker run.json.partial")
+        (worker,) = processes_with("loratwin.bench.worker mid.json.partial")
         os.kill(worker, signal.SIGKILL)
         _, err = client.communicate(timeout=30)
     assert client.returncode == 0, err
-    run = load_run(tmp_path / "run.json")
+    run = load_run(tmp_path / "mid.json")
     finished_early(run)
     assert "the load client was killed" in run.invalid[0]
 
@@ -164,14 +164,14 @@ def test_everything_is_killed_and_recovered(tmp_path):
         os.kill(client.pid, signal.SIGKILL)
         client.communicate()
         deadline = time.monotonic() + 20
-        while processes_with("loratwin.bench.worker run.json.partial"):
+        while processes_with("loratwin.bench.worker mid.json.partial"):
             assert time.monotonic() < deadline, "the load client outlived the program"
             time.sleep(0.1)
-        again = bench("workload.yaml", "--url", server.url, "-o", "run.json", folder=tmp_path)
-    assert again.returncode == 2 and "--recover run.json.partial" in again.stderr
-    done = bench("--recover", "run.json.partial", "-o", "run.json", folder=tmp_path)
+        again = bench("workload.yaml", "--url", server.url, "-o", "mid.json", folder=tmp_path)
+    assert again.returncode == 2 and "--recover mid.json.partial" in again.stderr
+    done = bench("--recover", "mid.json.partial", "-o", "mid.json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    run = load_run(tmp_path / "run.json")
+    run = load_run(tmp_path / "mid.json")
     finished_early(run)
     assert "was killed" in run.invalid[0]
     assert run.provenance.seed == 0 and run.adapters.name == ("a-0", "a-1")

@@ -4,8 +4,9 @@ The load itself is sent by a process of its own (`worker`), which writes to a jo
 this process watches, scrapes the servers (`telemetry`), and makes the record (`result`).
 """
 
+from loratwin.bench.options import Options, Progress
 from loratwin.bench.requests import Endpoint, parse_url
-from loratwin.bench.session import Options, Progress, measure, recover
+from loratwin.bench.session import measure, recover
 from loratwin.bench.target import Target, assign_adapters
 
 __all__ = ["Endpoint", "Options", "Progress", "Target", "assign_adapters", "measure", "parse_url", "recover"]

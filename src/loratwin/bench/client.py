@@ -1,0 +1,160 @@
+"""The load client's process, seen from the one that started it: started, followed, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from loratwin.bench.job import HEADERS_VARIABLE
+from loratwin.bench.journal import Journal
+from loratwin.bench.options import Progress, Watch
+from loratwin.errors import InputError
+
+WATCH_S = 0.5
+DEAD_SERVER_S = 30.0
+"""A server that answers nothing for so long, while requests fail, ends the run."""
+
+_GRACE_S = 10.0
+
+
+class Client:
+    """The load client's process. Its stdin closes when we die, and then it stops too."""
+
+    def __init__(self, folder: Path, headers: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "loratwin.bench.worker", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, HEADERS_VARIABLE: json.dumps(dict(headers))},
+        )
+        self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        try:
+            self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """Ask it to end; what is on its way is cut off."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+
+    def exit_code(self) -> int:
+        """Its exit status, once it has ended."""
+        return self._process.wait(_GRACE_S)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with suppress(ValueError):
+                self.lines.put(json.loads(line))
+        self.lines.put({"ended": True})
+
+
+def follow(client: Client, folder: Path, watch: Watch, window_s: float) -> str | None:
+    """Follow the load client to its end; why it ended early, or None.
+
+    Raises
+    ------
+    InputError
+        What goes wrong before the window opens.
+    """
+    following = _Following(folder, watch, window_s)
+    try:
+        while not following.ended:
+            following.take(client)
+        return following.reason(client)
+    except KeyboardInterrupt:
+        client.stop()
+        if following.start_s is None:
+            raise
+        return "interrupted by the user"
+
+
+class _Following:
+    """Where the load client is."""
+
+    def __init__(self, folder: Path, watch: Watch, window_s: float) -> None:
+        self._folder, self._watch, self._window_s = folder, watch, window_s
+        self._journal = Journal.open(folder)
+        self._phase, self._since_s, self._of = "starting", monotonic(), 0
+        self.start_s: float | None = None
+        self.done = self.ended = False
+        self._dead: str | None = None
+        self._answered = 0
+        self._answered_at_s = monotonic()
+
+    def take(self, client: Client) -> None:
+        """Wait for the next line, or for some time, and look."""
+        with suppress(queue.Empty):
+            self._line(client.lines.get(timeout=WATCH_S))
+        if self.start_s is not None and not self.done:
+            self._window(client)
+        else:
+            self._watch(Progress(self._phase, monotonic() - self._since_s, float(self._of)))
+
+    def reason(self, client: Client) -> str | None:
+        """Why it ended early."""
+        if self._dead is not None:
+            return self._dead
+        if self.done and self.start_s is not None:
+            return None
+        if self.start_s is None:
+            raise InputError(f"the load client ended (exit status {client.exit_code()}) before the window opened")
+        return f"the load client was killed (exit status {client.exit_code()})"
+
+    def _line(self, line: dict[str, Any]) -> None:
+        if "error" in line:
+            raise InputError(line["error"])
+        if line.get("ended"):
+            self.ended = True
+        elif line.get("phase") == "done":
+            self.done = True
+        elif "phase_done" in line:
+            _check_phase(line)
+        elif "phase" in line:
+            self._phase, self._since_s, self._of = line["phase"], monotonic(), line.get("of", 0)
+            self.start_s = line.get("start_s")
+            self._answered_at_s = monotonic()
+
+    def _window(self, client: Client) -> None:
+        assert self.start_s is not None
+        count = self._journal.count
+        failed, finished, tokens = count("failed"), count("finished"), count("tokens")
+        elapsed = monotonic() - self.start_s
+        self._watch(
+            Progress("window", elapsed, self._window_s, count("sent"), finished, failed, count("in_flight"), tokens)
+        )
+        if tokens + finished > self._answered or not failed:
+            self._answered, self._answered_at_s = tokens + finished, monotonic()
+        elif self._dead is None and monotonic() - self._answered_at_s > DEAD_SERVER_S:
+            self._dead = f"the server answered nothing for {DEAD_SERVER_S:.0f} s while requests failed: ended early"
+            client.stop()
+
+
+def _check_phase(line: dict[str, Any]) -> None:
+    """Before the window opens, every request must be answered: a fault is then a fault of the set-up."""
+    failed, details = line["failed"], line["details"]
+    if failed:
+        name, kind = next(iter(failed.items()))
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise InputError(f"{line['phase_done']}: {name!r}{more}: {kind} {details.get(kind, '')}".rstrip())
+    if line["unanswered"]:
+        raise InputError(f"{line['phase_done']}: {line['unanswered']} requests not answered in {line['took_s']:.0f} s")

@@ -1,0 +1,112 @@
+"""Before anything starts: the journal with all requests in it, the job of the load client, what the record will say."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+
+from loratwin.bench.job import Job, Phase
+from loratwin.bench.journal import Journal, Shape, bins_per_octave
+from loratwin.bench.options import Options
+from loratwin.bench.recovery import save_surroundings
+from loratwin.bench.result import Surroundings
+from loratwin.bench.target import Target
+from loratwin.errors import InputError
+from loratwin.records import AdapterTable, Provenance, Samples
+from loratwin.workload import Workload
+
+_PRELOAD_IN_FLIGHT = 4
+_WARM_UP_IN_FLIGHT = 8
+
+
+def prepare(workload: Workload, target: Target, options: Options, folder: Path) -> None:
+    """Make the journal with all requests in it, before anything starts.
+
+    Raises
+    ------
+    InputError
+        The disk is full, the folder is there already, or there is nothing to send.
+    """
+    if not workload.num_requests:
+        raise InputError("the workload has no requests in the window: nothing to measure")
+    try:
+        folder.mkdir(parents=False)
+    except FileExistsError:
+        raise InputError(
+            f"{folder} holds an unfinished benchmark: loratwin bench --recover {folder} makes a record of it; "
+            "or remove the folder"
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from None
+    try:
+        _fill(workload, target, options, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _fill(workload: Workload, target: Target, options: Options, folder: Path) -> None:
+    num_adapters = len(workload.adapters)
+    parts = max(1, ceil(workload.window_s))
+    journal = Journal.create(folder, Shape(workload.num_requests, num_adapters, parts, bins_per_octave(num_adapters)))
+    if not options.in_flight:
+        journal.fill("scheduled_s", workload.arrival_s)
+    journal.fill("adapter", workload.adapter)
+    journal.fill("prompt_tokens", workload.prompt_tokens)
+    journal.fill("output_tokens", workload.output_tokens)
+    journal.counters[0] = workload.num_requests
+    _job(workload, target, options).save(folder)
+    save_surroundings(folder, surroundings(workload, target, options, ()))
+
+
+def _job(workload: Workload, target: Target, options: Options) -> Job:
+    return Job(
+        urls=target.urls,
+        names=target.names,
+        window_s=workload.window_s,
+        api=options.api,
+        in_flight=options.in_flight,
+        prompts=options.prompts,
+        prompt_seed=options.prompt_seed,
+        phases=tuple(_phases(workload, len(target.urls), options)),
+        phase_timeout_s=options.phase_timeout_s,
+    )
+
+
+def _phases(workload: Workload, num_servers: int, options: Options) -> Iterator[Phase]:
+    """Each server sees each adapter once, in order, so that those in the slots afterwards are the last ones."""
+    if options.preload and len(workload.adapters):
+        adapters = tuple(np.repeat(np.arange(len(workload.adapters)), num_servers).tolist())
+        num = len(adapters)
+        yield Phase("adapters", adapters, (8,) * num, (1,) * num, _PRELOAD_IN_FLIGHT)
+    if num := min(options.warm_up, workload.num_requests):
+        first = (column[:num].tolist() for column in (workload.adapter, workload.prompt_tokens, workload.output_tokens))
+        adapter, prompt, output = map(tuple, first)
+        yield Phase("warm-up", adapter, prompt, output, _WARM_UP_IN_FLIGHT)
+
+
+def surroundings(workload: Workload, target: Target, options: Options, samples: tuple[Samples, ...]) -> Surroundings:
+    """What the record says beside what is measured."""
+    adapters = AdapterTable(workload.adapters.name, workload.adapters.rank, workload.adapters.rate_per_s)
+    return Surroundings(adapters, target.config, target.kv_tokens, _provenance(workload, target, options), samples)
+
+
+def _provenance(workload: Workload, target: Target, options: Options) -> Provenance:
+    import loratwin
+
+    loop = f"closed loop, {options.in_flight} in flight" if options.in_flight else "open loop"
+    return Provenance(
+        created_by="loratwin bench",
+        loratwin_version=loratwin.__version__,
+        engine_version=target.engine_version,
+        llm=target.llm,
+        gpu=target.gpu,
+        server_args=target.server_args,
+        workload_hash=workload.digest,
+        seed=workload.seed,
+        notes=(f"{options.api}, {loop}, prompts: {options.prompts} (seed {options.prompt_seed})", *target.notes),
+    )
