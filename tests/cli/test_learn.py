@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.learn import shards
+from loratwin.cli.commands import learn
+from loratwin.learn import shards, train
 from loratwin.learn.generate import load
 from loratwin.learn.shards import Manifest, shard_path, write_manifest, write_shard
 from tests.cli.program import loratwin
@@ -62,23 +63,22 @@ def test_generate_refuses_what_it_does_not_know(tmp_path: Path, option: tuple[st
     assert not (tmp_path / "shards").exists()
 
 
-def test_rules_are_a_page_in_every_form(folder: Path) -> None:
+def test_rules_are_a_page_in_every_form(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = loratwin("learn", "rules", "shards", cwd=folder)
     assert page.returncode == 0, page.stderr
     assert "How many adapters can one GPU serve?" in page.stdout and "Error: half-SMAPE" in page.stdout
     for name in ("rules.json", "rules.py", "rules.svg"):
-        done = loratwin("learn", "rules", "shards", "-o", name, cwd=folder)
-        assert (done.returncode, done.stdout) == (0, f"{name}\n"), done.stderr
+        learn.rules([folder / "shards"], folder / name)
+        assert capsys.readouterr().out == f"{folder / name}\n"
     assert json.loads((folder / "rules.json").read_text())["loratwin_rules"] == 1
     compile((folder / "rules.py").read_text(), "rules.py", "exec")
     refused = loratwin("learn", "rules", "shards", "-o", "rules.pdf", cwd=folder)
     assert refused.stderr == "error: rules.pdf: rules are written as .txt, .md, .json, .py, .svg\n"
 
 
-def test_table_of_some_models(folder: Path) -> None:
-    done = loratwin("learn", "table", "shards", "--models", "ridge", "--targets", "served", "-o", "t.md", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert "| served (24) | ridge | " in (folder / "t.md").read_text()
+def test_table_of_some_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learn.table([folder / "shards"], folder / "t.md", models="ridge", targets="served")
+    assert "| served (24) | ridge | " in (folder / "t.md").read_text() == capsys.readouterr().out
     wrong = loratwin("learn", "table", "shards", "--models", "rigde", cwd=folder)
     assert wrong.returncode == 2 and "unknown model 'rigde'. Did you mean 'ridge'?" in wrong.stderr
 
@@ -119,3 +119,14 @@ def test_a_fast_plan_simulates_only_what_the_model_advises(folder: Path) -> None
     assert only.returncode == 0 and "Simulated:" not in only.stdout and not (folder / "none.html").exists()
     wrong = loratwin("plan", "mine.yaml", *PROFILE, "--no-check", cwd=folder)
     assert wrong.stderr == "error: --no-check: goes with --fast; without it, all figures are the twin's\n"
+
+
+def test_train_writes_a_model_and_says_its_errors(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "SIZES", {name: (10, 6) for name in train.SIZES})
+    learn.train([folder / "shards"], folder / "mine.npz")
+    said = capsys.readouterr().out
+    assert said.startswith("served: half-SMAPE ") and "24 workloads, none of them measured" in said
+    used = loratwin("learn", "predict", "mine.yaml", *PROFILE, "--model", "mine.npz", "--no-check", cwd=folder)
+    assert used.returncode == 0 and "outside what was learned" in used.stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, sqrt
 from statistics import NormalDist
@@ -11,7 +11,7 @@ import numpy as np
 
 from loratwin.errors import InputError
 from loratwin.learn.case import F8, MAX_NUM_SEQS, Mix
-from loratwin.learn.model import LearnedModel
+from loratwin.learn.model import Figures, LearnedModel
 from loratwin.learn.physics import kv_tokens
 from loratwin.learn.search import SLOTS
 from loratwin.metrics import STARVED_RATIO
@@ -69,7 +69,7 @@ class Answer:
     notes: tuple[str, ...]
 
 
-def mix_of_workload(workload: Workload, spec: WorkloadSpec | None = None) -> Mix:
+def mix_of_workload(workload: Workload) -> Mix:
     """A drawn workload as the learned model sees it: nominal rates, drawn lengths, burstiness of the arrivals.
 
     Raises
@@ -160,40 +160,53 @@ def answer(
     """
     workload = spec if isinstance(spec, Workload) else draw(spec, seed)
     mix, adapters = mix_of_workload(workload), len(workload.adapters)
-    factor = model.header.interval_factor
-    most = _interval(model.workload_figure("served", mix, profile), factor["served"])
+    most = _interval(model.workload_figure("served", mix, profile), model.header.interval_factor["served"])
     notes = model.outside(mix, profile)
-    options = [each for each in _options(adapters, slots) if kv_tokens(profile, each, mix.max_lora_rank)]
     nothing = Answer(adapters, most, None, (), None, None, None, None, None, None, notes)
+    options = [each for each in _options(adapters, slots) if kv_tokens(profile, each, mix.max_lora_rank)]
     if not options:
         return replace(nothing, notes=(*notes, "no server with these slots starts"))
     seen = model.figures(mix, profile, [adapters] * len(options), options)
-    chance = np.array([NormalDist(STARVED_RATIO, SHARE_ERROR).cdf(share) for share in seen.share])
-    if not (chance >= 0.5).any():
+    at, near = _choice(seen, mix, objective)
+    if at is None:
         return nothing
+    chosen = replace(nothing, slots=options[at], near_slots=tuple(options[i] for i in near))
+    return _with_figures(chosen, seen, at, mix, model.header.interval_factor)
+
+
+def _choice(seen: Figures, mix: Mix, objective: str) -> tuple[int | None, list[int]]:
+    """The best configuration, and those within 1 % of it; None: all more likely starve than not.
+
+    As for the twin's decisions, a value counts times the chance that it does not starve. Where throughput is the same,
+    the least latency decides.
+    """
+    chance = np.array([NormalDist(STARVED_RATIO, SHARE_ERROR).cdf(share) for share in seen.share])
     latency = seen.ttft_ms + seen.tpot_ms * (mix.output_mean - 1)
     value = np.where(chance >= 0.5, chance * (1 / latency if objective == "latency" else seen.share), 0.0)
-    good = [i for i in range(len(options)) if value[i] >= 0.99 * value.max()]
-    at = min(good, key=lambda i: (latency[i], options[i])) if objective == "throughput" else int(value.argmax())
-    offered = mix.mean_rate * adapters * (mix.prompt_mean + mix.output_mean)
+    if not value.any():
+        return None, []
+    near = [i for i in range(len(value)) if value[i] >= 0.99 * value.max()]
+    return (int(value.argmax()) if objective == "latency" else min(near, key=lambda i: (latency[i], i))), near
+
+
+def _with_figures(chosen: Answer, seen: Figures, at: int, mix: Mix, factor: Mapping[str, float]) -> Answer:
+    assert chosen.slots is not None
+    offered = mix.mean_rate * chosen.adapters * (mix.prompt_mean + mix.output_mean)
     share = float(seen.share[at])
-    return Answer(
-        adapters=adapters,
-        most_adapters=most,
-        slots=options[at],
-        near_slots=tuple(options[i] for i in good),
-        config=EngineConfig(
-            max_loras=options[at],
-            max_cpu_loras=max(options[at], adapters),
-            max_lora_rank=mix.max_lora_rank,
-            max_num_seqs=MAX_NUM_SEQS,
-        ),
+    config = EngineConfig(
+        max_loras=chosen.slots,
+        max_cpu_loras=max(chosen.slots, chosen.adapters),
+        max_lora_rank=mix.max_lora_rank,
+        max_num_seqs=MAX_NUM_SEQS,
+    )
+    return replace(
+        chosen,
+        config=config,
         throughput=_interval(offered * share, factor["share"], most=offered),
         share=_interval(share, factor["share"], most=1.0),
         ttft_ms=_interval(float(seen.ttft_ms[at]), factor["ttft"]),
         tpot_ms=_interval(float(seen.tpot_ms[at]), factor["tpot"]),
         itl_ms=_interval(float(seen.itl_ms[at]), factor["itl"]),
-        notes=notes,
     )
 
 

@@ -106,8 +106,12 @@ def configuration_features(
     """
     n, g = np.asarray(adapters, dtype=np.int64), np.asarray(slots, dtype=np.int64)
     s = steady(mix, profile, n, g)
-    simple = (mix.prompt_mean + mix.output_mean / 2) or 1.0
-    columns = [
+    return np.column_stack([*_estimated(s, n, g), *_given(mix, len(n))]), s
+
+
+def _estimated(s: Steady, n: I8, g: I8) -> list[F8]:
+    """What differs between configurations, in the order of `CONFIGURATION`."""
+    return [
         np.log(np.maximum(s.utilization, 1e-6)),
         np.log(np.maximum(s.seats_used, 1e-6)),
         np.log(np.maximum(s.running, 1e-3)),
@@ -121,16 +125,17 @@ def configuration_features(
         np.log(n),
         np.log(g),
         np.log(np.maximum(s.kv_tokens, 1.0)),
-        *(
-            np.full(len(n), value)
-            for value in (
-                mix.rate_cv,
-                mix.arrivals_cv,
-                np.log(mix.prompt_mean),
-                np.log(mix.output_mean),
-                np.log(mix.max_lora_rank),
-                mix.context_mean / simple,
-            )
-        ),
     ]
-    return np.column_stack(columns), s
+
+
+def _given(mix: Mix, num: int) -> list[F8]:
+    """What all configurations of a workload share, in the order of `CONFIGURATION`."""
+    values = (
+        mix.rate_cv,
+        mix.arrivals_cv,
+        np.log(mix.prompt_mean),
+        np.log(mix.output_mean),
+        np.log(mix.max_lora_rank),
+        mix.context_mean / (mix.prompt_mean + mix.output_mean / 2),
+    )
+    return [np.full(num, value) for value in values]
