@@ -24,7 +24,7 @@ def test_chats_have_prompts_of_exact_length(tmp_path):
     run = load_run(tmp_path / "bench.json")
     figures = client_figures(run)
     assert figures.finished > 20 and not figures.failed and not figures.wrong_length
-    window = [prompt for _, _, prompt, _ in truth["requests"][-figures.sent :]]
+    window = [row[2] for row in truth["requests"][-figures.sent :]]
     assert window == [40] * figures.sent and (run.requests.prompt_tokens == 40).all()
 
 

@@ -37,7 +37,7 @@ class Truth:
     """What came and what was sent."""
 
     def __init__(self) -> None:
-        self.requests: list[tuple[float, str, int, int]] = []  # time, model, prompt tokens, output tokens
+        self.requests: list[list[Any]] = []  # time, model, prompt and output tokens, first and last token sent
         self.tokens_sent = 0
         self.late_s = 0.0
         self.cancelled = 0
@@ -82,7 +82,8 @@ class Stream:
     """One answer: HTTP's head and the first token at once, then a token at a time."""
 
     __slots__ = (
-        "at", "chat", "connection", "fault", "first_s", "last", "model", "options", "output", "prompt", "sent",
+        "at", "chat", "connection", "fault", "first_s", "last", "model", "options", "output", "prompt", "seen",
+        "sent",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, body: dict[str, Any], first_s: float) -> None:
@@ -106,6 +107,7 @@ class Stream:
             return None
         self.sent += 1
         connection.server.truth.tokens_sent += 1
+        self.seen[4 if self.sent == 1 else 5] = monotonic()
         if self.sent > self.at:
             return self.misbehave(self.fault)
         last = self.sent == self.last
@@ -198,7 +200,8 @@ class Connection(asyncio.Protocol):
             self.answer(200, {"usage": {"prompt_tokens": prompt_tokens(body), "completion_tokens": 1}})
             return
         stream = Stream(self, body, now + self.server.ttft_s)
-        self.server.truth.requests.append((now, model, stream.prompt, stream.output))
+        stream.seen = [now, model, stream.prompt, stream.output, None, None]
+        self.server.truth.requests.append(stream.seen)
         if model.startswith("status-"):
             self.answer(int(model.partition("-")[2]), {"error": {"message": "as asked for"}})
         elif self.server.models and model not in self.server.models:
