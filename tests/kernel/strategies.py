@@ -62,7 +62,8 @@ def scenarios_of_versions(draw: st.DrawFn) -> Scenario:
         skipped_first=draw(st.integers(0, 1)),
         lora_set_of_running=draw(st.integers(0, 1)),
     )
-    return scenario._replace(limits=scenario.limits._replace(rules=rules))
+    max_loras = draw(st.sampled_from([scenario.limits.max_loras, 1]))  # few slots: more is passed over
+    return scenario._replace(limits=scenario.limits._replace(rules=rules, max_loras=max_loras))
 
 
 @st.composite
