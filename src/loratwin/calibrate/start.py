@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from loratwin.perf import Card, Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, Profile, StepTimeModel
+from loratwin.perf import (
+    Card,
+    Domain,
+    Frontend,
+    LlmShapes,
+    LoadingModel,
+    MemoryModel,
+    Profile,
+    StepTimeModel,
+    generation_of,
+)
 
 GPU = "h100-64gb"
 ENGINE: Literal["vllm-0.8.5"] = "vllm-0.8.5"
@@ -109,6 +119,7 @@ def starting_profile(llm: LlmShapes) -> Profile:
     return Profile(
         name=f"{GPU}/{ENGINE}/{llm.name}",
         engine=ENGINE,
+        behaviour=generation_of(ENGINE).behaviour,
         llm=llm,
         memory=_MEMORY,
         step_time=_STEP_TIME.model_copy(update=attention_costs(llm)),
