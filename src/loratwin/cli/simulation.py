@@ -13,7 +13,7 @@ from loratwin.errors import CapacityError
 from loratwin.metrics import Interval, Slo, per_adapter
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig, Run
-from loratwin.simulate import Outcome, Replications, outcome, served_capacity, simulate, time_series
+from loratwin.simulate import Forecast, Outcome, Replications, outcome, served_capacity, simulate, time_series
 from loratwin.workload import Workload, WorkloadSpec, draw
 
 PARTS = 60
@@ -22,10 +22,11 @@ PARTS = 60
 
 @dataclass(frozen=True)
 class Column(Replications):
-    """One configuration: the outcomes of all seeds, and the first run where it was kept."""
+    """One configuration: the outcomes of all seeds, the first run where it was kept, where a real run will lie."""
 
     num_adapters: int = 0
     first: Run | None = None
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Report:
         return {
             **head,
             "figures": {name: _interval(figure) for name, figure in column.figures().items()},
+            **({"prediction_intervals": _intervals(column.forecast)} if column.forecast else {}),
             "starved_runs": column.num_starved,
             "starved_reasons": sorted({summary.starved_reason for summary in column.summaries} - {""}),
             "starving_adapters": column.starving,
@@ -86,6 +88,11 @@ class Report:
 
 def _interval(figure: Interval) -> dict[str, float | None]:
     return {"mean": _number(figure.mean), "half_width": _number(figure.half_width)}
+
+
+def _intervals(forecast: Forecast) -> dict[str, Any]:
+    found = {name: {"low": each.low, "high": each.high} for name, each in forecast.intervals.items()}
+    return {"level": forecast.level, "figures": found, "notes": list(forecast.notes)}
 
 
 def _number(value: float) -> float | None:

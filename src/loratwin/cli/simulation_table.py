@@ -71,11 +71,20 @@ def _figures(report: Report, console: Console) -> Table:
     for column in report.columns:
         table.add_column(f"max_loras {column.config.max_loras}", justify="right")
     sign = "±" if _is_unicode(console) else "+-"
-    for name, cell in _rows(report, sign):
-        table.add_row(name, *(cell(column) for column in report.columns), end_section=name in _SECTION_ENDS)
+    rows = _rows(report, sign)
+    for i, (name, cell) in enumerate(rows):
+        table.add_row(name, *(cell(column) for column in report.columns), end_section=_ends_section(rows, i))
     return table
 
 
+def _ends_section(rows: Sequence[tuple[str, Cell]], i: int) -> bool:
+    """The interval below a figure belongs to its section."""
+    if i + 1 < len(rows) and rows[i + 1][0].startswith(_INTERVAL):
+        return False
+    return rows[i - rows[i][0].startswith(_INTERVAL)][0] in _SECTION_ENDS
+
+
+_INTERVAL = "  "  # names of such rows begin with it
 _SECTION_ENDS = {"requests/s", "end to end p99", "queueing delay, mean", "swap-ins", "unfinished", "starved"}
 
 _THROUGHPUT = (
@@ -104,8 +113,8 @@ def _rows(report: Report, sign: str) -> list[tuple[str, Cell]]:
         return lambda column: _started(column, lambda: show(figures[id(column)][name], sign))
 
     rows: list[tuple[str, Cell]] = [("starved", lambda column: _started(column, lambda: _verdict(column)))]
-    rows += [(title, cell(name, _plain)) for title, name in _THROUGHPUT]
-    rows += [(title, cell(name, _milliseconds)) for title, name in _LATENCY]
+    rows += _with_intervals(report, [(title, name, cell(name, _plain)) for title, name in _THROUGHPUT])
+    rows += _with_intervals(report, [(title, name, cell(name, _milliseconds)) for title, name in _LATENCY])
     for title, stem, show in (
         ("running", "running", _plain),
         ("waiting", "waiting", _plain),
@@ -115,6 +124,29 @@ def _rows(report: Report, sign: str) -> list[tuple[str, Cell]]:
     rows.append(("KV tokens", lambda column: Text(f"{column.kv_tokens:,}")))
     rows += [(title, cell(name, _plain)) for title, name in _COUNTS]
     return rows + _slo_rows(report, sign)
+
+
+def _with_intervals(report: Report, rows: Sequence[tuple[str, str, Cell]]) -> list[tuple[str, Cell]]:
+    """Below each row that has one, where a real run will lie."""
+    forecasts = [column.forecast for column in report.columns if column.forecast is not None]
+    shown: list[tuple[str, Cell]] = []
+    for title, name, cell in rows:
+        shown.append((title, cell))
+        if any(name in each.intervals for each in forecasts):
+            shown.append((f"{_INTERVAL}{forecasts[0].level * 100:.0f} % of real runs", _interval_cell(name)))
+    return shown
+
+
+def _interval_cell(name: str) -> Cell:
+    def cell(column: Column) -> Text:
+        found = None if column.forecast is None else column.forecast.intervals.get(name)
+        if found is None:
+            return Text("-")
+        low, high = (Interval(value, float("nan"), 1, found.level) for value in (found.low, found.high))
+        show = _milliseconds if name.endswith("_ms") else _plain
+        return Text(f"{show(low, '')} to {show(high, '')}")
+
+    return cell
 
 
 def _started(column: Column, text: Callable[[], str | Text]) -> Text:
@@ -195,6 +227,9 @@ def _print_remarks(console: Console, columns: Sequence[Column]) -> None:
         for note in column.notes:
             if note not in common:
                 _say(console, f"{name}: {note}", "yellow")
+    for note in dict.fromkeys(note for column in columns if column.forecast for note in column.forecast.notes):
+        if note not in {note for column in columns for note in column.notes}:
+            _say(console, note, "yellow")
     for note in dict.fromkeys(note for column in columns for note in column.notes):
         if note in common:
             _say(console, note, "yellow")

@@ -34,6 +34,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "num_adapters": len(plan.adapters),
         "served_adapters": list(plan.served_names),
         "best": _candidate(plan.best) if plan.best is not None else None,
+        "forecast": _forecast(plan),
         "near_optimal_slots": list(plan.choice.near_slots),
         "alternatives": [_candidate(each) for each in plan.alternatives],
         "tried_for_all": [_candidate(each) for each in plan.shortfall.candidates] if plan.shortfall else [],
@@ -41,6 +42,17 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "host_memory_gib": host_memory_gib(plan),
         "vllm_serve": commands,
         "lora_modules": lora_modules(plan) if plan.best is not None else [],
+    }
+
+
+def _forecast(plan: Plan) -> dict[str, Any] | None:
+    if plan.forecast is None:
+        return None
+    found = plan.forecast.intervals
+    return {
+        "level": plan.forecast.level,
+        "intervals": {name: {"low": each.low, "high": each.high} for name, each in found.items()},
+        "notes": list(plan.forecast.notes),
     }
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loratwin.errors import InputError
 from loratwin.metrics import Slo, parse_slo
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest
+from loratwin.plan.forecast import forecast_of
 from loratwin.plan.grid import spread_order
 from loratwin.plan.search import Finder, Progress, Settings
 from loratwin.plan.trial import Bench, Outcome, Trial, longest_request
 from loratwin.records import Run
+from loratwin.simulate import Forecast
 from loratwin.simulate.workers import Workers
 from loratwin.workload import Workload, WorkloadSpec, draw
 
@@ -57,6 +59,8 @@ class Plan:
         Why not all adapters; None: all are served.
     run
         The chosen configuration with the first seed.
+    forecast
+        Where a real run's figures will lie; None: nothing works, or the workload was drawn already.
     notes
         What a reader must know of the chosen configuration, as leaving the profile's domain.
     """
@@ -76,6 +80,7 @@ class Plan:
     shortfall: Shortfall | None
     run: Run | None
     num_simulated: int
+    forecast: Forecast | None = None
 
     @property
     def best(self) -> Candidate | None:
@@ -167,7 +172,14 @@ def plan(
         gpu_memory_utilization=gpu_memory_utilization,
     )
     with Workers[Trial, Outcome](bench.measure, processes) as workers:
-        return _plan(Finder(bench, settings, workers, progress), name)
+        found = _plan(Finder(bench, settings, workers, progress), name)
+    return _with_forecast(found, workload) if isinstance(workload, WorkloadSpec) else found
+
+
+def _with_forecast(found: Plan, spec: WorkloadSpec) -> Plan:
+    if found.best is None:
+        return found
+    return replace(found, forecast=forecast_of(spec, found.profile, found.best.config, found.served))
 
 
 def _plan(finder: Finder, name: str) -> Plan:

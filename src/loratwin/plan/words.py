@@ -36,8 +36,26 @@ def explanation(plan: Plan) -> list[str]:
         if not plan.serves_all:
             lines.append(_replicas(plan))
         lines += _warnings(plan.best)
-        lines += [margin_sentence(plan.best, plan.slo is not None), _near(plan), *either_side(plan, plan.best)]
+        lines += [*forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None), _near(plan)]
+        lines += either_side(plan, plan.best)
     return lines + _shorter_context(plan)
+
+
+def forecast_sentence(plan: Plan) -> list[str]:
+    """Where a real run will lie; nothing where the profile says nothing of its own errors."""
+    if plan.forecast is None or plan.profile.uncertainty is None:
+        return []
+    said = []
+    for name, title in (("total_throughput", "{} tokens/s"), ("ttft_mean_ms", "TTFT {}"), ("itl_mean_ms", "ITL {}")):
+        found = plan.forecast.intervals.get(name)
+        if found is not None:
+            show = duration if name.endswith("_ms") else lambda value: f"{value:,.0f}"
+            said.append(title.format(f"{show(found.low)} to {show(found.high)}"))
+    return (
+        [f"A real run will show, {plan.forecast.level:.0%} of the time each: {', '.join(said)} (means)."]
+        if said
+        else []
+    )
 
 
 def _queue(best: Candidate) -> str:

@@ -1,7 +1,7 @@
 """The twin: `simulate` one run, `replicate` it over seeds, `sweep` it over configurations; intervals of predictions."""
 
 from loratwin.simulate.engine import served_capacity, simulate
-from loratwin.simulate.intervals import Forecast, PredictionInterval, predict_interval
+from loratwin.simulate.intervals import Forecast, PredictionInterval, forecast, predict_interval
 from loratwin.simulate.many import Replications, replicate, sweep
 from loratwin.simulate.outcome import Outcome, outcome, try_config
 from loratwin.simulate.series import TimeSeries, time_series
@@ -12,6 +12,7 @@ __all__ = [
     "PredictionInterval",
     "Replications",
     "TimeSeries",
+    "forecast",
     "outcome",
     "predict_interval",
     "replicate",

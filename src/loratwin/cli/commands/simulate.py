@@ -15,7 +15,8 @@ import typer
 from loratwin.errors import CapacityError, InputError
 
 if TYPE_CHECKING:
-    from loratwin.cli.simulation import Report
+    from loratwin.cli.simulation import Column, Report
+    from loratwin.perf import Profile
     from loratwin.records import EngineConfig
     from loratwin.workload import WorkloadSpec
 
@@ -41,6 +42,10 @@ def simulate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the (first) run.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Runs with different seeds; more than one: means ± 95 %.")] = 1,
+    intervals: Annotated[
+        bool,
+        typer.Option("--intervals", help="Show where a real run's figures will lie, 90 % of the time (10 runs more)."),
+    ] = False,
     slo: Annotated[str | None, typer.Option(help="Limits to check, as ttft_p99=2s,tpot_p99=100ms.")] = None,
     adapters: Annotated[bool, typer.Option("--adapters", help="Show each adapter (first seed).")] = False,
     series: Annotated[
@@ -86,6 +91,8 @@ def simulate(
             spec, performance, configs, all_seeds, limits, keep_first=adapters or series,
             each=partial(files.add, series), progress=progress,
         )  # fmt: skip
+    if intervals:
+        columns = _with_forecasts(columns, spec, performance)
     report = Report(workload, spec, performance, tuple(all_seeds), limits, columns, adapters, series)
     _refuse_if_none_starts(report)
     written = files.write()
@@ -95,6 +102,18 @@ def simulate(
         _print(report)
     for path in written:
         typer.echo(f"written: {path}", err=as_json)
+
+
+def _with_forecasts(columns: list[Column], spec: WorkloadSpec, profile: Profile) -> list[Column]:
+    from dataclasses import replace
+
+    from loratwin.simulate import predict_interval
+
+    def of(column: Column) -> Column:
+        found = None if column.reason else predict_interval(spec, profile, column.config, range(10))
+        return replace(column, forecast=found)
+
+    return [of(column) for column in columns]
 
 
 def _print(report: Report) -> None:
