@@ -51,11 +51,8 @@ def forecast_sentence(plan: Plan) -> list[str]:
         if found is not None:
             show = duration if name.endswith("_ms") else lambda value: f"{value:,.0f}"
             said.append(title.format(f"{show(found.low)} to {show(found.high)}"))
-    return (
-        [f"A real run will show, {plan.forecast.level:.0%} of the time each: {', '.join(said)} (means)."]
-        if said
-        else []
-    )
+    level = f"{plan.forecast.level * 100:.0f} %"
+    return [f"A real run will show, each {level} of the time: {', '.join(said)} (means)."] if said else []
 
 
 def _queue(best: Candidate) -> str:
