@@ -34,9 +34,9 @@ def test_the_twin_agrees_with_the_answer() -> None:
 
 
 def test_what_starves_is_not_advised() -> None:
-    found = answer(spec(60.0), PROFILE, load_model())
+    found = answer(spec(22.0), PROFILE, load_model())  # about 16 are served
     assert found.slots is None and found.config is None and found.throughput is None
-    assert found.most_adapters.high < 96
+    assert found.most_adapters.value < 96
     assert "It starves with any slots, says the learned model." in answer_lines(found)
 
 
