@@ -34,10 +34,15 @@ def test_the_twin_agrees_with_the_answer() -> None:
 
 
 def test_what_starves_is_not_advised() -> None:
-    found = answer(spec(22.0), PROFILE, load_model())  # about 16 are served
+    found = answer(spec(28.0), PROFILE, load_model())  # two thirds are served
     assert found.slots is None and found.config is None and found.throughput is None
     assert found.most_adapters.value < 96
     assert "It starves with any slots, says the learned model." in answer_lines(found)
+
+
+def test_of_slots_that_are_as_good_the_most_are_taken() -> None:
+    found = answer(spec(1.0, 40), PROFILE, load_model())
+    assert found.slots is not None and found.slots > min(found.near_slots)
 
 
 def test_given_slots_are_the_only_ones() -> None:

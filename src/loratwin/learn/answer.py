@@ -23,6 +23,9 @@ from loratwin.workload import Workload, WorkloadSpec, draw
 SHARE_ERROR = 0.02
 """Standard error of a predicted served share near saturation, from cross-validation."""
 
+LATENCY_SLACK = 0.05
+"""Predicted latencies that differ by less are taken as equal: TTFT jumps where slots run out, and is learned worst."""
+
 MAX_RATES = 64
 """Rates that a workload is reduced to: half are the most popular adapters, half means of equal parts of the others."""
 
@@ -178,7 +181,7 @@ def _choice(seen: Figures, mix: Mix, objective: str) -> tuple[int | None, list[i
     """The best configuration, and those within 1 % of it; None: all more likely starve than not.
 
     As for the twin's decisions, a value counts times the chance that it does not starve. Where throughput is the same,
-    the least latency decides.
+    the most slots within `LATENCY_SLACK` of the least latency are taken: too few cost far more than too many.
     """
     chance = np.array([NormalDist(STARVED_RATIO, SHARE_ERROR).cdf(share) for share in seen.share])
     latency = seen.ttft_ms + seen.tpot_ms * (mix.output_mean - 1)
@@ -186,7 +189,10 @@ def _choice(seen: Figures, mix: Mix, objective: str) -> tuple[int | None, list[i
     if not value.any():
         return None, []
     near = [i for i in range(len(value)) if value[i] >= 0.99 * value.max()]
-    return (int(value.argmax()) if objective == "latency" else min(near, key=lambda i: (latency[i], i))), near
+    if objective == "latency":
+        return int(value.argmax()), near
+    least = min(latency[i] for i in near)
+    return max(i for i in near if latency[i] <= least * (1 + LATENCY_SLACK)), near
 
 
 def _with_figures(chosen: Answer, seen: Figures, at: int, mix: Mix, factor: Mapping[str, float]) -> Answer:
