@@ -24,7 +24,7 @@ def checks() -> list[Check]:
 
 def uncertain(spread: float) -> Profile:
     errors = {"step_time.weights_s": 2e-4}
-    quantiles = (spread / 1.4826, spread, 1.7 * spread, 2 * spread)
+    quantiles = (0.674 * spread, 1.282 * spread, 1.645 * spread, 1.96 * spread)  # of a normal distribution
     residual = {"open": {"itl_mean_ms": quantiles}}
     return known_profile().model_copy(update={"uncertainty": Uncertainty(standard_errors=errors, residual=residual)})
 

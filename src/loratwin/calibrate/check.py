@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import NormalDist, fmean
 
 import numpy as np
 
@@ -35,6 +35,7 @@ KINDS: dict[str, tuple[float, dict[str, object], float]] = {
 _PROMPTS = {"kind": "lognormal", "mean": 48, "std": 30, "min": 4, "max": 200}
 _OUTPUTS = {"kind": "lognormal", "mean": 18, "std": 9, "min": 2, "max": 60}
 _PROBE_S = 10.0
+_AT_THE_END = 2
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,11 @@ def predict(check: Check, profile: Profile, draws: int = DRAWS, seed: int = 0) -
 
     Intervals are quantiles over plausible profiles: coefficients within their errors, and all step times and overheads
     times a common lognormal factor, since the machine as a whole is faster at one time than at another. That factor
-    spreads as the step times of whole runs did around a fit without them (the profile's residual, at its median).
+    spreads so that LEVEL of the runs that were not fitted lie within LEVEL of it (the profile's residual). Throughput
+    may miss or gain `_AT_THE_END` requests besides: which ones the window's end cuts off is a matter of milliseconds.
     """
     known = profile.uncertainty
-    spread = 1.4826 * known.error("itl_mean_ms", "open", 0.5) if known else 0.0
+    spread = known.error("itl_mean_ms", "open", LEVEL) / NormalDist().inv_cdf((1 + LEVEL) / 2) if known else 0.0
     rng = np.random.default_rng(seed)
     fitted = _figures(check, profile)
     drawn = [_figures(check, _plausible(profile, spread, rng)) for _ in range(draws)]
@@ -191,8 +193,15 @@ def predict(check: Check, profile: Profile, draws: int = DRAWS, seed: int = 0) -
     for name in FIGURES:
         low, high = np.nanpercentile([getattr(each, name) for each in drawn], edges)
         value = float(getattr(fitted, name))
-        figures[name] = Predicted(value, min(value, float(low)), max(value, float(high)))
+        edge = _AT_THE_END * _request_tokens(check) / check.workload.window_s if name == "total_throughput" else 0.0
+        figures[name] = Predicted(value, min(value, float(low)) - edge, max(value, float(high)) + edge)
     return Prediction(check.name, figures, fitted.starved, fmean(each.starved for each in drawn))
+
+
+def _request_tokens(check: Check) -> float:
+    """Mean tokens of a request, prompt and output."""
+    drawn = check.workload
+    return float(drawn.prompt_tokens.mean() + drawn.output_tokens.mean())
 
 
 def _plausible(profile: Profile, spread: float, rng: np.random.Generator) -> Profile:
