@@ -7,12 +7,14 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from loratwin.errors import DataError
+from loratwin.learn.evaluate import one_thread
 from loratwin.learn.forest import Forest, from_boosting
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 3))
 Y = X[:, 0] ** 2 + np.sign(X[:, 1])
-MODEL = HistGradientBoostingRegressor(max_iter=20, max_leaf_nodes=8, early_stopping=False).fit(X, Y)
+with one_thread():
+    MODEL = HistGradientBoostingRegressor(max_iter=20, max_leaf_nodes=8, early_stopping=False).fit(X, Y)
 
 
 def by_hand() -> Forest:
