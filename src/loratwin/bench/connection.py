@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         self.reusable = True
         self._error = b""
         self._now = 0.0
-        self._parser = HttpResponseParser(self)
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
 
     def send(self, row: int, request: bytes) -> None:
         """Send a request; the connection must be free."""
@@ -82,6 +82,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came: take the time first, then look at them."""
         self._now = monotonic()
+        assert self._parser is not None
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
@@ -96,6 +97,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The server, the network or we closed it."""
         self.reusable = False
+        self.transport = self._parser = None  # they point back here, and nobody collects cycles in mid-run
         if self.row < 0:
             self._owner.on_closed(self)
         elif not self.started:
@@ -115,6 +117,7 @@ class Connection(asyncio.Protocol):
         """A part of the body."""
         if self.row < 0:
             return
+        assert self._parser is not None
         if self._parser.get_status_code() != 200:
             self._error = (self._error + body)[:_ERROR_BODY]
             return
@@ -126,6 +129,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is complete."""
+        assert self._parser is not None
         self.reusable = self._parser.should_keep_alive()
         if self.row < 0:
             return
