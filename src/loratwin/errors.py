@@ -4,7 +4,8 @@ LoratwinError
 ├── InputError          what the user gave cannot be used: says what was wrong, where, and what would be right
 │   └── UnknownNameError   a name that is not known; lists the known ones
 ├── DataError           a measured file is damaged or lacks a column
-└── CapacityError       the server as configured would not start
+├── CapacityError       the server as configured would not start
+└── ServerError         a server that we started ended or does not answer (launch/failure.py)
 """
 
 from __future__ import annotations
