@@ -26,7 +26,7 @@ F8 = NDArray[np.float64]
 GRAPH_TOKENS = 512.0
 """The largest step that vLLM replays as a CUDA graph (engine.md 1.5)."""
 
-_BASE_ERROR = 0.25
+_BASE_ERROR = 0.1
 """Log error from which on runs without adapters are no evidence for one formula with the others."""
 
 _FIGURES = ("itl_mean_ms", "tpot_mean_ms", "ttft_mean_ms")

@@ -35,7 +35,8 @@ SWAP = len(LINEAR)
 DENSE = len(LINEAR) + 1
 """Column of the roofline, in units of `weights_s`."""
 
-_FINER = {LINEAR.index(n) for n in ("slot_tile_s", "adapter_tile_s", "adapter_small_s", "prefill_step_s")}
+_RANK = {LINEAR.index(n) for n in ("slot_rank_s", "adapter_rank_s", "lora_token_rank_s")}
+_FINER = _RANK | {LINEAR.index(n) for n in ("slot_tile_s", "adapter_tile_s", "adapter_small_s", "prefill_step_s")}
 """Refinements of `slot_s`, `adapter_s` and the token's cost."""
 
 LEAST_ROWS = 40
