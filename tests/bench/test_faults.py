@@ -274,3 +274,19 @@ def test_wrong_options_are_said_in_one_line(tmp_path, words, said):
     done = bench(*words, folder=tmp_path)
     assert done.returncode == 2 and said in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.glob("bench*"))
+
+
+def test_requests_on_a_connection_that_just_closed_are_sent_again_and_it_is_said(tmp_path):
+    """No failure of the server's: but the record says how often, and the TTFT counts from the first sending."""
+    path = workload_file(tmp_path, 2, count=1, rate=30)
+    with timed_server(tmp_path, "llm", "once-x") as server:
+        done = bench(path, "--url", server.url, "--adapters", "once-x", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        truth = server.stop()
+    run = load_run(tmp_path / "bench.json")
+    figures = client_figures(run)
+    (note,) = (note for note in run.provenance.notes if "sent again" in note)
+    again = int(note.split()[0])
+    assert figures.finished > 30 and not figures.failed and again > 20
+    answered = len(truth["requests"]) - 1 - 1 - 16  # without first question, adapter, warm-up
+    assert figures.finished <= answered <= figures.sent  # none of them twice

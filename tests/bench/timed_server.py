@@ -3,7 +3,7 @@
 It streams completions: the first token `ttft` after the request is complete, then one every `itl`. What it did is
 written to a file at its end: when each request came and what was sent. Names of models choose misbehaviour:
 `status-500`, `cut-3` (closes after 3 tokens), `malformed-3`, `error-3`, `fewer` (half of the tokens), `silent` (never
-answers).
+answers), `once-x` (a connection is answered once, and closed when it is used again).
 With `--models`, the first is the LLM and the others are its adapters.
 
 Run it: python -m tests.bench.timed_server --port 8000 --ttft 0.02 --itl 0.005
@@ -160,6 +160,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.parser = HttpRequestParser(self)
         self.body: list[bytes] = []
+        self.used = 0
         server.truth.connections += 1
 
     def connection_made(self, transport: Any) -> None:
@@ -200,6 +201,10 @@ class Connection(asyncio.Protocol):
             self.answer(200, {"usage": {"prompt_tokens": prompt_tokens(body), "completion_tokens": 1}})
             return
         stream = Stream(self, body, now + self.server.ttft_s)
+        self.used += 1
+        if model.startswith("once-") and self.used > 1:  # as a server that closes an idle connection just then
+            self.transport.close()
+            return
         stream.seen = [now, model, stream.prompt, stream.output, None, None]
         self.server.truth.requests.append(stream.seen)
         if model.startswith("status-"):
