@@ -12,7 +12,7 @@ from loratwin.calibrate.check import Checked, Predicted, Score
 from loratwin.calibrate.design import load_design
 from loratwin.cli.calibrate_loop import Folder, design_in, run_design
 from loratwin.cli.calibrate_output import as_json, as_markdown, as_text
-from loratwin.cli.calibrate_servers import Job, Source, measure_jobs
+from loratwin.cli.calibrate_servers import Job, Source, busy_note, measure_jobs
 from loratwin.perf import load_profile
 from loratwin.records import Run, load_run, save_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
@@ -103,6 +103,11 @@ def test_records_that_are_there_are_not_measured_again(made: Path, tmp_path: Pat
     assert seen == [(job.path, len(run.requests))]
     with pytest.raises(AssertionError, match="was started"):
         measure_jobs(source, [], [job, Job(tmp_path / "new.json", workload)], tmp_path / "logs")
+
+
+def test_a_busy_machine_is_said_before_it_spoils_the_measurement() -> None:
+    assert busy_note(0.4, 2) == ""
+    assert "load 3.0 on 2 cores" in busy_note(3.0, 2)
 
 
 def test_a_folder_goes_on_with_its_design_and_its_runs(

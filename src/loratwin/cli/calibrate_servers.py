@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -26,6 +27,9 @@ from loratwin.workload import Adapters, Workload
 
 _FLUSH_S = 0.7
 """The probe writes its rows every half second."""
+
+_BUSY = 0.7
+"""Load of a core above which it is not ours; the calibration's own last server still counts in it."""
 
 _CHOSEN = ("--enable-lora", "--max-loras", "--max-cpu-loras", "--max-lora-rank", "--lora-modules")
 """Options that the design sets, whatever the user's arguments say."""
@@ -129,10 +133,28 @@ def measure_jobs(
             seen(job.path, load_run(job.path))
     if not missing:
         return
+    if note := busy_note(os.getloadavg()[0], os.cpu_count() or 1):
+        print(note, file=sys.stderr)
     with source.server(arguments, source.adapters().name, logs) as running:
         for job in missing:
             print(f"{job.path.stem}: {job.about}", file=sys.stderr)
             seen(job.path, _measured(job, running, source))
+
+
+def busy_note(load: float, cores: int) -> str:
+    """A warning where others use the machine already; empty where it is quiet.
+
+    Parameters
+    ----------
+    load
+        Processes that ran or waited in the last minute, on average.
+    """
+    if load < _BUSY * cores:
+        return ""
+    return (
+        f"others use this machine (load {load:.1f} on {cores} cores): steps take up to twice as long while they do, "
+        "and neither the fit nor the check can be better than that"
+    )
 
 
 def _measured(job: Job, running: Running, source: Source) -> Run:
