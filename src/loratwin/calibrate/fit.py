@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from loratwin.calibrate.micro import MicroPoint, read_micro
 from loratwin.calibrate.serving import ServingRun, read_serving
 from loratwin.calibrate.start import starting_profile
 from loratwin.calibrate.step_time_fit import fit_coefficients, fit_roofline
-from loratwin.calibrate.walk_fit import walk_error
+from loratwin.calibrate.walk_fit import telling, walk_error
 from loratwin.errors import DataError
 from loratwin.perf import LlmShapes, Profile, Uncertainty
 from loratwin.simulate.workers import Workers
@@ -74,12 +75,26 @@ def read_runs(folder: Path, model: str) -> list[ServingRun]:
     return [run for run in runs if run.model == model and run.measured and run.total_rate < MAX_RATE]
 
 
-def fit_profile(folder: Path, llm: LlmShapes, processes: int = 2, passes: int = 2, progress: Progress = _quiet) -> Fit:
+def fit_profile(
+    folder: Path,
+    llm: LlmShapes,
+    processes: int = 2,
+    passes: int = 2,
+    progress: Progress = _quiet,
+    only: Sequence[ServingRun] | None = None,
+) -> Fit:
     """Fit everything for one LLM.
 
     Memory and loading come from their own tables. Then each pass finds the operating point of every serving run
     (`matching`) and regresses the step time on them and on the micro measurements; a second pass starts from the
     coefficients of the first. The front end is fitted last.
+
+    Parameters
+    ----------
+    only
+        The serving runs that are evidence, possibly none; None: all of the LLM. What chosen runs cannot tell stays as
+        in `starting_profile`: without a run that has no queue the front end and the tokens generated, without a long
+        queue the walk's cost.
 
     Raises
     ------
@@ -90,31 +105,37 @@ def fit_profile(folder: Path, llm: LlmShapes, processes: int = 2, passes: int = 
     profile = profile.model_copy(
         update={"memory": fit_memory(folder, llm, profile.memory), "loading": fit_loading(folder, llm.name)}
     )
-    runs, micro = read_runs(folder, llm.name), tuple(read_micro(folder, llm.name))
-    if not runs:
+    runs, micro = read_runs(folder, llm.name) if only is None else only, tuple(read_micro(folder, llm.name))
+    if only is None and not runs:
         raise DataError(f"{folder}: no completed serving run of {llm.name}")
-    share = _share_of(runs)
-    profile = profile.model_copy(update={"frontend": profile.frontend.model_copy(update={"generated_share": share})})
+    with _as_far_as_told(only is not None):
+        share = {"generated_share": _share_of(llm.name, runs)}
+        profile = profile.model_copy(update={"frontend": profile.frontend.model_copy(update=share)})
     for number in range(1, passes + 1):
         start = profile
         label = f"{llm.name}: operating points, pass {number} of {passes}"
         matches = tuple(match_all(runs, start, processes, partial(progress, label)))
-        profile = _fit_rest(start, matches, micro)
+        profile = _fit_rest(start, matches, micro, chosen=only is not None)
     return Fit(profile, start, matches, micro)
 
 
-def _share_of(runs: Sequence[ServingRun]) -> float:
+def _as_far_as_told(chosen: bool) -> AbstractContextManager[None, bool | None]:
+    """Chosen runs may be too few to tell something; all runs of a folder may not."""
+    return suppress(DataError) if chosen else nullcontext()
+
+
+def _share_of(model: str, runs: Sequence[ServingRun]) -> float:
     shares = sorted(
         run.figure("output_tokens") / run.figure("completed") / run.output_tokens_mean
         for run in runs
         if run.figure("waiting_mean") < 1
     )
     if not shares:
-        raise DataError(f"{runs[0].model}: no run without a queue, from which to tell the tokens generated")
+        raise DataError(f"{model}: no run without a queue, from which to tell the tokens generated")
     return shares[len(shares) // 2]
 
 
-def _fit_rest(start: Profile, matches: Sequence[Match], micro: Sequence[MicroPoint]) -> Profile:
+def _fit_rest(start: Profile, matches: Sequence[Match], micro: Sequence[MicroPoint], chosen: bool = False) -> Profile:
     usable = [m for m in matches if m.usable]
     rows = evidence(usable, micro, start.step_time.graph_tokens)
 
@@ -123,8 +144,12 @@ def _fit_rest(start: Profile, matches: Sequence[Match], micro: Sequence[MicroPoi
     def with_walk(skipped_s: float) -> Profile:
         return start.model_copy(update={"step_time": fit_coefficients(rows, roofline, skipped_s)})
 
-    best = min(WALK_COSTS_S, key=lambda cost: walk_error(with_walk(cost), [m.run for m in usable]))
-    return with_walk(best).model_copy(update={"frontend": fit_frontend(usable, start.frontend)})
+    runs = [m.run for m in usable]
+    costs = WALK_COSTS_S if not chosen or telling(runs) else (start.step_time.skipped_s,)
+    fitted = with_walk(min(costs, key=lambda cost: walk_error(with_walk(cost), runs)))
+    with _as_far_as_told(chosen):
+        return fitted.model_copy(update={"frontend": fit_frontend(usable, start.frontend)})
+    return fitted
 
 
 def match_all(

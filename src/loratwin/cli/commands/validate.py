@@ -81,3 +81,49 @@ def report(
     write_atomically(output / "report.md", validation_markdown(found))
     write_atomically(output / "report.html", validation_html(found))
     typer.echo(f"{output / 'report.html'}\n{output / 'report.md'}")
+
+
+@app.command()
+def curve(
+    data: Annotated[Path, typer.Argument(help="Folder with the measured tables.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write, .md or .json; else Markdown is printed.")
+    ] = None,
+    serving_runs: Annotated[
+        str, typer.Option("--serving-runs", help="How many serving runs are evidence, separated by commas.")
+    ] = "0,5,10,20,40",
+    draws: Annotated[int, typer.Option(min=1, help="Times that these runs are drawn.")] = 3,
+    sets: Annotated[int, typer.Option(min=2, help="Sets of workloads, each held out in turn.")] = 3,
+    sample: Annotated[int, typer.Option(min=1, help="Runs of each held-out set that are predicted.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    processes: Processes = 1,
+) -> None:
+    """Held-out error with micro measurements alone, and with a few serving runs more (takes some minutes)."""
+    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.errors import InputError
+    from loratwin.records import check_writable, write_atomically
+    from loratwin.validate.curve import CurvePlan, curve_json, curve_markdown, learning_curve
+
+    plan = CurvePlan(_sizes(serving_runs), draws, sets, sample, seed)
+    if output is not None:
+        if output.suffix not in (".md", ".json"):
+            raise InputError(f"{output}: the name must end in .md or .json")
+        check_writable(output)
+    announce_compilation()
+    with staged_progress() as progress:
+        found = learning_curve(data, plan, processes, progress)
+    text = curve_json(found) if output is not None and output.suffix == ".json" else curve_markdown(found)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomically(output, text)
+        typer.echo(f"{output}")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    from loratwin.errors import InputError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--serving-runs {text!r}: must be whole numbers separated by commas, as 0,5,10") from None
