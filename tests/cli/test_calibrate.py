@@ -10,9 +10,9 @@ import pytest
 
 from loratwin.calibrate.check import Checked, Predicted, Score
 from loratwin.calibrate.design import load_design
-from loratwin.cli.calibrate_loop import Folder, design_in, run_design
-from loratwin.cli.calibrate_output import as_json, as_markdown, as_text
-from loratwin.cli.calibrate_servers import Job, Source, busy_note, measure_jobs
+from loratwin.cli.calibration.loop import Folder, design_in, run_design
+from loratwin.cli.calibration.output import as_json, as_markdown, as_text
+from loratwin.cli.calibration.servers import Job, Source, busy_note, measure_jobs
 from loratwin.perf import load_profile
 from loratwin.records import Run, load_run, save_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loratwin.cli.simulation_table import sparkline
+from loratwin.cli.simulation.table import sparkline
 from loratwin.metrics import summarize
 from loratwin.perf import dump_profile, load_profile
 from loratwin.records import EngineConfig, load_run

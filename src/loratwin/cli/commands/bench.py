@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loratwin.cli.interrupts import terminable
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
     from loratwin.bench import Options
-    from loratwin.cli.bench_output import BenchOutput
-    from loratwin.cli.bench_servers import Launch, Running
+    from loratwin.cli.measuring.output import BenchOutput
+    from loratwin.cli.measuring.servers import Launch, Running
     from loratwin.metrics import Slo
     from loratwin.records import Run
     from loratwin.workload import Workload
@@ -96,12 +96,12 @@ def bench(
         api=api, in_flight=in_flight, prompts=prompts, warm_up=warm_up, preload=preload,
         scrape_every_s=scrape_every, headers=_headers(api_key_env),
     )  # fmt: skip
-    from loratwin.cli.bench_output import BenchOutput
+    from loratwin.cli.measuring.output import BenchOutput
 
     files = BenchOutput(output, force)
     names = tuple(name.strip() for name in adapters.split(",")) if adapters else ()
     started = _launch(launch, server_args, server_command, replicas, mps, steps, start_timeout, lora_folder)
-    with _terminable():
+    with terminable():
         servers = _servers(started, url or [], drawn, names, options, server_args, llm, lora_folder, files)
         run = _measured(drawn, servers, options, files)
     _show(run, output, limits, profile, per_adapter, report)
@@ -182,7 +182,7 @@ def _launch(
     timeout_s: float,
     lora_folder: Path | None,
 ) -> Launch | None:
-    from loratwin.cli.bench_servers import Launch
+    from loratwin.cli.measuring.servers import Launch
 
     return None if engine is None else Launch(engine, args or "", command, replicas, mps, steps, timeout_s, lora_folder)
 
@@ -199,7 +199,7 @@ def _servers(
     lora_folder: Path | None,
     files: BenchOutput,
 ) -> Iterator[Running]:
-    from loratwin.cli.bench_servers import given_servers, launched_servers
+    from loratwin.cli.measuring.servers import given_servers, launched_servers
 
     wanted = workload.adapters.name
     with ExitStack() as stack:
@@ -216,7 +216,7 @@ def _measured(workload: Workload, servers: Any, options: Options, files: BenchOu
 
     from loratwin.bench import measure
     from loratwin.bench.result import window_start_s
-    from loratwin.cli.bench_progress import watching
+    from loratwin.cli.measuring.progress import watching
 
     running: Running
     with servers as running, watching() as watch:
@@ -234,7 +234,7 @@ def _measured(workload: Workload, servers: Any, options: Options, files: BenchOu
 
 def _recover(folder: Path, output: Path, force: bool) -> Run:
     from loratwin.bench import recover
-    from loratwin.cli.bench_output import BenchOutput
+    from loratwin.cli.measuring.output import BenchOutput
     from loratwin.records import save_run
 
     files = BenchOutput(output, force)
@@ -245,7 +245,7 @@ def _recover(folder: Path, output: Path, force: bool) -> Run:
 
 def _show(run: Run, output: Path, slo: Slo | None, profile: str | None, per_adapter: bool, report: Path | None) -> None:
     from loratwin.cli.commands.report import simulated_beside
-    from loratwin.cli.measured_table import print_runs
+    from loratwin.cli.measuring.table import print_runs
     from loratwin.records import write_atomically
 
     runs = {output.stem: run}
@@ -256,17 +256,3 @@ def _show(run: Run, output: Path, slo: Slo | None, profile: str | None, per_adap
         from loratwin.report import run_report
 
         typer.echo(f"written: {write_atomically(report, run_report(runs, slo))}", err=True)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM, as from Slurm at its time limit, ends a benchmark as Ctrl-C does: what was measured is kept."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

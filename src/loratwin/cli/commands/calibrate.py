@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loratwin.cli.interrupts import terminable
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
     from loratwin.calibrate.check import Checked
     from loratwin.calibrate.run_fit import RunFit
-    from loratwin.cli.calibrate_loop import Folder
-    from loratwin.cli.calibrate_servers import Source
+    from loratwin.cli.calibration.loop import Folder
+    from loratwin.cli.calibration.servers import Source
 
 app = typer.Typer(help="Make profiles from measurements.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -58,11 +56,11 @@ def server(
 
     For example: loratwin calibrate server mine --lora-folder adapters --server-args "--model tiny --max-num-seqs 16"
     """
-    from loratwin.cli import calibrate_loop as loop
+    from loratwin.cli.calibration import loop
 
     source = _source(lora_folder, server_args, server_command, None, None, start_timeout, "")
     shapes, files = loop.given_llm(server_args, llm), _folder(folder)
-    with _terminable():
+    with terminable():
         loop.run_design(loop.design_in(files, source, minutes, llm), source, files, shapes)
         fitted = loop.fit_folder(files.records, shapes)
         _save(fitted, files.path / "profile.yaml")
@@ -83,7 +81,7 @@ def design(
     For example: loratwin calibrate design --lora-folder adapters --server-args "--model tiny" --minutes 5
     """
     from loratwin.calibrate.design import dump_design
-    from loratwin.cli.calibrate_loop import design_for
+    from loratwin.cli.calibration.loop import design_for
     from loratwin.records import write_atomically
 
     source = _source(lora_folder, server_args, None, None, None, 600.0, "")
@@ -114,11 +112,11 @@ def run_(
     For example: loratwin calibrate run design.yaml -o mine --lora-folder adapters --server-args "--model tiny"
     """
     from loratwin.calibrate.design import load_design
-    from loratwin.cli import calibrate_loop as loop
+    from loratwin.cli.calibration import loop
 
     source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
     shapes = loop.given_llm(server_args, llm) if llm or "--model" in server_args else None
-    with _terminable():
+    with terminable():
         loop.run_design(load_design(design), source, _folder(folder), shapes)
 
 
@@ -145,7 +143,7 @@ def fit(
 def _fit_records(records: Path, output: Path, llm: str | None) -> None:
     from loratwin.calibrate.run_evidence import gather, read_records
     from loratwin.calibrate.run_fit import fit_runs
-    from loratwin.cli.calibrate_loop import given_llm
+    from loratwin.cli.calibration.loop import given_llm
     from loratwin.launch.arguments import option
 
     evidence = gather(read_records(records))
@@ -193,7 +191,7 @@ def check(
     For example: loratwin calibrate check mine/profile.yaml -o mine --lora-folder adapters --server-args "--model tiny"
     """
     source = _source(lora_folder, server_args, server_command, None, None, start_timeout, "")
-    with _terminable():
+    with terminable():
         _check(_folder(folder), profile, source, window, repeats, learn, llm, format)
 
 
@@ -225,7 +223,7 @@ def import_(
 def _source(
     lora_folder: Path, args: str, command: str | None, url: str | None, log: Path | None, timeout_s: float, key_env: str
 ) -> Source:
-    from loratwin.cli.calibrate_servers import Source
+    from loratwin.cli.calibration.servers import Source
 
     if log is not None and url is None:
         raise InputError("--step-log is for a server at --url; one that we start logs its steps anyway")
@@ -235,7 +233,7 @@ def _source(
 
 
 def _folder(path: Path) -> Folder:
-    from loratwin.cli.calibrate_loop import Folder
+    from loratwin.cli.calibration.loop import Folder
 
     folder = Folder(path)
     folder.make()
@@ -243,8 +241,8 @@ def _folder(path: Path) -> Folder:
 
 
 def _save(fitted: RunFit, path: Path) -> None:
-    from loratwin.cli.calibrate_loop import save_profile
-    from loratwin.cli.calibrate_output import fitted_lines
+    from loratwin.cli.calibration.loop import save_profile
+    from loratwin.cli.calibration.output import fitted_lines
 
     save_profile(fitted.profile, path)
     typer.echo(f"{path}: {fitted.profile.name}, fitted on {fitted.profile.card.fitted_on}")
@@ -262,7 +260,7 @@ def _check(
     llm: str | None,
     form: str,
 ) -> None:
-    from loratwin.cli import calibrate_loop as loop
+    from loratwin.cli.calibration import loop
     from loratwin.cli.progress import announce_compilation
     from loratwin.perf import load_profile
 
@@ -278,23 +276,9 @@ def _check(
 
 
 def _shown(checked: Checked, form: str) -> str:
-    from loratwin.cli.calibrate_output import as_json, as_markdown, as_text
+    from loratwin.cli.calibration.output import as_json, as_markdown, as_text
 
     forms = {"text": as_text, "json": as_json, "markdown": as_markdown}
     if form not in forms:
         raise InputError(f"--format {form!r}: must be one of {', '.join(forms)}")
     return forms[form](checked)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM, as from Slurm at its time limit, ends as Ctrl-C does: records that are written stay."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -15,7 +15,7 @@ import typer
 from loratwin.errors import CapacityError, InputError
 
 if TYPE_CHECKING:
-    from loratwin.cli.simulation import Column, Report
+    from loratwin.cli.simulation.report import Column, Report
     from loratwin.perf import Profile
     from loratwin.records import EngineConfig
     from loratwin.workload import WorkloadSpec
@@ -65,8 +65,8 @@ def simulate(
     --max-loras 16,32,64
     """
     from loratwin.cli.progress import announce_compilation
-    from loratwin.cli.run_output import RunOutput
-    from loratwin.cli.simulation import Report, simulate_all
+    from loratwin.cli.simulation.output import RunOutput
+    from loratwin.cli.simulation.report import Report, simulate_all
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
     from loratwin.workload import load_spec
@@ -117,7 +117,7 @@ def _with_forecasts(columns: list[Column], spec: WorkloadSpec, profile: Profile)
 
 
 def _print(report: Report) -> None:
-    from loratwin.cli.simulation_table import print_report
+    from loratwin.cli.simulation.table import print_report
 
     print_report(report)
 

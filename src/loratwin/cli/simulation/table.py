@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loratwin.cli.simulation import Column, Report, adapter_rows
+from loratwin.cli.simulation.report import Column, Report, adapter_rows
 from loratwin.metrics import Interval
 from loratwin.simulate import time_series
 

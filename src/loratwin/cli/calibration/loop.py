@@ -17,8 +17,8 @@ from loratwin.calibrate.design import Design, ServerDesign, dump_design, load_de
 from loratwin.calibrate.learned import with_measured_errors
 from loratwin.calibrate.run_evidence import gather, read_records
 from loratwin.calibrate.run_fit import RunFit, fit_runs
-from loratwin.cli.calibrate_output import as_json, as_markdown, progress_line
-from loratwin.cli.calibrate_servers import Job, Source, measure_jobs
+from loratwin.cli.calibration.output import as_json, as_markdown, progress_line
+from loratwin.cli.calibration.servers import Job, Source, measure_jobs
 from loratwin.errors import DataError, InputError
 from loratwin.launch.arguments import as_arguments, option
 from loratwin.launch.config import engine_config

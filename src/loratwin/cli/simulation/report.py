@@ -1,4 +1,4 @@
-"""What `loratwin simulate` shows: one column for each configuration, as JSON here, as a table in `simulation_table`."""
+"""What `loratwin simulate` shows: one column for each configuration, as JSON here, as a table in `table`."""
 
 from __future__ import annotations
 

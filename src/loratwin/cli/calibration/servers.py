@@ -16,8 +16,8 @@ import numpy as np
 from loratwin.bench import Options, measure
 from loratwin.bench.result import window_start_s
 from loratwin.bench.session import with_notes
-from loratwin.cli.bench_progress import watching
-from loratwin.cli.bench_servers import Launch, Running, given_servers, launched_servers
+from loratwin.cli.measuring.progress import watching
+from loratwin.cli.measuring.servers import Launch, Running, given_servers, launched_servers
 from loratwin.errors import DataError, InputError
 from loratwin.launch.arguments import as_arguments, without
 from loratwin.probe import read_notes, read_steps

@@ -1,0 +1,1 @@
+"""What `loratwin simulate` shows and writes."""
