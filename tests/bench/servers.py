@@ -69,7 +69,7 @@ def bench(*words: object, folder: Path, **options: object) -> subprocess.Complet
     """Run `loratwin bench` to its end."""
     return subprocess.run(
         [*PROGRAM, "bench", *map(str, words)],
-        cwd=folder, capture_output=True, text=True, timeout=120, **options,
+        cwd=folder, capture_output=True, text=True, timeout=600, **options,
     )  # fmt: skip
 
 
