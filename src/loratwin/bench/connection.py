@@ -25,9 +25,6 @@ class Owner(Protocol):
     def on_failure(self, connection: Connection, row: int, kind: str, detail: str) -> None:
         """The request failed; the connection is free if it is `reusable`, else closed."""
 
-    def on_closed(self, connection: Connection) -> None:
-        """The connection is no more, with no request on it."""
-
 
 class Connection(asyncio.Protocol):
     """The client's side of HTTP/1.1; the parsing is llhttp's, by httptools.
@@ -99,8 +96,8 @@ class Connection(asyncio.Protocol):
         self.reusable = False
         self.transport = self._parser = None  # they point back here, and nobody collects cycles in mid-run
         if self.row < 0:
-            self._owner.on_closed(self)
-        elif not self.started:
+            return  # idle; whoever takes it from the pool sees that it is not reusable
+        if not self.started:
             self._fail("connection closed before an answer", str(error or ""))
         elif self.answer.finished and self.answer.done:  # complete, but for HTTP's own closing mark
             self._finish()

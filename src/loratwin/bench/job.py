@@ -57,7 +57,6 @@ class Job:
     prompt_seed: int = 0
     phases: tuple[Phase, ...] = ()
     phase_timeout_s: float = 600.0
-    extra: tuple[tuple[str, Any], ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write it down."""
@@ -75,8 +74,7 @@ class Job:
         try:
             plain = json.loads((folder / "job.json").read_text())
             phases = tuple(Phase(**{key: _tuple(value) for key, value in each.items()}) for each in plain["phases"])
-            extra = tuple((key, value) for key, value in plain["extra"])
-            return cls(**{**{key: _tuple(value) for key, value in plain.items()}, "phases": phases, "extra": extra})
+            return cls(**{**{key: _tuple(value) for key, value in plain.items()}, "phases": phases})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{folder}: no benchmark, or damaged: {error}") from None
 

@@ -37,7 +37,7 @@ COLUMNS: dict[str, str] = {
 }
 """One value for each request; times are absolute, on the monotonic clock of the machine. d: 8 bytes, i: 4, q: 8."""
 
-COUNTERS = ("rows", "sent", "finished", "failed", "tokens", "in_flight", "connections", "sent_again", "dropped_events")
+COUNTERS = ("rows", "sent", "finished", "failed", "tokens", "in_flight", "connections", "sent_again")
 """Running totals, for whoever watches."""
 
 LEAST_GAP_S = 1e-5

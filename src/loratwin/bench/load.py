@@ -263,9 +263,6 @@ class Load:
         self._failed(row, kind, detail)
         self._release(connection)
 
-    def on_closed(self, connection: Connection) -> None:
-        """Forget an idle connection that the server closed; `_free` finds out."""
-
     # --- ends
 
     def _release(self, connection: Connection) -> None:

@@ -84,14 +84,13 @@ class RequestMaker:
         api: Api = "completions",
         headers: Mapping[str, str] | None = None,
         continuous_usage: bool = True,
-        extra: Mapping[str, object] | None = None,
     ) -> None:
         self._prompts = prompts
         target = "/v1/completions" if api == "completions" else "/v1/chat/completions"
         self._heads = [_head(endpoint, target, headers or {}) for endpoint in endpoints]
         opening, self._closing = _around_prompt(api)
         self._openings = [b'{"model":' + json.dumps(name).encode() + opening for name in names]
-        self._tail = _tail(continuous_usage, extra or {})
+        self._tail = _tail(continuous_usage)
         self._limit = b',"max_tokens":'  # max_completion_tokens of OpenAI's chat is a synonym in vLLM and SGLang
 
     def make(self, server: int, adapter: int, row: int, prompt_tokens: int, output_tokens: int) -> bytes:
@@ -122,12 +121,11 @@ def _around_prompt(api: Api) -> tuple[bytes, bytes]:
     return b',"messages":[{"role":"user","content":', b"}]"
 
 
-def _tail(continuous_usage: bool, extra: Mapping[str, object]) -> bytes:
+def _tail(continuous_usage: bool) -> bytes:
     options: dict[str, object] = {
         "stream": True,
         "stream_options": {"include_usage": True, **({"continuous_usage_stats": True} if continuous_usage else {})},
         "ignore_eos": True,  # vLLM's and SGLang's own: the length is then exactly what was asked for
         "temperature": 0,
-        **extra,
     }
     return b"," + json.dumps(options, separators=(",", ":")).encode()[1:]

@@ -62,7 +62,6 @@ class Client:
         endpoints = [parse_url(url) for url in self.job.urls]
         maker = RequestMaker(
             endpoints, self.job.names, self.prompts, self.job.api, self.headers, self.continuous_usage,
-            dict(self.job.extra),
         )  # fmt: skip
         tls = ssl.create_default_context() if any(endpoint.tls for endpoint in endpoints) else None
         failures = Failures(journal.folder)
