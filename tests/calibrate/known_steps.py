@@ -32,7 +32,7 @@ STEP_TIME = StepTimeModel(
     weights_s=4e-3, token_s=1e-4, roofline_power=1.0, running_s=2e-4, context_s=1e-6, prefill_context_s=2e-7,
     prefill_step_s=1e-3, graph_tokens=0.0, eager_s=0.0, skipped_s=2e-5, lora_s=0.0, slot_s=2e-4, slot_rank_s=1e-4,
     slot_tile_s=0.0, adapter_s=5e-4, adapter_rank_s=2e-4, adapter_tile_s=0.0, adapter_small_s=0.0, lora_token_s=0.0,
-    lora_token_rank_s=0.0,
+    lora_token_rank_s=0.0, lora_decode_s=3e-4,
 )  # fmt: skip
 ADAPTERS = Adapters(
     tuple(f"a-{i:02d}" for i in range(16)), np.tile([8, 16], 8).astype(np.int32), np.full(16, np.nan),

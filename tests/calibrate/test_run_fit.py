@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -60,9 +61,11 @@ def test_runs_without_adapter_that_follow_another_law_are_left_out_with_a_note()
     runs = dict(known_runs())
     base = runs["few-base"].steps
     assert base is not None
-    runs["few-base"] = replace(runs["few-base"], steps=replace(base, duration_s=base.duration_s / 3))
+    runs["few-base"] = replace(runs["few-base"], steps=replace(base, duration_s=3 * base.duration_s))
     found = fit_runs(gather(runs, allow_simulated=True), LLM, draws=2)
-    assert any("without adapter take 0.3" in note and "few-base" in note for note in found.profile.card.notes)
+    assert any(re.match(r"requests without adapter take [23]\.", note) for note in found.profile.card.notes), (
+        found.notes
+    )
     assert found.profile.step_time.slot_s == pytest.approx(fitted().profile.step_time.slot_s, rel=0.02)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loratwin.calibrate.features import LINEAR
-from loratwin.calibrate.step_fit import fit_steps
-from loratwin.calibrate.step_rows import STEPS_PER_ROW, StepRows, step_features, step_rows
+from loratwin.calibrate.step_fit import StepFit, fit_steps
+from loratwin.calibrate.step_rows import STEP_LINEAR, STEPS_PER_ROW, StepRows, step_features, step_rows
 from loratwin.errors import DataError
 from loratwin.kernel import StepFeatures, step_time_s
 from tests.calibrate.known_steps import STEP_TIME, known_profile, known_runs
@@ -25,7 +24,7 @@ def test_the_features_are_those_of_the_kernel(name: str) -> None:
     run = known_runs()[name]
     steps = run.steps
     assert steps is not None
-    linear = np.array([getattr(STEP_TIME, each) for each in LINEAR])
+    linear = np.array([getattr(STEP_TIME, each) for each in STEP_LINEAR])
     dense = STEP_TIME.weights_s + STEP_TIME.token_s * (steps.decode_requests + steps.prefill_tokens)
     found = dense + step_features(run, BEHAVIOUR, 0.0) @ linear
     cost = STEP_TIME.resolve(run.config.max_loras, run.config.max_lora_rank, BEHAVIOUR)
@@ -33,28 +32,35 @@ def test_the_features_are_those_of_the_kernel(name: str) -> None:
     for i in range(0, len(steps), 7):
         known = {key: int(getattr(steps, key)[i]) for key in names}
         has = known["prefill_tokens"] if known["distinct_adapters"] else 0
-        step = StepFeatures(**known, lora_decode_requests=0, lora_prefill_tokens=has)
+        decodes = known["decode_requests"] if known["distinct_adapters"] else 0
+        step = StepFeatures(**known, lora_decode_requests=decodes, lora_prefill_tokens=has)
         assert found[i] == pytest.approx(step_time_s(cost, step), rel=1e-9)
 
 
 def test_a_known_servers_coefficients_come_back() -> None:
     found = fit_steps(rows(), 0.0, draws=8)
-    for name in ("weights_s", "slot_s", "adapter_s", "slot_rank_s", "skipped_s"):
+    for name in ("weights_s", "slot_s", "adapter_s", "slot_rank_s", "skipped_s", "lora_decode_s"):
         assert getattr(found.model, name) == pytest.approx(getattr(STEP_TIME, name), rel=0.03), name
     assert found.swap_extra_s == pytest.approx(4e-3, rel=0.03)  # the log has no time of the loads: all is extra
     assert found.between_runs < 0.005
 
 
+def of_runs_s(fit: StepFit, truth: StepRows) -> dict[str, float]:
+    """Predicted time of each run's steps."""
+    dense = fit.model.weights_s * (1 + truth.tokens / (fit.model.weights_s / fit.model.token_s)).mean(axis=1)
+    linear = np.array([getattr(fit.model, name) for name in STEP_LINEAR])
+    predicted = dense + truth.features @ linear + fit.swap_extra_s * truth.swap_ins
+    return {name: float(predicted[truth.run == i].sum()) for i, name in enumerate(truth.names)}
+
+
 def test_noise_widens_the_errors_and_hardly_moves_the_predictions() -> None:
     noisy, clean = fit_steps(rows(noise=0.2), 0.0, draws=30), fit_steps(rows(), 0.0, draws=30)
     truth = rows()
-    dense = noisy.model.weights_s * (1 + truth.tokens / (noisy.model.weights_s / noisy.model.token_s)).mean(axis=1)
-    linear = np.array([getattr(noisy.model, name) for name in LINEAR])
-    predicted = dense + truth.features @ linear + noisy.swap_extra_s * truth.swap_ins
+    predicted = of_runs_s(noisy, truth)
     for i, name in enumerate(truth.names):
         mine = truth.run == i
         mean = np.exp(0.2**2 / 2)  # of a factor whose logarithm is normal around 0
-        assert predicted[mine].sum() == pytest.approx(mean * truth.duration_s[mine].sum(), rel=0.1), name
+        assert predicted[name] == pytest.approx(mean * truth.duration_s[mine].sum(), rel=0.1), name
     assert noisy.draws["weights_s"].std() > 10 * clean.draws["weights_s"].std()
     assert 0.02 < noisy.spread < 0.2  # of rows: means of eight steps
     assert noisy.between_runs < 0.05
@@ -75,7 +81,8 @@ def test_a_disturbed_stretch_of_time_pulls_little() -> None:
     disturbed = StepRows(clean.features, duration, clean.tokens, clean.swap_ins, clean.run, clean.names)
     found = fit_steps(disturbed, 0.0, draws=2)
     assert found.num_outliers >= 10
-    assert found.model.slot_s == pytest.approx(STEP_TIME.slot_s, rel=0.1)
+    for name, seconds in of_runs_s(found, clean).items():
+        assert seconds == pytest.approx(clean.duration_s[clean.run == clean.names.index(name)].sum(), rel=0.03), name
 
 
 def test_too_few_steps_are_refused() -> None:

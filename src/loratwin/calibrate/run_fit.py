@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.features import LINEAR
 from loratwin.calibrate.overhead_fit import Estimate, LoadTimes, fit_loads, fit_overhead
 from loratwin.calibrate.run_evidence import Evidence
 from loratwin.calibrate.step_fit import StepFit, fit_steps
-from loratwin.calibrate.step_rows import step_rows
+from loratwin.calibrate.step_rows import STEP_LINEAR, step_rows
 from loratwin.errors import DataError
 from loratwin.launch.arguments import option
 from loratwin.perf import Card, Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
@@ -93,12 +92,12 @@ def _fit_steps(
     whole = fit_steps(step_rows(runs, behaviour, graphs), graphs, draws)
     if not base or len(base) == len(runs):
         return whole, ()
-    rest = [(name, run) for name, run in runs if name not in base]
-    without = fit_steps(step_rows(rest, behaviour, graphs), graphs, draws)
-    errors = {name: _log_error(evidence.runs[name], without, behaviour, graphs) for name in base}
+    errors = {name: _log_error(evidence.runs[name], whole, behaviour, graphs) for name in base}
     worst = max(errors.values(), key=abs)
     if abs(worst) < _BASE_ERROR:
         return whole, ()
+    rest = [(name, run) for name, run in runs if name not in base]
+    without = fit_steps(step_rows(rest, behaviour, graphs), graphs, draws)
     note = (
         f"requests without adapter take {np.exp(worst):.2f} times what the formula for those with one says "
         f"({', '.join(errors)}): they are not fitted, and not predicted well"
@@ -115,7 +114,7 @@ def _log_error(run: Run, fit: StepFit, behaviour: EngineBehaviour, graphs: float
         ** (1 / model.roofline_power),
         axis=1,
     )
-    predicted = dense + rows.features @ np.array([getattr(model, name) for name in LINEAR])
+    predicted = dense + rows.features @ np.array([getattr(model, name) for name in STEP_LINEAR])
     return float(np.log(rows.duration_s.sum() / predicted.sum()))
 
 

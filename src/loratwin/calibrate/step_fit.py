@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.features import LINEAR
-from loratwin.calibrate.step_rows import StepRows
+from loratwin.calibrate.step_rows import STEP_LINEAR, StepRows
 from loratwin.errors import DataError
 from loratwin.perf import StepTimeModel
 
@@ -29,14 +28,14 @@ KNEES = tuple(float(k) for k in 2.0 ** np.arange(2, 13))
 """Tokens at which weights and compute take the same time."""
 
 DRAWS = 60
-SWAP = len(LINEAR)
+SWAP = len(STEP_LINEAR)
 """Column of what a swap-in costs beside its own time."""
 
-DENSE = len(LINEAR) + 1
+DENSE = len(STEP_LINEAR) + 1
 """Column of the roofline, in units of `weights_s`."""
 
-_RANK = {LINEAR.index(n) for n in ("slot_rank_s", "adapter_rank_s", "lora_token_rank_s")}
-_FINER = _RANK | {LINEAR.index(n) for n in ("slot_tile_s", "adapter_tile_s", "adapter_small_s", "prefill_step_s")}
+_RANK = {STEP_LINEAR.index(n) for n in ("slot_rank_s", "adapter_rank_s", "lora_token_rank_s", "lora_decode_rank_s")}
+_FINER = _RANK | {STEP_LINEAR.index(n) for n in ("slot_tile_s", "adapter_tile_s", "adapter_small_s", "prefill_step_s")}
 """Refinements of `slot_s`, `adapter_s` and the token's cost."""
 
 LEAST_ROWS = 40
@@ -97,7 +96,7 @@ def fit_steps(rows: StepRows, graph_tokens: float, draws: int = DRAWS, seed: int
     columns, unknown = _usable(rows)
     shape = _best_shape(rows, columns)
     kept = _telling(rows, shape, columns)
-    unknown |= {LINEAR[c]: "not told from 0" for c in columns if c not in kept and c < len(LINEAR)}
+    unknown |= {STEP_LINEAR[c]: "not told from 0" for c in columns if c not in kept and c < len(STEP_LINEAR)}
     problem = _Problem.of(rows, shape, kept)
     solution, weight, spread = _solve(problem)
     error = np.abs(problem.target - problem.rows @ solution) / (problem.rows @ solution)
@@ -135,7 +134,7 @@ class _Problem:
 
     @classmethod
     def of(cls, rows: StepRows, shape: _Shape, columns: Sequence[int]) -> _Problem:
-        """With these columns: of LINEAR, SWAP, and DENSE."""
+        """With these columns: of STEP_LINEAR, SWAP, and DENSE."""
         extra = np.column_stack([rows.features, rows.swap_ins, shape.column(rows.tokens)])
         return cls(extra[:, list(columns)], rows.duration_s, rows.weight)
 
@@ -145,7 +144,7 @@ def _usable(rows: StepRows) -> tuple[list[int], dict[str, str]]:
     chosen, unknown = [DENSE], {}
     seen: list[tuple[str, F8]] = [("weights_s", np.ones(len(rows)))]
     for c, values in [*enumerate(rows.features.T), (SWAP, rows.swap_ins)]:
-        name = LINEAR[c] if c < len(LINEAR) else "swap_extra_s"
+        name = STEP_LINEAR[c] if c < len(STEP_LINEAR) else "swap_extra_s"
         if not values.any():
             unknown[name] = "nothing measured shows it"
             continue
@@ -239,7 +238,7 @@ def _telling(rows: StepRows, shape: _Shape, columns: Sequence[int]) -> list[int]
         one = _Problem.of(rows, shape, rest)
         return _loss(one, _nnls(one, weight), weight)
 
-    for candidates in (_FINER, set(range(len(LINEAR) + 1))):
+    for candidates in (_FINER, set(range(len(STEP_LINEAR) + 1))):
         while losses := {c: without(c) for c in kept if c in candidates}:
             least = min(losses, key=lambda c: losses[c])
             if losses[least] - total > _TELLING * per_chunk:
@@ -255,7 +254,7 @@ def _value(solution: F8, columns: Sequence[int], column: int) -> float:
 
 def _model(solution: F8, columns: Sequence[int], shape: _Shape, graph_tokens: float) -> StepTimeModel:
     weights_s = _value(solution, columns, DENSE)
-    linear = {name: _value(solution, columns, c) for c, name in enumerate(LINEAR)}
+    linear = {name: _value(solution, columns, c) for c, name in enumerate(STEP_LINEAR)}
     return StepTimeModel(
         weights_s=max(weights_s, 1e-9),
         token_s=max(weights_s / shape.knee, 1e-12),

@@ -24,6 +24,9 @@ from loratwin.records import Run, StepSeries
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 
+STEP_LINEAR = (*LINEAR, "lora_decode_s", "lora_decode_rank_s")
+"""Coefficients that logged steps tell: those of averages over runs, and what a decode request pays for its adapter."""
+
 STEPS_PER_ROW = 8
 ROWS_PER_CHUNK = 8
 """Rows that are resampled together: neighbours share what disturbed the machine."""
@@ -36,7 +39,7 @@ MOST_GAP_S = 0.002
 class StepRows:
     """Rows of several runs, run after run."""
 
-    features: F8  # (rows, len(LINEAR))
+    features: F8  # (rows, len(STEP_LINEAR))
     duration_s: F8  # (rows,) mean step, loads left out
     tokens: F8  # (rows, STEPS_PER_ROW) padded tokens of its steps; NaN where a row has fewer
     swap_ins: F8  # (rows,) per step
@@ -130,10 +133,10 @@ def _gap_s(steps: StepSeries) -> F8:
 
 
 def step_features(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> F8:
-    """What `kernel.cost.step_time_s` multiplies each of LINEAR by, step by step. Shape (num_steps, len(LINEAR)).
+    """What `kernel.cost.step_time_s` multiplies each of STEP_LINEAR by. Shape (num_steps, len(STEP_LINEAR)).
 
-    Prompt tokens count as with an adapter in the share that the run's requests have. A walk that is hidden behind the
-    step before (asynchronous scheduling) is not linear: its column is empty.
+    Prompt tokens and decode requests count as with an adapter in the share that those of the run's requests have. A
+    walk that is hidden behind the step before (asynchronous scheduling) is not linear: its column is empty.
     """
     s, slots = run.steps, run.config.max_loras
     assert s is not None and s.decode_context is not None and s.prefill_context is not None
@@ -142,7 +145,8 @@ def step_features(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> 
     adapters = s.distinct_adapters.astype(np.float64)
     on = np.full(len(s), float(slots > 0)) * (1.0 if not behaviour.base_graphs else adapters > 0)
     mixed, tiles = s.prefill_tokens > 0, np.ceil(tokens / TILE)
-    prompt = on * s.prefill_tokens * _adapter_share(run)
+    prompt = on * s.prefill_tokens * _adapter_share(run, run.requests.prompt_tokens)
+    decode = on * s.decode_requests * _adapter_share(run, run.requests.output_tokens)
     skipped = np.zeros(len(s)) if s.skipped is None or behaviour.async_scheduling else s.skipped
     columns: dict[str, NDArray[Any]] = {
         "running_s": s.running,
@@ -161,12 +165,13 @@ def step_features(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> 
         "adapter_small_s": on * (tokens < SMALL_STEP) * adapters,
         "lora_token_s": prompt,
         "lora_token_rank_s": prompt * doublings,
+        "lora_decode_s": decode,
+        "lora_decode_rank_s": decode * doublings,
     }
-    return np.column_stack([np.asarray(columns[name], dtype=np.float64) for name in LINEAR])
+    return np.column_stack([np.asarray(columns[name], dtype=np.float64) for name in STEP_LINEAR])
 
 
-def _adapter_share(run: Run) -> float:
-    """Share of the prompt tokens that belong to requests with an adapter."""
-    prompt = run.requests.prompt_tokens
-    total = float(prompt.sum())
-    return float(prompt[run.requests.adapter >= 0].sum()) / total if total else 0.0
+def _adapter_share(run: Run, tokens: NDArray[Any]) -> float:
+    """Share of the tokens, given request by request, that belong to requests with an adapter."""
+    total = float(tokens.sum())
+    return float(tokens[run.requests.adapter >= 0].sum()) / total if total else 0.0

@@ -35,7 +35,7 @@ def dense_time_s(cost: StepCost, tokens: int) -> float:
 
 @jit
 def lora_time_s(cost: StepCost, f: StepFeatures, tokens: int) -> float:
-    """Seconds that LoRA adds (engine.md 2.5): per server, tile of tokens, distinct adapter, and prompt token."""
+    """Seconds that LoRA adds (engine.md 2.5): per server, tile of tokens, distinct adapter, and token."""
     if cost.base_graphs > 0.0 and f.distinct_adapters == 0:
         return 0.0
     tiles = (tokens + TILE - 1) // TILE
@@ -45,7 +45,8 @@ def lora_time_s(cost: StepCost, f: StepFeatures, tokens: int) -> float:
     if tokens < SMALL_STEP:
         adapter += cost.adapter_small_s
     time = cost.lora_s + cost.lora_tile_s * tiles
-    return time + adapter * f.distinct_adapters + cost.lora_token_s * f.lora_prefill_tokens
+    time += adapter * f.distinct_adapters + cost.lora_token_s * f.lora_prefill_tokens
+    return time + cost.lora_decode_s * f.lora_decode_requests
 
 
 @jit

@@ -97,6 +97,7 @@ class StepCost(NamedTuple):
     graph_fine_tokens: float = 0.0  # beyond so many tokens graphs exist for multiples of 16, not of 8; 0: always of 8
     base_graphs: float = 0.0  # 1: a step without adapters runs no LoRA kernels
     hidden_walk: float = 0.0  # 1: the scheduler walks the queue while the step before computes
+    lora_decode_s: float = 0.0  # per decode request with an adapter
 
 
 class StepSeries(NamedTuple):

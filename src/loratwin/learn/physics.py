@@ -158,7 +158,7 @@ class _Estimate:
         distinct = np.minimum(self.slots, self.distinct(running))
         lora = self.lora_s + self.slots * (self.slot_s + self.tile_s * tiles)
         lora = lora + distinct * (cost.adapter_s + cost.adapter_tile_s * tiles * np.minimum(1.0, prefill))
-        lora = lora + cost.lora_token_s * prefill
+        lora = lora + cost.lora_token_s * prefill + cost.lora_decode_s * running
         seconds: F8 = dense + lora + running * (cost.running_s + cost.context_s * self.mix.context_mean)
         return seconds
 

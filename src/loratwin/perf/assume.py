@@ -220,6 +220,7 @@ _UNITS: dict[str, Unit] = {
     **dict.fromkeys(("lora_s", "slot_s", "slot_rank_s", "slot_tile_s"), _lora),
     **dict.fromkeys(("adapter_s", "adapter_rank_s", "adapter_tile_s", "adapter_small_s"), _lora),
     **dict.fromkeys(("token_s", "lora_token_s", "lora_token_rank_s"), _compute),
+    **dict.fromkeys(("lora_decode_s", "lora_decode_rank_s"), _compute),
 }
 
 

@@ -46,6 +46,8 @@ class StepTimeModel(BaseModel):
     adapter_small_s: NonNegativeFloat  # per distinct adapter in steps of fewer than 128 tokens
     lora_token_s: NonNegativeFloat  # per prefill token with an adapter
     lora_token_rank_s: NonNegativeFloat  # ... x doubling
+    lora_decode_s: NonNegativeFloat = 0.0  # per decode request with an adapter: without a GPU, each token pays
+    lora_decode_rank_s: NonNegativeFloat = 0.0  # ... x doubling
 
     def scaled(self, factor: float) -> StepTimeModel:
         """All durations times a factor."""
@@ -82,4 +84,5 @@ class StepTimeModel(BaseModel):
             graph_fine_tokens=float(engine.graph_fine_tokens),
             base_graphs=float(engine.base_graphs),
             hidden_walk=float(engine.async_scheduling),
+            lora_decode_s=on * (self.lora_decode_s + self.lora_decode_rank_s * doublings),
         )
