@@ -39,6 +39,14 @@ def test_a_budget_is_kept_and_what_is_left_out_is_the_end(minutes: float) -> Non
     assert all(run.window_s >= LEAST_WINDOW_S for server in made.servers for run in server.runs)
 
 
+def test_a_budget_that_is_left_over_repeats_the_runs_before_it_lengthens_them() -> None:
+    passes = [design(minutes).passes for minutes in (4.0, 7.0, 12.0, 60.0)]
+    assert passes == [1, 2, 3, 3]
+    assert design(7.0).num_runs == 2 * design(4.0).num_runs
+    windows = [design(minutes).servers[0].runs[0].window_s for minutes in (7.0, 12.0, 60.0)]
+    assert 4.5 <= windows[0] < windows[2] == 60.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

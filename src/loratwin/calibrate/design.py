@@ -3,6 +3,8 @@
 All runs are closed loops (so many requests always in flight), which need no guess of how fast the server is. Between
 them vary, each apart from the others: requests in a batch, distinct adapters in it, slots, `max_lora_rank`, prompt
 length, context, and adapters that come and go. Slots and rank belong to a server's start, so that there are several.
+Where the budget allows it each server's runs are measured in several passes: a machine is faster at one minute than at
+another, and a run measured once cannot be told from its minute.
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ OVERHEAD_S = 3.5
 """Seconds that a run takes beyond its window: load client, adapters brought in, step log read."""
 
 LEAST_WINDOW_S, MOST_WINDOW_S = 4.0, 60.0
+MOST_PASSES = 3
+PASS_WINDOW_S = 4.5
+"""Windows that another pass must leave to be worth its overhead."""
+
 _ROWS = 256
 """Requests of a run; the closed loop goes through them again when they are used up."""
 
@@ -94,17 +100,18 @@ class Design(_Strict):
     format: int = Field(default=1, le=1)
     num_adapters: PositiveInt
     max_num_seqs: PositiveInt
+    passes: PositiveInt = 1  # times that the runs of a server are gone through, one pass after the other
     servers: tuple[ServerDesign, ...]
 
     @property
     def num_runs(self) -> int:
-        """Of all servers."""
-        return sum(len(server.runs) for server in self.servers)
+        """Of all servers and passes."""
+        return self.passes * sum(len(server.runs) for server in self.servers)
 
     def seconds(self, start_s: float = START_S) -> float:
         """What it takes, roughly."""
         windows = sum(run.window_s + OVERHEAD_S for server in self.servers for run in server.runs)
-        return windows + start_s * len(self.servers)
+        return self.passes * windows + start_s * len(self.servers)
 
 
 def make_design(
@@ -115,7 +122,7 @@ def make_design(
     budget_s: float,
     start_s: float = START_S,
 ) -> Design:
-    """The runs that fit into a budget: windows are as long as it allows, and what does not fit is left out at the end.
+    """The runs that fit into a budget: windows and passes are what it allows; what does not fit is left out at the end.
 
     Parameters
     ----------
@@ -141,15 +148,23 @@ def make_design(
             least = start_s + 3 * (LEAST_WINDOW_S + OVERHEAD_S)
             raise InputError(f"{budget_s / 60:.3g} minutes hold no calibration: at least {least / 60:.2g} are needed")
         servers = _without_last(servers)
+    passes = _passes(servers, budget_s, start_s)
+    window = _window_s(servers, budget_s, start_s, passes)
     timed = [
         server.model_copy(update={"runs": tuple(run.model_copy(update={"window_s": window}) for run in server.runs)})
         for server in servers
     ]
-    return Design(num_adapters=num_adapters, max_num_seqs=max_num_seqs, servers=tuple(timed))
+    return Design(num_adapters=num_adapters, max_num_seqs=max_num_seqs, passes=passes, servers=tuple(timed))
 
 
-def _window_s(servers: Sequence[ServerDesign], budget_s: float, start_s: float) -> float:
-    num = sum(len(server.runs) for server in servers)
+def _passes(servers: Sequence[ServerDesign], budget_s: float, start_s: float) -> int:
+    """As many as leave windows of PASS_WINDOW_S."""
+    fit = [n for n in range(2, MOST_PASSES + 1) if _window_s(servers, budget_s, start_s, n) >= PASS_WINDOW_S]
+    return max(fit, default=1)
+
+
+def _window_s(servers: Sequence[ServerDesign], budget_s: float, start_s: float, passes: int = 1) -> float:
+    num = passes * sum(len(server.runs) for server in servers)
     left = (budget_s - start_s * len(servers)) / num - OVERHEAD_S
     return min(MOST_WINDOW_S, float(np.floor(left * 2) / 2))
 

@@ -114,16 +114,21 @@ def run_design(design: Design, source: Source, folder: Folder, llm: LlmShapes | 
             print(f"  {len(seen)} of {design.num_runs} runs; {_state(seen, llm)}", file=sys.stderr)
 
     for server in design.servers if source.url is None else design.servers[:1]:
-        jobs = _jobs(server, folder, source)
+        jobs = _jobs(server, design.passes, folder, source)
         measure_jobs(source, server.arguments, jobs, folder.path / f"logs-{server.name}", look)
 
 
-def _jobs(server: ServerDesign, folder: Folder, source: Source) -> list[Job]:
-    adapters = source.adapters()
+def _jobs(server: ServerDesign, passes: int, folder: Folder, source: Source) -> list[Job]:
+    """The runs of a server, pass after pass; other requests in each."""
+    adapters, num = source.adapters(), len(server.runs)
     return [
         Job(
-            folder.records / f"{server.name}-{run.name}.json", run.workload(adapters, i), run.in_flight, about=run.tells
+            folder.records / f"{server.name}-{run.name}{f'-{n + 1}' if n else ''}.json",
+            run.workload(adapters, n * num + i),
+            run.in_flight,
+            about=run.tells,
         )
+        for n in range(passes)
         for i, run in enumerate(server.runs)
     ]
 
