@@ -8,9 +8,11 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from loratwin.calibrate.check import Check, Checked, Predicted, Prediction, Score, make_checks, predict, score
+from loratwin.calibrate.check import Checked, Predicted, Prediction, Score, predict, score
+from loratwin.calibrate.check_loads import Check, make_checks
 from loratwin.calibrate.learned import with_measured_errors
-from loratwin.metrics import summarize
+from loratwin.calibrate.plausible import plausible_profiles
+from loratwin.metrics import starvation, summarize
 from loratwin.perf import Profile
 from loratwin.perf.uncertainty import Uncertainty
 from loratwin.simulate import simulate
@@ -38,6 +40,20 @@ def test_they_span_open_to_overloaded_with_few_slots_and_many() -> None:
     assert all(g.std() / g.mean() < 1.25 for name, g in gaps.items() if not name.startswith("bursts"))
     per_adapter = [np.diff(c.workload.arrival_s[c.workload.adapter == 0]) for c in checks() if "bursts" in c.name]
     assert all(g.std() / g.mean() > 1.2 for g in per_adapter)
+
+
+def test_a_check_asks_where_no_plausible_profile_disagrees() -> None:
+    unsure = uncertain(0.15)
+    found = make_checks(unsure, config_of(known_design().servers[0]), (2,), ADAPTERS, 12.0)
+    verdicts = {c.name: {starves(c, one) for one in plausible_profiles(unsure)} for c in found}
+    assert verdicts == {"open-2": {False}, "near-2": {False}, "over-2": {True}, "bursts-2": {False}}
+    known, offered = checks()[1], {c.name: len(c.workload.arrival_s) for c in found}
+    assert offered["near-2"] < len(known.workload.arrival_s)  # who is less sure asks for less
+    assert offered["open-2"] < offered["near-2"] < offered["over-2"]
+
+
+def starves(check: Check, profile: Profile) -> bool:
+    return starvation(simulate(check.workload, profile, check.config)).starved
 
 
 def test_intervals_grow_with_the_uncertainty_and_hold_the_prediction() -> None:
@@ -76,7 +92,7 @@ def test_scores_are_errors_of_the_mean_beside_the_noise() -> None:
 
 
 def test_measured_runs_are_scored_against_their_prediction() -> None:
-    check = checks()[0]
+    check = checks()[4]
     server = known_profile().model_copy(update={"step_time": known_profile().step_time.scaled(1.2)})
     measured = simulate(check.workload, server, check.config)
     prediction = predict(check, known_profile(), draws=3)

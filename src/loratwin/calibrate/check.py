@@ -1,50 +1,22 @@
-"""Check a profile on its server: workloads that it has not seen, predicted before they are measured.
-
-For each number of slots: a server that keeps up, one near saturation, one overloaded, and one with bursts. Rates are
-parts of what the twin says that the server can carry; lengths and popularity are others than those of the calibration.
-"""
+"""Check a profile on its server: workloads that it has not seen (`check_loads`), predicted before they are measured."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean
+from statistics import fmean
 
 import numpy as np
 
-from loratwin.errors import InputError
+from loratwin.calibrate.check_loads import Check
+from loratwin.calibrate.plausible import DRAWS, LEVEL, plausible_profiles
 from loratwin.metrics import Summary, summarize
 from loratwin.perf import Profile
-from loratwin.records import EngineConfig, Run
+from loratwin.records import Run
 from loratwin.simulate import simulate
-from loratwin.workload import Adapters, Workload, WorkloadSpec, draw, parse_spec
 
 FIGURES = ("total_throughput", "itl_mean_ms", "ttft_mean_ms")
-LEVEL = 0.9
-DRAWS = 24
-"""Plausible profiles that an interval is made of."""
-
-KINDS: dict[str, tuple[float, dict[str, object], float]] = {
-    # name: (part of the capacity, arrivals, exponent of a zipf popularity; 0: equal)
-    "open": (0.5, {"kind": "poisson"}, 0.0),
-    "near": (0.75, {"kind": "poisson"}, 0.6),
-    "over": (1.5, {"kind": "poisson"}, 0.0),
-    "bursts": (0.45, {"kind": "on_off", "on_s": 1.0, "off_s": 1.5}, 0.6),
-}
-
-_PROMPTS = {"kind": "lognormal", "mean": 48, "std": 30, "min": 4, "max": 200}
-_OUTPUTS = {"kind": "lognormal", "mean": 18, "std": 9, "min": 2, "max": 60}
-_PROBE_S = 10.0
 _AT_THE_END = 2
-
-
-@dataclass(frozen=True)
-class Check:
-    """A workload for a server, not measured yet."""
-
-    name: str
-    config: EngineConfig
-    workload: Workload
 
 
 @dataclass(frozen=True)
@@ -129,65 +101,14 @@ def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else float("nan")
 
 
-def make_checks(
-    profile: Profile, config: EngineConfig, slots: Sequence[int], adapters: Adapters, window_s: float, seed: int = 1
-) -> list[Check]:
-    """The workloads for each number of slots, four each; `config` says the rest of the server.
-
-    Raises
-    ------
-    InputError
-        The twin carries nothing on such a server.
-    """
-    checks = []
-    for number in slots:
-        cache = max(number, len(adapters))
-        server = config.replace(max_loras=number, max_cpu_loras=cache)
-        carried = _capacity(profile, server, adapters)
-        for i, (kind, (part, arrivals, exponent)) in enumerate(KINDS.items()):
-            spec = _spec(adapters, part * carried, arrivals, exponent, window_s)
-            checks.append(Check(f"{kind}-{number}", server, draw(spec, seed + i)))
-    return checks
-
-
-def _spec(
-    adapters: Adapters, total_rate: float, arrivals: dict[str, object], exponent: float, window_s: float
-) -> WorkloadSpec:
-    popularity = {"kind": "zipf", "exponent": exponent} if exponent else {"kind": "equal"}
-    group = {
-        "name": "adapters", "count": len(adapters), "names": list(adapters.name), "ranks": adapters.rank.tolist(),
-        "total_rate": total_rate, "popularity": popularity, "arrivals": arrivals,
-    }  # fmt: skip
-    return parse_spec({"window_s": window_s, "lengths": {"prompt": _PROMPTS, "output": _OUTPUTS}, "groups": [group]})
-
-
-def _capacity(profile: Profile, config: EngineConfig, adapters: Adapters) -> float:
-    """Requests per second that the twin finishes when it is offered ever more: what it carries."""
-    rate = 4.0
-    while rate < 1e5:
-        spec = _spec(adapters, rate, {"kind": "poisson"}, 0.0, _PROBE_S)
-        summary = summarize(simulate(draw(spec, 0), profile, config), percentiles=False)
-        if summary.served_share < 0.6:
-            return summary.request_throughput
-        rate *= 2
-    raise InputError(
-        "the twin is never saturated by these workloads: the profile's step times are too small to be true"
-    )
-
-
 def predict(check: Check, profile: Profile, draws: int = DRAWS, seed: int = 0) -> Prediction:
     """What the profile says of a check.
 
-    Intervals are quantiles over plausible profiles: coefficients within their errors, and all step times and overheads
-    times a common lognormal factor, since the machine as a whole is faster at one time than at another. That factor
-    spreads so that LEVEL of the runs that were not fitted lie within LEVEL of it (the profile's residual). Throughput
-    may miss or gain `_AT_THE_END` requests besides: which ones the window's end cuts off is a matter of milliseconds.
+    Intervals are quantiles over plausible profiles (`plausible`). Throughput may miss or gain `_AT_THE_END` requests
+    besides: which ones the window's end cuts off is a matter of milliseconds.
     """
-    known = profile.uncertainty
-    spread = known.error("itl_mean_ms", "open", LEVEL) / NormalDist().inv_cdf((1 + LEVEL) / 2) if known else 0.0
-    rng = np.random.default_rng(seed)
     fitted = _figures(check, profile)
-    drawn = [_figures(check, _plausible(profile, spread, rng)) for _ in range(draws)]
+    drawn = [_figures(check, one) for one in plausible_profiles(profile, draws, seed)]
     edges = (50 * (1 - LEVEL), 100 - 50 * (1 - LEVEL))
     figures = {}
     for name in FIGURES:
@@ -202,12 +123,6 @@ def _request_tokens(check: Check) -> float:
     """Mean tokens of a request, prompt and output."""
     drawn = check.workload
     return float(drawn.prompt_tokens.mean() + drawn.output_tokens.mean())
-
-
-def _plausible(profile: Profile, spread: float, rng: np.random.Generator) -> Profile:
-    one, factor = profile.sample(rng), float(np.exp(spread * rng.standard_normal()))
-    frontend = one.frontend.model_copy(update={"overhead_s": one.frontend.overhead_s * factor})
-    return one.model_copy(update={"step_time": one.step_time.scaled(factor), "frontend": frontend})
 
 
 def _figures(check: Check, profile: Profile) -> Summary:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loratwin.calibrate.check import Check, Checked, make_checks, predict, score
+from loratwin.calibrate.check import Checked, predict, score
+from loratwin.calibrate.check_loads import Check, make_checks
 from loratwin.calibrate.design import Design, ServerDesign, dump_design, load_design, make_design
 from loratwin.calibrate.learned import with_measured_errors
 from loratwin.calibrate.run_evidence import gather, read_records
