@@ -22,6 +22,11 @@ def test_version() -> None:
     assert loratwin("--version").stdout == f"loratwin {package.__version__}\n"
 
 
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "loratwin", "--version"], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"loratwin {package.__version__}\n", done.stderr
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_lists_every_command(flag: str) -> None:
     done = loratwin(flag)
