@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from loratwin.bench.requests import Api
 from loratwin.errors import DataError
-from loratwin.records import write_atomically
+from loratwin.records import as_tuple, write_atomically
 
 HEADERS_VARIABLE = "LORATWIN_BENCH_HEADERS"
 """Environment variable with HTTP headers as JSON: how an API key reaches the load client."""
@@ -73,11 +72,7 @@ class Job:
         """
         try:
             plain = json.loads((folder / "job.json").read_text())
-            phases = tuple(Phase(**{key: _tuple(value) for key, value in each.items()}) for each in plain["phases"])
-            return cls(**{**{key: _tuple(value) for key, value in plain.items()}, "phases": phases})
+            phases = tuple(Phase(**{key: as_tuple(value) for key, value in each.items()}) for each in plain["phases"])
+            return cls(**{**{key: as_tuple(value) for key, value in plain.items()}, "phases": phases})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{folder}: no benchmark, or damaged: {error}") from None
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

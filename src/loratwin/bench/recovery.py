@@ -11,7 +11,7 @@ import numpy as np
 
 from loratwin.bench.result import Surroundings
 from loratwin.errors import DataError
-from loratwin.records import AdapterTable, EngineConfig, Provenance, write_atomically
+from loratwin.records import AdapterTable, EngineConfig, Provenance, as_tuple, write_atomically
 
 _FILE = "surroundings.json"
 
@@ -39,15 +39,11 @@ def load_surroundings(folder: Path) -> Surroundings:
         plain = json.loads((folder / _FILE).read_text())
         names, ranks, rates = plain["adapters"]
         adapters = AdapterTable(tuple(names), np.array(ranks, dtype=np.int32), np.array(rates, dtype=np.float64))
-        provenance: dict[str, Any] = {name: _as_tuple(value) for name, value in plain["provenance"].items()}
+        provenance: dict[str, Any] = {name: as_tuple(value) for name, value in plain["provenance"].items()}
         config = EngineConfig(**plain["config"])
         return Surroundings(adapters, config, plain["kv_tokens"], Provenance(**provenance))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: no unfinished benchmark, or damaged: {error}") from None
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _rates(adapters: AdapterTable) -> list[float | None]:

@@ -17,7 +17,7 @@ from typing import Any
 from loratwin.errors import DataError, InputError
 from loratwin.learn.case import Case
 from loratwin.learn.search import Row
-from loratwin.records import write_atomically
+from loratwin.records import as_tuple, write_atomically
 
 FORMAT = 1
 """Version of the folder's layout; a reader refuses a higher one."""
@@ -101,16 +101,12 @@ def read_manifest(folder: Path) -> Manifest:
         document = json.loads(path.read_text())
         if document["format"] != FORMAT:
             raise DataError(f"{path}: format {document['format']}; this version understands format {FORMAT}")
-        cases = tuple(Case(**{k: _tuple(v) for k, v in case.items()}) for case in document["cases"])
+        cases = tuple(Case(**{k: as_tuple(v) for k, v in case.items()}) for case in document["cases"])
         return Manifest(document["search"], document["seed"], document["profiles"], cases)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}; `loratwin learn generate` makes it") from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a design of loratwin, or damaged: {error}") from None
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def write_shard(folder: Path, manifest: Manifest, number: int, rows: Sequence[Sequence[Row]]) -> None:

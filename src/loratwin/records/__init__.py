@@ -3,6 +3,7 @@
 from loratwin.records.atomic import check_writable, write_atomically
 from loratwin.records.config import EngineConfig
 from loratwin.records.files import load_run, save_run
+from loratwin.records.plain import as_tuple
 from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, RunKind, StepSeries
 from loratwin.records.series import DeliverySeries, GapHistogram, Samples, Series
 
@@ -19,6 +20,7 @@ __all__ = [
     "Samples",
     "Series",
     "StepSeries",
+    "as_tuple",
     "check_writable",
     "load_run",
     "save_run",

@@ -19,6 +19,7 @@ from loratwin.errors import DataError, InputError
 from loratwin.records.atomic import write_atomically
 from loratwin.records.columns import AnyArray, ColumnTable
 from loratwin.records.config import EngineConfig
+from loratwin.records.plain import as_tuple
 from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, StepSeries
 from loratwin.records.series import (
     DeliverySeries,
@@ -125,7 +126,7 @@ def _run(header: dict[str, Any], requests: RequestTable) -> Run:
         kv_tokens=header["kv_tokens"],
         client_overhead_s=header["client_overhead_s"],
         config=EngineConfig(**header["config"]),
-        provenance=Provenance(**{name: _as_tuple(value) for name, value in header["provenance"].items()}),
+        provenance=Provenance(**{name: as_tuple(value) for name, value in header["provenance"].items()}),
         gauges=None if gauges is None else Gauges(**_none_as_nan(gauges)),
         adapters=AdapterTable(name=tuple(header["adapters"]["name"]), **_arrays(AdapterTable, header["adapters"])),
         steps=None if steps is None else StepSeries(**_arrays(StepSeries, steps)),
@@ -136,10 +137,6 @@ def _run(header: dict[str, Any], requests: RequestTable) -> Run:
         deliveries=None if deliveries is None else DeliverySeries(**_arrays(DeliverySeries, deliveries)),
         samples=tuple(samples_from_plain(source) for source in header.get("samples", ())),
     )
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_format(document: Any) -> dict[str, Any]:
