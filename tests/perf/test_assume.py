@@ -13,6 +13,7 @@ from loratwin.errors import InputError
 from loratwin.perf import (  # fmt: skip
     Profile,
     assume,
+    assume_memory,
     dump_profile,
     find_gpu,
     find_llm,
@@ -191,3 +192,17 @@ def test_the_uncertainty_is_wide_and_wider_on_another_gpu() -> None:
         for assumed in (assume(SAME_GPU, LLAMA.llm), assume(H200, LLAMA.llm))
     ]
     assert 0.05 < spread[0] < 0.8 * spread[1] < 0.4
+
+
+def test_the_memory_alone_is_that_of_the_profile() -> None:
+    llm = find_llm("qwen-3-8b", "vllm-0.32.0")
+    assert assume_memory(H200, llm, "vllm-0.32.0", 2) == assume(H200, llm, "vllm-0.32.0", 2).memory
+
+
+def test_of_the_first_engine_one_gpu_is_known_and_no_profile_is_made() -> None:
+    llm = find_llm("llama-2-7b", "vllm-0.5.4")
+    assert assume_memory(SAME_GPU, llm, "vllm-0.5.4").gpu_gib == SAME_GPU.memory_gib
+    with pytest.raises(InputError, match="tensor_parallel = 2"):
+        assume_memory(SAME_GPU, llm, "vllm-0.5.4", tensor_parallel=2)
+    with pytest.raises(InputError, match="the memory alone is known"):
+        assume(SAME_GPU, llm, "vllm-0.5.4")

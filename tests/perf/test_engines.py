@@ -8,7 +8,7 @@ import pytest
 from loratwin.errors import InputError
 from loratwin.kernel import EngineRules
 from loratwin.perf import EngineBehaviour, Profile, default_limits, generation_of, load_profile
-from loratwin.perf.engines import GENERATIONS, Generation
+from loratwin.perf.engines import GENERATIONS, Generation, profile_run_of
 from loratwin.records import EngineConfig
 from loratwin.records.config import engine_version
 from loratwin.simulate import simulate
@@ -53,6 +53,31 @@ def test_another_version_behaves_as_the_nearest_older(version: str, generation: 
 def test_what_is_no_known_vllm_is_refused(version: str) -> None:
     with pytest.raises(InputError, match="vLLM"):
         generation_of(version)
+
+
+@pytest.mark.parametrize(
+    ("version", "float_logits", "charges_reserved"),
+    [("vllm-0.4.2", False, True), ("0.5.0.post1", False, True), ("vllm-0.5.4", False, True), ("vllm-0.6.3", True, True),
+     ("vllm-0.6.6.post1", True, False), ("vllm-0.7.3", True, False)],
+)  # fmt: skip
+def test_of_the_first_engine_the_memory_is_known_and_nothing_else(
+    version: str, float_logits: bool, charges_reserved: bool
+) -> None:
+    how = profile_run_of(version)
+    assert how is not None
+    assert (how.float_logits, how.charges_reserved) == (float_logits, charges_reserved)
+    with pytest.raises(InputError, match=r"the memory alone is known .* 0\.4\.2 to 0\.5\.4"):
+        generation_of(version)
+
+
+@pytest.mark.parametrize("version", ["vllm-0.3.0", "vllm-0.5.5", "vllm-0.6.4", "vllm-0.8.4"])
+def test_memory_of_versions_that_measure_it_otherwise_is_refused(version: str) -> None:
+    with pytest.raises(InputError, match="oldest vLLM"):
+        profile_run_of(version)
+
+
+def test_later_versions_need_no_profile_run() -> None:
+    assert [profile_run_of(each.name) for each in GENERATIONS] == [None] * len(GENERATIONS)
 
 
 def test_on_a_cpu_steps_are_scheduled_serially_and_there_are_no_graphs() -> None:

@@ -1,6 +1,6 @@
 """Performance models: step time, adapter loading, memory, front end; and the profiles that hold their coefficients."""
 
-from loratwin.perf.assume import assume
+from loratwin.perf.assume import assume, assume_memory
 from loratwin.perf.compare import compare_profiles
 from loratwin.perf.domain import Domain
 from loratwin.perf.engines import EngineBehaviour, default_limits, generation_of
@@ -8,7 +8,7 @@ from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu, gpu_names
 from loratwin.perf.llms import find_llm, llm_names, shapes_from_config
 from loratwin.perf.loading import LoadingModel
-from loratwin.perf.memory import KvCapacity, MemoryModel, kv_capacity, lora_reserved_bytes, slot_bytes
+from loratwin.perf.memory import KvCapacity, MemoryModel, ReplayedMemory, kv_capacity, lora_reserved_bytes, slot_bytes
 from loratwin.perf.profile import Card, Profile, dump_profile, load_profile, parse_profile, profile_names, user_names
 from loratwin.perf.shapes import LlmShapes
 from loratwin.perf.step_time import StepTimeModel
@@ -26,10 +26,12 @@ __all__ = [
     "LoadingModel",
     "MemoryModel",
     "Profile",
+    "ReplayedMemory",
     "StepTimeModel",
     "Uncertainty",
     "add_profile",
     "assume",
+    "assume_memory",
     "compare_profiles",
     "default_limits",
     "dump_profile",

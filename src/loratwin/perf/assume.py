@@ -25,11 +25,11 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from loratwin.errors import InputError
-from loratwin.perf.engines import Generation, generation_of
+from loratwin.perf.engines import Generation, generation_of, profile_run_of
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.loading import LoadingModel
-from loratwin.perf.memory import MemoryModel
+from loratwin.perf.memory import MemoryModel, ReplayedMemory
 from loratwin.perf.profile import Card, Profile, load_profile, shipped_names
 from loratwin.perf.shapes import LlmShapes
 from loratwin.perf.step_time import StepTimeModel
@@ -46,6 +46,10 @@ ALL_REDUCE_S = {True: 10e-6, False: 30e-6}
 
 GRAPH_GIB_PER_LAYER = 0.1
 """CUDA graphs: 3.32 GiB in 32 layers, 2.95 GiB in 28 (engine.md 1.4)."""
+
+FIRST_ENGINE_OTHER_GIB = 0.13
+"""Kernels and handles that vLLM's first engine charges: the median over 14 starts of Llama-2-13B without adapters
+(0.09 to 0.13; `batch_sweep_and_replication.csv`)."""
 
 RELATIVE_ERRORS = {
     "memory.other_gib": 1.0, "memory.sampler_copies": 0.3,
@@ -164,6 +168,26 @@ def assume(
         origin="assumed",
     )
     return profile.model_copy(update={"uncertainty": _uncertainty(profile, gpu, fitted)})
+
+
+def assume_memory(
+    gpu: Gpu, llm: LlmShapes, engine: str = "vllm-0.8.5", tensor_parallel: int = 1, references: Sequence[Profile] = ()
+) -> MemoryModel | ReplayedMemory:
+    """The memory of `assume` alone: for `kv_capacity`, also of vLLM's first engine, of which nothing else is known.
+
+    Raises
+    ------
+    InputError
+        An engine whose memory is not known, or its first one on several GPUs.
+    """
+    profile_run = profile_run_of(engine)
+    if profile_run is None:
+        return assume(gpu, llm, engine, tensor_parallel, references).memory
+    if tensor_parallel != 1:
+        raise InputError(f"tensor_parallel = {tensor_parallel}, but of {engine} it must be 1: others were not read")
+    return ReplayedMemory(
+        gpu_gib=gpu.memory_gib, other_gib=FIRST_ENGINE_OTHER_GIB, extra_vocabulary=256, profile_run=profile_run
+    )
 
 
 def shipped_references() -> list[Profile]:

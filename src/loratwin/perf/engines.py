@@ -86,6 +86,53 @@ GENERATIONS = (
 """Oldest first. Sources: engine.md 1.3 to 1.6 and 2.1 to 2.2; 0.32.0 read in its installed package."""
 
 
+class ProfileRun(BaseModel):
+    """How vLLM's first engine (V0) finds out what is left for the KV cache (`loratwin.perf.profile_run`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    float_logits: bool  # the sampler sorts a float32 copy of the logits, not the LLM's own numbers
+    charges_reserved: bool  # all that PyTorch's allocator holds counts, not the most that tensors had at a time
+
+
+FIRST_ENGINE: tuple[tuple[Version, Version, ProfileRun], ...] = (
+    ((0, 4, 2), (0, 5, 4), ProfileRun(float_logits=False, charges_reserved=True)),
+    ((0, 6, 2), (0, 6, 3), ProfileRun(float_logits=True, charges_reserved=True)),
+    ((0, 6, 5), (0, 7, 3), ProfileRun(float_logits=True, charges_reserved=False)),
+)
+"""From and to: versions whose memory is known and nothing else, since V0's scheduler and steps are not modelled.
+
+Read in the sources of 0.4.2, 0.5.0.post1, 0.5.4, 0.6.2, 0.6.3, 0.6.5, 0.6.6.post1 and 0.7.3; the first line and the
+last were compared with measured starts. Between them 0.5.5 sorts back in another way, and 0.6.4 counts the CUDA
+context.
+"""
+
+
+def profile_run_of(version: str) -> ProfileRun | None:
+    """How a version of vLLM's first engine measures memory; None for a version that `generation_of` knows.
+
+    Raises
+    ------
+    InputError
+        No vLLM version, or one whose memory is not known.
+    """
+    wanted = engine_version(version)
+    if wanted >= GENERATIONS[0].since:
+        return None
+    for since, last, how in FIRST_ENGINE:
+        if since <= wanted <= last:
+            return how
+    raise InputError(f"engine {version!r}: {_known()}")
+
+
+def _known() -> str:
+    ranges = (f"{'.'.join(map(str, since))} to {'.'.join(map(str, last))}" for since, last, _ in FIRST_ENGINE)
+    return (
+        f"the oldest vLLM that the twin knows is {GENERATIONS[0].name}; of older ones the memory alone is known "
+        f"(loratwin.perf.assume_memory): {', '.join(ranges)}"
+    )
+
+
 class Engine(NamedTuple):
     """An engine version as the twin understands it."""
 
@@ -112,7 +159,7 @@ def generation_of(version: str, device: Device = "cuda") -> Engine:
     wanted = engine_version(version)
     older = [each for each in GENERATIONS if each.since[:2] <= wanted[:2]]
     if not older or wanted < GENERATIONS[0].since:
-        raise InputError(f"engine {version!r}: the oldest vLLM that the twin knows is {GENERATIONS[0].name}")
+        raise InputError(f"engine {version!r}: {_known()}")
     found = older[-1]
     notes: tuple[str, ...] = ()
     if found.since[:2] != wanted[:2]:

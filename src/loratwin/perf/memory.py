@@ -1,17 +1,21 @@
 """GPU memory of a vLLM server with LoRA: slots, KV cache, and whether it starts (engine.md 1.4 and 2.2).
 
-KV bytes = utilization x GPU memory - weights - sampler peak - other - what the LoRA buffers reserve.
+KV bytes = utilization x GPU memory - weights - sampler peak - other - what the LoRA buffers reserve; in vLLM's first
+engine, utilization x GPU memory - weights - other - what its profile run took (`loratwin.perf.profile_run`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from loratwin.errors import InputError
 from loratwin.perf.allocator import reserved_bytes
+from loratwin.perf.engines import ProfileRun
+from loratwin.perf.profile_run import Sizes, charged_bytes
 from loratwin.perf.shapes import LlmShapes
 from loratwin.records import EngineConfig
 
@@ -30,6 +34,18 @@ class MemoryModel(BaseModel):
     graph_gib: NonNegativeFloat = 0.0  # CUDA graphs, where the engine counts them in its share (vLLM 0.25 on)
     tensor_parallel: PositiveInt = 1  # GPUs that share the LLM; the figures here are of each of them
     kv_gib: PositiveFloat | None = None  # size of the KV cache if it is given, as on CPU (VLLM_CPU_KVCACHE_SPACE)
+
+
+class ReplayedMemory(BaseModel):
+    """What shapes cannot tell of vLLM's first engine (V0) on one GPU: its profile run is replayed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    gpu_gib: PositiveFloat  # memory that the driver shows, GiB
+    other_gib: NonNegativeFloat  # what the engine charges and PyTorch does not hold: kernels, handles, GiB
+    extra_vocabulary: int  # rows that `lora_extra_vocab_size` adds to the embedding for each slot
+    profile_run: ProfileRun
+    tensor_parallel: Literal[1] = 1
 
 
 class KvCapacity(NamedTuple):
@@ -96,17 +112,21 @@ def lora_reserved_bytes(llm: LlmShapes, slots: int, rank: int, extra_vocabulary:
     return reserved - embedding
 
 
-def kv_capacity(llm: LlmShapes, memory: MemoryModel, config: EngineConfig) -> KvCapacity:
+def kv_capacity(llm: LlmShapes, memory: MemoryModel | ReplayedMemory, config: EngineConfig) -> KvCapacity:
     """KV tokens of a server, and whether it starts.
 
     A server starts when one request of `max_model_len` tokens fits (vLLM refuses otherwise).
+
+    Raises
+    ------
+    InputError
+        Adapters on a version of the first engine whose account of them is not known.
     """
-    t = memory.tensor_parallel
-    lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, memory.extra_vocabulary, t)
-    available = _beside_weights(llm, memory, config)
-    if memory.kv_gib is not None:
-        lora, available = 0, memory.kv_gib * GIB
-    block_bytes = llm.kv_bytes_on_gpu(t) * config.block_size
+    if isinstance(memory, ReplayedMemory):
+        available, lora = _replayed(llm, memory, config)
+    else:
+        available, lora = _by_formula(llm, memory, config)
+    block_bytes = llm.kv_bytes_on_gpu(memory.tensor_parallel) * config.block_size
     blocks = int((available - lora) // block_bytes)
     tokens = max(0, blocks) * config.block_size
     needed = config.max_model_len or llm.max_model_len
@@ -124,9 +144,38 @@ def kv_capacity(llm: LlmShapes, memory: MemoryModel, config: EngineConfig) -> Kv
     return KvCapacity(tokens, False, reason)
 
 
+def _by_formula(llm: LlmShapes, memory: MemoryModel, config: EngineConfig) -> tuple[float, int]:
+    """Bytes of one GPU left for LoRA and the KV cache, and those that LoRA takes."""
+    if memory.kv_gib is not None:
+        return memory.kv_gib * GIB, 0
+    t = memory.tensor_parallel
+    lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, memory.extra_vocabulary, t)
+    return _beside_weights(llm, memory, config), lora
+
+
 def _beside_weights(llm: LlmShapes, memory: MemoryModel, config: EngineConfig) -> float:
     """Bytes of one GPU left for LoRA and the KV cache; every GPU samples from the whole vocabulary."""
     rows = min(config.max_num_seqs, config.max_num_batched_tokens)
     sampler = memory.sampler_copies * rows * llm.vocab_size * 4
     granted = memory.gpu_gib * GIB * config.gpu_memory_utilization - llm.weight_bytes_on_gpu(memory.tensor_parallel)
     return granted - ((memory.other_gib + memory.graph_gib) * GIB + sampler)
+
+
+def _replayed(llm: LlmShapes, memory: ReplayedMemory, config: EngineConfig) -> tuple[float, int]:
+    """The same for vLLM's first engine; LoRA takes what the profile run takes more with it than without."""
+    if config.max_loras and not memory.profile_run.charges_reserved:
+        raise InputError(
+            f"max_loras = {config.max_loras}: how vLLM 0.6.5 to 0.7 charges adapter slots is not known, it must be 0"
+        )
+    granted = memory.gpu_gib * GIB * config.gpu_memory_utilization - llm.weight_bytes_on_gpu(1)
+    without = _profile_run_bytes(llm, memory, config, 0)
+    lora = _profile_run_bytes(llm, memory, config, config.max_loras) - without
+    return granted - memory.other_gib * GIB - without, lora
+
+
+def _profile_run_bytes(llm: LlmShapes, memory: ReplayedMemory, config: EngineConfig, slots: int) -> int:
+    extra = memory.extra_vocabulary if slots and llm.lora_on_vocabulary else 0
+    rows = min(config.max_num_seqs, config.max_num_batched_tokens)
+    tensors = _lora_tensors(llm, slots, config.max_lora_rank, extra, 1) if slots else ()
+    sizes = Sizes(rows, config.max_num_batched_tokens, slots, extra)
+    return charged_bytes(llm, memory.profile_run, sizes, (size for size in tensors if size))
