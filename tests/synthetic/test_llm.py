@@ -102,11 +102,16 @@ def test_an_llm_made_with_other_options_is_kept(tmp_path: Path) -> None:
     assert files(tmp_path) == before
 
 
+PHI = {
+    "model_type": "phi3", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "vocab_size": 300, "max_position_embeddings": 128,
+}  # fmt: skip
 CONFIGS = [
-    ("{", "config.json: not JSON"),
-    ('{"model_type": "gpt2"}', "model_type is 'gpt2', but must be one of llama, mistral, qwen2, qwen3"),
-    ("[]", "model_type is None"),
-    ('{"model_type": "llama", "hidden_size": "big"}', "hidden_size is 'big', but must be a whole number above 0"),
+    ("{", "config.json: cannot be read as the config.json of an LLM"),
+    ('{"model_type": "gpt2"}', "model_type = 'gpt2', but it must be one of llama, mistral, qwen2, qwen3"),
+    ("[]", "an object is expected"),
+    ('{"model_type": "llama", "hidden_size": "big"}', "hidden_size = 'big', but it must be a whole number above 0"),
+    (json.dumps(PHI), "qkv and gate_up are one layer each there; adapters are made for q_proj, k_proj"),
 ]
 
 
@@ -129,10 +134,13 @@ def test_published_configs_are_read(tmp_path: Path) -> None:
         "num_key_value_heads": 8,
         "vocab_size": 32000,
         "max_position_embeddings": 32768,
+        "sliding_window": 4096,  # of no matter for the shapes of weights
+        "_name_or_path": "mistralai/Mistral-7B-v0.1",
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     shapes = read_llm_shapes(tmp_path)
     assert (shapes.head_dim, shapes.num_parameters) == (128, 7_241_732_096)
+    assert (shapes.name, shapes.repository) == ("mistral-7b-v0.1", "mistralai/Mistral-7B-v0.1")
 
 
 def test_the_command(tmp_path: Path) -> None:

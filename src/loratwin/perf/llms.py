@@ -7,6 +7,7 @@ What vLLM makes of them was read in its model classes: which of them put LoRA bu
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +41,7 @@ ARCHITECTURES = {
 """Decoder-only transformers whose every layer attends to the whole context."""
 
 _NOW: Version = (0, 32, 0)
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # owner/name; a path has more or fewer parts, or begins with a dot
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
@@ -71,13 +73,15 @@ def find_llm(name: str, engine: str = "vllm-0.8.5") -> LlmShapes:
     return shapes_from_config(name, engine)
 
 
-def shapes_from_config(path: str | Path, engine: str = "vllm-0.8.5") -> LlmShapes:
+def shapes_from_config(path: str | Path, engine: str = "vllm-0.8.5", windows: bool = False) -> LlmShapes:
     """Shapes of the LLM that a `config.json`, or the folder with it, describes.
 
     Parameters
     ----------
     engine
         Version of vLLM that shall serve it: which layers get LoRA buffers depends on it.
+    windows
+        Take LLMs whose attention slides too: the shapes of their weights are right, their KV cache is not.
 
     Raises
     ------
@@ -91,8 +95,11 @@ def shapes_from_config(path: str | Path, engine: str = "vllm-0.8.5") -> LlmShape
         raise InputError(f"{file}: cannot be read as the config.json of an LLM ({error})") from None
     if not isinstance(config, dict):
         raise InputError(f"{file}: cannot be read as the config.json of an LLM (an object is expected)")
-    name = str(config.get("_name_or_path") or "") or file.absolute().parent.name
-    return _shapes(str(file), name.rstrip("/").split("/")[-1].lower(), None, config, engine)
+    origin = str(config.get("_name_or_path") or "")
+    name = (origin or file.absolute().parent.name).rstrip("/").split("/")[-1].lower()
+    if windows:
+        config = {**config, "sliding_window": None}
+    return _shapes(str(file), name, origin if _REPOSITORY.fullmatch(origin) else None, config, engine)
 
 
 def _shapes(where: str, name: str, repository: str | None, config: Mapping[str, Any], engine: str) -> LlmShapes:

@@ -172,7 +172,7 @@ def _config(llm: LlmShapes, adapter: NewAdapter, target_modules: Sequence[str]) 
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": llm.name,
+        "base_model_name_or_path": llm.repository or llm.name,
         "r": adapter.rank,
         "lora_alpha": adapter.rank,
         "target_modules": list(target_modules),
