@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from loratwin.calibrate.run_evidence import gather
@@ -71,9 +72,11 @@ def test_runs_without_adapter_that_follow_another_law_are_left_out_with_a_note()
 
 def test_what_was_refused_is_on_the_card() -> None:
     runs = dict(known_runs())
-    runs["bad"] = replace(runs["few-full"], steps=None)
+    steps = runs["few-full"].steps
+    assert steps is not None
+    runs["bad"] = replace(runs["few-full"], steps=steps.take(np.arange(len(steps)) < 5))
     found = fit_runs(gather(runs, allow_simulated=True), LLM, draws=2)
-    assert any(note.startswith("refused: bad: the engine's steps") for note in found.profile.card.notes)
+    assert any(note.startswith("refused: bad: 5 steps") for note in found.profile.card.notes)
 
 
 def test_an_unknown_kv_cache_is_refused() -> None:

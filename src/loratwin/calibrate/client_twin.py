@@ -1,16 +1,17 @@
 """The operating point of a run whose engine steps nobody logged: the twin, as fast as the client saw the server.
 
 As for the measured tables (`matching.py`), the twin serves the run's own requests with all step times scaled by one
-factor, until its time between tokens is the client's. What it then did in its steps is what the server did, near enough.
+factor, until its time between tokens is the client's. What it then did in its steps is near enough what the server did.
 
-An open loop is served as it was sent. A closed loop is served as one: the next request arrives when another finishes,
-which the twin's arrivals must be found for. Arrivals are replaced by the finish times that they lead to until nothing
-changes (waveform relaxation: Lelarasmee, Ruehli and Sangiovanni-Vincentelli 1982). This ends: whatever was right up to
-some time is right, in the next round, up to the finish after it.
+An open loop is served as it was sent. A closed loop is served as one: the next request arrives when another finishes.
+The kernel takes arrivals as given, so they are found by rounds: from how long each request took to when the next
+arrived, from that to how long they take, until nothing changes (waveform relaxation: Lelarasmee, Ruehli and
+Sangiovanni-Vincentelli 1982), which takes some dozens of rounds.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from loratwin.metrics import in_flight, itl_mean_s
 from loratwin.metrics.latency import finished
 from loratwin.perf import Profile
-from loratwin.records import Run
+from loratwin.records import EngineConfig, Run
 from loratwin.simulate import simulate
 from loratwin.workload import Adapters, Workload
 
@@ -28,19 +29,22 @@ F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 
 HELD = 0.9
-"""Mean of the requests in flight / their most, from which on a run counts as a closed loop."""
+"""A run counts as a closed loop where requests in flight are, on average, not further than the rest from one number."""
 
 CLOSE = 0.003
 """Of the time between tokens, relative: near enough."""
 
 ACCEPTED = 0.05
-"""What a match may be off to be used; the row is then put right by the measured figure, and only its features are off."""
+"""What a match may be off to be used: the row has the measured figure, and only its features are off a little."""
 
+_LOOKS = 200  # at the requests in flight
 _MAX_TRIES = 8
 _STEP = 0.5  # most that the logarithm of the factor changes at once
-_ROUNDS = 60
+_ROUNDS = 150
 _SETTLED_S = 1e-4
+_DAMPED = 0.5  # of a change that each round makes: without damping arrivals bunch together before they settle
 _MORE = 2  # times the requests that a closed loop had, for a twin that is faster
+_GUESS = 0.8  # of the time that a request took on average, to begin with
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,18 @@ class ClientMatch:
     @property
     def both(self) -> I8:
         """Requests that finished in the twin and were measured to: indices into the twin's."""
-        num = len(self.rows)
-        there = finished(self.twin)[:num] & finished(self.measured)[self.rows]
+        num = min(len(self.rows), len(self.twin.requests))
+        there = finished(self.twin)[:num] & finished(self.measured)[self.rows[:num]]
         return np.flatnonzero(there)
 
 
 def closed_loop(run: Run) -> int:
     """Requests that were always in flight; 0 for an open loop."""
     flight = in_flight(run)
-    return flight.peak if flight.peak and flight.mean >= HELD * flight.peak else 0
+    number = round(flight.mean)
+    edges = np.linspace(0.0, run.window_s, _LOOKS + 1)
+    off = float(np.abs(flight.means(edges) - number).mean())
+    return number if off <= (1 - HELD) * number else 0
 
 
 def match(name: str, run: Run, profile: Profile, kv_tokens: int | None = None) -> ClientMatch:
@@ -178,38 +185,67 @@ def _serve(run: Run, served: Workload, profile: Profile, kv_tokens: int | None) 
     number = closed_loop(run)
     if not number:
         return simulate(served, profile, run.config, kv_tokens)
-    return serve_closed(served, number, profile, run, kv_tokens)
+    delay_s = client_delay_s(run, number) + profile.frontend.overhead_s
+    return serve_closed(served, number, profile, run.config, delay_s, kv_tokens)
 
 
-def serve_closed(served: Workload, number: int, profile: Profile, run: Run, kv_tokens: int | None = None) -> Run:
+def serve_closed(
+    served: Workload,
+    number: int,
+    profile: Profile,
+    config: EngineConfig,
+    delay_s: float,
+    kv_tokens: int | None = None,
+) -> Run:
     """The requests in their order, `number` of them always in flight; when they are used up, the same again.
 
-    A request follows the finish of another by the client's own delay and the front end's overhead.
+    Parameters
+    ----------
+    served
+        When they arrive does not matter, but where the search begins.
+    delay_s
+        From a request's end in the engine to the next one's arrival there.
+
+    Raises
+    ------
+    CapacityError, InputError
+        As `simulate`.
     """
-    delay_s = max(_SETTLED_S, client_delay_s(run) + profile.frontend.overhead_s)
+    delay_s = max(_SETTLED_S, delay_s)
     many = _repeated(served, _MORE)
-    first = np.zeros(min(number, many.num_requests))
-    arrival = np.concatenate([first, many.arrival_s[len(first) :]])
+    lasts = np.full(many.num_requests, _GUESS * many.window_s * number / max(1, served.num_requests))
+    arrival = loop_arrivals(lasts + delay_s, number)
     for _ in range(_ROUNDS):
-        twin = simulate(_arriving(many, arrival), profile, run.config, kv_tokens)
-        ends = np.sort(twin.requests.finish_s[twin.requests.finish_s < many.window_s]) + delay_s
-        ends = ends[ends < many.window_s]
-        after = np.concatenate([first, ends])[: many.num_requests]
-        same = min(len(after), len(arrival))
-        moved = float(np.abs(after[:same] - arrival[:same]).max(initial=0.0))
-        settled = len(after) == len(arrival) and moved < _SETTLED_S
-        arrival = after
-        if settled:
+        twin = simulate(_arriving(many, arrival), profile, config, kv_tokens)
+        lasts += _DAMPED * (_lasted(twin, len(lasts)) - lasts)
+        before, arrival = arrival, loop_arrivals(lasts + delay_s, number)
+        num = len(twin.requests)
+        if np.abs(arrival - before)[:num].mean() < _SETTLED_S:
             break
     return twin
 
 
-def client_delay_s(run: Run) -> float:
-    """Median time from a finish to the next sending: what a closed loop's client takes."""
-    start_s, end_s = np.sort(_sent_s(run)[sent_rows(run)]), np.sort(run.requests.finish_s[finished(run)])
-    next_ = np.searchsorted(start_s, end_s, side="right")
-    there = next_ < len(start_s)
-    return float(np.median(start_s[next_[there]] - end_s[there])) if there.any() else 0.0
+def loop_arrivals(cycle_s: F8, number: int) -> F8:
+    """When each request arrives if the next always follows one that has taken its cycle. Shape (len(cycle_s),)."""
+    free, arrival = [0.0] * min(number, len(cycle_s)), np.empty(len(cycle_s))
+    for i, cycle in enumerate(cycle_s.tolist()):
+        arrival[i] = heapq.heappushpop(free, free[0] + cycle)
+    return arrival
+
+
+def _lasted(twin: Run, number: int) -> F8:
+    """How long requests took; until the window's end at least, if that cut them off; as others, if they never came."""
+    table = twin.requests
+    took = np.where(finished(twin), table.finish_s - table.arrival_s, twin.window_s - table.arrival_s + _SETTLED_S)
+    typical = float(np.median(took)) if len(took) else twin.window_s
+    return np.concatenate([took, np.full(number - len(took), typical)])
+
+
+def client_delay_s(run: Run, number: int) -> float:
+    """Median time from a finish to the sending that it caused, in a closed loop of `number` requests."""
+    start_s, end_s = np.sort(_sent_s(run)[sent_rows(run)])[number:], np.sort(run.requests.finish_s[finished(run)])
+    num = min(len(start_s), len(end_s))
+    return max(0.0, float(np.median(start_s[:num] - end_s[:num]))) if num else 0.0
 
 
 def _repeated(served: Workload, times: int) -> Workload:

@@ -7,13 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from loratwin.errors import DataError
+from loratwin.metrics.latency import finished
 from loratwin.records import Run, load_run
 
 LEAST_STEPS = 16
+LEAST_REQUESTS = 4
+"""Finished requests of two tokens or more, below which a client tells no time between tokens."""
 
 _CLIENT_ONLY = ("the client fell behind", "were never sent", "requests/s were sent")
-"""In reasons that make a client's figures invalid; the engine's own log is as good as ever."""
+"""In reasons that make a client's figures invalid; the engine's own log is as good as ever, and the time between tokens
+is too: both ends of a request are late alike."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,10 @@ class Evidence:
     ----------
     runs
         By name: runs with steps.
+    plain
+        By name: runs without, of which a client's figures are all there is.
     clients
-        Names of those whose client's figures count too.
+        Names of those, of both kinds, whose client was in time: their TTFTs count.
     refused
         By name: why a run is no evidence.
     notes
@@ -33,23 +41,34 @@ class Evidence:
     """
 
     runs: Mapping[str, Run]
+    plain: Mapping[str, Run] = field(default_factory=dict)
     clients: frozenset[str] = frozenset()
     refused: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
     def first(self) -> Run:
-        """Any run: engine, GPU and LLM are those of all."""
-        return next(iter(self.runs.values()))
+        """Any run, one with steps if there are: engine, GPU and LLM are those of all that know them."""
+        return next(iter(self.all.values()))
+
+    @property
+    def all(self) -> dict[str, Run]:
+        """Both kinds, those with steps first."""
+        return {**self.runs, **self.plain}
+
+    @property
+    def gpu(self) -> str:
+        """As the first record that knows tells it; "" where none does."""
+        return next((run.provenance.gpu for run in self.all.values() if run.provenance.gpu), "")
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the engine ran without GPU."""
-        return self.first.provenance.gpu in ("", "cpu")
+        """Whether the engine ran without GPU; one that we started and that names none did."""
+        return self.gpu == "cpu" or (not self.gpu and bool(self.runs))
 
 
 def gather(runs: Mapping[str, Run], allow_simulated: bool = False) -> Evidence:
-    """Sort out what is evidence. Of several engine versions, GPUs or LLMs, the one with the most steps is kept.
+    """Sort out what is evidence. Of several engine versions, GPUs or LLMs, the one with the most is kept.
 
     Parameters
     ----------
@@ -63,32 +82,67 @@ def gather(runs: Mapping[str, Run], allow_simulated: bool = False) -> Evidence:
     """
     refused = {name: reason for name, run in runs.items() if (reason := _refusal(run, allow_simulated))}
     left = {name: run for name, run in runs.items() if name not in refused}
+    notes = []
     for kind, of in _KINDS.items():
         common = _most_common(left, of)
+        unknown = [name for name, run in left.items() if not of(run)]
+        if common and unknown:
+            notes.append(f"{kind} taken to be {common!r}, which the record does not tell: {', '.join(unknown)}")
         for name, run in list(left.items()):
-            if of(run) != common:
-                refused[name] = f"its {kind} is {of(run)!r}, that of most steps {common!r}"
+            if of(run) not in ("", common):
+                refused[name] = f"its {kind} is {of(run)!r}, that of most evidence {common!r}"
                 del left[name]
     if not left:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:3])
         raise DataError(f"none of {len(runs)} records is evidence for a step time{f' ({why})' if why else ''}")
     late = [name for name, run in left.items() if run.invalid]
-    notes = (f"{len(late)} runs whose client was late count for steps only: {', '.join(late)}",) if late else ()
-    return Evidence(left, frozenset(left) - frozenset(late), refused, notes)
+    if late:
+        notes.append(f"the client was late, and its TTFTs do not count, in {len(late)} runs: {', '.join(late)}")
+    return Evidence(
+        runs={name: run for name, run in left.items() if run.steps is not None},
+        plain={name: run for name, run in left.items() if run.steps is None},
+        clients=frozenset(left) - frozenset(late),
+        refused=refused,
+        notes=tuple(notes),
+    )
 
 
 def _refusal(run: Run, allow_simulated: bool) -> str:
     """Why a run is no evidence by itself; empty if it is."""
     if run.kind == "simulated" and not allow_simulated:
         return "simulated, not measured"
-    if run.steps is None:
-        return "the engine's steps were not logged (a server that loratwin starts logs them)"
+    if reason := _no_steps(run) if run.steps is not None else _no_client(run):
+        return reason
+    worse = [reason for reason in run.invalid if not any(words in reason for words in _CLIENT_ONLY)]
+    return f"invalid: {worse[0]}" if worse else ""
+
+
+def _no_steps(run: Run) -> str:
+    """Why logged steps tell nothing."""
+    assert run.steps is not None
     if len(run.steps) < LEAST_STEPS:
         return f"{len(run.steps)} steps, fewer than {LEAST_STEPS}"
     if run.steps.decode_context is None or run.steps.prefill_context is None:
         return "its steps lack the context"
-    worse = [reason for reason in run.invalid if not any(words in reason for words in _CLIENT_ONLY)]
-    return f"invalid: {worse[0]}" if worse else ""
+    return ""
+
+
+def _no_client(run: Run) -> str:
+    """Why a client's figures tell nothing of the steps."""
+    table, done = run.requests, finished(run)
+    if not done.any():
+        return "its engine's steps were not logged, and no request finished"
+    if table.replica is not None and len(np.unique(table.replica)) > 1:
+        return "its engine's steps were not logged, and several servers answered"
+    if (table.prompt_tokens[done] < 1).any() or (table.output_tokens[done] < 1).any():
+        return "its engine's steps were not logged, and it does not tell how long prompts and outputs were"
+    gaps = np.count_nonzero(table.output_tokens[done] > 1)
+    if gaps < LEAST_REQUESTS:
+        return (
+            f"its engine's steps were not logged, and {gaps} finished requests of two tokens or more, fewer than "
+            f"{LEAST_REQUESTS}, tell no time between tokens"
+        )
+    return ""
 
 
 _KINDS: dict[str, Callable[[Run], str]] = {
@@ -99,9 +153,10 @@ _KINDS: dict[str, Callable[[Run], str]] = {
 
 
 def _most_common(runs: Mapping[str, Run], of: Callable[[Run], str]) -> str:
+    """What most evidence says: by logged steps, a run without them counting as one; "" where none tells."""
     counts: Counter[str] = Counter()
     for run in runs.values():
-        counts[of(run)] += len(run.steps or ())
+        counts[of(run)] += len(run.steps or (0,)) if of(run) else 0
     return counts.most_common(1)[0][0] if counts else ""
 
 

@@ -1,35 +1,47 @@
-"""A profile from records of runs whose engine steps were logged: step time, loading, front end, memory, card."""
+"""A profile from records of runs: of those whose engine steps were logged, of clients' figures, or of both.
+
+Logged steps are fitted as they are (`step_fit`). Runs without them become rows at the twin's operating point
+(`client_runs`): beside logged steps as further rows of the same regression, by themselves as rows of a regression
+around a start profile (`client_fit`), which then also says what no client can.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loratwin.calibrate.client_fit import ClientFit, client_overheads, fit_client
+from loratwin.calibrate.client_rows import together
+from loratwin.calibrate.client_runs import Clients, match_runs
+from loratwin.calibrate.client_start import start_for
 from loratwin.calibrate.overhead_fit import Estimate, LoadTimes, fit_loads, fit_overhead
 from loratwin.calibrate.run_evidence import Evidence
-from loratwin.calibrate.step_fit import StepFit, fit_steps
-from loratwin.calibrate.step_rows import STEP_LINEAR, step_rows
+from loratwin.calibrate.run_profile import (
+    domain_of,
+    frontend_of,
+    generated_share,
+    loading_of,
+    memory_of,
+    uncertainty_of,
+)
+from loratwin.calibrate.step_fit import LEAST_ROWS, StepFit, fit_steps
+from loratwin.calibrate.step_rows import STEP_LINEAR, StepRows, step_rows
 from loratwin.errors import DataError
 from loratwin.launch.arguments import option
-from loratwin.perf import Card, Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
+from loratwin.perf import Card, LlmShapes, Profile
 from loratwin.perf.engines import EngineBehaviour, generation_of
-from loratwin.perf.memory import GIB
-from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty
 from loratwin.records import Run
-
-F8 = NDArray[np.float64]
 
 GRAPH_TOKENS = 512.0
 """The largest step that vLLM replays as a CUDA graph (engine.md 1.5)."""
 
+PASSES = 2
+"""Operating points are looked for with the start, then with what came of it; logged steps are start enough."""
+
 _BASE_ERROR = 0.1
 """Log error from which on runs without adapters are no evidence for one formula with the others."""
-
-_FIGURES = ("itl_mean_ms", "tpot_mean_ms", "ttft_mean_ms")
-"""Figures that are off as much as the step time is; of the throughput this holds where the server is saturated."""
 
 COMMAND = "loratwin calibrate fit RECORDS"
 
@@ -45,64 +57,143 @@ class RunFit:
     notes: tuple[str, ...]
 
 
-def fit_runs(evidence: Evidence, llm: LlmShapes, draws: int = 60) -> RunFit:
+def fit_runs(evidence: Evidence, llm: LlmShapes, draws: int = 60, start: Profile | None = None) -> RunFit:
     """Fit everything that the runs tell.
+
+    Parameters
+    ----------
+    start
+        For runs without logged steps, where no others are there; None: an assumed one, if the GPU is known.
 
     Raises
     ------
     DataError
-        Too few steps, or none of a server with adapters.
+        Too few steps, none of a server with adapters, or no profile to start from.
     """
-    on_cpu, first = evidence.on_cpu, evidence.first
-    engine = generation_of(first.provenance.engine_version, "cpu" if on_cpu else "cuda")
-    # Without adapters in a step no LoRA kernels run on a CPU either (vLLM 0.32: the mapping says so to every layer).
-    behaviour = engine.behaviour.model_copy(update={"base_graphs": True}) if on_cpu else engine.behaviour
-    graphs = 0.0 if on_cpu or option(first.provenance.server_args, "--enforce-eager") is not None else GRAPH_TOKENS
-    steps, left_out = _fit_steps(evidence, behaviour, graphs, draws)
-    runs = list(evidence.runs.values())
-    loads = fit_loads(runs)
-    overhead = fit_overhead(evidence.runs[name] for name in sorted(evidence.clients))
-    notes = [*engine.notes, *evidence.notes, *left_out]
-    if not overhead.number:
-        overhead = fit_overhead(runs)
-        notes.append("no client was in time: the front end's overhead is that of late ones")
-    notes += _unknown(steps, loads, overhead)
+    if evidence.runs:
+        logged = _logged(evidence)
+        if not evidence.plain:
+            return _fit_logged(evidence, llm, draws, logged)
+        if len(logged.rows) >= LEAST_ROWS:
+            return _fit_both(evidence, llm, draws, logged)
+    # What is logged, if anything, is too little to stand alone: its clients' figures count with the others'.
+    return _fit_clients(evidence, llm, draws, start_for(evidence, llm, start))
+
+
+@dataclass(frozen=True)
+class _Logged:
+    """Logged steps, ready to be fitted; `base_out`: runs without adapter are left out, as the note says."""
+
+    rows: StepRows
+    behaviour: EngineBehaviour
+    graph_tokens: float
+    notes: tuple[str, ...]
+    base_out: bool = False
+
+
+def _fit_logged(evidence: Evidence, llm: LlmShapes, draws: int, logged: _Logged) -> RunFit:
+    """From logged steps alone."""
+    steps = fit_steps(logged.rows, logged.graph_tokens, draws)
+    return _with_steps(evidence, llm, logged, steps, _overhead(evidence), {})
+
+
+def _with_steps(
+    evidence: Evidence,
+    llm: LlmShapes,
+    logged: _Logged,
+    steps: StepFit,
+    overhead: Estimate,
+    unmatched: Mapping[str, str],
+) -> RunFit:
+    """The profile of fitted steps, all else from the logged runs."""
+    first, on_cpu, loads = evidence.first, evidence.on_cpu, fit_loads(evidence.runs.values())
+    notes = [*logged.notes, *_late(evidence, overhead), *_unknown(steps, loads, overhead)]
+    everything = evidence.all.values()
     profile = Profile(
-        name=f"{first.provenance.gpu or 'cpu'}/{first.provenance.engine_version}/{llm.name}".replace(" ", "-").lower(),
+        name=f"{evidence.gpu or 'cpu'}/{first.provenance.engine_version}/{llm.name}".replace(" ", "-").lower(),
         engine=first.provenance.engine_version,
-        behaviour=behaviour,
+        behaviour=logged.behaviour,
         llm=llm,
-        memory=_memory(runs, llm, on_cpu),
+        memory=memory_of(everything, llm, on_cpu),
         step_time=steps.model,
-        loading=_loading(loads, steps.swap_extra_s),
-        frontend=_frontend(runs, overhead),
-        domain=_domain(runs),
-        card=_card(evidence, steps, notes),
-        uncertainty=_uncertainty(steps, loads, overhead),
+        loading=loading_of(loads, steps.swap_extra_s),
+        frontend=frontend_of(everything, overhead),
+        domain=domain_of(everything),
+        card=_card(evidence, steps, notes, unmatched),
+        uncertainty=uncertainty_of(steps, loads, overhead),
     )
     return RunFit(profile, steps, loads, overhead, tuple(notes))
 
 
-def _fit_steps(
-    evidence: Evidence, behaviour: EngineBehaviour, graphs: float, draws: int
-) -> tuple[StepFit, tuple[str, ...]]:
-    """Fit all runs; those without adapters only if one formula holds for them too."""
+def _logged(evidence: Evidence) -> _Logged:
+    """Rows of all runs with steps; of those without adapters only if one formula holds for them too."""
+    on_cpu, first = evidence.on_cpu, evidence.first
+    engine = generation_of(first.provenance.engine_version, "cpu" if on_cpu else "cuda")
+    behaviour, graphs = _engine(engine.behaviour, on_cpu, first)
     runs = list(evidence.runs.items())
-    base = [name for name, run in runs if run.config.max_loras and not (run.requests.adapter >= 0).any()]
-    whole = fit_steps(step_rows(runs, behaviour, graphs), graphs, draws)
+    rows = step_rows(runs, behaviour, graphs)
+    notes = (*engine.notes, *evidence.notes)
+    base = [name for name, run in runs if _without_adapters(run)]
     if not base or len(base) == len(runs):
-        return whole, ()
+        return _Logged(rows, behaviour, graphs, notes)
+    whole = fit_steps(rows, graphs, 0)
     errors = {name: _log_error(evidence.runs[name], whole, behaviour, graphs) for name in base}
     worst = max(errors.values(), key=abs)
     if abs(worst) < _BASE_ERROR:
-        return whole, ()
+        return _Logged(rows, behaviour, graphs, notes)
     rest = [(name, run) for name, run in runs if name not in base]
-    without = fit_steps(step_rows(rest, behaviour, graphs), graphs, draws)
     note = (
         f"requests without adapter take {np.exp(worst):.2f} times what the formula for those with one says "
         f"({', '.join(errors)}): they are not fitted, and not predicted well"
     )
-    return without, (note,)
+    return _Logged(step_rows(rest, behaviour, graphs), behaviour, graphs, (*notes, note), base_out=True)
+
+
+def _engine(behaviour: EngineBehaviour, on_cpu: bool, run: Run) -> tuple[EngineBehaviour, float]:
+    """What the server does, and the largest step that it replays as a graph.
+
+    Without adapters in a step no LoRA kernels run on a CPU either (vLLM 0.32: the mapping says so to every layer).
+    """
+    if on_cpu:
+        return behaviour.model_copy(update={"base_graphs": True}), 0.0
+    eager = option(run.provenance.server_args, "--enforce-eager") is not None
+    return behaviour, 0.0 if eager else GRAPH_TOKENS
+
+
+def _without_adapters(run: Run) -> bool:
+    return bool(run.config.max_loras) and not (run.requests.adapter >= 0).any()
+
+
+def _fit_both(evidence: Evidence, llm: LlmShapes, draws: int, logged: _Logged) -> RunFit:
+    """Logged steps and clients' figures in one regression; the former alone are where operating points start."""
+    known = _fit_logged(evidence, llm, 0, logged)
+    plain = {n: run for n, run in evidence.plain.items() if not (logged.base_out and _without_adapters(run))}
+    clients = match_runs(plain, known.profile, evidence.clients)
+    rows, overhead = logged.rows, known.overhead
+    if clients.rows is not None:
+        rows = together(logged.rows, clients.rows, known.steps.between_runs)
+    steps = fit_steps(rows, logged.graph_tokens, draws)
+    if clients.rows is not None:
+        overhead = _joined(_overhead(evidence), client_overheads(clients.rows, steps.model).values())
+    return _with_steps(evidence, llm, logged, steps, overhead, clients.unusable)
+
+
+def _fit_clients(evidence: Evidence, llm: LlmShapes, draws: int, start: Profile) -> RunFit:
+    """Around a start, since no steps were logged, or too few."""
+    fit, profile = None, start
+    factor = 1.0
+    for number in range(1, PASSES + 1):
+        clients = match_runs(evidence.all, profile, evidence.clients)
+        if clients.rows is None:
+            why = "; ".join(f"{name}: {reason}" for name, reason in list(clients.unusable.items())[:3])
+            raise DataError(f"the twin cannot serve any of {len(evidence.all)} records as {start.name} ({why})")
+        factor *= clients.factor if number == 1 else 1.0
+        fit = fit_client(clients.rows, start, factor, draws if number == PASSES else 0)
+        overhead = _joined(_none(), client_overheads(clients.rows, fit.steps.model).values())
+        frontend = start.frontend.model_copy(update={"overhead_s": overhead.value} if overhead.number else {})
+        profile = start.model_copy(update={"step_time": fit.steps.model, "frontend": frontend})
+    assert fit is not None
+    return _around(start, profile, evidence, fit, overhead, clients)
 
 
 def _log_error(run: Run, fit: StepFit, behaviour: EngineBehaviour, graphs: float) -> float:
@@ -116,6 +207,87 @@ def _log_error(run: Run, fit: StepFit, behaviour: EngineBehaviour, graphs: float
     )
     predicted = dense + rows.features @ np.array([getattr(model, name) for name in STEP_LINEAR])
     return float(np.log(rows.duration_s.sum() / predicted.sum()))
+
+
+def _around(
+    start: Profile, fitted: Profile, evidence: Evidence, fit: ClientFit, overhead: Estimate, clients: Clients
+) -> RunFit:
+    """The profile that clients' figures made of a start, and what they left of it."""
+    runs, known = list(evidence.all.values()), LoadTimes(_none(), _none())
+    tells_kv = any(run.kv_tokens for run in runs)
+    notes = [
+        *evidence.notes,
+        f"no engine steps were logged: start {start.name}, its step times x {fit.factor:.3g}",
+        f"loads of adapters as in {start.name}: clients' figures do not tell them apart",
+    ]
+    if fit.untold:
+        notes.append(
+            f"near {start.name} x {fit.factor:.3g}, since clients' figures do not tell them: {', '.join(fit.untold)}"
+        )
+    if not tells_kv:
+        notes.append(f"no server told the size of its KV cache: memory as in {start.name}")
+    if not overhead.number:
+        notes.append(f"no run without a queue whose client was in time: the front end's overhead as in {start.name}")
+    if fit.steps.num_outliers:
+        notes.append(f"{fit.steps.num_outliers} rows far from the rest count little")
+    share = generated_share(runs)
+    uncertainty = uncertainty_of(fit.steps, known, overhead)
+    theirs = start.uncertainty.standard_errors if start.uncertainty else {}
+    kept = {name: error for name, error in theirs.items() if name.split(".")[0] in ("loading", "memory")}
+    errors = {**(kept if not tells_kv else {n: e for n, e in kept.items() if n.startswith("loading")}),
+              **uncertainty.standard_errors}  # fmt: skip
+    profile = fitted.model_copy(
+        update={
+            "name": _name(evidence, start),
+            "memory": memory_of(runs, start.llm, evidence.on_cpu) if tells_kv else start.memory,
+            "frontend": fitted.frontend.model_copy(update={"generated_share": share}),
+            "domain": domain_of(runs),
+            "card": _card(evidence, fit.steps, notes, clients.unusable),
+            "origin": "fitted",
+            "uncertainty": uncertainty.model_copy(update={"standard_errors": errors}),
+        }
+    )
+    return RunFit(profile, fit.steps, known, overhead, tuple(notes))
+
+
+def _name(evidence: Evidence, start: Profile) -> str:
+    gpu = evidence.gpu or start.name.split("/")[0]
+    return f"{gpu}/{start.engine}/{start.llm.name}".replace(" ", "-").lower()
+
+
+def _none() -> Estimate:
+    return Estimate(float("nan"), float("nan"), 0)
+
+
+def _overhead(evidence: Evidence) -> Estimate:
+    """The front end's share of TTFT from logged runs; if no client was in time, from those that were not."""
+    found = fit_overhead(run for name, run in sorted(evidence.runs.items()) if name in evidence.clients)
+    return found if found.number else fit_overhead(evidence.runs.values())
+
+
+def _joined(logged: Estimate, client_means: Iterable[float]) -> Estimate:
+    """An estimate and the means of further runs, each with the inverse of its squared error as weight.
+
+    Of these the median counts: a run whose server stood still for a moment has a mean of hundreds of milliseconds.
+    """
+    values = np.array(list(client_means))
+    if not len(values):
+        return logged
+    middle = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - middle)))
+    error = 1.2533 * spread / np.sqrt(len(values)) if spread > 0 else abs(middle)
+    middle = max(0.0, middle)
+    if not logged.number:
+        return Estimate(middle, float(error), len(values))
+    precision = np.array([1 / max(logged.error, 1e-6) ** 2, 1 / max(float(error), 1e-6) ** 2])
+    value = float(precision @ np.array([logged.value, middle]) / precision.sum())
+    return Estimate(value, float(precision.sum() ** -0.5), logged.number + len(values))
+
+
+def _late(evidence: Evidence, overhead: Estimate) -> list[str]:
+    if evidence.clients or not overhead.number:
+        return []
+    return ["no client was in time: the front end's overhead is that of late ones"]
 
 
 def _unknown(steps: StepFit, loads: LoadTimes, overhead: Estimate) -> list[str]:
@@ -135,96 +307,7 @@ def _unknown(steps: StepFit, loads: LoadTimes, overhead: Estimate) -> list[str]:
     return notes
 
 
-def _loading(loads: LoadTimes, swap_extra_s: float) -> LoadingModel:
-    swap = _known(loads.swap_in.value) + swap_extra_s
-    return LoadingModel(
-        swap_in_s=swap, swap_in_padded_s=swap, disk_load_s=_known(loads.disk_load.value), disk_load_per_rank_s=0.0
-    )
-
-
-def _known(value: float) -> float:
-    return 0.0 if np.isnan(value) else value
-
-
-def _frontend(runs: Iterable[Run], overhead: Estimate) -> Frontend:
-    """Scrapes of later versions stop nothing worth modelling: they are part of the overhead."""
-    return Frontend(
-        overhead_s=_known(overhead.value),
-        first_use_s=0.0,
-        scrape_interval_s=1.0,
-        series_s=0.0,
-        series_name_s=0.0,
-        stall_ttft=0.0,
-        generated_share=_generated_share(runs),
-    )
-
-
-def _generated_share(runs: Iterable[Run]) -> float:
-    """Output tokens generated per token asked for, of finished requests."""
-    generated = asked = 0
-    for run in runs:
-        table = run.requests
-        if table.asked_tokens is not None:
-            done = ~np.isnan(table.finish_s)
-            generated += int(table.output_tokens[done].sum())
-            asked += int(table.asked_tokens[done].sum())
-    return generated / asked if generated and asked else 1.0
-
-
-def _memory(runs: Iterable[Run], llm: LlmShapes, on_cpu: bool) -> MemoryModel:
-    """The KV cache as the servers told its size: given on a CPU; on a GPU what is left beside weights and slots.
-
-    The GPU's memory and what else is in it cannot be told apart: half a GiB is taken for the latter.
-
-    Raises
-    ------
-    DataError
-        No server told its KV cache.
-    """
-    known = [(run.config, run.kv_tokens) for run in runs if run.kv_tokens]
-    if not known:
-        raise DataError("no run tells the size of its server's KV cache")
-    sizes = [tokens * llm.kv_bytes_per_token / GIB for _, tokens in known]
-    if on_cpu:
-        kv = float(np.median(sizes)) * (1 + 1e-9)  # whole blocks must not be lost by rounding
-        weights = llm.num_parameters * llm.dtype_bytes / GIB
-        return MemoryModel(gpu_gib=kv + weights, other_gib=0.0, sampler_copies=0.0, extra_vocabulary=0, kv_gib=kv)
-    copies, other = 4.0, 0.5
-    totals = []
-    for (config, _), kv in zip(known, sizes, strict=True):
-        lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, 0) / GIB
-        weights = llm.num_parameters * llm.dtype_bytes / GIB
-        sampler = copies * min(config.max_num_seqs, config.max_num_batched_tokens) * llm.vocab_size * 4 / GIB
-        totals.append((kv + lora + weights + sampler + other) / config.gpu_memory_utilization)
-    return MemoryModel(gpu_gib=float(np.median(totals)), other_gib=other, sampler_copies=copies, extra_vocabulary=0)
-
-
-def _domain(runs: Iterable[Run]) -> Domain:
-    """The ranges that the runs cover; prompts and outputs from 1 token on."""
-    runs = list(runs)
-
-    def span(name: str) -> tuple[int, int]:
-        values = [getattr(run.config, name) for run in runs]
-        return min(values), max(values)
-
-    used = [len(run.adapters) for run in runs]
-    utilization = [run.config.gpu_memory_utilization for run in runs]
-    prompts = [float(run.requests.prompt_tokens.mean()) for run in runs if len(run.requests)]
-    outputs = [float(run.requests.output_tokens.mean()) for run in runs if len(run.requests)]
-    return Domain(
-        max_loras=span("max_loras"),
-        max_lora_rank=span("max_lora_rank"),
-        max_num_seqs=span("max_num_seqs"),
-        max_num_batched_tokens=span("max_num_batched_tokens"),
-        gpu_memory_utilization=(min(utilization), max(utilization)),
-        served_adapters=(1, max(used)),
-        prompt_tokens_mean=(1.0, max(prompts)),
-        output_tokens_mean=(1.0, max(outputs)),
-    )
-
-
-def _card(evidence: Evidence, steps: StepFit, notes: Iterable[str]) -> Card:
-    num = sum(len(run.steps or ()) for run in evidence.runs.values())
+def _card(evidence: Evidence, steps: StepFit, notes: Iterable[str], unmatched: Mapping[str, str]) -> Card:
     errors = np.array(list(steps.held_out.values()))
     held_out = {}
     if len(errors):
@@ -233,9 +316,9 @@ def _card(evidence: Evidence, steps: StepFit, notes: Iterable[str]) -> Card:
             f"MAPE {percent.mean():.1f} %, median {np.median(percent):.1f} %, bias {100 * errors.mean():+.1f} % "
             f"({len(errors)} runs)"
         )
-    refused = tuple(f"refused: {name}: {reason}" for name, reason in evidence.refused.items())
+    refused = tuple(f"refused: {name}: {reason}" for name, reason in {**evidence.refused, **unmatched}.items())
     return Card(
-        fitted_on=f"{num:,} engine steps of {len(evidence.runs)} runs",
+        fitted_on=_evidence_words(evidence, unmatched),
         command=COMMAND,
         source="runs measured by loratwin",
         held_out_error=held_out,
@@ -243,37 +326,10 @@ def _card(evidence: Evidence, steps: StepFit, notes: Iterable[str]) -> Card:
     )
 
 
-def _uncertainty(steps: StepFit, loads: LoadTimes, overhead: Estimate) -> Uncertainty:
-    """Standard errors of all coefficients that are not 0, correlations of those of the step time."""
-    model = steps.model.model_dump()
-    fixed = {"roofline_power", "graph_tokens"}
-    drawn = {n: v for n, v in steps.draws.items() if n in model and n not in fixed and model[n] > 0 and v.std() > 0}
-    errors = {f"step_time.{name}": float(values.std()) for name, values in drawn.items()}
-    correlation = np.atleast_2d(np.corrcoef(np.array(list(drawn.values())))) if drawn else np.empty((0, 0))
-    names = tuple(errors)
-    if loads.swap_in.number:
-        errors["loading.swap_in_s"] = errors["loading.swap_in_padded_s"] = loads.swap_in.error
-    if loads.disk_load.number:
-        errors["loading.disk_load_s"] = loads.disk_load.error
-    if overhead.number:
-        errors["frontend.overhead_s"] = overhead.error
-    return Uncertainty(
-        standard_errors=errors,
-        correlated=names,
-        correlation=tuple(tuple(float(v) for v in row) for row in correlation),
-        residual=_residual(steps),
-        source="bootstrap over runs and stretches of time; residual: whole runs, fitted without each",
-    )
-
-
-def _residual(steps: StepFit) -> dict[Regime, dict[str, Quantiles]]:
-    """Errors of figures for want of better: those of the step time of whole runs, fitted without each.
-
-    A check replaces them by errors of the figures themselves.
-    """
-    errors = np.abs(np.array(list(steps.held_out.values())))
-    if len(errors) < 3:
-        return {}
-    quantiles = tuple(round(float(q), 5) for q in np.quantile(errors, LEVELS))
-    open_: dict[str, Quantiles] = dict.fromkeys(_FIGURES, quantiles)
-    return {"open": open_, "saturated": {**open_, "total_throughput": quantiles}}
+def _evidence_words(evidence: Evidence, unmatched: Mapping[str, str]) -> str:
+    """How much there was of each kind."""
+    num = sum(len(run.steps or ()) for run in evidence.runs.values())
+    clients = sum(name not in unmatched for name in evidence.plain)
+    words = [f"{num:,} engine steps of {len(evidence.runs)} runs"] if evidence.runs else []
+    words += [f"clients' figures of {clients} runs without steps"] if evidence.plain else []
+    return " and ".join(words)
