@@ -81,7 +81,7 @@ def test_what_no_client_tells_stays_near_the_start_and_is_said_so() -> None:
     some = {name: run for name, run in client_runs().items() if name in ("few-full", "few-half", "few-one-adapter")}
     found = fit_runs(gather(some), LLM, draws=20, start=off_start())
     note = next(note for note in found.profile.card.notes if "since clients" in note)
-    assert {"skipped_s", "slot_rank_s"} < set(note.split(": ")[1].split(", ")) and "running_s" not in note
+    assert {"skipped_s", "slot_rank_s"} < set(note.split(": ")[1].split(", ")) and "weights_s" not in note
     factor = float(next(n for n in found.profile.card.notes if "its step times x" in n).split(" x ")[1])
     expected = factor * off_start().step_time.skipped_s  # nobody was passed over
     assert found.profile.step_time.skipped_s == pytest.approx(expected, rel=0.05)

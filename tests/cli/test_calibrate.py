@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from loratwin.calibrate.check import Checked, Predicted, Score
 from loratwin.calibrate.design import load_design
-from loratwin.cli.calibration.loop import Folder, design_in, run_design
+from loratwin.cli.calibration.loop import Folder, design_in, run_design, server_at_url
 from loratwin.cli.calibration.output import as_json, as_markdown, as_text
 from loratwin.cli.calibration.servers import Job, Source, busy_note, measure_jobs
-from loratwin.perf import load_profile
+from loratwin.errors import InputError
+from loratwin.launch.arguments import option
+from loratwin.perf import dump_profile, load_profile
 from loratwin.records import Run, load_run, save_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
+from tests.calibrate.known_clients import client_runs, off_start
 from tests.calibrate.known_steps import known_design, known_runs
 from tests.calibrate.test_vllm_bench import result, write
 from tests.cli.program import loratwin
@@ -65,6 +68,35 @@ def test_records_are_fitted_to_a_profile_that_simulates(made: Path, records: Pat
     assert said.returncode == 0, said.stderr
 
 
+@pytest.fixture(scope="module")
+def plain_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records without steps, as of a server at a URL."""
+    folder = tmp_path_factory.mktemp("plain")
+    for name in ("few-full", "few-half", "few-prompts", "many-full"):
+        save_run(client_runs()[name], folder / f"{name}.json")
+    return folder
+
+
+def test_records_without_steps_are_fitted_around_a_start(plain_records: Path, tmp_path: Path) -> None:
+    start, path = tmp_path / "start.yaml", tmp_path / "mine.yaml"
+    start.write_text(dump_profile(off_start()))
+    done = loratwin("calibrate", "fit", str(plain_records), "-o", str(path), "--start", str(start))
+    assert done.returncode == 0, done.stderr
+    assert "clients' figures of 4 runs without steps" in done.stdout
+    assert "note: no engine steps were logged: start other/one/tiny" in done.stdout
+    assert load_profile(str(path)).llm.name == "tiny"
+
+
+def test_records_without_steps_and_start_are_refused_in_one_line(
+    made: Path, plain_records: Path, tmp_path: Path
+) -> None:
+    arguments = ("calibrate", "fit", str(plain_records), "-o", str(tmp_path / "p.yaml"), "--llm", str(made / "tiny"))
+    done = loratwin(*arguments)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    assert "--start" in done.stderr and "nothing is assumed of a CPU" in done.stderr
+    assert not (tmp_path / "p.yaml").exists()
+
+
 def test_simulated_records_are_no_evidence(tmp_path: Path, made: Path) -> None:
     save_run(known_runs()["few-full"], tmp_path / "one.json")
     done = loratwin("calibrate", "fit", str(tmp_path), "-o", str(tmp_path / "p.yaml"), "--llm", str(made / "tiny"))
@@ -79,6 +111,7 @@ def test_simulated_records_are_no_evidence(tmp_path: Path, made: Path) -> None:
         (("run", "nowhere.yaml", "-o", "x", "--lora-folder", "y"), "design nowhere.yaml: cannot be read"),
         (("server", "x", "--lora-folder", "nowhere"), "which LLM?"),
         (("run", "d", "-o", "x", "--lora-folder", "y", "--step-log", "z"), "--step-log is for a server at --url"),
+        (("run", "d", "-o", "x", "--lora-folder", "y", "--server", "few"), "--server is for a server at --url"),
     ],
 )
 def test_refusals_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -125,6 +158,72 @@ def test_a_folder_goes_on_with_its_design_and_its_runs(
     assert len(list(folder.records.iterdir())) == first.num_runs
     assert load_run(next(iter(folder.records.iterdir()))).kind == "measured"
     assert not capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class At(Unstartable):
+    """A server at a URL that tells its slots and rank; nobody may measure it."""
+
+    tells: tuple[int | None, int | None] = (None, None)
+
+    def slots_and_rank(self) -> tuple[int | None, int | None]:
+        return self.tells
+
+
+def at(adapters: Path, *tells: int | None) -> At:
+    slots, rank = (*tells, None, None)[:2]
+    return At(adapters, url="http://there:1", tells=(slots, rank))
+
+
+@pytest.mark.parametrize(
+    ("tells", "named", "found"),
+    [((None, None), None, "few"), ((8, None), None, "many"), ((4, 32), None, "rank"), ((None, None), "many", "many")],
+)
+def test_the_server_at_a_url_is_known_by_its_slots_and_rank_or_by_name(
+    tells: tuple[int | None, int | None], named: str | None, found: str
+) -> None:
+    assert server_at_url(known_design(), at(Path("x"), *tells), named).name == found
+
+
+@pytest.mark.parametrize(
+    ("tells", "named", "message"),
+    [
+        ((None, None), "other", "no such server, but few, many, rank"),
+        ((8, None), "few", "--server few of the design has 2 slots and rank 16, and http://there:1 8 slots"),
+        ((5, None), None, "5 slots, and no server of the design has them .*many 8 slots"),
+    ],
+)
+def test_a_server_at_a_url_that_the_design_does_not_know_is_refused(
+    tells: tuple[int | None, int | None], named: str | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        server_at_url(known_design(), at(Path("x"), *tells), named)
+
+
+def test_a_server_at_a_url_runs_with_what_is_said_of_it_and_the_rest_as_designed(made: Path) -> None:
+    source = Source(made / "adapters", "--model tiny --max-loras 4 --max-num-seqs 16", url="http://there:1")
+    arguments = source.all_arguments(known_design().servers[0].arguments)
+    assert option(arguments, "--max-loras") == "4" and option(arguments, "--max-lora-rank") == "16"
+    assert arguments.count("--max-loras") == 1 and "--enable-lora" in arguments
+    assert source.slots_and_rank() == (4, None)
+
+
+def test_with_a_url_it_says_what_is_measured_what_is_not_and_how_well_it_is_known(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_design = design_in(Folder(tmp_path), Source(made / "adapters", f"--model {made / 'tiny'}"), 6.0, None)
+    design = made_design.model_copy(update={"passes": 1})
+    folder, source = Folder(tmp_path / "mine"), at(made / "adapters", 6)
+    folder.make()
+    runs = [run for name, run in client_runs().items() if name in ("few-full", "few-half", "many-full")]
+    for i, run in enumerate(design.servers[1].runs):
+        save_run(runs[i % 3], folder.records / f"many-{run.name}.json")
+    run_design(design, source, folder, off_start().llm, off_start())
+    said = capsys.readouterr().err
+    assert "http://there:1 is measured as server 'many' of the design (6 slots and rank 16)" in said
+    assert "of server 'few' are not measured: start the server with --enable-lora --max-loras 2" in said
+    assert "call again with --server few" in said and "of server 'many' are not" not in said
+    assert said.count("a run's step time is known to") == len(design.servers[1].runs)
 
 
 def test_a_check_is_shown_in_three_forms() -> None:

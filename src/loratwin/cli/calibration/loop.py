@@ -105,18 +105,90 @@ def design_in(folder: Folder, source: Source, minutes: float, llm: str | None) -
     return design
 
 
-def run_design(design: Design, source: Source, folder: Folder, llm: LlmShapes | None = None) -> None:
-    """Measure all runs of a design; after each, say what is still uncertain (if the LLM is known)."""
+def run_design(
+    design: Design,
+    source: Source,
+    folder: Folder,
+    llm: LlmShapes | None = None,
+    start: Profile | None = None,
+    server: str | None = None,
+) -> None:
+    """Measure all runs of a design; after each, say what is still uncertain (if the LLM is known).
+
+    Parameters
+    ----------
+    start
+        For runs without a step log: see `fit_runs`.
+    server
+        With a URL: which server of the design it is; None: as its slots and rank tell.
+
+    Raises
+    ------
+    InputError, ServerError
+        As `measure_jobs`; or the design has no such server.
+    """
     seen: dict[str, Run] = {}
+    chosen = design.servers if source.url is None else (server_at_url(design, source, server),)
+    if source.url is not None:
+        print(_at_url(chosen[0], source), file=sys.stderr)
 
     def look(path: Path, run: Run) -> None:
         seen[path.stem] = run
+        if source.url is not None and len(seen) == 1:
+            server_at_url(design, source, chosen[0].name)  # vLLM tells its slots after the first requests
         if llm is not None:
-            print(f"  {len(seen)} of {design.num_runs} runs; {_state(seen, llm)}", file=sys.stderr)
+            print(f"  {len(seen)} of {design.num_runs} runs; {_state(seen, llm, start)}", file=sys.stderr)
 
-    for server in design.servers if source.url is None else design.servers[:1]:
-        jobs = _jobs(server, design.passes, folder, source)
-        measure_jobs(source, server.arguments, jobs, folder.path / f"logs-{server.name}", look)
+    for each in chosen:
+        jobs = _jobs(each, design.passes, folder, source)
+        measure_jobs(source, each.arguments, jobs, folder.path / f"logs-{each.name}", look)
+    for each in design.servers:
+        if each not in chosen and not all(job.path.exists() for job in _jobs(each, design.passes, folder, source)):
+            print(_not_measured(each), file=sys.stderr)
+
+
+def server_at_url(design: Design, source: Source, name: str | None) -> ServerDesign:
+    """The server of the design that the one at the URL is: by name, else by slots and rank, else the first.
+
+    Raises
+    ------
+    InputError
+        The design has none of the name, or the server tells other slots than that one's.
+    """
+    names = ", ".join(server.name for server in design.servers)
+    slots, rank = source.slots_and_rank()
+    if name is not None:
+        found = next((server for server in design.servers if server.name == name), None)
+        if found is None:
+            raise InputError(f"--server {name!r}: the design has no such server, but {names}")
+        if slots not in (None, found.max_loras) or rank not in (None, found.max_lora_rank):
+            is_ = _slots_words(slots, rank)
+            raise InputError(f"--server {name} of the design has {_has(found)}, and {source.url} {is_}")
+        return found
+    same = [s for s in design.servers if slots in (None, s.max_loras) and rank in (None, s.max_lora_rank)]
+    if not same:
+        has = "; ".join(f"{server.name} {_has(server)}" for server in design.servers)
+        raise InputError(f"{source.url} has {_slots_words(slots, rank)}, and no server of the design has them ({has})")
+    return same[0]
+
+
+def _slots_words(slots: int | None, rank: int | None) -> str:
+    words = [f"{slots} slots"] if slots is not None else []
+    return " and ".join([*words, *([f"rank {rank}"] if rank is not None else [])])
+
+
+def _has(server: ServerDesign) -> str:
+    return _slots_words(server.max_loras, server.max_lora_rank)
+
+
+def _at_url(server: ServerDesign, source: Source) -> str:
+    runs = f"{len(server.runs)} runs"
+    return f"{source.url} is measured as server {server.name!r} of the design ({_has(server)}): {runs}"
+
+
+def _not_measured(server: ServerDesign) -> str:
+    runs = f"{len(server.runs)} runs of server {server.name!r} are not measured"
+    return f"{runs}: start the server with {' '.join(server.arguments)}, and call again with --server {server.name}"
 
 
 def _jobs(server: ServerDesign, passes: int, folder: Folder, source: Source) -> list[Job]:
@@ -134,26 +206,43 @@ def _jobs(server: ServerDesign, passes: int, folder: Folder, source: Source) -> 
     ]
 
 
-def _state(runs: Mapping[str, Run], llm: LlmShapes) -> str:
+def _state(runs: Mapping[str, Run], llm: LlmShapes, start: Profile | None) -> str:
     try:
-        return progress_line(fit_runs(gather(runs), llm, draws=12))
+        return progress_line(fit_runs(gather(runs), llm, draws=12, start=start))
     except DataError as error:
         return str(error)
 
 
-def fit_folder(folder: Path, llm: LlmShapes, beside: Mapping[str, Run] | None = None) -> RunFit:
+def fit_folder(
+    folder: Path, llm: LlmShapes, beside: Mapping[str, Run] | None = None, start: Profile | None = None
+) -> RunFit:
     """Fit the records of a folder, and others beside them."""
-    return fit_runs(gather({**read_records(folder), **(beside or {})}), llm)
+    return fit_runs(gather({**read_records(folder), **(beside or {})}), llm, start=start)
 
 
 def checks_for(profile: Profile, folder: Folder, source: Source, window_s: float) -> list[Check]:
-    """The check's workloads, for the fewest and the most slots that were calibrated."""
+    """The check's workloads, for the fewest and the most slots that were calibrated; at a URL, for those it has."""
     runs = read_records(folder.records) if folder.records.is_dir() and any(folder.records.iterdir()) else {}
     known = next(iter(runs.values())).config if runs else given_config(source.args)
     adapters = source.adapters()
     rank = min((run.config.max_lora_rank for run in runs.values()), default=known.max_lora_rank)
-    low, high = profile.domain.max_loras
-    return make_checks(profile, known.replace(max_lora_rank=rank), sorted({low, high}), adapters, window_s)
+    slots = set(profile.domain.max_loras) if source.url is None else {_slots_at_url(source, runs)}
+    return make_checks(profile, known.replace(max_lora_rank=rank), sorted(slots), adapters, window_s)
+
+
+def _slots_at_url(source: Source, runs: Mapping[str, Run]) -> int:
+    """Slots of the server at the URL: as told, else those of all records.
+
+    Raises
+    ------
+    InputError
+        The records are of several.
+    """
+    told, _ = source.slots_and_rank()
+    known = {run.config.max_loras for run in runs.values()} if told is None else {told}
+    if len(known) != 1:
+        raise InputError(f'{source.url}: does not tell its slots; give them: --server-args "--max-loras N"')
+    return known.pop()
 
 
 def check_server(
@@ -191,10 +280,15 @@ def _measure_checks(
     measure_jobs(source, server.arguments, jobs, logs, lambda path, run: measured[path.stem[:-2]].append(run))
 
 
-def learn(folder: Folder, llm: LlmShapes, checked: Checked, measured: Mapping[str, Sequence[Run]]) -> Profile:
-    """The profile fitted once more, the check's runs among the evidence, with the errors that the check showed."""
+def learn(
+    folder: Folder, llm: LlmShapes, checked: Checked, measured: Mapping[str, Sequence[Run]], start: Profile
+) -> Profile:
+    """The profile fitted once more, the check's runs among the evidence, with the errors that the check showed.
+
+    Where no steps were logged, the fit starts from the checked profile.
+    """
     beside = {f"check-{name}-{i}": run for name, runs in measured.items() for i, run in enumerate(runs, start=1)}
-    return with_measured_errors(fit_folder(folder.records, llm, beside).profile, checked)
+    return with_measured_errors(fit_folder(folder.records, llm, beside, start).profile, checked)
 
 
 def save_profile(profile: Profile, path: Path) -> None:

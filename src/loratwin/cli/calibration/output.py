@@ -20,8 +20,10 @@ def progress_line(fit: RunFit) -> str:
     worst = sorted(known, key=lambda name: -known[name])[:3]
     sure = ", ".join(f"{name.split('.')[1]} +-{100 * known[name]:.0f} %" for name in worst)
     missing = [name for name, why in fit.steps.unknown.items() if why != "not told from 0"]
+    between = fit.steps.between_runs
+    known_to = "?" if isnan(between) else f"{100 * between:.0f} %"
     return (
-        f"a run's step time is known to {100 * fit.steps.between_runs:.0f} %; least sure: {sure or 'nothing'}; "
+        f"a run's step time is known to {known_to}; least sure: {sure or 'nothing'}; "
         f"not told yet: {', '.join(missing) or 'nothing'}"
     )
 

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.bench import Options, measure
+from loratwin.bench import Options, measure, parse_url
 from loratwin.bench.result import window_start_s
 from loratwin.bench.session import with_notes
 from loratwin.cli.measuring.progress import watching
 from loratwin.cli.measuring.servers import Launch, Running, given_servers, launched_servers
 from loratwin.errors import DataError, InputError
-from loratwin.launch.arguments import as_arguments, without
+from loratwin.launch.arguments import as_arguments, option, whole_number, without
 from loratwin.probe import read_notes, read_steps
 from loratwin.records import Run, load_run, save_run
 from loratwin.synthetic import read_adapters
+from loratwin.telemetry import server_facts
 from loratwin.workload import Adapters, Workload
 
 _FLUSH_S = 0.7
@@ -83,6 +84,30 @@ class Source:
         ranks = np.array([each.rank for each in made], dtype=np.int32)
         return Adapters(tuple(each.name for each in made), ranks, np.full(num, np.nan), np.zeros(num, dtype=np.int32))
 
+    def all_arguments(self, arguments: Sequence[str]) -> list[str]:
+        """What a server at the URL runs with: what the user says of it, the rest as the design has it."""
+        own = as_arguments(self.args)
+        said = [name for name in _CHOSEN if option(own, name) is not None]
+        return [*own, *without(list(arguments), *said)]
+
+    def slots_and_rank(self) -> tuple[int | None, int | None]:
+        """Slots and rank of the server at the URL, as the user says, else as the server does; None: nobody tells.
+
+        Raises
+        ------
+        InputError
+            The server does not answer.
+        """
+        assert self.url is not None
+        own = as_arguments(self.args)
+        slots, rank = (_number(own, name) for name in ("--max-loras", "--max-lora-rank"))
+        if slots is None:
+            try:
+                slots = server_facts(parse_url(self.url).url, self.headers).max_loras
+            except DataError as error:
+                raise InputError(f"no usable server at {self.url}: {error}") from None
+        return slots, rank
+
     @contextmanager
     def server(self, arguments: Sequence[str], names: Sequence[str], logs: Path) -> Iterator[Running]:
         """A server with these arguments of the design; gone afterwards, unless it was there before.
@@ -93,7 +118,7 @@ class Source:
             It does not start, does not answer, or lacks an adapter.
         """
         if self.url is not None:
-            args = self.args or None
+            args = _joined(self.all_arguments(arguments))
             running = given_servers(
                 [self.url], names, (), self.headers, "vllm", args, None, lora_folder=self.lora_folder
             )
@@ -105,6 +130,11 @@ class Source:
         print(f"starting vllm {' '.join(arguments)}", file=sys.stderr)
         with launched_servers(launch, names, (), self.headers, logs) as running:
             yield running
+
+
+def _number(arguments: Sequence[str], name: str) -> int | None:
+    value = option(arguments, name)
+    return None if value is None else whole_number(value, name)
 
 
 def _joined(arguments: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from loratwin.calibrate.run_fit import RunFit
     from loratwin.cli.calibration.loop import Folder
     from loratwin.cli.calibration.servers import Source
+    from loratwin.perf import Profile
 
 app = typer.Typer(help="Make profiles from measurements.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -28,6 +29,12 @@ _Command = Annotated[
 ]
 _Url = Annotated[str | None, typer.Option(help="A server that runs already, instead of starting one.")]
 _StepLog = Annotated[Path | None, typer.Option(help="With --url: the folder of that server's step log.")]
+_Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start", help="Where a fit without step logs starts: a profile, or its file. Default: assumed for the GPU."
+    ),
+]
 _Timeout = Annotated[float, typer.Option(help="Seconds that a server may take to start.")]
 _Llm = Annotated[
     str | None, typer.Option(help="The LLM: a name, or the folder of its config.json. Default: --model's.")
@@ -103,11 +110,18 @@ def run_(
     server_command: _Command = None,
     url: _Url = None,
     step_log: _StepLog = None,
+    server: Annotated[
+        str | None, typer.Option(help="With --url: which server of the design it is. Default: by its slots and rank.")
+    ] = None,
+    start: _Start = None,
     llm: _Llm = None,
     start_timeout: _Timeout = 600.0,
     api_key_env: _KeyEnv = "OPENAI_API_KEY",
 ) -> None:
     """Measure the runs of a design; interrupted, it goes on where it was. Says what is still uncertain.
+
+    Slots and rank belong to a server's start: with --url the runs of one server of the design are measured. Start it
+    again with the arguments of the next, as it says in the end, and call this again.
 
     For example: loratwin calibrate run design.yaml -o mine --lora-folder adapters --server-args "--model tiny"
     """
@@ -115,9 +129,14 @@ def run_(
     from loratwin.cli.calibration import loop
 
     source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
-    shapes = loop.given_llm(server_args, llm) if llm or "--model" in server_args else None
+    if server is not None and url is None:
+        raise InputError("--server is for a server at --url; of those that we start, all are measured")
+    known = _profile(start)
+    shapes = known.llm if known else None
+    if llm or "--model" in server_args:
+        shapes = loop.given_llm(server_args, llm)
     with terminable():
-        loop.run_design(load_design(design), source, _folder(folder), shapes)
+        loop.run_design(load_design(design), source, _folder(folder), shapes, known, server)
 
 
 @app.command()
@@ -128,27 +147,34 @@ def fit(
     llm: Annotated[
         str | None, typer.Option(help="For records: the LLM, by name or by the folder of its config.json.")
     ] = None,
+    start: _Start = None,
 ) -> None:
-    """Fit a profile to records of runs with engine steps, or the profiles of all LLMs of measured tables.
+    """Fit a profile to records of runs, or the profiles of all LLMs of measured tables.
+
+    Records with engine steps tell most; of others, imported ones too, the client's figures count, around --start.
 
     For example: loratwin calibrate fit mine -o mine.yaml --llm tiny
     """
     records = data / "records" if (data / "records").is_dir() else data
     if any(records.glob("*.json")) or any(records.glob("*.parquet")):
-        _fit_records(records, output, llm)
+        _fit_records(records, output, llm, start)
     else:
         _fit_tables(data, output, processes)
 
 
-def _fit_records(records: Path, output: Path, llm: str | None) -> None:
+def _fit_records(records: Path, output: Path, llm: str | None, start: str | None) -> None:
     from loratwin.calibrate.run_evidence import gather, read_records
     from loratwin.calibrate.run_fit import fit_runs
-    from loratwin.cli.calibration.loop import given_llm
+    from loratwin.cli.calibration.loop import NEWEST, given_llm
     from loratwin.launch.arguments import option
 
-    evidence = gather(read_records(records))
-    named = option(evidence.first.provenance.server_args, "--model")
-    fitted = fit_runs(evidence, given_llm("", llm or named, evidence.first.provenance.engine_version))
+    evidence, known = gather(read_records(records)), _profile(start)
+    named = llm or option(evidence.first.provenance.server_args, "--model")
+    if named or known is None:
+        shapes = given_llm("", named, evidence.first.provenance.engine_version or NEWEST)
+    else:
+        shapes = known.llm
+    fitted = fit_runs(evidence, shapes, start=known)
     name = f"{fitted.profile.name.replace('/', '__')}.yaml"
     _save(fitted, output if output.suffix in (".yaml", ".yml") else output / name)
 
@@ -179,10 +205,13 @@ def check(
     lora_folder: _Adapters,
     server_args: _Args = "",
     server_command: _Command = None,
+    url: _Url = None,
+    step_log: _StepLog = None,
     llm: _Llm = None,
     window: _Window = 15.0,
     repeats: _Repeats = 2,
     start_timeout: _Timeout = 600.0,
+    api_key_env: _KeyEnv = "OPENAI_API_KEY",
     learn: Annotated[bool, typer.Option("--learn", help="Then fit again, these runs included.")] = False,
     format: Annotated[str, typer.Option(help="text, json or markdown.")] = "text",
 ) -> None:
@@ -190,7 +219,7 @@ def check(
 
     For example: loratwin calibrate check mine/profile.yaml -o mine --lora-folder adapters --server-args "--model tiny"
     """
-    source = _source(lora_folder, server_args, server_command, None, None, start_timeout, "")
+    source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
     with terminable():
         _check(_folder(folder), profile, source, window, repeats, learn, llm, format)
 
@@ -204,7 +233,7 @@ def import_(
     adapters: Annotated[str, typer.Option(help="Adapters as a,b,c, if they were assigned round-robin.")] = "",
     ranks: Annotated[str, typer.Option(help="Their ranks, in turn, as 8,16.")] = "",
 ) -> None:
-    """Make a record of a result of vLLM's own benchmark, for `loratwin report` beside the twin; it has no steps to fit.
+    """Make a record of a result of vLLM's own benchmark: for `loratwin report` beside the twin, or to fit.
 
     For example: loratwin calibrate import result.json -o run.json --server-args "--model tiny --max-loras 4"
     """
@@ -230,6 +259,12 @@ def _source(
     key = os.environ.get(key_env, "") if key_env else ""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return Source(lora_folder, args, command, url, log, timeout_s, headers)
+
+
+def _profile(start: str | None) -> Profile | None:
+    from loratwin.perf import load_profile
+
+    return None if start is None else load_profile(start)
 
 
 def _folder(path: Path) -> Folder:
@@ -269,7 +304,8 @@ def _check(
     checked, measured = loop.check_server(known, source, folder, window_s, repeats)
     typer.echo(_shown(checked, form))
     if learn:
-        learned = loop.learn(folder, loop.given_llm(source.args, llm), checked, measured)
+        named = llm or "--model" in source.args
+        learned = loop.learn(folder, loop.given_llm(source.args, llm) if named else known.llm, checked, measured, known)
         path = profile.with_name(profile.stem + "-learned.yaml")
         loop.save_profile(learned, path)
         typer.echo(f"{path}: fitted once more, the check's runs included")
