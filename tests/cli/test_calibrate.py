@@ -18,6 +18,7 @@ from loratwin.launch.arguments import option
 from loratwin.perf import dump_profile, load_profile
 from loratwin.records import Run, load_run, save_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
+from loratwin.telemetry import ServerFacts
 from tests.calibrate.known_clients import client_runs, off_start
 from tests.calibrate.known_steps import known_design, known_runs
 from tests.calibrate.test_vllm_bench import result, write
@@ -206,6 +207,9 @@ def test_a_server_at_a_url_runs_with_what_is_said_of_it_and_the_rest_as_designed
     assert option(arguments, "--max-loras") == "4" and option(arguments, "--max-lora-rank") == "16"
     assert arguments.count("--max-loras") == 1 and "--enable-lora" in arguments
     assert source.slots_and_rank() == (4, None)
+    told = source.all_arguments([], ServerFacts(block_size=128, max_model_len=512, max_loras=8))
+    assert option(told, "--block-size") == "128" and option(told, "--max-model-len") == "512"
+    assert "--block-size" not in source.all_arguments([], ServerFacts())
 
 
 def test_with_a_url_it_says_what_is_measured_what_is_not_and_how_well_it_is_known(

@@ -23,7 +23,7 @@ from loratwin.launch.arguments import as_arguments, option, whole_number, withou
 from loratwin.probe import read_notes, read_steps
 from loratwin.records import Run, load_run, save_run
 from loratwin.synthetic import read_adapters
-from loratwin.telemetry import server_facts
+from loratwin.telemetry import ServerFacts, server_facts
 from loratwin.workload import Adapters, Workload
 
 _FLUSH_S = 0.7
@@ -84,11 +84,13 @@ class Source:
         ranks = np.array([each.rank for each in made], dtype=np.int32)
         return Adapters(tuple(each.name for each in made), ranks, np.full(num, np.nan), np.zeros(num, dtype=np.int32))
 
-    def all_arguments(self, arguments: Sequence[str]) -> list[str]:
-        """What a server at the URL runs with: what the user says of it, the rest as the design has it."""
+    def all_arguments(self, arguments: Sequence[str], facts: ServerFacts | None = None) -> list[str]:
+        """What a server at the URL runs with: as the user says, else as it tells, else as the design has it."""
         own = as_arguments(self.args)
+        told = {"--block-size": facts and facts.block_size, "--max-model-len": facts and facts.max_model_len}
+        more = [(name, str(value)) for name, value in told.items() if value and option(own, name) is None]
         said = [name for name in _CHOSEN if option(own, name) is not None]
-        return [*own, *without(list(arguments), *said)]
+        return [*own, *(word for pair in more for word in pair), *without(list(arguments), *said)]
 
     def slots_and_rank(self) -> tuple[int | None, int | None]:
         """Slots and rank of the server at the URL, as the user says, else as the server does; None: nobody tells.
@@ -98,15 +100,16 @@ class Source:
         InputError
             The server does not answer.
         """
-        assert self.url is not None
         own = as_arguments(self.args)
         slots, rank = (_number(own, name) for name in ("--max-loras", "--max-lora-rank"))
-        if slots is None:
-            try:
-                slots = server_facts(parse_url(self.url).url, self.headers).max_loras
-            except DataError as error:
-                raise InputError(f"no usable server at {self.url}: {error}") from None
-        return slots, rank
+        return self._facts().max_loras if slots is None else slots, rank
+
+    def _facts(self) -> ServerFacts:
+        assert self.url is not None
+        try:
+            return server_facts(parse_url(self.url).url, self.headers)
+        except DataError as error:
+            raise InputError(f"no usable server at {self.url}: {error}") from None
 
     @contextmanager
     def server(self, arguments: Sequence[str], names: Sequence[str], logs: Path) -> Iterator[Running]:
@@ -118,7 +121,7 @@ class Source:
             It does not start, does not answer, or lacks an adapter.
         """
         if self.url is not None:
-            args = _joined(self.all_arguments(arguments))
+            args = _joined(self.all_arguments(arguments, self._facts()))
             running = given_servers(
                 [self.url], names, (), self.headers, "vllm", args, None, lora_folder=self.lora_folder
             )
