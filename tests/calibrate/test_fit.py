@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.fit import MAX_RATE, Fit, fit_profile, match_all, read_runs
+from loratwin.calibrate.fit import MAX_RATE, WALK_COSTS_S, Fit, fit_profile, match_all, read_runs
 from loratwin.calibrate.matching import Match
 from loratwin.errors import DataError, InputError
 from loratwin.perf import Profile, dump_profile, load_profile
@@ -69,6 +69,17 @@ def test_a_held_out_workload_does_not_matter(fit: Fit, data: Path) -> None:
     scrambled = [scramble(m) if m.run.group == held_out else m for m in fit.matches]
     assert any(m.step_s == 9.9 for m in scrambled)
     assert replace(fit, matches=tuple(scrambled)).without(held_out) == fit.without(held_out)
+
+
+def test_without_a_long_queue_the_walks_cost_stays_and_the_card_will_say_so(fit: Fit) -> None:
+    assert fit.profile.step_time.skipped_s == START.step_time.skipped_s > min(WALK_COSTS_S)
+    [note] = fit.notes
+    assert "cost per request passed over is not fitted (4e-07 s" in note
+    waiting = [replace(m, run=replace(m.run, row={**m.run.row, **LONG_QUEUE})) for m in fit.matches]
+    assert replace(fit, matches=tuple(waiting)).notes == ()
+
+
+LONG_QUEUE = {"waiting_mean": "5000", "kv_usage_mean": "0.3"}
 
 
 def test_groups_are_the_workloads(fit: Fit) -> None:

@@ -54,6 +54,17 @@ class Fit:
         """The workloads (rates and ranks) that the serving runs belong to."""
         return sorted({m.run.group for m in self.matches})
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the evidence did not tell."""
+        if telling([m.run for m in self.matches if m.usable]):
+            return ()
+        kept = self.profile.step_time.skipped_s
+        return (
+            f"the scheduler's cost per request passed over is not fitted ({kept:.1g} s is a round figure): "
+            "no run waited for slots in a long queue",
+        )
+
     def uncertainty(self) -> Uncertainty:
         """How uncertain the coefficients of the step time are (`intervals`)."""
         usable = [m for m in self.matches if m.usable]
@@ -145,7 +156,7 @@ def _fit_rest(start: Profile, matches: Sequence[Match], micro: Sequence[MicroPoi
         return start.model_copy(update={"step_time": fit_coefficients(rows, roofline, skipped_s)})
 
     runs = [m.run for m in usable]
-    costs = WALK_COSTS_S if not chosen or telling(runs) else (start.step_time.skipped_s,)
+    costs = WALK_COSTS_S if telling(runs) else (start.step_time.skipped_s,)
     fitted = with_walk(min(costs, key=lambda cost: walk_error(with_walk(cost), runs)))
     with _as_far_as_told(chosen):
         return fitted.model_copy(update={"frontend": fit_frontend(usable, start.frontend)})

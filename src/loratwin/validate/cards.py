@@ -33,7 +33,7 @@ def _card(fit: Fit, scores: list[Score]) -> Card:
         held_out_error={
             f"{s.metric}, {s.regime}": _words(s) for s in scores if s.regime in ("all", "open", "saturated")
         },
-        notes=("held-out errors: every workload predicted by a profile fitted without it",),
+        notes=("held-out errors: every workload predicted by a profile fitted without it", *fit.notes),
     )
 
 
