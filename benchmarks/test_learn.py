@@ -10,8 +10,9 @@ import pytest
 from loratwin.learn.case import mix_of
 from loratwin.learn.design import design
 from loratwin.learn.evaluate import fitted
+from loratwin.learn.features import workload_features
 from loratwin.learn.model import load_model
-from loratwin.learn.problem import workload_problem
+from loratwin.learn.problem import log_workload_features, workload_problem
 from loratwin.learn.registry import REGISTRY
 from loratwin.learn.rules import learn_rules, rule_features
 from loratwin.learn.rules_text import rules_python
@@ -41,12 +42,21 @@ def test_exported_function(benchmark: Any) -> None:
     assert fastest_s(benchmark) < 0.02e-3
 
 
-@pytest.mark.parametrize("name", ["decision tree", "linear"])
+@pytest.mark.parametrize("name", ["decision tree", "linear", "Gaussian process"])
 def test_scikit_learn_model(benchmark: Any, name: str) -> None:
     benchmark.group = "one prediction"
     problem = workload_problem("served", explored())
     model = fitted(REGISTRY[name], problem)
     benchmark.pedantic(model.predict, (problem.x[:1],), rounds=300, warmup_rounds=10)
+    assert fastest_s(benchmark) < 0.2e-3
+
+
+def test_shipped_process(benchmark: Any) -> None:
+    """The most adapters, features given, by numpy alone."""
+    benchmark.group = "one prediction"
+    profile = load_profile(CASE.profile)
+    features = log_workload_features(workload_features(mix_of(CASE), profile))[None, :]
+    benchmark.pedantic(load_model().parts["served"].predict, (features,), rounds=300, warmup_rounds=10)
     assert fastest_s(benchmark) < 0.2e-3
 
 

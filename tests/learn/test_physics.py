@@ -16,7 +16,7 @@ from loratwin.learn.features import (
     published_features,
     workload_features,
 )
-from loratwin.learn.physics import kv_tokens, most_adapters, steady
+from loratwin.learn.physics import FEW_SLOTS, kv_tokens, most_adapters, steady
 from tests.learn.small import PROFILE, minute_case
 
 MIX = mix_of(minute_case())
@@ -53,8 +53,32 @@ def test_with_equal_rates_the_miss_rate_of_lru_is_the_share_of_adapters_without_
 
 def test_the_most_adapters_are_where_the_largest_batch_is_full() -> None:
     most = most_adapters(MIX, PROFILE)
-    seen = steady(MIX, PROFILE, np.array([most.adapters]), np.array([most.slots], dtype=np.int64))
-    assert seen.utilization[0] == pytest.approx(1.0, abs=0.05)
+    seen = steady(MIX, PROFILE, np.array([most.adapters]), np.array([FEW_SLOTS]))
+    assert seen.utilization[0] == pytest.approx(1.0, abs=1e-4)
+    assert most.distinct == pytest.approx(seen.distinct[0], rel=1e-3)
+    assert 1 < most.distinct < most.adapters
+
+
+def test_few_slots_cost_the_least() -> None:
+    """So the estimate of the most adapters need not look for the best slots."""
+    seen = steady(MIX, PROFILE, np.full(6, 40), np.array([8, 16, 32, 64, 128, 256]))
+    assert (np.diff(seen.utilization) > 0).all()
+
+
+def test_without_a_slot_an_adapter_waits_until_all_slots_are_taken() -> None:
+    """Some seven of these rare adapters would be in the batch at a time: with fewer slots each cycle is longer."""
+    rare = replace(MIX, rate_per_s=np.array([1e-3]), weight=np.array([1.0]))
+    seen = steady(rare, PROFILE, np.array([4000] * 4), np.array([2, 4, 6, 32]))
+    assert (np.diff(seen.slot_wait_s) < 0).all() and seen.slot_wait_s[3] < 0.1
+    stay, wait = rare.output_mean * seen.step_s, seen.slot_wait_s
+    place = np.expm1(1e-3 * stay) / 1e-3 + stay * np.log1p(1e-3 * wait)
+    taken = 4000 * place / (1000 + place + wait)
+    assert taken[:3] == pytest.approx([2, 4, 6], rel=1e-3) and taken[3] < 16
+
+
+def test_popular_adapters_never_leave() -> None:
+    busy = replace(MIX, rate_per_s=np.array([0.01, 20.0]), weight=np.array([0.5, 0.5]))
+    assert steady(busy, PROFILE, np.array([32]), np.array([8])).slot_wait_s[0] > 36_000
 
 
 def test_more_load_never_means_more_adapters() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from loratwin.errors import DataError, UnknownNameError
 from loratwin.learn.evaluate import fitted, one_thread, predicted
@@ -15,7 +16,7 @@ from loratwin.learn.problem import (
     known_target,
     workload_problem,
 )
-from loratwin.learn.registry import REGISTRY, BoostedRidge, CapacityOverRate
+from loratwin.learn.registry import REGISTRY, BoostedRidge, CapacityOverRate, EstimateProcess
 from tests.learn.small import made_up
 
 EXPLORED = made_up(48)
@@ -24,7 +25,8 @@ EXPLORED = made_up(48)
 def test_no_model_is_missing() -> None:
     assert set(REGISTRY) == {
         "baseline", "linear", "ridge", "bayesian ridge", "partial least squares", "decision tree", "random forest",
-        "gradient boosting", "boosted ridge", "RuleFit", "FIGS", "explainable boosting", "k-nearest neighbours",
+        "gradient boosting", "boosted ridge", "Gaussian process", "RuleFit", "FIGS", "explainable boosting",
+        "k-nearest neighbours",
     }  # fmt: skip
 
 
@@ -62,6 +64,34 @@ def test_the_boosted_ridge_keeps_the_signs_it_is_given(sign: int) -> None:
     assert (sign * np.diff(model.predict(line)) >= -1e-9).all()
     assert model.slope_[0] == pytest.approx(2 if sign == 1 else 0, abs=0.7) and model.slope_[1] < -0.5
     assert other.slope_ == pytest.approx([2, -1], abs=0.7)
+
+
+def test_the_process_learns_what_the_estimate_leaves_over() -> None:
+    """Near its rows the process knows the curve; far away it is the estimate times what it is wrong by on average."""
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.uniform(0, 3, 120), rng.normal(size=120)])
+    y = 2 * x[:, 0] + 0.5 + 0.3 * np.sin(3 * x[:, 0])
+    with one_thread():
+        model = EstimateProcess((2.0, 0.0)).fit(x, y)
+        alone = EstimateProcess((2.0, 0.0), columns=(1,), kernel=ConstantKernel(1.0) * Matern() + WhiteKernel(1.0))
+        alone.fit(x, y)
+    near, far = np.array([[1.3, 0.0]]), np.array([[1e4, 0.0]])
+    assert model.predict(near)[0] == pytest.approx(2.6 + 0.5 + 0.3 * np.sin(3.9), abs=0.02)
+    assert model.predict(far)[0] == pytest.approx(2e4 + np.mean(y - 2 * x[:, 0]), abs=1e-3)
+    moved = alone.predict(near) - alone.predict(np.array([[0.3, 0.0]]))
+    assert moved[0] == pytest.approx(2.0)  # it does not see the first feature; the estimate does
+    assert alone.regression_.kernel_.k2.noise_level == 1.0  # a kernel that is given is kept
+
+
+def test_load_and_ranks_move_a_smooth_model_through_the_estimate_only() -> None:
+    problem = workload_problem("served", EXPLORED)
+    seen = [problem.names[i] for i in problem.smooth]
+    assert "log_of_estimated_adapters" in seen and "log_of_output_mean" in seen
+    unseen = {"rate_mean", "tokens_per_s", "kv_per_adapter", "rank_max", "rank_mean"}
+    assert not {f"log_of_{name}" for name in unseen} & set(seen)
+    assert dict(zip(problem.names, problem.estimate, strict=True))["log_of_estimated_adapters"] == 1
+    theirs = workload_problem("served", EXPLORED, published=True)
+    assert len(theirs.smooth) == 8 and not theirs.estimate.any()
 
 
 def test_problems_have_their_features() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from loratwin.learn.case import F8, Mix
-from loratwin.learn.physics import I8, Steady, most_adapters, steady
+from loratwin.learn.physics import FEW_SLOTS, I8, Steady, kv_tokens, most_adapters, steady
 from loratwin.perf import Profile
 
 PUBLISHED = (
@@ -34,8 +34,9 @@ WORKLOAD = (
     "arrivals_cv",
     "distinct_of_100",  # adapters among 100 requests, when there are 100 adapters
     "kv_per_adapter",  # KV tokens that the average adapter's requests hold, at 30 ms a step
+    "kv_tokens",  # with few slots
     "estimated_adapters",  # with a full batch, by the estimate of `physics`
-    "estimated_slots",  # the best for these, by the same
+    "estimated_distinct",  # of them in this batch
 )
 """Of a workload on a server of some profile, whatever the number of adapters and slots."""
 
@@ -49,6 +50,7 @@ CONFIGURATION = (
     "slot_room",  # slots left over, in standard deviations of the distinct adapters
     "log_slots_per_adapter",
     "stalled",
+    "log_slot_wait",
     "log_requests_per_s",
     "log_adapters",
     "log_slots",
@@ -75,7 +77,7 @@ def published_features(mix: Mix) -> F8:
 
 
 def workload_features(mix: Mix, profile: Profile) -> F8:
-    """Those of `WORKLOAD`, shape (13,)."""
+    """Those of `WORKLOAD`, shape (14,)."""
     most = most_adapters(mix, profile)
     rate, share = mix.mean_rate, mix.rate_per_s / mix.mean_rate
     return np.array(
@@ -91,8 +93,9 @@ def workload_features(mix: Mix, profile: Profile) -> F8:
             mix.arrivals_cv,
             100 * float((1 - np.exp(-share)) @ mix.weight),
             rate * mix.output_mean * STEP_S * mix.context_mean,
+            max(1, kv_tokens(profile, FEW_SLOTS, mix.max_lora_rank)),
             most.adapters,
-            most.slots,
+            most.distinct,
         ]
     )
 
@@ -100,7 +103,7 @@ def workload_features(mix: Mix, profile: Profile) -> F8:
 def configuration_features(
     mix: Mix, profile: Profile, adapters: Sequence[int] | I8, slots: Sequence[int] | I8
 ) -> tuple[F8, Steady]:
-    """Those of `CONFIGURATION` for each configuration, shape (num_configs, 19), and the estimates behind them.
+    """Those of `CONFIGURATION` for each configuration, shape (num_configs, 20), and the estimates behind them.
 
     Rows of servers that do not start mean nothing.
     """
@@ -121,6 +124,7 @@ def _estimated(s: Steady, n: I8, g: I8) -> list[F8]:
         (g - s.distinct) / np.sqrt(s.distinct + 1),
         np.log(g / n),
         s.stalled,
+        np.log(s.slot_wait_s),
         np.log(s.requests_per_s),
         np.log(n),
         np.log(g),

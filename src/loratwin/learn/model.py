@@ -1,4 +1,4 @@
-"""The learned model as a file: trees and their intervals, without code; predicts with numpy alone.
+"""The learned model as a file: trees, processes and their intervals, without code; predicts with numpy alone.
 
 A zip archive of numpy arrays (`.npz`, read without pickle) and a header as JSON text.
 """
@@ -21,15 +21,25 @@ from loratwin.errors import DataError, InputError
 from loratwin.learn.case import F8, Mix
 from loratwin.learn.features import CONFIGURATION, WORKLOAD, configuration_features, workload_features
 from loratwin.learn.forest import Forest
-from loratwin.learn.physics import I8, Steady, steady
+from loratwin.learn.physics import I8, steady
 from loratwin.learn.problem import LOG_WORKLOAD, TARGETS, log_workload_features
+from loratwin.learn.process import Process
 from loratwin.perf import Profile
 from loratwin.records import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file; a reader refuses any other."""
 
 SHIPPED = "default.npz"
+
+LOADED = (*CONFIGURATION, "log_load")
+"""What trees for a server see: last, the logarithm of its adapters / the most that are served, as predicted."""
+
+Part = Forest | Process
+"""What predicts one target."""
+
+KINDS: dict[str, type[Forest] | type[Process]] = {"workload": Process, "configuration": Forest}
+"""Of the parts, by the target's level."""
 
 
 @dataclass(frozen=True)
@@ -75,28 +85,31 @@ class Figures:
 
 @dataclass(frozen=True, eq=False)
 class LearnedModel:
-    """Forests by target, and the header."""
+    """Parts by target, and the header."""
 
     header: Header
-    forests: dict[str, Forest]
+    parts: dict[str, Part]
 
     def workload_figure(self, target: str, mix: Mix, profile: Profile) -> float:
         """`served`, `throughput`, `slots` or `latency_slots` of a workload."""
+        return float(np.exp(self._log_figure(target, mix, profile)))
+
+    def _log_figure(self, target: str, mix: Mix, profile: Profile) -> float:
         features = log_workload_features(workload_features(mix, profile))[None, :]
-        return float(np.exp(self.forests[target].predict(features)[0]))
+        return float(self.parts[target].predict(features)[0])
 
     def figures(self, mix: Mix, profile: Profile, adapters: Sequence[int] | I8, slots: Sequence[int] | I8) -> Figures:
         """What servers of a workload would do; latencies mean little where they starve."""
         x, rough = configuration_features(mix, profile, adapters, slots)
-        found = {name: self.forests[name].predict(x) for name in ("share", "ttft", "tpot", "itl")}
-        scale = _anchors(rough)
+        x = np.column_stack([x, np.log(adapters) - self._log_figure("served", mix, profile)])
+        found = {name: self.parts[name].predict(x) for name in ("share", "ttft", "tpot", "itl")}
         return Figures(
             starts=rough.starts.astype(float),
             kv_tokens=rough.kv_tokens,
             share=np.clip(found["share"] / overload("share", x), 0.0, 1.0),
-            ttft_ms=np.exp(found["ttft"] + scale["ttft"]),
-            tpot_ms=np.exp(found["tpot"] + scale["tpot"]),
-            itl_ms=np.exp(found["itl"] + scale["itl"]),
+            ttft_ms=np.exp(found["ttft"]),
+            tpot_ms=np.exp(found["tpot"]),
+            itl_ms=np.exp(found["itl"]),
         )
 
     def outside(self, mix: Mix, profile: Profile) -> tuple[str, ...]:
@@ -126,20 +139,6 @@ def signature(profile: Profile) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in (*(1e3 * seen.full_step_s), *(1e3 * seen.step_s), *seen.kv_tokens))
 
 
-def _anchors(rough: Steady) -> dict[str, F8]:
-    """What the forests of latencies add to: the logarithm of the estimated step (milliseconds)."""
-    step = np.log(1e3 * rough.step_s)
-    return {"ttft": np.zeros_like(step), "tpot": step, "itl": step}
-
-
-def anchor(target: str, x: F8) -> F8:
-    """The same from a table of configuration features, shape (num_rows,); 0 for targets without."""
-    if target in ("tpot", "itl"):
-        step: F8 = x[:, CONFIGURATION.index("log_step_s")] + np.log(1e3)
-        return step
-    return np.zeros(len(x))
-
-
 def overload(target: str, x: F8) -> F8:
     """What the forest of the share is divided by, shape (num_rows,): the estimated utilization where it is above 1.
 
@@ -156,11 +155,11 @@ def dump_model(model: LearnedModel) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         _add(archive, "header.json", json.dumps(asdict(model.header), indent=1).encode())
-        for target, forest in sorted(model.forests.items()):
-            for name, array in sorted(forest.arrays().items()):
-                part = io.BytesIO()
-                np.lib.format.write_array(part, array, allow_pickle=False)
-                _add(archive, f"{target}/{name}.npy", part.getvalue())
+        for target, each in sorted(model.parts.items()):
+            for name, array in sorted(each.arrays().items()):
+                stored = io.BytesIO()
+                np.lib.format.write_array(stored, array, allow_pickle=False)
+                _add(archive, f"{target}/{name}.npy", stored.getvalue())
     return buffer.getvalue()
 
 
@@ -213,7 +212,7 @@ def _parse(data: bytes, where: str) -> LearnedModel:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             header = _header(json.loads(archive.read("header.json")), where)
             arrays = {name: _array(archive, name) for name in archive.namelist() if name.endswith(".npy")}
-        return LearnedModel(header, _forests(arrays, header))
+        return LearnedModel(header, _parts(arrays))
     except DataError as error:
         raise DataError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, OSError) as error:
@@ -237,7 +236,7 @@ def _header(document: dict[str, Any], where: str) -> Header:
     header = Header(**fields)
     for kind, has, needed in (
         ("workload", header.workload_features, LOG_WORKLOAD),
-        ("configuration", header.configuration_features, CONFIGURATION),
+        ("configuration", header.configuration_features, LOADED),
     ):
         if has != needed:
             odd = sorted(set(needed) ^ set(has)) or ["their order"]
@@ -248,13 +247,20 @@ def _header(document: dict[str, Any], where: str) -> Header:
     return header
 
 
-def _forests(arrays: dict[str, Any], header: Header) -> dict[str, Forest]:
+def _parts(arrays: dict[str, Any]) -> dict[str, Part]:
     by_target: dict[str, dict[str, Any]] = {}
     for path, array in arrays.items():
         target, name = path.removesuffix(".npy").split("/")
         by_target.setdefault(target, {})[name] = array
     missing = sorted(set(TARGETS) - set(by_target))
     if missing:
-        raise DataError(f"no trees for the target {missing[0]!r}: train again")
-    sizes = {"workload": len(header.workload_features), "configuration": len(header.configuration_features)}
-    return {name: Forest.from_arrays(by_target[name], sizes[target.level]) for name, target in TARGETS.items()}
+        raise DataError(f"nothing on the target {missing[0]!r}: train again")
+    return {name: _part(name, by_target[name]) for name in TARGETS}
+
+
+def _part(name: str, arrays: dict[str, Any]) -> Part:
+    level = TARGETS[name].level
+    try:
+        return KINDS[level].from_arrays(arrays, len(LOG_WORKLOAD if level == "workload" else LOADED))
+    except DataError as error:
+        raise DataError(f"target {name!r}: {error}") from None

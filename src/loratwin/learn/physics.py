@@ -23,6 +23,9 @@ I8 = NDArray[np.int64]
 _ROUNDS = 24
 """Halvings of the search for B: enough for a part in a thousand of the largest batch."""
 
+_LONGEST = 30.0
+"""Requests of an adapter that run at a time, from which on it never leaves the batch."""
+
 
 @dataclass(frozen=True, eq=False)
 class Steady:
@@ -39,6 +42,7 @@ class Steady:
     full_step_s: F8  # of a full batch
     swap_ins_per_s: F8
     stalled: F8  # share of the time spent loading adapters
+    slot_wait_s: F8  # of an adapter without a slot
 
 
 def kv_tokens(profile: Profile, slots: int, max_lora_rank: int) -> int:
@@ -56,14 +60,13 @@ def steady(mix: Mix, profile: Profile, adapters: I8 | F8, slots: I8, loading: bo
     adapters, slots
         Served adapters and `max_loras` of each configuration, shape (num_configs,).
     loading
-        Estimate swap-ins, too; otherwise they are 0.
+        Estimate what comes from too few slots as well, swap-ins and waiting; otherwise these are 0.
     """
     by_slots = {int(g): kv_tokens(profile, int(g), mix.max_lora_rank) for g in np.unique(slots)}
     tokens = np.array([by_slots[int(g)] for g in slots], dtype=float)
     n, g = adapters.astype(float), slots.astype(float)
     estimate = _Estimate(mix, profile, n, g)
-    budget = MAX_NUM_SEQS / (1 + mix.prompt_mean / mix.output_mean)  # tokens of a step, shared with prefill
-    most = np.clip(tokens / mix.context_mean, 1.0, budget)
+    most = _largest_batch(mix, tokens)
     swap_ins = estimate.swap_ins_per_s() if loading else np.zeros_like(n)
     swap_s = profile.loading.swap_in_padded_s if mix.rank_min < mix.max_lora_rank else profile.loading.swap_in_s
     stalled = np.minimum(0.9, swap_ins * swap_s)
@@ -86,47 +89,51 @@ def steady(mix: Mix, profile: Profile, adapters: I8 | F8, slots: I8, loading: bo
         full_step_s=full_step,
         swap_ins_per_s=swap_ins,
         stalled=stalled,
+        slot_wait_s=estimate.slot_wait_s(high) if loading else np.zeros_like(n),
     )
 
 
-SLOTS = (4, 8, 16, 32, 64, 128, 256, 512)
-"""Slots among which the estimate looks for the best."""
+def _largest_batch(mix: Mix, tokens: F8) -> F8:
+    """Requests that memory and `max_num_seqs` allow to run at a time; shape of `tokens`."""
+    budget = MAX_NUM_SEQS / (1 + mix.prompt_mean / mix.output_mean)  # tokens of a step, shared with prefill
+    most: F8 = np.clip(tokens / mix.context_mean, 1.0, budget)
+    return most
 
-MAX_ADAPTERS = 16_384
+
+FEW_SLOTS = 8
+"""Slots of the estimate of the most adapters: without a queue for slots, few of them cost the least."""
+
+MAX_ADAPTERS = 2**20
+"""More than anybody has: within it the estimate falls with load and ranks wherever they are."""
+
+_POINTS = 12
+"""Numbers of adapters at which utilization is looked up, three times: then it is known to a part in 1e5."""
 
 
 @dataclass(frozen=True)
 class Most:
-    """An estimate of the most adapters, and of the slots for them; both at least 1."""
+    """An estimate of the most adapters (at least 1), and of how many of them are in the batch at a time."""
 
     adapters: float
-    slots: float
+    distinct: float
 
 
-def most_adapters(mix: Mix, profile: Profile, points: int = 12) -> Most:
-    """Adapters that would fill the largest batch, with the best slots.
+def most_adapters(mix: Mix, profile: Profile) -> Most:
+    """Adapters that would fill the largest batch, with few slots.
 
-    Utilization is looked up on `points` numbers of adapters, twice (the second time between two of them), and
-    interpolated.
+    Utilization is looked up on numbers of adapters, each time between two of the last ones, and interpolated.
     """
+    slots = np.full(_POINTS, FEW_SLOTS)
+    full = _largest_batch(mix, np.full(_POINTS, float(kv_tokens(profile, FEW_SLOTS, mix.max_lora_rank))))
     low, high = 0.0, np.log(MAX_ADAPTERS)
-    slots = [each for each in SLOTS if kv_tokens(profile, each, mix.max_lora_rank)] or [1]
-    for _ in range(2):
-        adapters = np.linspace(low, high, points)
-        best, at = _best_utilization(mix, profile, np.exp(adapters), np.array(slots))
-        above = int(np.argmax(best > 1)) if (best > 1).any() else points - 1
+    for _ in range(3):
+        adapters = np.linspace(low, high, _POINTS)
+        estimate = _Estimate(mix, profile, np.exp(adapters), slots)
+        used = adapters + np.log(mix.mean_rate * mix.output_mean * estimate.step_s(full) / full)  # logarithm
+        above = int(np.argmax(used > 0)) if (used > 0).any() else _POINTS - 1
         low, high = adapters[max(0, above - 1)], adapters[above]
-    log_best = np.log(np.maximum(best, 1e-9))
-    found = float(np.exp(np.interp(0.0, np.maximum.accumulate(log_best), adapters)))
-    return Most(max(1.0, found), float(min(slots[at[above]], max(1.0, found))))
-
-
-def _best_utilization(mix: Mix, profile: Profile, adapters: F8, slots: I8) -> tuple[F8, I8]:
-    """The least utilization over slots for each number of adapters, and the index of these slots."""
-    n, g = np.repeat(adapters, len(slots)), np.tile(slots, len(adapters))
-    used = steady(mix, profile, n, np.minimum(g, np.maximum(1, n.astype(np.int64))), loading=False).utilization
-    table = used.reshape(len(adapters), len(slots))
-    return table.min(axis=1), table.argmin(axis=1)
+    found = float(np.interp(0.0, used, adapters))
+    return Most(float(np.exp(found)), float(np.interp(found, adapters, estimate.distinct(full))))
 
 
 class _Estimate:
@@ -174,3 +181,24 @@ class _Estimate:
         missed = np.exp(-np.outer(np.exp(high), rates)) @ (weight * rates)
         loads: F8 = np.where(full, 0.0, self.adapters * missed)
         return loads
+
+    def slot_wait_s(self, running: F8) -> F8:
+        """How long an adapter waits for a slot once it has a request; shape (configs,).
+
+        vLLM gives up an adapter's place in the batch only when none of its requests runs. One with requests at rate r,
+        each running for T, keeps its place for (exp(r T) - 1) / r on average (the busy period of M/G/inf), and for
+        another T log(1 + r W) for those that came while it waited W. W is such that the places taken are all slots:
+        from a twentieth of a second, where they suffice, to far more than an hour, where others never leave.
+        """
+        rates = self.mix.rate_per_s
+        stay = (self.mix.output_mean * self.step_s(running))[:, None]
+        busy = np.expm1(np.minimum(stay * rates, _LONGEST)) / rates
+        low, high = np.full(len(self.slots), -3.0), np.full(len(self.slots), 12.0)  # of the logarithm
+        for _ in range(_ROUNDS):
+            middle = (low + high) / 2
+            wait = np.exp(middle)[:, None]
+            place = busy + stay * np.log1p(rates * wait)
+            taken = self.adapters * ((place / (place + 1 / rates + wait)) @ self.mix.weight)
+            low, high = np.where(taken > self.slots, middle, low), np.where(taken > self.slots, high, middle)
+        found: F8 = np.exp(high)
+        return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import isfinite
 
@@ -32,8 +32,9 @@ class Target:
         By feature: -1 where more of it never gives more, +1 never less. What physics says.
     log
         Learned as its logarithm: errors count by ratio.
-    ignored
-        Features that would break what physics says: the estimated slots change with the load in either direction.
+    estimate
+        The logarithms of features whose weighted sum is an estimate of what is learned, but for a constant: models
+        that start from it learn what it leaves over.
     """
 
     name: str
@@ -41,22 +42,26 @@ class Target:
     level: str
     monotone: dict[str, int]
     log: bool = True
-    ignored: tuple[str, ...] = ()
+    estimate: dict[str, float] = field(default_factory=dict)
 
 
-_LESS_WITH_LOAD = {"tokens_per_s": -1, "rate_mean": -1, "kv_per_adapter": -1, "rank_max": -1, "estimated_adapters": 1}
+_EDGE = {"estimated_adapters": 1.0}
+_LESS_WITH_LOAD = {
+    **dict.fromkeys(("tokens_per_s", "rate_mean", "kv_per_adapter", "rank_max", "rank_mean"), -1),
+    "estimated_adapters": 1,
+}
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("served", "adapters", "workload", _LESS_WITH_LOAD, ignored=("log_of_estimated_slots",)),
-        Target("throughput", "tokens/s", "workload", {}),
+        Target("served", "adapters", "workload", _LESS_WITH_LOAD, estimate=_EDGE),
+        Target("throughput", "tokens/s", "workload", {}, estimate={**_EDGE, "tokens_per_s": 1.0}),
         Target("slots", "slots", "workload", {}),
         Target("latency_slots", "slots", "workload", {}),
         Target("share", "of offered tokens", "configuration", {"log_utilization": -1, "log_requests_per_s": -1}, False),
         Target("ttft", "ms", "configuration", {}),
-        Target("tpot", "ms", "configuration", {"log_step_s": 1}),
-        Target("itl", "ms", "configuration", {"log_step_s": 1}),
+        Target("tpot", "ms", "configuration", {"log_step_s": 1}, estimate={"log_step_s": 1.0}),
+        Target("itl", "ms", "configuration", {"log_step_s": 1}, estimate={"log_step_s": 1.0}),
     )
 }
 
@@ -87,6 +92,23 @@ class Problem:
         """-1, 0 or +1 for each feature."""
         return [self.target.monotone.get(name.removeprefix("log_of_"), 0) for name in self.names]
 
+    @property
+    def estimate(self) -> F8:
+        """Weight of each feature in the estimate, shape (num_features,); zeros where the features have none."""
+        weights = np.array([self.target.estimate.get(name.removeprefix("log_of_"), 0.0) for name in self.names])
+        return weights if np.count_nonzero(weights) == len(self.target.estimate) else np.zeros_like(weights)
+
+    @property
+    def smooth(self) -> list[int]:
+        """Features that a smooth model sees: what physics gives a sign moves its answer through the estimate only.
+
+        Where there is no estimate, all.
+        """
+        if not self.estimate.any():
+            return list(range(len(self.names)))
+        signs = zip(self.monotone, self.estimate, strict=True)
+        return [i for i, (sign, weight) in enumerate(signs) if not sign or weight]
+
     def learned(self) -> F8:
         """The target as a model sees it."""
         return np.log(self.y) if self.target.log else self.y
@@ -94,6 +116,10 @@ class Problem:
     def rows(self, keep: NDArray[np.int64] | NDArray[np.bool_]) -> Problem:
         """Some of the rows."""
         return Problem(self.target, self.names, self.x[keep], self.y[keep], self.groups[keep], self.cases[keep])
+
+    def with_feature(self, name: str, values: F8) -> Problem:
+        """One feature more, of shape (num_rows,)."""
+        return replace(self, names=(*self.names, name), x=np.column_stack([self.x, values]))
 
 
 def known_target(name: str) -> Target:
@@ -131,12 +157,11 @@ def workload_problem(name: str, explored: Sequence[Explored], published: bool = 
     target, cases = known_target(name), [each.case for each in explored]
     y = np.array([_label(labels(each.case, each.rows), name, published) for each in explored])
     names = PUBLISHED if published else LOG_WORKLOAD
-    make: Callable[[Case], F8] = _published if published else _ours
+    make: Callable[[Case], F8] = _published if published else case_features
     keep = np.flatnonzero(np.isfinite(y) & (y > 0))
     if not len(keep):
         raise DataError(f"no simulated workload has the target {name!r}")
     x = np.array([make(cases[i]) for i in keep])
-    x[:, [name in target.ignored for name in names]] = 0.0
     return Problem(target, names, x, y[keep], group_numbers(cases)[keep], keep)
 
 
@@ -153,7 +178,8 @@ def log_workload_features(features: F8) -> F8:
 
 
 @lru_cache(maxsize=8192)
-def _ours(case: Case) -> F8:
+def case_features(case: Case) -> F8:
+    """`LOG_WORKLOAD` of a case, shape (num_features,)."""
     return log_workload_features(all_workload_features(mix_of(case), load_profile(case.profile)))
 
 

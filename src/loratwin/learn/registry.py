@@ -5,6 +5,7 @@ Imports scikit-learn; imodels and interpret when a member of theirs is made.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin  # type: ignore[import-untyped]
 from sklearn.cross_decomposition import PLSRegression  # type: ignore[import-untyped]
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor  # type: ignore[import-untyped]
+from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
+from sklearn.gaussian_process import GaussianProcessRegressor  # type: ignore[import-untyped]
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel  # type: ignore[import-untyped]
 from sklearn.linear_model import BayesianRidge, LinearRegression, Ridge  # type: ignore[import-untyped]
 from sklearn.neighbors import KNeighborsRegressor  # type: ignore[import-untyped]
 from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
@@ -61,7 +65,7 @@ class CapacityOverRate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class BoostedRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A ridge regression, and small trees on what it leaves over. What ships for figures of a workload.
+    """A ridge regression, and small trees on what it leaves over.
 
     Parameters
     ----------
@@ -118,6 +122,74 @@ def _signed_ridge(x: F8, y: F8, signs: Sequence[int]) -> tuple[F8, float]:
     slope = found[: len(sign)] * np.where(free, 1, sign)
     slope[free] -= found[len(sign) :]
     return slope / scale, float(y.mean() - centre @ (slope / scale))
+
+
+class EstimateProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """An estimate, and a Gaussian process on what it leaves over. What ships for figures of a workload.
+
+    Features are scaled to their spread; each has a length scale of its own (Matérn's kernel), and there is white noise.
+    These are of the greatest marginal likelihood (Rasmussen and Williams 2006, ch. 5), on a sample of the rows.
+
+    Parameters
+    ----------
+    slope
+        Of the estimate, shape (num_features,); (): there is none.
+    columns
+        Indices of the features that the process sees; (): all.
+    nu
+        Of the kernel: 1.5 has kinks, 2.5 is smoother.
+    most_points
+        The sample; with the cube of it grows the time.
+    kernel
+        A fitted one, taken as it is.
+    """
+
+    def __init__(
+        self,
+        slope: Sequence[float] | F8 = (),
+        columns: Sequence[int] = (),
+        nu: float = 1.5,
+        most_points: int = 300,
+        kernel: Any = None,
+    ) -> None:
+        self.slope = slope
+        self.columns = columns
+        self.nu = nu
+        self.most_points = most_points
+        self.kernel = kernel
+
+    def fit(self, x: F8, y: F8) -> EstimateProcess:
+        """Learn `constant_`, and the process `regression_` on `columns_` less `centre_` over `spread_`."""
+        x = np.asarray(x)
+        self.slope_ = np.array(self.slope, dtype=float) if len(self.slope) else np.zeros(x.shape[1])
+        self.columns_ = list(self.columns) or list(range(x.shape[1]))
+        left = np.asarray(y) - x @ self.slope_
+        self.constant_ = float(left.mean())
+        seen = x[:, self.columns_]
+        self.centre_, self.spread_ = seen.mean(axis=0), seen.std(axis=0)
+        self.spread_[self.spread_ < 1e-9] = 1.0
+        z = self._scaled(x)
+        kernel = self.kernel or self._likeliest(z, left - self.constant_)
+        self.regression_ = GaussianProcessRegressor(kernel, optimizer=None).fit(z, left - self.constant_)
+        return self
+
+    def predict(self, x: F8) -> F8:
+        """The sum of both, shape (num_rows,)."""
+        x = np.asarray(x)
+        found: F8 = x @ self.slope_ + self.constant_ + self.regression_.predict(self._scaled(x))
+        return found
+
+    def _scaled(self, x: F8) -> F8:
+        scaled: F8 = (x[:, self.columns_] - self.centre_) / self.spread_
+        return scaled
+
+    def _likeliest(self, z: F8, left: F8) -> Any:
+        lengths = Matern(np.full(z.shape[1], 3.0), (0.1, 100.0), self.nu)
+        kernel = ConstantKernel(0.02) * lengths + WhiteKernel(1e-3)
+        some = np.random.Generator(np.random.PCG64(SEED)).permutation(len(z))[: self.most_points]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: a feature without a say
+            return GaussianProcessRegressor(kernel).fit(z[some], left[some]).kernel_
 
 
 @dataclass(frozen=True)
@@ -190,6 +262,7 @@ REGISTRY: dict[str, Member] = {
     "boosted ridge": Member(
         lambda problem: BoostedRidge(problem.monotone), {"max_iter": (50, 150), "max_leaf_nodes": (4, 8)}
     ),
+    "Gaussian process": Member(lambda problem: EstimateProcess(problem.estimate, problem.smooth), {"nu": (1.5, 2.5)}),
     "RuleFit": Member(  # chooses its penalty by cross-validation of its own
         _imodels("RuleFitRegressor", n_estimators=10, tree_size=4, max_rules=30, random_state=SEED)
     ),

@@ -189,7 +189,7 @@ def guess(probe: Probe) -> int:
         middle = (low + high) / 2
         num_adapters = max(1, int(exp(middle)))
         slots = np.array(probe.slots(num_adapters) or [1])
-        best = steady(mix, profile, np.full(len(slots), num_adapters), slots).utilization.min()
+        best = steady(mix, profile, np.full(len(slots), num_adapters), slots, loading=False).utilization.min()
         low, high = (middle, high) if best < 1.0 else (low, middle)
     return max(1, int(exp(low)))
 

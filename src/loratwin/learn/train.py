@@ -1,37 +1,51 @@
-"""Fit what ships: trees for every target, their errors and intervals on workloads that were not seen."""
+"""Fit what ships: a process or trees for every target, their errors and intervals on workloads that were not seen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor  # type: ignore[import-untyped]
 
 import loratwin
 from loratwin.learn.case import F8, mix_of
 from loratwin.learn.evaluate import OUTER, conformal_factor, coverage, f1, folds, half_smape, one_thread
-from loratwin.learn.features import CONFIGURATION, WORKLOAD, workload_features
+from loratwin.learn.features import WORKLOAD, workload_features
 from loratwin.learn.forest import Forest, from_boosting
 from loratwin.learn.generate import Explored
-from loratwin.learn.model import FORMAT, Header, LearnedModel, anchor, overload, signature
-from loratwin.learn.problem import LOG_WORKLOAD, TARGETS, Problem, configuration_problem, workload_problem
-from loratwin.learn.registry import SEED, BoostedRidge
+from loratwin.learn.model import FORMAT, LOADED, Header, LearnedModel, Part, overload, signature
+from loratwin.learn.problem import (
+    LOG_WORKLOAD,
+    TARGETS,
+    Problem,
+    case_features,
+    configuration_problem,
+    group_numbers,
+    workload_problem,
+)
+from loratwin.learn.process import from_regression
+from loratwin.learn.registry import SEED, EstimateProcess
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import load_profile
 
 LEVEL = 0.9
 """Of the intervals."""
 
-SIZES = {"share": (400, 20), "ttft": (500, 24), "tpot": (200, 12), "itl": (120, 12)}
-"""Trees and their leaves of each forest for configurations: the file stays below 300 kB."""
+SIZES = {"share": (600, 20), "ttft": (500, 24), "tpot": (200, 12), "itl": (120, 12)}
+"""Trees and their leaves of each forest for configurations: the file stays below 400 kB."""
+
+EDGE = 0.03
+"""A server's share counts by 1 / (EDGE + its distance from starvation): there an error decides."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One target: its forest and its held-out figures."""
+    """One target: what predicts it, and its held-out figures."""
 
-    forest: Forest
+    part: Part
     interval_factor: float
     held_out: str
 
@@ -44,38 +58,85 @@ def train(explored: Sequence[Explored], progress: Callable[[int, int], None] = l
     DataError, InputError
         A target has no rows, or there are too few workloads.
     """
-    fits = {}
-    for done, (name, target) in enumerate(TARGETS.items()):
-        progress(done, len(TARGETS))
-        make = workload_problem if target.level == "workload" else configuration_problem
-        fits[name] = fit(make(name, explored))
-    progress(len(TARGETS), len(TARGETS))
-    return LearnedModel(_header(explored, fits), {name: each.forest for name, each in fits.items()})
-
-
-def fit(problem: Problem) -> Fit:
-    """Fit to all rows; errors from models that have not seen the row's workload."""
-    name = problem.target.name
-    y = problem.learned() * overload(name, problem.x) - anchor(name, problem.x)
-    found = np.full(len(y), np.nan)
-    for learn, test in folds(problem.groups, OUTER):
-        found[test] = grow(problem.rows(learn), y[learn]).predict(problem.x[test])
-    found = _in_unit(problem, (found + anchor(name, problem.x)) / overload(name, problem.x))
-    factor = conformal_factor(problem.y, found, LEVEL)
-    return Fit(grow(problem, y), factor, _in_words(problem, found))
-
-
-def grow(problem: Problem, y: F8) -> Forest:
-    """Trees for some rows; figures of a workload have a linear part as well."""
-    num_features = len(problem.names)
+    fits: dict[str, Fit] = {}
     with one_thread():
-        return _grow(problem, y, num_features)
+        loads = _Loads(explored)
+        for done, (name, target) in enumerate(TARGETS.items()):
+            progress(done, len(TARGETS))
+            fits[name] = fit_workload(name, explored) if target.level == "workload" else fit_server(name, loads)
+    progress(len(TARGETS), len(TARGETS))
+    return LearnedModel(_header(explored, fits), {name: each.part for name, each in fits.items()})
 
 
-def _grow(problem: Problem, y: F8, num_features: int) -> Forest:
-    if problem.target.level == "workload":
-        both = BoostedRidge(problem.monotone, max_iter=150, max_leaf_nodes=6).fit(problem.x, y)
-        return from_boosting(both.trees_, num_features, both.slope_, both.constant_)
+def fit_workload(name: str, explored: Sequence[Explored]) -> Fit:
+    """A process fitted to all workloads; errors from processes that have not seen the row's."""
+    problem = workload_problem(name, explored)
+    found = np.full(len(problem.y), np.nan)
+    for learn, test in folds(problem.groups, OUTER):
+        found[test] = _process(problem.rows(learn)).predict(problem.x[test])
+    return _fit(problem, np.exp(found), from_regression(_process(problem)))
+
+
+def fit_server(name: str, loads: _Loads) -> Fit:
+    """Trees fitted to all servers; errors from trees, and loads, that have not seen the row's workload."""
+    problem = configuration_problem(name, loads.explored)
+    found = np.full(len(problem.y), np.nan)
+    for known, log_served in loads.of_folds:
+        rows = _with_load(problem, log_served)
+        test = ~known[problem.cases]
+        trees = _trees(rows.rows(~test))
+        found[test] = trees.predict(rows.x[test]) / overload(name, rows.x[test])
+    found = np.exp(found) if problem.target.log else np.clip(found, 1e-3, 1.0)
+    return _fit(problem, found, _trees(_with_load(problem, loads.of_all)))
+
+
+def _fit(problem: Problem, found: F8, part: Part) -> Fit:
+    return Fit(part, conformal_factor(problem.y, found, LEVEL), _in_words(problem, found))
+
+
+def _process(problem: Problem, kernel: Any = None) -> EstimateProcess:
+    return EstimateProcess(problem.estimate, problem.smooth, kernel=kernel).fit(problem.x, problem.learned())
+
+
+class _Loads:
+    """The most adapters as predicted for every workload by a process that has not seen it, as trees must learn from.
+
+    Parameters
+    ----------
+    of_folds
+        For each fold: which cases are known, and the logarithm of the most adapters of each case, shape (num_cases,).
+    of_all
+        The same where all are known: each predicted by those of other groups.
+    """
+
+    def __init__(self, explored: Sequence[Explored]) -> None:
+        self.explored = explored
+        cases = [each.case for each in explored]
+        self._x = np.array([case_features(case) for case in cases])
+        self._groups = group_numbers(cases)
+        self._served = workload_problem("served", explored)
+        splits = folds(self._groups, OUTER)
+        known = [np.isin(np.arange(len(cases)), learn) for learn, _ in splits]
+        self.of_folds = [(each, self._predicted(each)) for each in known]
+        self.of_all = self._predicted(np.ones(len(cases), dtype=bool))
+
+    def _predicted(self, known: NDArray[np.bool_]) -> F8:
+        """By a process on the known cases; the known ones by processes on the others of them, of the same kernel."""
+        whole = _process(self._served.rows(known[self._served.cases]))
+        found = whole.predict(self._x)
+        cases = np.flatnonzero(known)
+        for learn, test in folds(self._groups[known], OUTER):
+            rows = self._served.rows(np.isin(self._served.cases, cases[learn]))
+            found[cases[test]] = _process(rows, whole.regression_.kernel_).predict(self._x[cases[test]])
+        return found
+
+
+def _with_load(problem: Problem, log_served: F8) -> Problem:
+    adapters = problem.x[:, problem.names.index("log_adapters")]
+    return problem.with_feature(LOADED[-1], adapters - log_served[problem.cases])
+
+
+def _trees(problem: Problem) -> Forest:
     num_trees, leaves = SIZES[problem.target.name]
     trees = HistGradientBoostingRegressor(
         max_iter=num_trees,
@@ -86,11 +147,9 @@ def _grow(problem: Problem, y: F8, num_features: int) -> Forest:
         monotonic_cst=problem.monotone,
         random_state=SEED,
     )
-    return from_boosting(trees.fit(problem.x, y), num_features)
-
-
-def _in_unit(problem: Problem, found: F8) -> F8:
-    return np.exp(found) if problem.target.log else np.clip(found, 1e-3, 1.0)
+    y = problem.learned() * overload(problem.target.name, problem.x) - problem.x @ problem.estimate
+    weight = 1 / (EDGE + np.abs(problem.y - STARVED_RATIO)) if problem.target.name == "share" else None
+    return from_boosting(trees.fit(problem.x, y, weight), len(problem.names), problem.estimate)
 
 
 def _in_words(problem: Problem, found: F8) -> str:
@@ -110,7 +169,7 @@ def _header(explored: Sequence[Explored], fits: dict[str, Fit]) -> Header:
         loratwin_version=loratwin.__version__,
         profiles={name: signature(load_profile(name)) for name in sorted({each.case.profile for each in explored})},
         workload_features=LOG_WORKLOAD,
-        configuration_features=CONFIGURATION,
+        configuration_features=LOADED,
         ranges={name: (float(a), float(b)) for name, a, b in zip(WORKLOAD, low, high, strict=True)},
         interval_factor={name: each.interval_factor for name, each in fits.items()},
         held_out={name: each.held_out for name, each in fits.items()},
