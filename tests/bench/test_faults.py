@@ -12,6 +12,7 @@ import pytest
 
 from loratwin.metrics import client_figures, failures_by_kind, finished
 from loratwin.records import load_run
+from tests.slow import slow
 
 from .servers import bench, processes_with, start_bench, timed_server, workload_file
 
@@ -197,6 +198,7 @@ def test_a_full_disk_is_said_before_the_run(tmp_path):
     assert not list(tmp_path.glob("bench.json*"))
 
 
+@slow
 def test_out_of_files_is_named(tmp_path):
     """More streams at a time than the process may have files."""
     path = workload_file(tmp_path, 3, output=100, count=1, rate=100)

@@ -15,6 +15,7 @@ from loratwin.metrics import (
 )
 from loratwin.records import load_run
 from loratwin.workload import draw, load_spec
+from tests.slow import slow
 
 from .servers import bench, timed_server, workload_file
 
@@ -126,6 +127,7 @@ def faults_of(arrival_s, window_s):
     return {name: p for name, p in found.items() if p < 0.001}
 
 
+@slow
 def test_arrivals_are_poisson_at_500_per_s_each_adapter_and_merged(tmp_path):
     """As sent. A machine that stalls the client glues arrivals: nothing can be said then. A timer of 1 ms fails."""
     for _ in range(3):

@@ -10,6 +10,7 @@ import pytest
 from loratwin.metrics import client_figures
 from loratwin.records import load_run
 from tests.cli.program import loratwin
+from tests.slow import slow
 
 from .servers import bench, timed_server, workload_file
 
@@ -65,6 +66,7 @@ def test_tls_is_verified(tmp_path, certificate):
     assert figures.finished > 10 and not figures.failed
 
 
+@slow
 def test_measured_beside_simulated(tmp_path):
     """The same workload and seed on a server and on the twin: one report lays the records side by side."""
     path = workload_file(tmp_path, 3, count=3, rate=5)

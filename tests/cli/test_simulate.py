@@ -16,6 +16,7 @@ from loratwin.records import EngineConfig, load_run
 from loratwin.simulate import replicate, simulate
 from loratwin.workload import draw, load_spec
 from tests.cli.program import loratwin
+from tests.slow import slow
 
 PROFILE = "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct"
 
@@ -225,6 +226,7 @@ def test_an_adapter_of_too_high_a_rank_is_refused(folder: Path) -> None:
     assert "513" in done.stderr
 
 
+@slow
 def test_compiling_is_announced_first(folder: Path) -> None:
     done = run(folder, "--max-loras", "4", env={**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")})
     assert done.returncode == 0

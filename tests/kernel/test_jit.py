@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loratwin.kernel import jit
+from tests.slow import slow
 
 RUN = """
 from loratwin.kernel import is_compiled, run_engine
@@ -29,6 +30,7 @@ def run(cache: Path) -> str:
     ).stdout
 
 
+@slow
 def test_the_kernel_is_compiled_once(tmp_path: Path) -> None:
     assert run(tmp_path) == "False True\n"
     (folder,) = tmp_path.iterdir()
@@ -46,6 +48,7 @@ def test_a_changed_file_has_a_cache_of_its_own(tmp_path: Path, monkeypatch: pyte
     assert jit.cache_folder() != same
 
 
+@slow
 def test_without_a_place_for_the_cache_the_kernel_runs_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     assert run(tmp_path / "file") == "False False\n"

@@ -18,6 +18,7 @@ from loratwin.records import EngineConfig
 from loratwin.simulate import Outcome, Replications, outcome, replicate, simulate, sweep, try_config, workers
 from loratwin.workload import draw
 from tests.simulate.servers import CONFIG, PROFILE, SPEC
+from tests.slow import slow
 
 SLO = parse_slo("ttft_p99=2s,tpot_mean=50ms")
 CONFIGS = [CONFIG.replace(max_loras=n) for n in (24, 4, 1, 8)] + [EngineConfig(max_loras=384, max_lora_rank=128)]
@@ -125,6 +126,7 @@ def assert_gone(group: int, patience_s: float = 10.0) -> None:
             time.sleep(0.05)
 
 
+@slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal of POSIX")
 def test_ctrl_c_stops_a_sweep_and_its_processes(tmp_path: Path) -> None:
     script = tmp_path / "sweep.py"
