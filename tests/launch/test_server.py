@@ -17,7 +17,7 @@ import pytest
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.launch import ServerError, server, start_server
 from loratwin.launch.http import ask
-from loratwin.launch.ports import free_port
+from loratwin.launch.ports import free_port, listens
 from tests.launch.servers import STAND_IN, alive, gone, started, with_word
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks at processes in /proc")
@@ -138,6 +138,23 @@ def test_a_server_that_is_never_ready_is_stopped(tmp_path: Path) -> None:
     ):
         started(tmp_path, "--hang", "--marker-2", timeout_s=0.5)
     assert not with_word("--marker-2")
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
+def test_a_file_that_closes_meanwhile_does_not_hide_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.readlink
+
+    def readlink(path: str) -> str:
+        if real(path) == os.devnull:
+            raise FileNotFoundError(path)
+        return real(path)
+
+    with open(os.devnull), socket.socket() as ours:
+        ours.bind(("127.0.0.1", 0))
+        ours.listen()
+        monkeypatch.setattr(os, "readlink", readlink)
+        assert listens([os.getpid()], ours.getsockname()[1])
+        assert not listens([1 << 22], ours.getsockname()[1])  # no such process
 
 
 def test_the_answer_of_another_program_is_not_taken_for_the_servers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from loratwin.errors import InputError
@@ -55,10 +56,11 @@ def _listening(port: int) -> set[str] | None:
 
 
 def _open(pid: int) -> set[str]:
-    links = set()
-    try:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            links.add(os.readlink(entry.path))
-    except OSError:
-        pass  # ended, or closed meanwhile
+    """What the links in /proc/PID/fd name; a file that is closed meanwhile hides none of the others."""
+    links: set[str] = set()
+    folder = f"/proc/{pid}/fd"
+    with suppress(OSError):  # the process ended
+        for name in os.listdir(folder):
+            with suppress(FileNotFoundError):
+                links.add(os.readlink(f"{folder}/{name}"))
     return links
