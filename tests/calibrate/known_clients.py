@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from loratwin.calibrate.client_twin import serve_closed
+from loratwin.calibrate.clients.twin import serve_closed
 from loratwin.calibrate.design import RunDesign, ServerDesign
 from loratwin.perf import Profile, StepTimeModel
 from loratwin.records import EngineConfig, Run

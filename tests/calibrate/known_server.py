@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from loratwin.calibrate.features import LINEAR
-from loratwin.calibrate.start import starting_profile
-from loratwin.calibrate.step_time_fit import KNOWN
+from loratwin.calibrate.hours.features import LINEAR
+from loratwin.calibrate.hours.start import starting_profile
+from loratwin.calibrate.hours.step_time_fit import KNOWN
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf import Profile
 from tests.calibrate.measured import HEADER, LLAMA, Row, measured, row, write_csv

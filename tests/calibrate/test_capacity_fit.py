@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.capacity_fit import fit_loading, fit_memory
-from loratwin.calibrate.start import SHAPES, starting_profile
-from loratwin.calibrate.tables import number, read_table
+from loratwin.calibrate.hours.capacity_fit import fit_loading, fit_memory
+from loratwin.calibrate.hours.start import SHAPES, starting_profile
+from loratwin.calibrate.hours.tables import number, read_table
 from loratwin.errors import DataError, InputError
 from loratwin.perf import LlmShapes, MemoryModel, kv_capacity
 from loratwin.records import EngineConfig

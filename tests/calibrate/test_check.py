@@ -8,10 +8,10 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from loratwin.calibrate.check import Checked, Predicted, Prediction, Score, predict, score
-from loratwin.calibrate.check_loads import Check, make_checks
-from loratwin.calibrate.learned import with_measured_errors
-from loratwin.calibrate.plausible import plausible_profiles
+from loratwin.calibrate.checks.check import Checked, Predicted, Prediction, Score, predict, score
+from loratwin.calibrate.checks.learned import with_measured_errors
+from loratwin.calibrate.checks.loads import Check, make_checks
+from loratwin.calibrate.checks.plausible import plausible_profiles
 from loratwin.metrics import starvation, summarize
 from loratwin.perf import Profile
 from loratwin.perf.uncertainty import Uncertainty

@@ -193,7 +193,7 @@ def test_a_known_gpu_is_assumed_to_start_from() -> None:
     ],
 )  # fmt: skip
 def test_gpus_are_known_by_the_name_that_nvml_gives_them(name: str, gpu: str) -> None:
-    from loratwin.calibrate.client_start import gpu_like
+    from loratwin.calibrate.clients.start import gpu_like
 
     assert gpu_like(name) == find_gpu(gpu)
     assert gpu_like("Unheard-of 9000") is None
@@ -208,7 +208,7 @@ def test_no_profile_that_does_not_fit_is_forced_on_a_run() -> None:
 
 
 def test_every_coefficient_has_a_place() -> None:
-    from loratwin.calibrate.client_fit import NAMES
+    from loratwin.calibrate.clients.fit import NAMES
 
     fixed = {"roofline_power", "graph_tokens"}
     assert set(NAMES) - {"overhead_s"} == set(StepTimeModel.model_fields) - fixed

@@ -7,10 +7,18 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from loratwin.calibrate.client_fit import client_overheads
-from loratwin.calibrate.client_rows import MISMATCH, MISTIMED, ClientRows, client_rows, dense_s, parts_of, together
-from loratwin.calibrate.client_twin import match
-from loratwin.calibrate.step_rows import STEP_LINEAR, step_rows
+from loratwin.calibrate.clients.fit import client_overheads
+from loratwin.calibrate.clients.rows import (
+    MISMATCH,
+    MISTIMED,
+    ClientRows,
+    client_rows,
+    dense_s,
+    parts_of,
+    together,
+)
+from loratwin.calibrate.clients.twin import match
+from loratwin.calibrate.steps.rows import STEP_LINEAR, step_rows
 from tests.calibrate.known_clients import OVERHEAD_S, client_runs, open_
 from tests.calibrate.known_steps import STEP_TIME, config_of, known_design, known_profile, known_runs
 

@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loratwin.calibrate.client_twin import closed_loop, loop_arrivals, match, sent_rows, serve_closed, workload_of
+from loratwin.calibrate.clients.twin import (
+    closed_loop,
+    loop_arrivals,
+    match,
+    sent_rows,
+    serve_closed,
+    workload_of,
+)
 from loratwin.metrics import in_flight, itl_mean_s
 from tests.calibrate.known_clients import OVERHEAD_S, client_runs, open_
 from tests.calibrate.known_steps import ADAPTERS, config_of, known_design, known_profile

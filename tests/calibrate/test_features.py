@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loratwin.calibrate.features import LINEAR, evidence, padded
-from loratwin.calibrate.matching import Match, StepSample
-from loratwin.calibrate.micro import MicroPoint
-from loratwin.calibrate.serving import ServingRun
-from loratwin.calibrate.step_time_fit import roofline_s
+from loratwin.calibrate.hours.features import LINEAR, evidence, padded
+from loratwin.calibrate.hours.matching import Match, StepSample
+from loratwin.calibrate.hours.micro import MicroPoint
+from loratwin.calibrate.hours.serving import ServingRun
+from loratwin.calibrate.hours.step_time_fit import roofline_s
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf import StepTimeModel
 from tests.calibrate.measured import row, serving_runs

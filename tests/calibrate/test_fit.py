@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.fit import MAX_RATE, WALK_COSTS_S, Fit, fit_profile, match_all, read_runs
-from loratwin.calibrate.matching import Match
+from loratwin.calibrate.hours.fit import MAX_RATE, WALK_COSTS_S, Fit, fit_profile, match_all, read_runs
+from loratwin.calibrate.hours.matching import Match
 from loratwin.errors import DataError, InputError
 from loratwin.perf import Profile, dump_profile, load_profile
 from loratwin.validate import predict

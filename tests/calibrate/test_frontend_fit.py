@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loratwin.calibrate.frontend_fit import fit_frontend
-from loratwin.calibrate.matching import Match, StepSample
-from loratwin.calibrate.start import starting_profile
+from loratwin.calibrate.hours.frontend_fit import fit_frontend
+from loratwin.calibrate.hours.matching import Match, StepSample
+from loratwin.calibrate.hours.start import starting_profile
 from loratwin.errors import DataError
 from loratwin.perf import Frontend
 from tests.calibrate.measured import LLAMA, by_hand, row, serving_runs

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from loratwin.calibrate.features import LINEAR, Evidence
-from loratwin.calibrate.intervals import bootstrap, resampled, step_time_uncertainty
-from loratwin.calibrate.start import SHAPES, starting_profile
+from loratwin.calibrate.hours.features import LINEAR, Evidence
+from loratwin.calibrate.hours.intervals import bootstrap, resampled, step_time_uncertainty
+from loratwin.calibrate.hours.start import SHAPES, starting_profile
 from loratwin.perf import StepTimeModel
 
 TRUTH = starting_profile(SHAPES[0]).step_time

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.micro import MicroPoint, read_micro
+from loratwin.calibrate.hours.micro import MicroPoint, read_micro
 from loratwin.errors import DataError, InputError
 from tests.calibrate.measured import LLAMA, QWEN, write_csv
 

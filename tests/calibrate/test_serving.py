@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loratwin.calibrate.serving import CLIENT_LAG_S, CLIENT_MAX_IN_FLIGHT, CONFIGURATION, profile_for, read_serving
+from loratwin.calibrate.hours.serving import (
+    CLIENT_LAG_S,
+    CLIENT_MAX_IN_FLIGHT,
+    CONFIGURATION,
+    profile_for,
+    read_serving,
+)
 from loratwin.errors import DataError
 from loratwin.perf import profile_names
 from tests.calibrate.measured import FIGURES, HEADER, LLAMA, by_hand, row, serving_runs, write_csv

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loratwin.calibrate.step_fit import StepFit, fit_steps
-from loratwin.calibrate.step_rows import STEP_LINEAR, STEPS_PER_ROW, StepRows, step_features, step_rows
+from loratwin.calibrate.steps.fit import StepFit, fit_steps
+from loratwin.calibrate.steps.rows import STEP_LINEAR, STEPS_PER_ROW, StepRows, step_features, step_rows
 from loratwin.errors import DataError
 from loratwin.kernel import StepFeatures, step_time_s
 from tests.calibrate.known_steps import STEP_TIME, known_profile, known_runs

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loratwin.calibrate.features import LINEAR, Evidence, evidence
-from loratwin.calibrate.micro import MicroPoint
-from loratwin.calibrate.start import starting_profile
-from loratwin.calibrate.step_time_fit import KNOWN, fit_coefficients, fit_roofline, roofline_s
+from loratwin.calibrate.hours.features import LINEAR, Evidence, evidence
+from loratwin.calibrate.hours.micro import MicroPoint
+from loratwin.calibrate.hours.start import starting_profile
+from loratwin.calibrate.hours.step_time_fit import KNOWN, fit_coefficients, fit_roofline, roofline_s
 from loratwin.perf import StepTimeModel
 from tests.calibrate.measured import LLAMA
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.tables import number, numbers, read_table
+from loratwin.calibrate.hours.tables import number, numbers, read_table
 from loratwin.errors import DataError, InputError
 
 

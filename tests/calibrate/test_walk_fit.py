@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.serving import profile_for
-from loratwin.calibrate.walk_fit import telling, walk_error
+from loratwin.calibrate.hours.serving import profile_for
+from loratwin.calibrate.hours.walk_fit import telling, walk_error
 from loratwin.perf import Profile
 from tests.calibrate.measured import LLAMA, by_hand, measured, row, serving_runs
 

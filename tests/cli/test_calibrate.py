@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.check import Checked, Predicted, Score
+from loratwin.calibrate.checks.check import Checked, Predicted, Score
 from loratwin.calibrate.design import load_design
 from loratwin.cli.calibration.loop import Folder, design_in, run_design, server_at_url
 from loratwin.cli.calibration.output import as_json, as_markdown, as_text

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.fit import Fit, fit_profile
-from loratwin.calibrate.serving import ServingRun
+from loratwin.calibrate.hours.fit import Fit, fit_profile
+from loratwin.calibrate.hours.serving import ServingRun
 from loratwin.perf import dump_profile, load_profile
 from loratwin.validate import decide_all, predict
 from loratwin.validate.cards import carded_profiles

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.fit import fit_profile, read_runs
-from loratwin.calibrate.serving import ServingRun, read_serving
-from loratwin.calibrate.start import SHAPES
+from loratwin.calibrate.hours.fit import fit_profile, read_runs
+from loratwin.calibrate.hours.serving import ServingRun, read_serving
+from loratwin.calibrate.hours.start import SHAPES
 from loratwin.errors import DataError, InputError
 from loratwin.perf import LlmShapes
 from loratwin.validate import Prediction, predict

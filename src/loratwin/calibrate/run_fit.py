@@ -1,8 +1,8 @@
 """A profile from records of runs: of those whose engine steps were logged, of clients' figures, or of both.
 
-Logged steps are fitted as they are (`step_fit`). Runs without them become rows at the twin's operating point
-(`client_runs`): beside logged steps as further rows of the same regression, by themselves as rows of a regression
-around a start profile (`client_fit`), which then also says what no client can.
+Logged steps are fitted as they are (`steps`). Runs without them become rows at the twin's operating point
+(`clients.runs`): beside logged steps as further rows of the same regression, by themselves as rows of a regression
+around a start profile (`clients.fit`), which then also says what no client can.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loratwin.calibrate.client_fit import ClientFit, client_overheads, fit_client
-from loratwin.calibrate.client_rows import together
-from loratwin.calibrate.client_runs import Clients, match_runs
-from loratwin.calibrate.client_start import start_for
-from loratwin.calibrate.overhead_fit import Estimate, LoadTimes, fit_loads, fit_overhead
+from loratwin.calibrate.clients.fit import ClientFit, client_overheads, fit_client
+from loratwin.calibrate.clients.rows import together
+from loratwin.calibrate.clients.runs import Clients, match_runs
+from loratwin.calibrate.clients.start import start_for
 from loratwin.calibrate.run_evidence import Evidence
 from loratwin.calibrate.run_profile import (
     domain_of,
@@ -26,8 +25,9 @@ from loratwin.calibrate.run_profile import (
     memory_of,
     uncertainty_of,
 )
-from loratwin.calibrate.step_fit import LEAST_ROWS, StepFit, fit_steps
-from loratwin.calibrate.step_rows import STEP_LINEAR, StepRows, step_rows
+from loratwin.calibrate.steps.fit import LEAST_ROWS, StepFit, fit_steps
+from loratwin.calibrate.steps.overhead import Estimate, LoadTimes, fit_loads, fit_overhead
+from loratwin.calibrate.steps.rows import STEP_LINEAR, StepRows, step_rows
 from loratwin.errors import DataError
 from loratwin.launch.arguments import option
 from loratwin.perf import Card, LlmShapes, Profile

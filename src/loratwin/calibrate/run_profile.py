@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from loratwin.calibrate.overhead_fit import Estimate, LoadTimes
-from loratwin.calibrate.step_fit import StepFit
+from loratwin.calibrate.steps.fit import StepFit
+from loratwin.calibrate.steps.overhead import Estimate, LoadTimes
 from loratwin.errors import DataError
 from loratwin.perf import Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, lora_reserved_bytes
 from loratwin.perf.memory import GIB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loratwin.calibrate.fit import COMMAND, SOURCE, Fit
+from loratwin.calibrate.hours.fit import COMMAND, SOURCE, Fit
 from loratwin.perf import Card, Profile
 from loratwin.validate.crossval import Validation
 from loratwin.validate.residuals import held_out_errors

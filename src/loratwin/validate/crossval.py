@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from loratwin.calibrate.fit import SERVING_FILES, Fit, fit_profile
-from loratwin.calibrate.serving import ServingRun, read_serving
-from loratwin.calibrate.start import SHAPES
-from loratwin.calibrate.tables import number, read_table
+from loratwin.calibrate.hours.fit import SERVING_FILES, Fit, fit_profile
+from loratwin.calibrate.hours.serving import ServingRun, read_serving
+from loratwin.calibrate.hours.start import SHAPES
+from loratwin.calibrate.hours.tables import number, read_table
 from loratwin.validate.decisions import Decision, decide_all
 from loratwin.validate.predict import Prediction, predict_all
 from loratwin.validate.scores import (

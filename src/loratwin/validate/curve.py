@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.calibrate.fit import fit_profile, read_runs
-from loratwin.calibrate.serving import ServingRun
-from loratwin.calibrate.start import SHAPES
+from loratwin.calibrate.hours.fit import fit_profile, read_runs
+from loratwin.calibrate.hours.serving import ServingRun
+from loratwin.calibrate.hours.start import SHAPES
 from loratwin.errors import DataError, InputError
 from loratwin.simulate.workers import Workers
 from loratwin.validate.predict import Prediction, predict_all

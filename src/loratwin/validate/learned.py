@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from loratwin.calibrate.serving import ServingRun, profile_for
+from loratwin.calibrate.hours.serving import ServingRun, profile_for
 from loratwin.learn.case import Mix, context_mean
 from loratwin.learn.model import LearnedModel
 from loratwin.metrics import STARVED_RATIO

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loratwin.calibrate.check import Checked, predict, score
-from loratwin.calibrate.check_loads import Check, make_checks
+from loratwin.calibrate.checks.check import Checked, predict, score
+from loratwin.calibrate.checks.learned import with_measured_errors
+from loratwin.calibrate.checks.loads import Check, make_checks
 from loratwin.calibrate.design import Design, ServerDesign, dump_design, load_design, make_design
-from loratwin.calibrate.learned import with_measured_errors
 from loratwin.calibrate.run_evidence import gather, read_records
 from loratwin.calibrate.run_fit import RunFit, fit_runs
 from loratwin.cli.calibration.output import as_json, as_markdown, progress_line

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from math import isnan
 
-from loratwin.calibrate.check import FIGURES, Checked, Score
-from loratwin.calibrate.plausible import LEVEL
+from loratwin.calibrate.checks.check import FIGURES, Checked, Score
+from loratwin.calibrate.checks.plausible import LEVEL
 from loratwin.calibrate.run_fit import RunFit
 
 _TITLES = {"total_throughput": "tokens/s", "itl_mean_ms": "ITL ms", "ttft_mean_ms": "TTFT ms"}

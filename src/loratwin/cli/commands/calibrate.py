@@ -12,7 +12,7 @@ from loratwin.cli.interrupts import terminable
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
-    from loratwin.calibrate.check import Checked
+    from loratwin.calibrate.checks.check import Checked
     from loratwin.calibrate.run_fit import RunFit
     from loratwin.cli.calibration.loop import Folder
     from loratwin.cli.calibration.servers import Source

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.calibrate.tables import number, read_table
+from loratwin.calibrate.hours.tables import number, read_table
 from loratwin.errors import DataError
 from loratwin.perf import LlmShapes, LoadingModel, MemoryModel, kv_capacity
 from loratwin.records import EngineConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from loratwin.calibrate.tables import Row, number, read_table
+from loratwin.calibrate.hours.tables import Row, number, read_table
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from loratwin.calibrate.capacity_fit import fit_loading, fit_memory
-from loratwin.calibrate.features import evidence
-from loratwin.calibrate.frontend_fit import fit_frontend
-from loratwin.calibrate.intervals import step_time_uncertainty
-from loratwin.calibrate.matching import Match, match
-from loratwin.calibrate.micro import MicroPoint, read_micro
-from loratwin.calibrate.serving import ServingRun, read_serving
-from loratwin.calibrate.start import starting_profile
-from loratwin.calibrate.step_time_fit import fit_coefficients, fit_roofline
-from loratwin.calibrate.walk_fit import telling, walk_error
+from loratwin.calibrate.hours.capacity_fit import fit_loading, fit_memory
+from loratwin.calibrate.hours.features import evidence
+from loratwin.calibrate.hours.frontend_fit import fit_frontend
+from loratwin.calibrate.hours.intervals import step_time_uncertainty
+from loratwin.calibrate.hours.matching import Match, match
+from loratwin.calibrate.hours.micro import MicroPoint, read_micro
+from loratwin.calibrate.hours.serving import ServingRun, read_serving
+from loratwin.calibrate.hours.start import starting_profile
+from loratwin.calibrate.hours.step_time_fit import fit_coefficients, fit_roofline
+from loratwin.calibrate.hours.walk_fit import telling, walk_error
 from loratwin.errors import DataError
 from loratwin.perf import LlmShapes, Profile, Uncertainty
 from loratwin.simulate.workers import Workers

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.step_rows import STEP_LINEAR, StepRows
+from loratwin.calibrate.steps.rows import STEP_LINEAR, StepRows
 from loratwin.errors import DataError
 from loratwin.perf import StepTimeModel
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loratwin.calibrate.check import FIGURES, Checked
+from loratwin.calibrate.checks.check import FIGURES, Checked
 from loratwin.perf import Profile, Uncertainty
 from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime
 

@@ -9,8 +9,8 @@ from math import log2
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.matching import Match, StepSample
-from loratwin.calibrate.micro import MicroPoint
+from loratwin.calibrate.hours.matching import Match, StepSample
+from loratwin.calibrate.hours.micro import MicroPoint
 from loratwin.kernel.cost import SMALL_STEP, TILE
 
 F8 = NDArray[np.float64]

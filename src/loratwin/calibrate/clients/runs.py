@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from loratwin.calibrate.client_rows import ClientRows, client_rows
-from loratwin.calibrate.client_twin import ACCEPTED, ClientMatch, match
+from loratwin.calibrate.clients.rows import ClientRows, client_rows
+from loratwin.calibrate.clients.twin import ACCEPTED, ClientMatch, match
 from loratwin.errors import CapacityError, InputError
 from loratwin.metrics import itl_mean_s
 from loratwin.perf import Profile

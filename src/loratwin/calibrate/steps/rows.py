@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.features import LINEAR, padded
+from loratwin.calibrate.hours.features import LINEAR, padded
 from loratwin.errors import DataError
 from loratwin.kernel.cost import SMALL_STEP, TILE
 from loratwin.perf.engines import EngineBehaviour

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loratwin.calibrate.serving import ServingRun
+from loratwin.calibrate.hours.serving import ServingRun
 from loratwin.metrics import throughput
 from loratwin.perf import Profile
 from loratwin.simulate import simulate

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.features import LINEAR, Evidence
+from loratwin.calibrate.hours.features import LINEAR, Evidence
 from loratwin.perf import StepTimeModel
 
 F8 = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Check a profile on its server: workloads that it has not seen (`check_loads`), predicted before they are measured."""
+"""Check a profile on its server: workloads that it has not seen (`loads`), predicted before they are measured."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from statistics import fmean
 
 import numpy as np
 
-from loratwin.calibrate.check_loads import Check
-from loratwin.calibrate.plausible import DRAWS, LEVEL, plausible_profiles
+from loratwin.calibrate.checks.loads import Check
+from loratwin.calibrate.checks.plausible import DRAWS, LEVEL, plausible_profiles
 from loratwin.metrics import Summary, summarize
 from loratwin.perf import Profile
 from loratwin.records import Run

@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.features import Evidence
-from loratwin.calibrate.step_time_fit import fit_roofline
+from loratwin.calibrate.hours.features import Evidence
+from loratwin.calibrate.hours.step_time_fit import fit_roofline
 from loratwin.perf import StepTimeModel, Uncertainty
 
 F8 = NDArray[np.float64]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from loratwin.calibrate.tables import Row, number, numbers, read_table
+from loratwin.calibrate.hours.tables import Row, number, numbers, read_table
 from loratwin.errors import DataError
 from loratwin.perf import Profile, load_profile
 from loratwin.perf.profile import shipped_names

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.matching import Match
+from loratwin.calibrate.hours.matching import Match
 from loratwin.errors import DataError
 from loratwin.perf import Frontend
 

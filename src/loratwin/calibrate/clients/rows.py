@@ -1,6 +1,6 @@
 """What a client's figures tell of the step time: a few rows of the regression for each run without logged steps.
 
-At the operating point (`client_twin`) the twin's steps are the server's. So a mean over the steps in which some
+At the operating point (`twin`) the twin's steps are the server's. So a mean over the steps in which some
 requests decode takes, on the server, the time between their tokens that the client saw; and a mean over the steps that
 first tokens waited for takes their TTFT, the front end's overhead included. Requests are grouped so that the groups'
 steps differ: by the batch that they decode in where that changes (open loops), by their prompts for TTFT.
@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.client_twin import ClientMatch
-from loratwin.calibrate.features import padded
-from loratwin.calibrate.step_rows import StepRows, step_features
+from loratwin.calibrate.clients.twin import ClientMatch
+from loratwin.calibrate.hours.features import padded
+from loratwin.calibrate.steps.rows import StepRows, step_features
 from loratwin.perf import Profile
 
 F8 = NDArray[np.float64]
@@ -32,7 +32,7 @@ SAMPLES = 32
 """Numbers of tokens that stand for all steps of a row: means of equal parts, the smallest first."""
 
 QUEUED = 0.2
-"""Waiting requests per step of the twin from which on a TTFT is the queue's, as in `overhead_fit`."""
+"""Waiting requests per step of the twin from which on a TTFT is the queue's, as in `steps.overhead`."""
 
 _BATCHES = 4  # groups of requests of an open loop
 _PROMPTS = 2  # groups for TTFT

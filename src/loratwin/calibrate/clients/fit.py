@@ -1,6 +1,6 @@
 """Coefficients of the step time from clients' figures: constrained robust regression around a start.
 
-A run gives a few rows (`client_rows`), a calibration some dozens: too few to tell every coefficient. So each is drawn
+A run gives a few rows (`rows`), a calibration some dozens: too few to tell every coefficient. So each is drawn
 towards the start profile, weakly, as a normal prior: what the rows tell, they decide; what they do not, stays.
 
     minimise  sum over rows  h(((measured - predicted) / predicted) / error)
@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.client_rows import ClientRows, dense_s
-from loratwin.calibrate.step_fit import StepFit
-from loratwin.calibrate.step_rows import STEP_LINEAR
+from loratwin.calibrate.clients.rows import ClientRows, dense_s
+from loratwin.calibrate.steps.fit import StepFit
+from loratwin.calibrate.steps.rows import STEP_LINEAR
 from loratwin.perf import Profile, StepTimeModel
 
 F8 = NDArray[np.float64]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loratwin.calibrate.plausible import plausible_profiles
+from loratwin.calibrate.checks.plausible import plausible_profiles
 from loratwin.errors import InputError
 from loratwin.metrics import starvation, summarize
 from loratwin.perf import Profile

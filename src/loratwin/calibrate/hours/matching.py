@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.serving import ServingRun
+from loratwin.calibrate.hours.serving import ServingRun
 from loratwin.metrics import itl_mean_s, tpot_s, ttft_s
 from loratwin.metrics.latency import finished_only
 from loratwin.perf import Profile

@@ -1,0 +1,1 @@
+"""Workloads that a profile has not seen: chosen, predicted, scored, learned from."""

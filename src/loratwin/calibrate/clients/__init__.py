@@ -1,0 +1,1 @@
+"""Coefficients from what clients saw, where no steps were logged."""
