@@ -11,11 +11,10 @@ from loratwin.calibrate.clients.twin import (
     closed_loop,
     loop_arrivals,
     match,
-    sent_rows,
     serve_closed,
-    workload_of,
 )
 from loratwin.metrics import in_flight, itl_mean_s
+from loratwin.workload import served_rows, served_workload
 from tests.calibrate.known_clients import OVERHEAD_S, client_runs, open_
 from tests.calibrate.known_steps import ADAPTERS, config_of, known_design, known_profile
 
@@ -72,6 +71,6 @@ def test_what_was_not_sent_or_failed_is_not_served() -> None:
     sent, failure = run.requests.sent_s.copy(), np.full(len(run.requests), -1, dtype=np.int32)  # type: ignore[union-attr]
     sent[3], failure[5] = np.nan, 0
     some = replace(run, requests=replace(run.requests, sent_s=sent, failure=failure), failures=("HTTP 500",))
-    rows = sent_rows(some)
+    rows = served_rows(some)
     assert set(range(len(run.requests))) - set(rows.tolist()) == {3, 5}
-    assert workload_of(some, rows).num_requests == len(run.requests) - 2
+    assert served_workload(some).num_requests == len(run.requests) - 2

@@ -9,7 +9,8 @@ import pytest
 
 from loratwin.errors import InputError
 from loratwin.perf import load_profile
-from loratwin.report.twin import twin_of, workload_of
+from loratwin.report.twin import twin_of
+from loratwin.workload import served_workload
 from tests.metrics.runs import NEVER, make_run
 from tests.report.measured import PROFILE, measured, simulated
 
@@ -37,7 +38,7 @@ def test_requests_that_the_server_never_worked_for_are_left_out_and_said() -> No
         adapter=[1, 0, 0, -1, 0, 0, 0],
         kind="measured",
     )
-    found = workload_of(run)
+    found = served_workload(run)
     assert found.arrival_s.tolist() == [0.5, 1.0, 3.0]
     assert found.output_tokens.tolist() == [7, 7, 2]  # what the one that was cut off had brought
     assert found.adapter.tolist() == [1, 0, -1]
@@ -60,7 +61,7 @@ def test_a_kv_cache_of_known_size_is_the_twins() -> None:
 def test_an_unknown_rank_is_the_largest_that_fits() -> None:
     run = measured()
     run = replace(run, adapters=replace(run.adapters, rank=np.zeros(300, dtype=np.int32)))
-    assert set(workload_of(run).adapters.rank) == {16}
+    assert set(served_workload(run).adapters.rank) == {16}
 
 
 def test_several_servers_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ _GRACE_S = 0.5  # for a sample that is being taken
 _STOP_S = 5.0
 
 
-class Sampler:
+class Sampler(ABC):
     """Base: a subclass says how one sample is taken (`_take`) and how a slow one is cut off (`_cut_off`)."""
 
     def __init__(self, source: str, every_s: float, journal: Path | None) -> None:
@@ -35,11 +36,11 @@ class Sampler:
         """What was sampled in [from_s, to_s] of `time.monotonic`; the times given out count from `zero_s`."""
         return self._table.samples(zero_s, from_s, to_s)
 
+    @abstractmethod
     def _take(self) -> Mapping[SeriesKey, float]:
         """The values now; a LoratwinError says why there are none."""
-        raise NotImplementedError
 
-    def _cut_off(self) -> None:
+    def _cut_off(self) -> None:  # noqa: B027  (not every source can)
         """End a sample that is being taken."""
 
     def _start(self) -> None:

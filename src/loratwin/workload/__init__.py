@@ -12,7 +12,7 @@ from loratwin.workload.draw import draw
 from loratwin.workload.files import example_names, example_path, load_spec, parse_spec
 from loratwin.workload.lengths import Fixed, Histogram, Lognormal, Samples, Separate, Uniform
 from loratwin.workload.popularity import Equal, RateChoices, Zipf
-from loratwin.workload.recorded import recorded_workload
+from loratwin.workload.recorded import recorded_workload, sent_s, served_rows, served_workload
 from loratwin.workload.sharegpt import ShareGpt
 from loratwin.workload.spec import AdapterGroup, BaseTraffic, WorkloadSpec, spec_json_schema, uniform_groups
 
@@ -45,6 +45,9 @@ __all__ = [
     "load_spec",
     "parse_spec",
     "recorded_workload",
+    "sent_s",
+    "served_rows",
+    "served_workload",
     "spec_json_schema",
     "uniform_groups",
 ]

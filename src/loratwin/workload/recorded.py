@@ -1,10 +1,12 @@
-"""The workload of a recorded run: the same requests once more, to a server or to the twin."""
+"""The workload of a recorded run: the same requests once more, as they were meant or as the server was given them."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loratwin.records import Run
+from loratwin.records.columns import FloatArray
 from loratwin.workload.arrays import Adapters, Workload, arrival_order
 
 
@@ -33,3 +35,51 @@ def recorded_workload(run: Run) -> Workload:
         seed=run.provenance.seed or 0,
         base_rate_per_s=base,
     )
+
+
+def sent_s(run: Run) -> FloatArray:
+    """When each request left the client (NaN: never); of a run without a client: when it arrived."""
+    table = run.requests
+    return table.arrival_s if table.sent_s is None else table.sent_s
+
+
+def served_rows(run: Run) -> NDArray[np.int64]:
+    """Rows of the requests that the server worked for, in the order of their sending.
+
+    One that failed without any token is left out: nobody knows whether the server ever computed it.
+    """
+    table, start_s = run.requests, sent_s(run)
+    given = (start_s < run.window_s) & ~table.refused & (~_failed(run) | (_received(run) > 0))  # False where never sent
+    rows = np.flatnonzero(given)
+    return rows[np.lexsort((table.adapter[rows], start_s[rows]))]
+
+
+def served_workload(run: Run) -> Workload:
+    """The requests of `served_rows`: they arrive when they were sent, and are as long as they were.
+
+    An unfinished one is as long as was asked for, a failed one as what it brought. An unknown rank (below 1) is taken
+    for the largest that fits, and all adapters are of one group: a run does not say which they belong to.
+    """
+    table, rows = run.requests, served_rows(run)
+    output = np.where(_failed(run), _received(run), table.output_tokens)[rows]
+    rank = np.where(run.adapters.rank < 1, run.config.max_lora_rank, run.adapters.rank).astype(np.int32)
+    group = np.zeros(len(run.adapters), dtype=np.int32)
+    return Workload(
+        arrival_s=np.maximum(sent_s(run)[rows], 0.0),
+        adapter=table.adapter[rows],
+        prompt_tokens=np.maximum(table.prompt_tokens[rows], 1).astype(np.int32),
+        output_tokens=np.maximum(output, 1).astype(np.int32),
+        adapters=Adapters(run.adapters.name, rank, run.adapters.rate_per_s.copy(), group),
+        window_s=run.window_s,
+        seed=run.provenance.seed or 0,
+    )
+
+
+def _failed(run: Run) -> NDArray[np.bool_]:
+    failure = run.requests.failure
+    return np.zeros(len(run.requests), dtype=bool) if failure is None else failure >= 0
+
+
+def _received(run: Run) -> NDArray[np.int32]:
+    received = run.requests.received_tokens
+    return np.zeros(len(run.requests), dtype=np.int32) if received is None else received

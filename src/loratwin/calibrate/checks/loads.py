@@ -25,7 +25,7 @@ _PROBE_S = 10.0
 _NEAR, _OVER = 0.9, 1.5
 """Parts of the capacity to begin with."""
 
-_PART_OF_NEAR = {"open": 0.6, "bursts": 0.6}
+_PART_OF_NEAR = 0.6
 _POISSON: dict[str, object] = {"kind": "poisson"}
 _BURSTS: dict[str, object] = {"kind": "on_off", "on_s": 1.0, "off_s": 1.5}
 _STEP = 1.08
@@ -59,10 +59,10 @@ def make_checks(
         carried = _capacity(profile, server, adapters)
         near = loads.sure(_NEAR * carried, _POISSON, 0.6, seed + 1, starved=False)
         drawn = {
-            "open": loads.sure(_PART_OF_NEAR["open"] * near[0], _POISSON, 0.0, seed, starved=False),
+            "open": loads.sure(_PART_OF_NEAR * near[0], _POISSON, 0.0, seed, starved=False),
             "near": near,
             "over": loads.sure(_OVER * carried, _POISSON, 0.0, seed + 2, starved=True),
-            "bursts": loads.sure(_PART_OF_NEAR["bursts"] * near[0], _BURSTS, 0.6, seed + 3, starved=False),
+            "bursts": loads.sure(_PART_OF_NEAR * near[0], _BURSTS, 0.6, seed + 3, starved=False),
         }
         checks += [Check(f"{kind}-{number}", server, workload) for kind, (_, workload) in drawn.items()]
     return checks

@@ -1,7 +1,8 @@
 """The operating point of a run whose engine steps nobody logged: the twin, as fast as the client saw the server.
 
-As for the measured tables (`matching.py`), the twin serves the run's own requests with all step times scaled by one
-factor, until its time between tokens is the client's. What it then did in its steps is near enough what the server did.
+As for the measured tables (`hours/matching.py`), the twin serves the run's own requests with all step times scaled by
+one factor, until its time between tokens is the client's. What it then did in its steps is near enough what the server
+did.
 
 An open loop is served as it was sent. A closed loop is served as one: the next request arrives when another finishes.
 The kernel takes arrivals as given, so they are found by rounds: from how long each request took to when the next
@@ -23,7 +24,7 @@ from loratwin.metrics.latency import finished
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig, Run
 from loratwin.simulate import simulate
-from loratwin.workload import Adapters, Workload
+from loratwin.workload import Workload, sent_s, served_rows, served_workload
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
@@ -113,8 +114,7 @@ def match(name: str, run: Run, profile: Profile, kv_tokens: int | None = None) -
     CapacityError, InputError
         The profile's server would not start with this configuration, or an adapter or prompt does not fit it.
     """
-    rows = sent_rows(run)
-    served, target = workload_of(run, rows), itl_mean_s(run)
+    rows, served, target = served_rows(run), served_workload(run), itl_mean_s(run)
     tokens = run.kv_tokens or kv_tokens
     position, tries = 0.0, list[tuple[float, float]]()
     best: ClientMatch | None = None
@@ -144,41 +144,6 @@ def _slope(tries: list[tuple[float, float]]) -> float:
         return 1.1
     (x0, y0), (x1, y1) = tries[-2:]
     return min(8.0, max(0.5, (y1 - y0) / (x1 - x0)))
-
-
-def sent_rows(run: Run) -> I8:
-    """Rows of the requests that the server was given, in order of their sending.
-
-    One that failed is left out: nobody knows how much of it the server computed.
-    """
-    table = run.requests
-    start_s = _sent_s(run)
-    given = (start_s < run.window_s) & ~table.refused  # False where never sent
-    if table.failure is not None:
-        given &= table.failure < 0
-    rows = np.flatnonzero(given)
-    return rows[np.lexsort((table.adapter[rows], start_s[rows]))]
-
-
-def _sent_s(run: Run) -> F8:
-    table = run.requests
-    return table.arrival_s if table.sent_s is None else table.sent_s
-
-
-def workload_of(run: Run, rows: I8) -> Workload:
-    """These requests as they were sent, as long as they were; an unfinished one as long as was asked for."""
-    table = run.requests
-    rank = np.where(run.adapters.rank < 1, run.config.max_lora_rank, run.adapters.rank).astype(np.int32)
-    num = len(run.adapters)
-    return Workload(
-        arrival_s=np.maximum(_sent_s(run)[rows], 0.0),
-        adapter=table.adapter[rows],
-        prompt_tokens=np.maximum(table.prompt_tokens[rows], 1).astype(np.int32),
-        output_tokens=np.maximum(table.output_tokens[rows], 1).astype(np.int32),
-        adapters=Adapters(run.adapters.name, rank, np.full(num, np.nan), np.zeros(num, dtype=np.int32)),
-        window_s=run.window_s,
-        seed=0,
-    )
 
 
 def _serve(run: Run, served: Workload, profile: Profile, kv_tokens: int | None) -> Run:
@@ -243,7 +208,7 @@ def _lasted(twin: Run, number: int) -> F8:
 
 def client_delay_s(run: Run, number: int) -> float:
     """Median time from a finish to the sending that it caused, in a closed loop of `number` requests."""
-    start_s, end_s = np.sort(_sent_s(run)[sent_rows(run)])[number:], np.sort(run.requests.finish_s[finished(run)])
+    start_s, end_s = np.sort(sent_s(run)[served_rows(run)])[number:], np.sort(run.requests.finish_s[finished(run)])
     num = min(len(start_s), len(end_s))
     return max(0.0, float(np.median(start_s[:num] - end_s[:num]))) if num else 0.0
 
