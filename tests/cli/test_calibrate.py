@@ -251,3 +251,14 @@ def test_a_result_of_vllms_benchmark_becomes_a_record(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     run = load_run(tmp_path / "run.json")
     assert run.config.max_loras == 4 and run.adapters.name == ("a", "b") and len(run.requests) == 3
+
+
+@pytest.mark.parametrize("name", ["empty", "absent"])
+def test_a_folder_without_evidence_is_refused_before_anything_else(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = loratwin("calibrate", "fit", name, "-o", "mine.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"error: {name}: neither records of runs (.json, .parquet) nor measured tables (.csv) are there\n"
+    )

@@ -158,8 +158,10 @@ def fit(
     records = data / "records" if (data / "records").is_dir() else data
     if any(records.glob("*.json")) or any(records.glob("*.parquet")):
         _fit_records(records, output, llm, start)
-    else:
+    elif any(data.glob("*.csv")):
         _fit_tables(data, output, processes)
+    else:
+        raise InputError(f"{data}: neither records of runs (.json, .parquet) nor measured tables (.csv) are there")
 
 
 def _fit_records(records: Path, output: Path, llm: str | None, start: str | None) -> None:
