@@ -141,6 +141,7 @@ def test_a_folder_that_is_not_writable(command: str, tmp_path: Path) -> None:
         (("calibrate", "fit", "absent", "-o", "."), "absent"),
         (("validate", "report", ".", "-o", "nowhere"), "no folder nowhere"),
         (("calibrate", "fit", ".", "-o", "nowhere"), "no folder nowhere"),
+        (("calibrate", "fit", ".", "-o", "nowhere/mine.yaml"), "no folder nowhere"),
     ],
 )
 def test_folders_of_the_long_commands(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:

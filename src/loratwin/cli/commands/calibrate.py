@@ -155,6 +155,9 @@ def fit(
 
     For example: loratwin calibrate fit mine -o mine.yaml --llm tiny
     """
+    from loratwin.records import check_writable
+
+    check_writable(_profile_file(output, "profile"))
     records = data / "records" if (data / "records").is_dir() else data
     if any(records.glob("*.json")) or any(records.glob("*.parquet")):
         _fit_records(records, output, llm, start)
@@ -177,8 +180,12 @@ def _fit_records(records: Path, output: Path, llm: str | None, start: str | None
     else:
         shapes = known.llm
     fitted = fit_runs(evidence, shapes, start=known)
-    name = f"{fitted.profile.name.replace('/', '__')}.yaml"
-    _save(fitted, output if output.suffix in (".yaml", ".yml") else output / name)
+    _save(fitted, _profile_file(output, fitted.profile.name))
+
+
+def _profile_file(output: Path, name: str) -> Path:
+    """The file itself, or the one of that name in the folder."""
+    return output if output.suffix in (".yaml", ".yml") else output / f"{name.replace('/', '__')}.yaml"
 
 
 def _fit_tables(data: Path, output: Path, processes: int) -> None:
@@ -189,13 +196,13 @@ def _fit_tables(data: Path, output: Path, processes: int) -> None:
     from loratwin.validate.cards import carded_profiles
     from loratwin.validate.crossval import cross_validate, fit_all
 
-    check_writable(output / "profile.yaml")
+    check_writable(output / "profile.yaml")  # one profile per LLM: a folder
     announce_compilation()
     with staged_progress() as progress:
         fits = fit_all(data, processes, progress)
         validation = cross_validate(data, fits, processes, progress)
     for profile in carded_profiles(fits, validation):
-        path = output / f"{profile.name.replace('/', '__')}.yaml"
+        path = _profile_file(output, profile.name)
         write_atomically(path, dump_profile(profile))
         typer.echo(str(path))
 
