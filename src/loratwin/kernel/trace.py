@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from loratwin.errors import InputError
-from loratwin.kernel.engine import NUM_EVENTS, State, advance, new_state
+from loratwin.kernel.engine import advance
+from loratwin.kernel.state import NUM_EVENTS, State, new_state
 from loratwin.kernel.types import (
     F8,
     I4,
