@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.plan import Plan, caveats, host_memory_gib, lora_modules, vllm_serve_command
+from loratwin.plan import Plan, caveats, commands, host_memory_gib, lora_modules, plan_json, vllm_serve_command
 from loratwin.plan.deploy import MOST_LISTED
 from loratwin.records import EngineConfig
 from tests.plan.small import NASTY, impossible, served
@@ -82,7 +82,7 @@ def test_host_memory_is_that_of_the_linear_layers_at_the_own_rank() -> None:
 
 
 def test_later_versions_come_with_a_warning() -> None:
-    assert "measured on vLLM 0.8.5" in caveats("current")[0]
+    assert "of vLLM 0.8.5: for later versions" in caveats("current")[0]
     assert caveats("0.8.5")
 
 
@@ -94,3 +94,45 @@ def test_without_a_configuration_there_is_no_command() -> None:
 def test_an_unknown_version_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="unknown vLLM version '0.1'.*0.8.5, current"):
         vllm_serve_command(served(), "0.1")  # type: ignore[arg-type]
+
+
+def of_profile(engine: str = "vllm-0.8.5", **memory: object) -> Plan:
+    """The same plan with a profile of another engine or memory."""
+    found = made(("a",))
+    profile = found.profile.model_copy(
+        update={"engine": engine, "memory": found.profile.memory.model_copy(update=memory)}
+    )
+    return replace(found, profile=profile)
+
+
+def test_the_profiles_own_version_comes_first_and_is_no_other() -> None:
+    first, current = commands(of_profile())
+    assert (first.title, current.title) == ("vLLM 0.8.5, on which the profile was measured", "Current vLLM")
+    assert "VLLM_USE_V1=1" in first.text
+    (only,) = commands(of_profile("vllm-0.32.0"))
+    assert only.title == "vLLM 0.32.0, on which the profile was measured"
+    assert "VLLM_USE_V1" not in only.text
+    assert "0.8.5" not in " ".join(only.remarks)
+
+
+def test_an_assumed_profile_was_not_measured() -> None:
+    found = of_profile()
+    assumed = replace(found, profile=found.profile.model_copy(update={"origin": "assumed"}))
+    assert commands(assumed)[0].title == "vLLM 0.8.5, for which it is assumed"
+    assert "measured" not in " ".join(
+        each for command in commands(assumed) for each in (*command.remarks, command.title)
+    )
+
+
+def test_gpus_that_share_the_llm_are_in_the_command() -> None:
+    assert "--tensor-parallel-size 4" in vllm_serve_command(of_profile(tensor_parallel=4))
+    assert "--tensor-parallel-size" not in vllm_serve_command(of_profile())
+
+
+def test_the_kv_cache_of_a_cpu_is_in_the_command() -> None:
+    assert "VLLM_CPU_KVCACHE_SPACE=3 " in vllm_serve_command(of_profile("vllm-0.32.0", kv_gib=3.0000001))
+
+
+def test_the_data_holds_the_commands_that_the_profile_knows() -> None:
+    assert list(plan_json(of_profile())["vllm_serve"]) == ["0.8.5", "current"]
+    assert list(plan_json(of_profile("vllm-0.32.0"))["vllm_serve"]) == ["current"]

@@ -1,7 +1,7 @@
 """What to run on one GPU: search with the twin, a rule that chooses, and the text that starts the server."""
 
 from loratwin.plan.choice import Candidate, Choice, Objective, choose, closest
-from loratwin.plan.deploy import caveats, host_memory_gib, lora_modules, vllm_serve_command
+from loratwin.plan.deploy import Command, caveats, commands, host_memory_gib, lora_modules, vllm_serve_command
 from loratwin.plan.export import plan_json
 from loratwin.plan.plan import SEEDS, Plan, Shortfall, plan
 from loratwin.plan.words import explanation, verdict
@@ -10,12 +10,14 @@ __all__ = [
     "SEEDS",
     "Candidate",
     "Choice",
+    "Command",
     "Objective",
     "Plan",
     "Shortfall",
     "caveats",
     "choose",
     "closest",
+    "commands",
     "explanation",
     "host_memory_gib",
     "lora_modules",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.perf import slot_bytes
 from loratwin.perf.memory import GIB
 from loratwin.plan.choice import Candidate
 from loratwin.plan.plan import Plan
+from loratwin.records.config import engine_version
 
 Version = Literal["0.8.5", "current"]
 
@@ -22,17 +23,55 @@ MOST_LISTED = 8
 
 CAVEATS: dict[Version, tuple[str, ...]] = {
     "0.8.5": (
-        "The profile was measured on vLLM 0.8.5 (V1 engine) with prefix caching off. It is on by default; prompts that "
-        "share their beginning are then faster than simulated.",
+        "The profile is of vLLM 0.8.5 (V1 engine) with prefix caching off. It is on by default; prompts that share "
+        "their beginning are then faster than simulated.",
     ),
     "current": (
-        "The profile was measured on vLLM 0.8.5: for later versions every figure is an extrapolation.",
+        "The profile is of vLLM 0.8.5: for later versions every figure is an extrapolation.",
         "Since about 0.21 the memory of CUDA graphs counts towards --gpu-memory-utilization (3 GiB outside of it in "
         "0.8.5), whose default went from 0.9 to 0.92; fewer KV tokens are left than simulated.",
         "By 0.25 a request is admitted only when its whole prompt fits the KV cache; and idle slots cost less where "
         "graphs are specialised by active adapters (--specialize-active-lora, off by default).",
     ),
 }
+
+LATER_CAVEATS = (
+    "Prefix caching is not simulated. It is on by default; prompts that share their beginning are then faster.",
+    "For another version of vLLM than the profile's every figure is an extrapolation.",
+)
+"""For a profile of a later version than 0.8.5, which knows what that version does otherwise."""
+
+
+class Command(NamedTuple):
+    """A way to run the plan."""
+
+    title: str
+    text: str
+    remarks: tuple[str, ...]
+
+
+def commands(plan: Plan) -> list[Command]:
+    """The commands for the versions that the profile says something of, its own first; none without a configuration."""
+    if plan.best is None:
+        return []
+    engine = plan.profile.engine.removeprefix("vllm-")
+    whose = "on which the profile was measured" if plan.profile.origin == "fitted" else "for which it is assumed"
+    own = f"vLLM {engine}, {whose}"
+    if not _is_first(plan):
+        return [Command(own, vllm_serve_command(plan, "current"), LATER_CAVEATS)]
+    return [
+        Command(own, vllm_serve_command(plan, "0.8.5"), CAVEATS["0.8.5"]),
+        Command("Current vLLM", vllm_serve_command(plan, "current"), CAVEATS["current"]),
+    ]
+
+
+def versions(plan: Plan) -> tuple[Version, ...]:
+    """The versions of `vllm_serve_command` that the profile says something of."""
+    return ("0.8.5", "current") if _is_first(plan) else ("current",)
+
+
+def _is_first(plan: Plan) -> bool:
+    return engine_version(plan.profile.engine) < (0, 9, 0)
 
 
 def vllm_serve_command(plan: Plan, version: Version = "0.8.5", adapters_folder: str = ADAPTERS_FOLDER) -> str:
@@ -84,6 +123,8 @@ def _start(plan: Plan, version: Version) -> list[str]:
     environment = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
     if version == "0.8.5":
         environment += " VLLM_USE_V1=1"
+    if plan.profile.memory.kv_gib is not None:  # on a CPU; whole GiB are what every version reads
+        environment += f" VLLM_CPU_KVCACHE_SPACE={max(1, round(plan.profile.memory.kv_gib))}"
     return [f"{environment} vllm serve {shlex.quote(repository(plan))}"]
 
 
@@ -104,8 +145,9 @@ def host_memory_gib(plan: Plan) -> float:
 def _flags(plan: Plan, best: Candidate) -> list[str]:
     """All of them written out: vLLM's defaults (1 slot, rank 16, `max_cpu_loras` = slots) fit hardly any workload."""
     config = best.config
-    served = len(plan.served)
+    served, gpus = len(plan.served), plan.profile.memory.tensor_parallel
     return [
+        *([f"  --tensor-parallel-size {gpus}"] if gpus > 1 else []),
         f"  --enable-lora --max-loras {config.max_loras} --max-cpu-loras {config.host_cache(served)} "
         f"--max-lora-rank {config.max_lora_rank}",
         f"  --max-num-seqs {config.max_num_seqs} --max-num-batched-tokens {config.max_num_batched_tokens}",

@@ -8,7 +8,7 @@ from typing import Any
 import loratwin
 from loratwin.metrics import Interval
 from loratwin.plan.choice import Candidate
-from loratwin.plan.deploy import host_memory_gib, lora_modules, vllm_serve_command
+from loratwin.plan.deploy import host_memory_gib, lora_modules, versions, vllm_serve_command
 from loratwin.plan.plan import Plan
 from loratwin.plan.words import explanation, verdict
 
@@ -17,7 +17,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     """Everything that the plan says, simulated figures with their 95 % half-widths over the seeds."""
     commands: dict[str, str] = {}
     if plan.best is not None:
-        commands = {"0.8.5": vllm_serve_command(plan, "0.8.5"), "current": vllm_serve_command(plan, "current")}
+        commands = {version: vllm_serve_command(plan, version) for version in versions(plan)}
     return {
         "format": 1,
         "kind": "simulated",

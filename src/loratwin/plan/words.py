@@ -15,16 +15,30 @@ LONG_WAIT_S = 10.0
 
 
 def verdict(plan: Plan) -> str:
-    """One sentence: what one GPU can do."""
+    """One sentence: what one GPU can do, or the GPUs that share the LLM."""
     total = len(plan.adapters)
     if plan.best is None:
         what = "adapter" if total == 1 else f"of the {total} adapters"
-        return f"None works: one GPU cannot serve even one {what}{_within_slo(plan)}."
+        return f"None works: {_server(plan)} cannot serve even one {what}{_within_slo(plan)}."
     run = f"with {_slots(plan.best.slots)} of rank {plan.best.config.max_lora_rank}"
     if plan.serves_all:
         served = "the one adapter" if total == 1 else f"all {total} adapters"
-        return f"One GPU serves {served} {run}{_within_slo(plan)}{_queue(plan.best)}."
-    return f"One GPU serves {len(plan.served)} of the {total} adapters, {run}{_within_slo(plan)}{_queue(plan.best)}."
+        return f"{_serves(plan)} {served} {run}{_within_slo(plan)}{_queue(plan.best)}."
+    return f"{_serves(plan)} {len(plan.served)} of the {total} adapters, {run}{_within_slo(plan)}{_queue(plan.best)}."
+
+
+def _server(plan: Plan) -> str:
+    """What the profile is of."""
+    memory = plan.profile.memory
+    if memory.tensor_parallel > 1:
+        return f"{memory.tensor_parallel} GPUs together"
+    return "one GPU" if memory.kv_gib is None else "one server"
+
+
+def _serves(plan: Plan) -> str:
+    """The beginning of a sentence."""
+    server = _server(plan)
+    return f"{server[0].upper()}{server[1:]} serve{'s' if server.startswith('one') else ''}"
 
 
 def explanation(plan: Plan) -> list[str]:
@@ -205,8 +219,9 @@ def _near(plan: Plan) -> str:
 
 def _replicas(plan: Plan) -> str:
     replicas = ceil(len(plan.adapters) / len(plan.served))
+    kind = "GPUs" if _server(plan) == "one GPU" else "servers"
     return (
-        f"For all {len(plan.adapters)} about {replicas} such GPUs are needed (assumed: each gets the same mix). "
+        f"For all {len(plan.adapters)} about {replicas} such {kind} are needed (assumed: each gets the same mix). "
         f"The {len(plan.served)} are taken evenly from all groups, from rarely to often used ones."
     )
 

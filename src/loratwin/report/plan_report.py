@@ -13,12 +13,11 @@ from loratwin.metrics import per_adapter
 from loratwin.plan import (
     Candidate,
     Plan,
-    caveats,
+    commands,
     explanation,
     host_memory_gib,
     lora_modules,
     verdict,
-    vllm_serve_command,
 )
 from loratwin.plan.words import duration, margin_text
 from loratwin.records import Run
@@ -64,7 +63,7 @@ def _content(plan: Plan) -> dict[str, Any]:
         "verdict": verdict(plan),
         "explanation": explanation(plan),
         "cards": _cards(plan, plan.best) if plan.best is not None else [],
-        "commands": _commands(plan),
+        "commands": commands(plan),
         "modules": lora_modules(plan)[:2] if plan.best is not None else [],
         "host_memory_gib": f"{host_memory_gib(plan):.1f}",
         "figures": by_slots(plan.table, plan.best),
@@ -114,15 +113,6 @@ def _half_width(best: Candidate, name: str) -> str:
     if not interval.half_width > 0:
         return ""
     return f"± {100 * interval.half_width / interval.mean:.1f}\N{NO-BREAK SPACE}% "
-
-
-def _commands(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
-    if plan.best is None:
-        return []
-    return [
-        ("vLLM 0.8.5", vllm_serve_command(plan, "0.8.5"), caveats("0.8.5")),
-        ("Current vLLM", vllm_serve_command(plan, "current"), caveats("current")),
-    ]
 
 
 def worst_adapters(run: Run, count: int = WORST_SHOWN) -> list[AdapterRow]:

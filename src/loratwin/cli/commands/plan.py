@@ -158,15 +158,13 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
 
 def plan_text(plan: Plan) -> str:
     """The plan for a terminal: verdict, table, commands, remarks."""
-    from loratwin.plan import caveats, explanation, verdict, vllm_serve_command
+    from loratwin.plan import commands, explanation, verdict
 
     parts = [verdict(plan), *explanation(plan), "", "Simulated:", alternatives_table(plan.table, plan)]
     if plan.notes:
         parts += ["", "Extrapolated:", *(f"  {note}" for note in plan.notes)]
-    if plan.best is not None:
-        parts += ["", "vLLM 0.8.5, on which the profile was measured:", vllm_serve_command(plan, "0.8.5")]
-        parts += ["", "Current vLLM:", vllm_serve_command(plan, "current")]
-        parts += [f"  {remark}" for remark in caveats("current")]
+    for command in commands(plan):
+        parts += ["", f"{command.title}:", command.text, *(f"  {remark}" for remark in command.remarks)]
     return "\n".join(parts)
 
 
