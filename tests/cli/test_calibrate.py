@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from loratwin.calibrate.checks.check import Checked, Predicted, Score
+from loratwin.calibrate.checks.loads import make_checks
 from loratwin.calibrate.design import load_design
-from loratwin.cli.calibration.loop import Folder, design_in, run_design, server_at_url
+from loratwin.cli.calibration import loop
+from loratwin.cli.calibration.loop import Folder, design_in, given_config, run_design, server_at_url
 from loratwin.cli.calibration.output import as_json, as_markdown, as_text
 from loratwin.cli.calibration.servers import Job, Source, busy_note, measure_jobs
 from loratwin.errors import InputError
@@ -251,6 +253,33 @@ def test_a_result_of_vllms_benchmark_becomes_a_record(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     run = load_run(tmp_path / "run.json")
     assert run.config.max_loras == 4 and run.adapters.name == ("a", "b") and len(run.requests) == 3
+
+
+def test_the_form_of_a_check_is_looked_at_before_it_is_measured(made: Path, tmp_path: Path) -> None:
+    done = loratwin("calibrate", "check", "absent.yaml", "-o", str(tmp_path / "mine"), "--lora-folder",
+                    str(made / "adapters"), "--format", "xml")  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "error: --format 'xml': must be one of text, json, markdown\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_records_of_another_check_are_not_scored_as_this_one(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = f"--model {made / 'tiny'} --max-num-seqs 16 --max-model-len 512"
+    folder, source, profile = Folder(tmp_path / "mine"), Unstartable(made / "adapters", args), off_start()
+    folder.make()
+    (check, *_) = make_checks(profile, given_config(args), [2], source.adapters(), 4.0)
+    monkeypatch.setattr(loop, "checks_for", lambda *_: [check])
+    run = replace(measured(known_runs()["few-full"]), config=check.config)
+    for digest in (check.workload.digest, "another"):
+        provenance = replace(run.provenance, workload_hash=digest)
+        save_run(replace(run, provenance=provenance), folder.checks / f"{check.name}-1.json")
+        if digest != "another":
+            loop.check_server(profile, source, folder, 4.0, 1)
+    before = (folder.checks / "predictions.json").read_bytes()
+    with pytest.raises(InputError, match=r"-1\.json was measured with another workload.*another profile, window"):
+        loop.check_server(profile, source, folder, 4.0, 1)
+    assert (folder.checks / "predictions.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["empty", "absent"])

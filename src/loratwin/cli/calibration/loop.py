@@ -26,7 +26,7 @@ from loratwin.launch.config import engine_config
 from loratwin.launch.engines import engine
 from loratwin.perf import LlmShapes, Profile, dump_profile
 from loratwin.perf.llms import find_llm
-from loratwin.records import EngineConfig, Run, write_atomically
+from loratwin.records import EngineConfig, Run, load_run, write_atomically
 
 NEWEST = "vllm-0.32.0"
 """Taken to be the engine as long as no server has told its version."""
@@ -248,8 +248,16 @@ def _slots_at_url(source: Source, runs: Mapping[str, Run]) -> int:
 def check_server(
     profile: Profile, source: Source, folder: Folder, window_s: float, repeats: int
 ) -> tuple[Checked, dict[str, list[Run]]]:
-    """Predict, then measure; predictions are on file before the first server starts."""
+    """Predict, then measure; predictions are on file before the first server starts.
+
+    Raises
+    ------
+    InputError
+        Workloads of another check are in the folder; or as `measure_jobs`.
+    """
     checks = checks_for(profile, folder, source, window_s)
+    for check in checks:
+        _refuse_another(check, folder, repeats)
     predictions = [predict(check, profile) for check in checks]
     text = json.dumps([asdict(each) for each in predictions], indent=1, allow_nan=False)
     write_atomically(folder.checks / "predictions.json", text + "\n")
@@ -262,6 +270,21 @@ def check_server(
     return checked, measured
 
 
+def _check_record(folder: Folder, check: Check, repetition: int) -> Path:
+    return folder.checks / f"{check.name}-{repetition}.json"
+
+
+def _refuse_another(check: Check, folder: Folder, repeats: int) -> None:
+    """A record that is there counts as measured: it must be of this workload, not of another profile's or window's."""
+    for path in (_check_record(folder, check, i) for i in range(1, repeats + 1)):
+        known = load_run(path).provenance.workload_hash if path.exists() else None
+        if known not in (None, check.workload.digest):
+            raise InputError(
+                f"{path} was measured with another workload than this check's (another profile, window or adapters): "
+                f"check in another folder (-o), or remove {folder.checks}"
+            )
+
+
 def _measure_checks(
     checks: Sequence[Check], source: Source, folder: Folder, repeats: int, measured: dict[str, list[Run]]
 ) -> None:
@@ -272,7 +295,7 @@ def _measure_checks(
         max_lora_rank=config.max_lora_rank, runs=(),
     )  # fmt: skip
     jobs = [
-        Job(folder.checks / f"{check.name}-{i}.json", check.workload, about=f"repetition {i} of {repeats}")
+        Job(_check_record(folder, check, i), check.workload, about=f"repetition {i} of {repeats}")
         for i in range(1, repeats + 1)
         for check in checks
     ]

@@ -42,6 +42,7 @@ _Llm = Annotated[
 _Minutes = Annotated[float, typer.Option(help="Minutes of measuring, starts of servers included.")]
 _Window = Annotated[float, typer.Option(min=2, help="Seconds of each workload of the check.")]
 _Repeats = Annotated[int, typer.Option(min=1, help="Measurements of each workload: two show the machine's noise.")]
+FORMATS = ("text", "json", "markdown")
 _KeyEnv = Annotated[str, typer.Option(help="Environment variable with the API key, if there is one.")]
 
 
@@ -228,6 +229,8 @@ def check(
 
     For example: loratwin calibrate check mine/profile.yaml -o mine --lora-folder adapters --server-args "--model tiny"
     """
+    if format not in FORMATS:
+        raise InputError(f"--format {format!r}: must be one of {', '.join(FORMATS)}")
     source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
     with terminable():
         _check(_folder(folder), profile, source, window, repeats, learn, llm, format)
@@ -323,7 +326,4 @@ def _check(
 def _shown(checked: Checked, form: str) -> str:
     from loratwin.cli.calibration.output import as_json, as_markdown, as_text
 
-    forms = {"text": as_text, "json": as_json, "markdown": as_markdown}
-    if form not in forms:
-        raise InputError(f"--format {form!r}: must be one of {', '.join(forms)}")
-    return forms[form](checked)
+    return dict(zip(FORMATS, (as_text, as_json, as_markdown), strict=True))[form](checked)
