@@ -23,6 +23,14 @@ def test_rates_are_those_of_the_measured_runs() -> None:
     assert Case("x", LLAMA, (0.003125, 0.0125, 0.05), (8, 8, 16), 220, 190).counts(128) == (42, 43, 43)
 
 
+def test_what_does_not_divide_among_the_rates_weighs_as_it_loads() -> None:
+    assert CASE.average_adapters(30) == pytest.approx(30)
+    assert CASE.average_adapters(1) == pytest.approx(0.6 / 0.3)
+    assert CASE.average_adapters(4) == pytest.approx((0.1 + 0.2 + 2 * 0.6) / 0.3)
+    assert mix_of(CASE, 4).mean_rate == pytest.approx(1.5 / 4)
+    assert mix_of(CASE, 30).mean_rate == pytest.approx(mix_of(CASE).mean_rate)
+
+
 def test_the_workload_has_these_adapters_ranks_and_lengths() -> None:
     workload = draw(CASE.spec(30), 0)
     assert len(workload.adapters) == 30

@@ -40,6 +40,14 @@ def test_an_edge_that_was_not_reached_or_is_known_too_roughly_is_unknown() -> No
     assert most_adapters([server(1, 1, 0.99), server(2, 1, 0.5)]) == pytest.approx(2 ** (log(1.1) / log(1.98)))
 
 
+def test_the_edge_is_told_in_adapters_of_the_mean_rate() -> None:
+    """Of 3 adapters 1 has a rate of 2/3 and 2 have 4/3 of the mean; of 4, each 2."""
+    found = labels(CASE, [server(3, 2, 0.95), server(4, 2, 0.85)])
+    share = log(0.95 / 0.9) / log(0.95 / 0.85)
+    assert found.counted == pytest.approx(3 * (4 / 3) ** share)
+    assert found.served == pytest.approx(10 / 3 * (4 / (10 / 3)) ** share)
+
+
 def test_slots_are_a_set_compared_where_the_optimum_lies() -> None:
     found = labels(CASE, ROWS)
     assert found.compared_at == 90

@@ -9,6 +9,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from loratwin.errors import DataError, UnknownNameError
 from loratwin.learn.evaluate import fitted, one_thread, predicted
 from loratwin.learn.features import CONFIGURATION, PUBLISHED
+from loratwin.learn.generate import Explored
 from loratwin.learn.problem import (
     LOG_WORKLOAD,
     Problem,
@@ -17,7 +18,8 @@ from loratwin.learn.problem import (
     workload_problem,
 )
 from loratwin.learn.registry import REGISTRY, BoostedRidge, CapacityOverRate, EstimateProcess
-from tests.learn.small import made_up
+from loratwin.learn.search import Row
+from tests.learn.small import made_up, minute_case
 
 EXPLORED = made_up(48)
 
@@ -110,6 +112,17 @@ def test_a_problem_of_servers_has_a_row_for_each_that_starts() -> None:
     assert 140 < len(sample.y) < 260 and set(sample.y) <= set(problem.y)
     one: Problem = sample.rows(sample.cases == sample.cases[0])
     assert len(set(one.groups)) == 1
+
+
+def test_a_server_is_seen_with_the_rates_of_its_own_adapters() -> None:
+    case = minute_case()
+    problem = configuration_problem("share", [Explored(case, tuple(server(n) for n in (1, 3, 30)))])
+    requests = np.exp(problem.x[:, problem.names.index("log_requests_per_s")])
+    assert requests == pytest.approx([1.0, 0.5 + 2 * 1.0, 30 * 0.75])
+
+
+def server(adapters: int) -> Row:
+    return Row(adapters, 1, 1000, offered=1.0, throughput=1.0, share=1.0)
 
 
 def test_targets_that_nothing_has_are_refused() -> None:

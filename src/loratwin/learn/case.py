@@ -68,6 +68,13 @@ class Case:
         ends = [num_adapters * k // num for k in range(num + 1)]
         return tuple(b - a for a, b in pairwise(ends))
 
+    def average_adapters(self, num_adapters: int) -> float:
+        """So many adapters as a number of adapters of the mean rate, which is what loads a server.
+
+        Where they are few, what does not divide among the rates weighs several per cent.
+        """
+        return sum(n * rate for n, rate in zip(self.counts(num_adapters), self.rates, strict=True)) / self.mean_rate
+
     def spec(self, num_adapters: int) -> WorkloadSpec:
         """The workload with so many adapters."""
         group = AdapterGroup(
@@ -135,13 +142,13 @@ class Mix:
         return float(np.sqrt(np.maximum(0.0, (self.rate_per_s - self.mean_rate) ** 2 @ self.weight)) / self.mean_rate)
 
 
-def mix_of(case: Case) -> Mix:
-    """A case as a learned model sees it."""
+def mix_of(case: Case, num_adapters: int | None = None) -> Mix:
+    """A case as a learned model sees it; with so many adapters: with the rates that these have."""
     ranks = np.array(case.ranks, dtype=float)
-    num = len(case.rates)
+    counts = np.array(case.counts(num_adapters or len(case.rates)))
     return Mix(
         rate_per_s=np.array(case.rates),
-        weight=np.full(num, 1 / num),
+        weight=counts / counts.sum(),
         rank_mean=float(ranks.mean()),
         rank_std=float(ranks.std()),
         rank_min=min(case.ranks),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log, nan
 
@@ -26,7 +26,10 @@ class Labels:
     Parameters
     ----------
     served
-        Most adapters that some slots serve without starving (finished / offered tokens > 0.9), interpolated.
+        Most adapters that some slots serve without starving (finished / offered tokens > 0.9), interpolated; in
+        adapters of the mean rate.
+    counted
+        The same as they were counted, when what does not divide among the rates made some of them more than average.
     throughput
         The most tokens/s of any server that does not starve.
     compared_at
@@ -38,6 +41,7 @@ class Labels:
     """
 
     served: float
+    counted: float
     throughput: float
     compared_at: int
     slots: tuple[int, ...]
@@ -47,17 +51,18 @@ class Labels:
 
 def labels(case: Case, rows: Sequence[Row]) -> Labels:
     """The targets of a workload from the servers simulated for it."""
-    served = most_adapters(rows)
+    served, counted = most_adapters(rows, case.average_adapters), most_adapters(rows)
     working = [row for row in rows if row.share > STARVED_RATIO]
-    if not working or not served >= 1:
-        return Labels(served, nan, 0, (), (), ())
-    counts = sorted({row.adapters for row in rows}, key=lambda n: (abs(log(n / (COMPARED_NEAR * served))), n))
+    if not working or not counted >= 1:
+        return Labels(served, counted, nan, 0, (), (), ())
+    counts = sorted({row.adapters for row in rows}, key=lambda n: (abs(log(n / (COMPARED_NEAR * counted))), n))
     at = next(n for n in counts if any(row.adapters == n for row in working))
     compared = [row for row in working if row.adapters == at]
     most = max(row.throughput for row in compared)
     least = min(latency_ms(case, row) for row in compared)
     return Labels(
         served=served,
+        counted=counted,
         throughput=max(row.throughput for row in working),
         compared_at=at,
         slots=tuple(row.slots for row in compared if row.throughput >= most * (1 - TIE)),
@@ -71,27 +76,31 @@ def latency_ms(case: Case, row: Row) -> float:
     return row.ttft_mean_ms + row.tpot_mean_ms * (case.output_mean - 1)
 
 
-def most_adapters(rows: Sequence[Row]) -> float:
+def most_adapters(rows: Sequence[Row], size: Callable[[int], float] = float) -> float:
     """Where the best served share over slots falls to 0.9, on logarithms; 0: not even one adapter.
 
     NaN: not reached, or not known to a tenth.
+
+    Parameters
+    ----------
+    size
+        Of a number of adapters: what the answer is measured in.
     """
     best: dict[int, float] = {}
     for row in rows:
         if row.kv_tokens:
             best[row.adapters] = max(row.share, best.get(row.adapters, 0.0))
-    counts = sorted(best)
-    starved = [n for n in counts if not best[n] > STARVED_RATIO]
-    if not counts or not starved:
+    counts = sorted(best, key=lambda n: (size(n), n))
+    first = next((i for i, n in enumerate(counts) if not best[n] > STARVED_RATIO), None)
+    if first is None:
         return nan
-    below = [n for n in counts if n < starved[0]]
-    if not below:
-        return 0.0 if starved[0] == 1 else nan
-    low, high = below[-1], starved[0]
-    if high > max(low + 1, 1.1 * low):
+    if not first:
+        return 0.0 if counts[0] == 1 else nan
+    low, high = counts[first - 1], counts[first]
+    if abs(high - low) > 1 and size(high) > 1.1 * size(low):
         return nan
     slope = log(best[low] / best[high]) if best[high] > 0 else np.inf
-    return float(low * (high / low) ** (log(best[low] / STARVED_RATIO) / slope))
+    return float(size(low) * (size(high) / size(low)) ** (log(best[low] / STARVED_RATIO) / slope))
 
 
 def on_grid(served: float, grid: Sequence[int] = PUBLISHED_GRID) -> int:

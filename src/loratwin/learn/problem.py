@@ -189,7 +189,7 @@ def _published(case: Case) -> F8:
 
 def _label(found: Labels, name: str, published: bool) -> float:
     if name == "served":
-        return float(on_grid(found.served)) if published else found.served
+        return float(on_grid(found.counted)) if published else found.served
     if name == "throughput":
         return found.throughput
     slots = found.slots if name == "slots" else found.latency_slots
@@ -223,9 +223,13 @@ def configuration_problem(name: str, explored: Sequence[Explored], most_rows: in
 
 
 def configuration_rows(case: Case, rows: Sequence[Row]) -> F8:
-    """Features of some servers of a workload, shape (num_rows, num_features)."""
-    profile, mix = load_profile(case.profile), mix_of(case)
-    return configuration_features(mix, profile, [row.adapters for row in rows], [row.slots for row in rows])[0]
+    """Features of some servers of a workload, shape (num_rows, num_features): with the rates that the adapters have."""
+    profile, found = load_profile(case.profile), np.empty((len(rows), len(CONFIGURATION)))
+    adapters, slots = (np.array([getattr(row, name) for row in rows]) for name in ("adapters", "slots"))
+    for num in np.unique(adapters):
+        same = adapters == num
+        found[same] = configuration_features(mix_of(case, int(num)), profile, adapters[same], slots[same])[0]
+    return found
 
 
 def _sampled(picked: list[list[int]], most_rows: int) -> list[list[int]]:

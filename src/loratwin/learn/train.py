@@ -35,7 +35,7 @@ LEVEL = 0.9
 """Of the intervals."""
 
 SIZES = {"share": (600, 20), "ttft": (500, 24), "tpot": (200, 12), "itl": (120, 12)}
-"""Trees and their leaves of each forest for configurations: the file stays below 400 kB."""
+"""Trees and their leaves of each forest for configurations: the file stays below 500 kB."""
 
 EDGE = 0.03
 """A server's share counts by 1 / (EDGE + its distance from starvation): there an error decides."""
@@ -81,8 +81,8 @@ def fit_server(name: str, loads: _Loads) -> Fit:
     """Trees fitted to all servers; errors from trees, and loads, that have not seen the row's workload."""
     problem = configuration_problem(name, loads.explored)
     found = np.full(len(problem.y), np.nan)
-    for known, log_served in loads.of_folds:
-        rows = _with_load(problem, log_served)
+    for known, log_most in loads.of_folds:
+        rows = _with_load(problem, log_most)
         test = ~known[problem.cases]
         trees = _trees(rows.rows(~test))
         found[test] = trees.predict(rows.x[test]) / overload(name, rows.x[test])
@@ -99,12 +99,14 @@ def _process(problem: Problem, kernel: Any = None) -> EstimateProcess:
 
 
 class _Loads:
-    """The most adapters as predicted for every workload by a process that has not seen it, as trees must learn from.
+    """The most requests/s as predicted for every workload by a process that has not seen it, as trees must learn from.
+
+    Not the most adapters: what does not divide among the rates gives each number of adapters a mean rate of its own.
 
     Parameters
     ----------
     of_folds
-        For each fold: which cases are known, and the logarithm of the most adapters of each case, shape (num_cases,).
+        For each fold: which cases are known, and the logarithm of the most requests/s of each case, shape (num_cases,).
     of_all
         The same where all are known: each predicted by those of other groups.
     """
@@ -113,6 +115,7 @@ class _Loads:
         self.explored = explored
         cases = [each.case for each in explored]
         self._x = np.array([case_features(case) for case in cases])
+        self._log_rate = np.log([case.mean_rate for case in cases])
         self._groups = group_numbers(cases)
         self._served = workload_problem("served", explored)
         splits = folds(self._groups, OUTER)
@@ -128,12 +131,12 @@ class _Loads:
         for learn, test in folds(self._groups[known], OUTER):
             rows = self._served.rows(np.isin(self._served.cases, cases[learn]))
             found[cases[test]] = _process(rows, whole.regression_.kernel_).predict(self._x[cases[test]])
-        return found
+        return found + self._log_rate
 
 
-def _with_load(problem: Problem, log_served: F8) -> Problem:
-    adapters = problem.x[:, problem.names.index("log_adapters")]
-    return problem.with_feature(LOADED[-1], adapters - log_served[problem.cases])
+def _with_load(problem: Problem, log_most: F8) -> Problem:
+    requests = problem.x[:, problem.names.index("log_requests_per_s")]
+    return problem.with_feature(LOADED[-1], requests - log_most[problem.cases])
 
 
 def _trees(problem: Problem) -> Forest:
