@@ -91,7 +91,15 @@ def test_any_config_json_will_do(tmp_path: Path) -> None:
         ({"model_type": "mixtral"}, "model_type = 'mixtral', but it must be one of llama"),
         ({"hidden_size": None}, "hidden_size = None, but it must be a whole number above 0"),
         ({"vocab_size": -1}, "vocab_size = -1"),
+        ({"model_type": ["llama"]}, "model_type = ['llama'], but it must be one of llama"),
         ({"sliding_window": 512}, "sliding_window = 512"),
+        ({"sliding_window": "512"}, "sliding_window = '512'"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads = 3, but it must divide num_attention_heads = 4"),
+        ({"num_key_value_heads": 8}, "num_key_value_heads = 8, but it must divide num_attention_heads = 4"),
+        ({"num_key_value_heads": "2"}, "num_key_value_heads = '2', but it must be a whole number above 0"),
+        ({"head_dim": 0}, "head_dim = 0, but it must be a whole number above 0"),
+        ({"num_attention_heads": 3}, "num_attention_heads = 3, but it must divide hidden_size = 128"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config = 'fp8', but the weights must be of"),
     ],
 )
 def test_a_config_that_the_twin_does_not_understand_is_refused(
@@ -101,6 +109,18 @@ def test_a_config_that_the_twin_does_not_understand_is_refused(
     with pytest.raises(InputError) as caught:
         shapes_from_config(tmp_path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["gemma", "llama"])
+def test_what_the_file_leaves_out_is_what_transformers_takes(kind: str, tmp_path: Path) -> None:
+    """Gemma's files do not say that the head is the embedding."""
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG_JSON, "model_type": kind}))
+    assert shapes_from_config(tmp_path).tied_embeddings == (kind == "gemma")
+
+
+def test_quantized_weights_have_shapes_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG_JSON, "quantization_config": {"quant_method": "awq"}}))
+    assert shapes_from_config(tmp_path, windows=True).hidden_size == 128
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])
@@ -115,6 +135,10 @@ def test_unknown_names_list_the_known() -> None:
         find_gpu("h100")
     with pytest.raises(InputError, match="unknown LLM 'llama-9'.*llama-3.1-8b-instruct"):
         find_llm("llama-9")
+    with pytest.raises(InputError, match="Did you mean 'h100-"):
+        find_gpu("H100")
+    with pytest.raises(InputError, match="Did you mean 'llama-3.1-8b-instruct'"):
+        find_llm("meta-llama/Llama-3.1-8B")
 
 
 @pytest.mark.parametrize("reference", [LLAMA, QWEN], ids=lambda profile: profile.llm.name)
@@ -167,6 +191,11 @@ def test_an_llm_too_large_for_one_gpu_starts_on_four() -> None:
 def test_heads_must_be_dealt_evenly() -> None:
     with pytest.raises(InputError, match="tensor_parallel = 3, but it must divide the 32 heads"):
         assume(SAME_GPU, LLAMA.llm, tensor_parallel=3)
+    with pytest.raises(InputError, match="tensor_parallel = 7, but it must divide the 4 key and value heads"):
+        assume(SAME_GPU, QWEN.llm.model_copy(update={"intermediate_size": 7 * 2048}), tensor_parallel=7)
+    with pytest.raises(InputError, match="tensor_parallel = 7, but it must divide the 18944 intermediate features"):
+        assume(SAME_GPU, QWEN.llm, tensor_parallel=7)
+    assert assume(SAME_GPU, find_llm("gemma-2b-it"), tensor_parallel=8).memory.tensor_parallel == 8  # one head repeated
 
 
 def test_later_engines_reserve_no_extra_vocabulary_and_count_their_graphs() -> None:

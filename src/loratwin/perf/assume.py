@@ -142,12 +142,9 @@ def assume(
     Raises
     ------
     InputError
-        An engine that the twin does not know, or more GPUs than attention heads can be dealt to.
+        An engine that the twin does not know, or GPUs that heads or layers cannot be dealt to evenly.
     """
-    if tensor_parallel < 1 or llm.num_heads % tensor_parallel:
-        raise InputError(
-            f"tensor_parallel = {tensor_parallel}, but it must divide the {llm.num_heads} heads of {llm.name}"
-        )
+    _check_dealt(llm, tensor_parallel)
     fitted = list(references) or shipped_references()
     target = Work(gpu, llm, tensor_parallel)
     known = generation_of(engine)
@@ -168,6 +165,18 @@ def assume(
         origin="assumed",
     )
     return profile.model_copy(update={"uncertainty": _uncertainty(profile, gpu, fitted)})
+
+
+def _check_dealt(llm: LlmShapes, tensor_parallel: int) -> None:
+    """Refuse what vLLM refuses to deal out (`divide` of its linear layers; key and value heads may be repeated)."""
+    for size, what in ((llm.num_heads, "heads"), (llm.intermediate_size, "intermediate features")):
+        if tensor_parallel < 1 or size % tensor_parallel:
+            raise InputError(f"tensor_parallel = {tensor_parallel}, but it must divide the {size} {what} of {llm.name}")
+    if llm.num_kv_heads % tensor_parallel and tensor_parallel % llm.num_kv_heads:
+        raise InputError(
+            f"tensor_parallel = {tensor_parallel}, but it must divide the {llm.num_kv_heads} key and value heads of "
+            f"{llm.name}, or be a multiple of them"
+        )
 
 
 def assume_memory(

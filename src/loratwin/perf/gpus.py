@@ -55,8 +55,10 @@ def find_gpu(name: str) -> Gpu:
     Raises
     ------
     UnknownNameError
-        It is not there; the names that are there are listed.
+        It is not there; the names that are there are listed, only those of its kind if it is one, as h100.
     """
-    if name.lower() not in _table():
-        raise UnknownNameError("GPU", name, gpu_names())
-    return _table()[name.lower()]
+    wanted = name.lower()
+    if wanted not in _table():
+        of_kind = [each for each in gpu_names() if each.startswith(f"{wanted}-")]
+        raise UnknownNameError("GPU", wanted, of_kind or gpu_names())
+    return _table()[wanted]

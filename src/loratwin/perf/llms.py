@@ -28,6 +28,9 @@ class Architecture(NamedTuple):
     lora_on_vocabulary_now: bool  # in vLLM 0.32
     attention_bias: bool = False
     fused_projections: bool = False
+    tied_embeddings: bool = (
+        False  # where `tie_word_embeddings` is not in the file: transformers leaves out its defaults
+    )
 
 
 ARCHITECTURES = {
@@ -35,7 +38,7 @@ ARCHITECTURES = {
     "mistral": Architecture(True, False),
     "qwen2": Architecture(False, False, attention_bias=True),
     "qwen3": Architecture(False, True),
-    "gemma": Architecture(False, False),
+    "gemma": Architecture(False, False, tied_embeddings=True),
     "phi3": Architecture(True, True, fused_projections=True),
 }
 """Decoder-only transformers whose every layer attends to the whole context."""
@@ -43,6 +46,8 @@ ARCHITECTURES = {
 _NOW: Version = (0, 32, 0)
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # owner/name; a path has more or fewer parts, or begins with a dot
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+_OPTIONAL_SIZES = ("num_key_value_heads", "head_dim", "max_position_embeddings")
 
 
 def llm_names() -> list[str]:
@@ -65,11 +70,12 @@ def find_llm(name: str, engine: str = "vllm-0.8.5") -> LlmShapes:
     InputError
         As `shapes_from_config`.
     """
+    wanted = name.lower()
     for known, row in _table().items():
-        if name.lower() in (known, row["repository"].lower()):
+        if wanted in (known, row["repository"].lower()):
             return _shapes(f"LLM {known}", known, row["repository"], row, engine)
-    if not Path(name).exists():
-        raise UnknownNameError("LLM", name, llm_names())
+    if not name or not Path(name).exists():  # of a repository that is not there, the LLM's name may be close to one
+        raise UnknownNameError("LLM", wanted.split("/")[-1] if _REPOSITORY.fullmatch(name) else wanted, llm_names())
     return shapes_from_config(name, engine)
 
 
@@ -81,7 +87,8 @@ def shapes_from_config(path: str | Path, engine: str = "vllm-0.8.5", windows: bo
     engine
         Version of vLLM that shall serve it: which layers get LoRA buffers depends on it.
     windows
-        Take LLMs whose attention slides too: the shapes of their weights are right, their KV cache is not.
+        Take LLMs whose attention slides or whose weights are quantized, too: their shapes are right, their memory is
+        not.
 
     Raises
     ------
@@ -98,21 +105,38 @@ def shapes_from_config(path: str | Path, engine: str = "vllm-0.8.5", windows: bo
     origin = str(config.get("_name_or_path") or "")
     name = (origin or file.absolute().parent.name).rstrip("/").split("/")[-1].lower()
     if windows:
-        config = {**config, "sliding_window": None}
+        config = {**config, "sliding_window": None, "quantization_config": None}
     return _shapes(str(file), name, origin if _REPOSITORY.fullmatch(origin) else None, config, engine)
 
 
 def _shapes(where: str, name: str, repository: str | None, config: Mapping[str, Any], engine: str) -> LlmShapes:
     kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise InputError(f"{where}: model_type = {kind!r}, but it must be one of {', '.join(ARCHITECTURES)}")
-    for key in _SIZES:
+    _check_sizes(where, config)
+    _check_memory(where, config)
+    return _checked(where, name, repository, config, ARCHITECTURES[kind], engine_version(engine) >= _NOW)
+
+
+def _check_sizes(where: str, config: Mapping[str, Any]) -> None:
+    for key in (*_SIZES, *(key for key in _OPTIONAL_SIZES if config.get(key) is not None)):
         if type(config.get(key)) is not int or config[key] < 1:
             raise InputError(f"{where}: {key} = {config.get(key)!r}, but it must be a whole number above 0")
-    window, longest = config.get("sliding_window"), config.get("max_position_embeddings", 0)
-    if window and window < longest and config.get("use_sliding_window", True):
-        raise InputError(f"{where}: sliding_window = {window}, but every layer must attend to the whole context")
-    return _checked(where, name, repository, config, ARCHITECTURES[kind], engine_version(engine) >= _NOW)
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    if config.get("head_dim") is None and hidden % heads:
+        raise InputError(f"{where}: num_attention_heads = {heads}, but it must divide hidden_size = {hidden}")
+    if heads % (kv_heads := config.get("num_key_value_heads") or heads):
+        raise InputError(f"{where}: num_key_value_heads = {kv_heads}, but it must divide num_attention_heads = {heads}")
+
+
+def _check_memory(where: str, config: Mapping[str, Any]) -> None:
+    """Refuse LLMs whose KV cache or weights take other bytes than their shapes say."""
+    window, longest = config.get("sliding_window"), config.get("max_position_embeddings") or 0
+    if window and (type(window) is not int or window < longest) and config.get("use_sliding_window", True):
+        raise InputError(f"{where}: sliding_window = {window!r}, but every layer must attend to the whole context")
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+        raise InputError(f"{where}: quantization_config = {method!r}, but the weights must be of 16 bits")
 
 
 def _checked(
@@ -133,7 +157,7 @@ def _checked(
             max_model_len=config.get("max_position_embeddings") or 2048,
             lora_on_vocabulary=kind.lora_on_vocabulary_now if now else kind.lora_on_vocabulary,
             attention_bias=kind.attention_bias,
-            tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+            tied_embeddings=bool(config.get("tie_word_embeddings", kind.tied_embeddings)),
             fused_projections=kind.fused_projections,
         )
     except ValidationError as error:
