@@ -40,13 +40,19 @@ class TimedServer:
 
 @contextmanager
 def timed_server(
-    folder: Path, *models: str, ttft: float = 0.02, itl: float = 0.005, certificate: Path | None = None
+    folder: Path,
+    *models: str,
+    ttft: float = 0.02,
+    itl: float = 0.005,
+    certificate: Path | None = None,
+    key: str | None = None,
 ) -> Iterator[TimedServer]:
     """The first model is the LLM, the others are its adapters."""
     truth = folder / "truth.json"
     words = [sys.executable, "-m", "tests.bench.timed_server", "--ttft", str(ttft), "--itl", str(itl)]
     words += ["--truth", str(truth), *(["--models", *models] if models else [])]
     words += ["--certificate", str(certificate)] if certificate else []
+    words += ["--key", key] if key else []
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         yield TimedServer(process, truth)

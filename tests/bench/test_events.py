@@ -77,6 +77,10 @@ def test_other_line_ends_comments_and_fields():
         b"data: [1, 2]\n\n",
         b"<html>\n\n",
         b'data: {"choices":[{}],"usage":{"x":1}}\n\n',
+        b'data: {"choices":[{}],"usage":{"completion_tokens":-1}}\n\n',
+        b'data: {"choices":[{}],"usage":{"completion_tokens":1000000000000}}\n\n',
+        b'data: {"choices":[{}],"usage":{"completion_tokens":"7"}}\n\n',
+        b'data: {"choices":[],"usage":{"prompt_tokens":null,"completion_tokens":7}}\n\n',
     ],
 )
 def test_what_is_no_event_is_named(broken):

@@ -12,11 +12,12 @@ import pytest
 
 from loratwin.metrics import client_figures, failures_by_kind, finished
 from loratwin.records import load_run
+from loratwin.workload import draw, load_spec
 from tests.slow import slow
 
 from .servers import bench, processes_with, start_bench, timed_server, workload_file
 
-FAULTY = ("a-0", "status-500", "cut-3", "malformed-3", "error-3", "fewer-x")
+FAULTY = ("a-0", "status-500", "cut-3", "malformed-3", "error-3", "fewer-x", "unreasoned-x")
 
 
 def adapters(*names):
@@ -25,9 +26,9 @@ def adapters(*names):
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory):
-    """Six adapters of which five misbehave, each in its own way: the record and what the program said."""
+    """Seven adapters of which six misbehave, each in its own way: the record and what the program said."""
     folder = tmp_path_factory.mktemp("faulty")
-    path = workload_file(folder, 4, count=6, rate=5)
+    path = workload_file(folder, 4, count=7, rate=5)
     with timed_server(folder, "llm", *FAULTY) as server:
         done = bench(path, "--url", server.url, *adapters(*FAULTY), "-o", "mid.json", folder=folder)
     assert done.returncode == 0, done.stderr
@@ -63,6 +64,14 @@ def test_wrong_token_counts_are_told(faulty):
     rows = (run.requests.adapter == 5) & ~np.isnan(run.requests.finish_s)
     assert (run.requests.output_tokens[rows] == 4).all() and (run.requests.asked_tokens[rows] == 8).all()
     assert client_figures(run).wrong_length == rows.sum() > 0
+
+
+def test_an_answer_without_a_reason_for_finishing_is_finished_all_the_same(faulty):
+    run, _ = faulty
+    rows = (run.requests.adapter == 6) & (run.requests.scheduled_s < run.window_s - 0.2)
+    assert rows.any() and finished(run)[rows].all() and (run.requests.output_tokens[rows] == 8).all()
+    span = run.requests.finish_s[rows] - run.requests.first_token_s[rows]
+    assert (span > 0.02).all()  # seven gaps of 5 ms, and not until the connection closes
 
 
 def test_such_a_run_is_invalid_and_says_why(faulty):
@@ -147,6 +156,31 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     assert not (tmp_path / "mid.json.partial").exists()
 
 
+def test_ctrl_c_before_the_first_request_leaves_nothing(tmp_path):
+    """The window is open, and its first request due only in 15 seconds."""
+    path = workload_file(tmp_path, 60, count=1, rate=0.04, arrivals="deterministic")
+    assert draw(load_spec(path), seed=0).arrival_s[0] > 5
+    with timed_server(tmp_path, "llm", "a-0") as server:
+        client = start_bench(path, "--url", server.url, "-o", "mid.json", folder=tmp_path)
+        wait_for(tmp_path / "mid.json.partial" / "window.json")
+        client.send_signal(signal.SIGINT)
+        _, err = client.communicate(timeout=30)
+    assert client.returncode == 130 and "error" not in err, err
+    assert not list(tmp_path.glob("mid.json*"))
+
+
+def test_the_window_ends_in_time_however_much_is_due(tmp_path):
+    """A hundred thousand requests are due at once; those that were not tried in the window were never sent."""
+    path = workload_file(tmp_path, 0.5, count=1, rate=20)
+    with timed_server(tmp_path, "llm", "a-0") as server:
+        done = bench(path, "--url", server.url, "--in-flight", 100_000, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = load_run(tmp_path / "bench.json")
+    sent_s = run.requests.sent_s
+    assert np.nanmax(sent_s) < run.window_s + 2 and np.isnan(sent_s).any()
+    assert any("were never sent" in reason for reason in run.invalid)
+
+
 def test_the_load_client_is_killed(tmp_path):
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
         client = client_in_mid_run(tmp_path, server)
@@ -163,11 +197,12 @@ def test_everything_is_killed_and_recovered(tmp_path):
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
         client = client_in_mid_run(tmp_path, server)
         os.kill(client.pid, signal.SIGKILL)
-        client.communicate()
+        _, err = client.communicate()
         deadline = time.monotonic() + 20
         while processes_with("loratwin.bench.worker mid.json.partial"):
             assert time.monotonic() < deadline, "the load client outlived the program"
             time.sleep(0.1)
+        assert "Traceback" not in err and "BrokenPipe" not in err
         again = bench("workload.yaml", "--url", server.url, "-o", "mid.json", folder=tmp_path)
     assert again.returncode == 2 and "--recover mid.json.partial" in again.stderr
     done = bench("--recover", "mid.json.partial", "-o", "mid.json", folder=tmp_path)

@@ -2,8 +2,9 @@
 
 It streams completions: the first token `ttft` after the request is complete, then one every `itl`. What it did is
 written to a file at its end: when each request came and what was sent. Names of models choose misbehaviour:
-`status-500`, `cut-3` (closes after 3 tokens), `malformed-3`, `error-3`, `fewer` (half of the tokens), `silent` (never
-answers), `once-x` (a connection is answered once, and closed when it is used again).
+`status-500`, `cut-3` (closes after 3 tokens), `malformed-3`, `error-3`, `fewer` (half of the tokens), `unreasoned`
+(no reason for finishing), `silent` (never answers), `once-x` (a connection is answered once, and closed when it is
+used again).
 With `--models`, the first is the LLM and the others are its adapters.
 
 Run it: python -m tests.bench.timed_server --port 8000 --ttft 0.02 --itl 0.005
@@ -98,7 +99,7 @@ class Stream:
 
     def token(self, last: bool) -> bytes:
         continuous = bool(self.options.get("continuous_usage_stats"))
-        return token_chunk(self.chat, last, self.prompt if continuous else -1, self.sent)
+        return token_chunk(self.chat, last and self.fault != "unreasoned", self.prompt if continuous else -1, self.sent)
 
     def tick(self) -> float | None:
         """Send the next token; when the one after it is due."""
@@ -161,6 +162,7 @@ class Connection(asyncio.Protocol):
         self.parser = HttpRequestParser(self)
         self.body: list[bytes] = []
         self.used = 0
+        self.key = ""
         server.truth.connections += 1
 
     def connection_made(self, transport: Any) -> None:
@@ -176,8 +178,11 @@ class Connection(asyncio.Protocol):
         self.url = url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name == b"Authorization" and value.decode() not in self.server.truth.keys:
-            self.server.truth.keys.append(value.decode())
+        if name != b"Authorization":
+            return
+        self.key = value.decode()
+        if self.key not in self.server.truth.keys:
+            self.server.truth.keys.append(self.key)
 
     def on_body(self, data: bytes) -> None:
         self.body.append(data)
@@ -186,7 +191,10 @@ class Connection(asyncio.Protocol):
         now = monotonic()
         text = b"".join(self.body)
         self.body.clear()
-        if self.url == b"/v1/models":
+        refused = self.server.key and self.key != f"Bearer {self.server.key}"
+        if refused:
+            self.answer(401, {"error": "Unauthorized"})
+        elif self.url == b"/v1/models":
             llm, *adapters = self.server.models or ["llm"]
             entries = [{"id": llm}, *({"id": name, "parent": llm} for name in adapters)]
             self.answer(200, {"data": entries})
@@ -220,8 +228,9 @@ class Connection(asyncio.Protocol):
 
 
 class Server:
-    def __init__(self, loop: asyncio.AbstractEventLoop, ttft_s: float, itl_s: float, models: list[str]) -> None:
-        self.ttft_s, self.itl_s, self.models = ttft_s, itl_s, models
+    def __init__(self, loop: asyncio.AbstractEventLoop, arguments: argparse.Namespace) -> None:
+        self.ttft_s, self.itl_s, self.models = arguments.ttft, arguments.itl, arguments.models
+        self.key = arguments.key
         self.truth = Truth()
         self.clock = Clock(loop, self.truth)
 
@@ -230,7 +239,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     import gc
 
     loop = asyncio.get_running_loop()
-    server = Server(loop, arguments.ttft, arguments.itl, arguments.models)
+    server = Server(loop, arguments)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if arguments.certificate else None
     if tls is not None:
         tls.load_cert_chain(arguments.certificate)
@@ -251,6 +260,7 @@ def main() -> None:
     parser.add_argument("--itl", type=float, default=0.005)
     parser.add_argument("--truth")
     parser.add_argument("--certificate", help="PEM file with certificate and key: serve TLS")
+    parser.add_argument("--key", help="refuse requests without this API key")
     parser.add_argument("--models", nargs="*", default=[])
     arguments = parser.parse_args()
     uvloop.run(serve(arguments))

@@ -83,7 +83,7 @@ def follow(client: Client, folder: Path, watch: Watch, window_s: float) -> str |
         return following.reason(client)
     except KeyboardInterrupt:
         client.stop()
-        if following.start_s is None:
+        if not following.anything_sent():
             raise
         return "interrupted by the user"
 
@@ -109,6 +109,10 @@ class _Following:
             self._window(client)
         else:
             self._watch(Progress(self._phase, monotonic() - self._since_s, float(self._of)))
+
+    def anything_sent(self) -> bool:
+        """Whether there is something measured to keep: the window opens a little before its first request."""
+        return self.start_s is not None and self._journal.count("sent") > 0
 
     def reason(self, client: Client) -> str | None:
         """Why it ended early."""

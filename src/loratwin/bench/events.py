@@ -6,6 +6,8 @@ from typing import Any
 
 from orjson import JSONDecodeError, loads
 
+_MOST_TOKENS = 2**31 - 1
+
 
 class MalformedStream(Exception):
     """The stream is not what the API promises; the text says in which way."""
@@ -103,14 +105,22 @@ class Answer:
     def _count(self, choice: dict[str, Any] | None, usage: dict[str, Any] | None) -> None:
         if choice is None:
             if usage:
-                self.counted_prompt, self.counted_output = usage["prompt_tokens"], usage["completion_tokens"]
+                self.counted_prompt = _number(usage["prompt_tokens"])
+                self.counted_output = _number(usage["completion_tokens"])
             return
         if usage:
-            self.tokens = usage["completion_tokens"]
+            self.tokens = _number(usage["completion_tokens"])
         elif choice.get("text") or _chat_text(choice):
             self.tokens += 1
         if choice.get("finish_reason") is not None:
             self.finished = True
+
+
+def _number(value: Any) -> int:
+    """A count of tokens; the journal holds 32 bits."""
+    if type(value) is not int or not 0 <= value <= _MOST_TOKENS:
+        raise MalformedStream(f"a count of tokens that is none: {_shown(str(value).encode())}")
+    return value
 
 
 def _chat_text(choice: dict[str, Any]) -> bool:

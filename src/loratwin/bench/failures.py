@@ -6,6 +6,8 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from loratwin.errors import DataError
+
 FILE = "failures.jsonl"
 MAX_KINDS = 100
 """A server that names each failure differently must not fill the disk; further kinds are one."""
@@ -50,8 +52,19 @@ class Failures:
 
 
 def read_failures(folder: Path, count: int) -> dict[str, str]:
-    """The first `count` kinds with their first messages; what could not be written has a number for its name."""
+    """The first `count` kinds with their first messages; what could not be written has a number for its name.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or there are more kinds than a client ever numbers.
+    """
     path = folder / FILE
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    kinds = dict(json.loads(line) for line in lines)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+        kinds: dict[str, str] = dict(json.loads(line) for line in lines)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: damaged: {error}") from None
+    if count > MAX_KINDS + 1:
+        raise DataError(f"{folder}: the column of failures is damaged: kind {count - 1:,}")
     return {**kinds, **{f"failure {number}": "" for number in range(len(kinds), count)}}

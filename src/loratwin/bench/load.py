@@ -144,8 +144,8 @@ class Load:
     def _wake(self) -> None:
         feed = self._feed
         assert feed is not None
-        now = monotonic()
-        while (row := feed.next_due(now)) >= 0 and not self._done.done():
+        now, end_s = monotonic(), self._window.end_s
+        while now < end_s and (row := feed.next_due(now)) >= 0 and not self._done.done():
             self._send(row)
             now = monotonic()
         if (at := feed.when()) is not None:
@@ -197,16 +197,24 @@ class Load:
         )  # fmt: skip
         return connection
 
+    def _over(self) -> bool:
+        """Whether the window has ended; its timer may come late when many tasks are at work."""
+        return self._done.done() or monotonic() >= self._window.end_s
+
     async def _send_on_new(self, server: int, row: int, request: bytes, again: bool = False) -> None:
+        if self._over():
+            return
         try:
             connection = await self._open(server)
         except OSError as error:
+            if self._over():
+                return
             self._sent[row] = monotonic()
             self._counters[_SENT] += not again
             self._failed(row, *_connection_failure(error))
             return
         self._counters[_CONNECTIONS] += 1
-        if self._done.done():
+        if self._over():
             connection.abort()
         elif again:
             self._counters[_IN_FLIGHT] += 1
@@ -247,6 +255,8 @@ class Load:
             self._counters[_FINISHED] += 1
             self._counted_prompt[row], self._counted_output[row] = answer.counted_prompt, answer.counted_output
             self._make_up(row, answer.counted_output, now)
+            if self._finish[row] != self._finish[row]:  # complete, without a reason for finishing
+                self._finish[row] = self._last[row] if self._received[row] else now
         self._release(connection)
         self._ended(now, failed=False)
 

@@ -46,6 +46,11 @@ def with_notes(run: Run, notes: Sequence[str]) -> Run:
     return replace(run, provenance=replace(run.provenance, notes=(*run.provenance.notes, *notes)))
 
 
+def nothing_measured(folder: Path) -> bool:
+    """Whether a benchmark ended before its first request was sent, so that its folder is of no use."""
+    return not (folder / "window.json").exists() or not Journal.open(folder).count("sent")
+
+
 def recover(folder: Path) -> Run:
     """The record of a benchmark whose processes were killed.
 

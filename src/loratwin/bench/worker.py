@@ -42,8 +42,9 @@ _CONNECTIONS_AHEAD = 32
 
 
 def say(**what: Any) -> None:
-    """Tell the process that started this one."""
-    print(json.dumps(what), flush=True)
+    """Tell the process that started this one; if it was killed, nobody hears it."""
+    with suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), json.dumps(what).encode() + b"\n")
 
 
 @dataclass
