@@ -149,5 +149,5 @@ def test_the_real_binding() -> None:
 
 
 def test_a_period_that_is_none_is_refused() -> None:
-    with pytest.raises(InputError, match="positive"):
+    with pytest.raises(InputError, match="0.01 s or more"):
         GpuSampler(0.0)

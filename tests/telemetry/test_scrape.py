@@ -222,7 +222,7 @@ def test_a_full_disk_is_refused(server: MetricsServer) -> None:
 def test_what_cannot_be_scraped_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected an address"):
         Scrape("ftp://x")
-    with pytest.raises(InputError, match="positive"):
+    with pytest.raises(InputError, match="0.01 s or more"):
         Scrape("http://x", every_s=0)
     with pytest.raises(InputError, match="cannot write"):
         Scrape("http://x", journal=tmp_path / "none" / "journal")

@@ -36,10 +36,7 @@ def prepare(workload: Workload, target: Target, options: Options, folder: Path) 
     try:
         folder.mkdir(parents=False)
     except FileExistsError:
-        raise InputError(
-            f"{folder} holds an unfinished benchmark: loratwin bench --recover {folder} makes a record of it; "
-            "or remove the folder"
-        ) from None
+        raise unfinished(folder) from None
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror or error}") from None
     try:
@@ -47,6 +44,14 @@ def prepare(workload: Workload, target: Target, options: Options, folder: Path) 
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def unfinished(folder: Path) -> InputError:
+    """What is said where another benchmark left its folder."""
+    return InputError(
+        f"{folder} holds an unfinished benchmark: loratwin bench --recover {folder} makes a record of it; "
+        "or remove the folder"
+    )
 
 
 def _fill(workload: Workload, target: Target, options: Options, folder: Path) -> None:

@@ -86,7 +86,10 @@ def default_command(engine: Engine) -> list[str]:
         return [sys.executable, "-m", engine.module]
     program = shutil.which("vllm") if engine.name == "vllm" else None
     if program is None:
-        raise InputError(f"{engine.name} is not installed for {sys.executable}: install it there, or give the command")
+        raise InputError(
+            f"{engine.name} is not installed for {sys.executable}: install it there, or give the command "
+            "that starts it (--server-command)"
+        )
     return [program, "serve"]
 
 

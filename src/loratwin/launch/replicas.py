@@ -44,7 +44,8 @@ def start_replicas(
     env_of
         Environment of each replica by its number, laid over `env`.
     **options
-        Those of `start_server`, but for `port`: each replica has a free one. Logs are NAME-0.log, NAME-1.log, ...
+        Those of `start_server`; several replicas have free ports, and none can be given. Logs are NAME-0.log,
+        NAME-1.log, ...
 
     Raises
     ------
@@ -53,11 +54,11 @@ def start_replicas(
     """
     if count < 1:
         raise InputError(f"{count} replicas: must be at least 1")
-    if options.get("port") is not None:
+    given = arguments.as_arguments(server_args)
+    if count > 1 and (options.get("port") is not None or arguments.option(given, "--port") is not None):
         raise InputError("replicas cannot share one port: leave it out")
     kind = engine(engine_name)
     env = options.pop("env", None) or {}
-    given = arguments.without(arguments.as_arguments(server_args), "--port")
     total = _memory(kind, given)
     with ExitStack() as stack:
         servers: list[Server] = []

@@ -6,6 +6,7 @@ with Scrape("http://127.0.0.1:8000", journal=folder / "server.scrapes") as scrap
 canonical(scrape.samples(zero_s, zero_s, zero_s + 60.0))["running"]
 """
 
+from loratwin.telemetry.cadence import check_period
 from loratwin.telemetry.facts import ServerFacts, server_facts
 from loratwin.telemetry.gpu import GpuSampler, gpu_name
 from loratwin.telemetry.journal import read_journal
@@ -18,6 +19,7 @@ __all__ = [
     "Scrape",
     "ServerFacts",
     "canonical",
+    "check_period",
     "counters",
     "gpu_name",
     "increase",

@@ -6,8 +6,25 @@ import threading
 import time
 from collections.abc import Callable
 
+from loratwin.errors import InputError
+
+LEAST_PERIOD_S = 0.01
+"""A shorter one would do nothing but note the ticks that it missed."""
+
 _LATE = 0.1
 """Share of the period by which a tick may be late before it counts as missed."""
+
+
+def check_period(every_s: float, what: str) -> None:
+    """Refuse a period that no cadence can have; `what` is sampled, or the option that says how often.
+
+    Raises
+    ------
+    InputError
+        It is too short, or no number of seconds.
+    """
+    if not LEAST_PERIOD_S <= every_s < float("inf"):
+        raise InputError(f"{what}: every {every_s:g} s; it must be {LEAST_PERIOD_S:g} s or more")
 
 
 class Cadence:

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from loratwin.errors import InputError
 from loratwin.records.series import Samples
+from loratwin.telemetry.cadence import check_period
 from loratwin.telemetry.sampler import Sampler
 from loratwin.telemetry.table import Kind, SeriesKey
 
@@ -45,8 +45,7 @@ class GpuSampler(Sampler):
     """
 
     def __init__(self, every_s: float = 1.0, journal: Path | None = None, *, nvml: Any = None) -> None:
-        if not 0 < every_s < float("inf"):
-            raise InputError(f"GPU samples every {every_s!r} s; it must be a positive number of seconds")
+        check_period(every_s, "GPU samples")
         self._nvml = _started(nvml)
         self._gpus = _gpus(self._nvml)
         super().__init__("gpu", every_s, journal if self._gpus else None)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from loratwin.errors import InputError
 from loratwin.records.series import Samples
+from loratwin.telemetry.cadence import check_period
 from loratwin.telemetry.exposition import MOST_SERIES, Exposition
 from loratwin.telemetry.http import Connection
 from loratwin.telemetry.sampler import Sampler
@@ -47,8 +47,7 @@ class Scrape(Sampler):
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 10.0,
     ) -> None:
-        if not 0 < every_s < float("inf"):
-            raise InputError(f"scrapes every {every_s!r} s; it must be a positive number of seconds")
+        check_period(every_s, "scrapes")
         self._connection = Connection(url, headers, timeout_s)
         self._exposition = Exposition()
         super().__init__("server", every_s, journal)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from loratwin.cli.measuring.servers import Launch, Running
     from loratwin.metrics import Slo
     from loratwin.records import Run
-    from loratwin.workload import Workload
+    from loratwin.workload import Workload, WorkloadSpec
 
 _URL = "Server(s) to ask, as http://127.0.0.1:8000; several share the requests evenly."
 _ARGS = "With --launch: the engine's arguments, in one string. With --url: what the server runs with, for the record."
@@ -86,11 +86,12 @@ def bench(
     from loratwin.metrics import parse_slo
 
     limits = parse_slo(slo) if slo is not None else None
+    _check_shown(report, profile)
     if recover is not None:
         _show(_recover(recover, output, force), output, limits, profile, per_adapter, report)
         return
     _check_sources(workload, url, launch, replicas, mps, steps)
-    _check_report(report)
+    _check_launch(launch, start_timeout, llm, server_command)
     drawn = _workload(str(workload), seed, window)
     options = _options(
         api=api, in_flight=in_flight, prompts=prompts, warm_up=warm_up, preload=preload,
@@ -99,6 +100,7 @@ def bench(
     from loratwin.cli.measuring.output import BenchOutput
 
     files = BenchOutput(output, force)
+    files.check_free()
     names = tuple(name.strip() for name in adapters.split(",")) if adapters else ()
     started = _launch(launch, server_args, server_command, replicas, mps, steps, start_timeout, lora_folder)
     with terminable():
@@ -122,11 +124,24 @@ def _check_sources(
         raise InputError(f"--steps: only vLLM's steps can be logged, not {launch}'s")
 
 
-def _check_report(report: Path | None) -> None:
-    from loratwin.records import check_writable
+def _check_launch(launch: str | None, timeout_s: float, llm: str | None, command: str | None) -> None:
+    if not 0 < timeout_s < float("inf"):
+        raise InputError(f"--start-timeout {timeout_s:g}: it must be a positive number of seconds")
+    if launch is not None and llm is not None:
+        raise InputError("--llm is for --url; a server that we start is asked for its LLM's name")
+    if launch is None and command is not None:
+        raise InputError("--server-command is for a server that we start: --launch")
+
+
+def _check_shown(report: Path | None, profile: str | None) -> None:
+    """What is shown after the window must not fail for a reason that could be known before it."""
+    from loratwin.cli.commands.report import check_html
+    from loratwin.perf import load_profile
 
     if report is not None:
-        check_writable(report)
+        check_html(report)
+    if profile is not None:
+        load_profile(profile)
 
 
 def _workload(source: str, seed: int, window_s: float | None) -> Workload:
@@ -138,7 +153,18 @@ def _workload(source: str, seed: int, window_s: float | None) -> Workload:
         run = load_run(source)
         return recorded_workload(run if window_s is None else _cut(run, window_s))
     spec = load_spec(source)
-    return draw(spec if window_s is None else spec.model_copy(update={"window_s": _positive(window_s)}), seed)
+    return draw(spec if window_s is None else _over(spec, window_s), seed)
+
+
+def _over(spec: WorkloadSpec, window_s: float) -> WorkloadSpec:
+    """The workload over another window, checked again: it may ask for too many requests now."""
+    from loratwin.workload import WorkloadSpec
+
+    values = {name: getattr(spec, name) for name in WorkloadSpec.model_fields} | {"window_s": _positive(window_s)}
+    try:
+        return WorkloadSpec(**values)
+    except InputError as error:
+        raise InputError(f"--window {window_s:g}: {str(error).removeprefix('WorkloadSpec: ')}") from None
 
 
 def _cut(run: Run, window_s: float) -> Run:
@@ -157,9 +183,11 @@ def _positive(window_s: float) -> float:
 
 def _options(**given: Any) -> Options:
     from loratwin.bench import Options
+    from loratwin.telemetry import check_period
 
     if given["api"] not in ("completions", "chat"):
         raise InputError(f"--api {given['api']!r}: completions or chat")
+    check_period(given["scrape_every_s"], "--scrape-every")
     if given["prompts"] != "random" and not Path(given["prompts"]).is_file():
         raise InputError(f"--prompts {given['prompts']!r}: no such file (or random)")
     return Options(prompt_seed=int.from_bytes(os.urandom(4), "little"), **given)
@@ -216,6 +244,7 @@ def _measured(workload: Workload, servers: Any, options: Options, files: BenchOu
 
     from loratwin.bench import measure
     from loratwin.bench.result import window_start_s
+    from loratwin.bench.session import nothing_measured
     from loratwin.cli.measuring.progress import watching
 
     running: Running
@@ -223,8 +252,8 @@ def _measured(workload: Workload, servers: Any, options: Options, files: BenchOu
         try:
             run = measure(workload, running.target, options, files.partial, watch)
         except BaseException:
-            if files.partial.is_dir() and not (files.partial / "window.json").exists():
-                shutil.rmtree(files.partial)  # nothing was measured yet
+            if files.partial.is_dir() and nothing_measured(files.partial):
+                shutil.rmtree(files.partial)
             raise
     start_s = window_start_s(files.partial)
     for path in files.write(run, start_s, running.kv_tokens, running.step_logs):

@@ -36,11 +36,10 @@ def report(
     For example: loratwin report measured.json simulated.json -o report.html
     """
     from loratwin.metrics import parse_slo
-    from loratwin.records import check_writable, write_atomically
+    from loratwin.records import write_atomically
 
     if output is not None:
-        _check_html(output)
-        check_writable(output)
+        check_html(output)
     limits = parse_slo(slo) if slo is not None else None
     found = load_all(runs)
     shown = {**found, **simulated_beside(found, profile)} if profile is not None else found
@@ -59,9 +58,19 @@ def report(
         print_runs(shown, limits, adapters)
 
 
-def _check_html(path: Path) -> None:
+def check_html(path: Path) -> None:
+    """Refuse before long work a report that could not be written after it, or would replace a record.
+
+    Raises
+    ------
+    InputError
+        Another suffix, or it cannot be written.
+    """
+    from loratwin.records import check_writable
+
     if path.suffix not in (".html", ".htm"):
         raise InputError(f"{path}: the report is an HTML file, as report.html")
+    check_writable(path)
 
 
 def load_all(paths: list[Path]) -> dict[str, Run]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from loratwin.bench.prepare import unfinished
 from loratwin.bench.replicas import of_replica
 from loratwin.bench.session import with_notes
 from loratwin.errors import DataError, InputError
@@ -43,15 +44,32 @@ class BenchOutput:
         self.partial = path.with_name(path.name + ".partial")
         self.logs = path.with_name(path.stem + "-logs")
 
+    def check_free(self) -> None:
+        """Refuse before a server is started what would be refused after it.
+
+        Raises
+        ------
+        InputError
+            The folder of an unfinished benchmark is in the way.
+        """
+        if self.partial.exists():
+            raise unfinished(self.partial)
+
     def write(self, run: Run, start_s: float, kv_tokens: Sequence[int | None], step_logs: Sequence[Path]) -> list[Path]:
-        """Write the record(s); then the folder of what was being measured is no more needed."""
-        run = with_notes(run, [note for log in step_logs for note in read_notes(log)])
-        steps = [_steps(log, start_s, run.window_s) for log in step_logs] or [None] * len(kv_tokens)
+        """Write the record(s); then the folder of what was being measured is no more needed.
+
+        A step log that cannot be read costs the steps, and a note says so; never the record.
+        """
+        logs = [_StepLog.read(log, start_s, run.window_s) for log in step_logs]
+        run = with_notes(run, [note for log in logs for note in log.notes])
+        steps = [log.series for log in logs] or [None] * len(kv_tokens)
         written = [save_run(replace(run, steps=steps[0]) if len(steps) == 1 else run, self.path)]
         for i, (tokens, series) in enumerate(zip(kv_tokens, steps, strict=True)) if len(steps) > 1 else ():
             name = self.path.with_name(f"{self.path.stem}-replica-{i}{self.path.suffix}")
             written.append(save_run(of_replica(run, i, tokens, series), name))
-        written += [self._raw_steps(i, log, start_s) for i, log in enumerate(step_logs) if find_spec("pyarrow")]
+        if find_spec("pyarrow"):
+            readable = [(i, log.folder) for i, log in enumerate(logs) if log.series is not None]
+            written += [self._raw_steps(i, folder, start_s) for i, folder in readable]
         shutil.rmtree(self.partial)
         return written
 
@@ -61,8 +79,18 @@ class BenchOutput:
         return path
 
 
-def _steps(log: Path, start_s: float, window_s: float) -> StepSeries | None:
-    try:
-        return read_steps(log, start_s, start_s, start_s + window_s)
-    except DataError:
-        return None  # the notes of the log say why there are none
+@dataclass(frozen=True)
+class _StepLog:
+    """What a server logged of its steps; `series` None: nothing that can be read, and `notes` say why."""
+
+    folder: Path
+    series: StepSeries | None
+    notes: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Path, start_s: float, window_s: float) -> _StepLog:
+        """The steps of the window."""
+        try:
+            return cls(folder, read_steps(folder, start_s, start_s, start_s + window_s), read_notes(folder))
+        except DataError as error:
+            return cls(folder, None, (*read_notes(folder), f"no steps in this record: {error}"))

@@ -120,7 +120,16 @@ def _facts(url: str, headers: Mapping[str, str]) -> ServerFacts:
     try:
         return server_facts(url, headers)
     except DataError as error:
-        raise InputError(f"no usable server at {url}: {error}") from None
+        raise InputError(f"no usable server at {url}: {error}{_hint(str(error))}") from None
+
+
+def _hint(error: str) -> str:
+    """What would be right, where the error alone does not say it."""
+    if error.endswith(("HTTP 401", "HTTP 403")):
+        return " (the API key is missing or wrong; it is taken from $OPENAI_API_KEY, or --api-key-env)"
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        return " (the environment variable SSL_CERT_FILE names a file with certificates to trust)"
+    return ""
 
 
 def _llm(facts: ServerFacts, url: str) -> str:
