@@ -49,6 +49,37 @@ def test_bad_evidence_is_refused_with_its_reason(change, reason: str) -> None:  
     assert name not in found.runs and len(found.runs) == 3
 
 
+def with_args(run: Run, *args: str) -> Run:
+    return replace(run, provenance=replace(run.provenance, server_args=("--model", "tiny", *args)))
+
+
+@pytest.mark.parametrize(
+    "args", [("--tensor-parallel-size", "2"), ("--quantization=fp8",), ("--dtype", "float32"), ("--enforce-eager",)]
+)
+def test_servers_that_run_the_llm_in_another_way_are_no_evidence_for_one_profile(args: tuple[str, ...]) -> None:
+    good = {name: with_args(run) for name, run in runs().items()}
+    name = list(good)[1]
+    found = gather({**good, name: with_args(good[name], *args)})
+    assert list(found.refused) == [name]
+    assert f"'{' '.join(args).replace('=', ' ')}', that of most evidence 'as by default'" in found.refused[name]
+    assert not found.notes
+
+
+def test_what_is_the_default_in_other_words_is_no_other_way() -> None:
+    good = {name: with_args(run) for name, run in runs().items()}
+    name = list(good)[1]
+    same = with_args(good[name], "--dtype", "bfloat16", "-tp", "1", "--kv-cache-dtype", "auto")
+    assert not gather({**good, name: same}).refused
+
+
+def test_gpus_that_share_the_llm_are_known_and_numbers_of_other_bytes_noted() -> None:
+    shared = gather({name: with_args(run, "-tp", "2") for name, run in runs().items()})
+    assert shared.tensor_parallel == 2 and not shared.notes
+    assert gather(runs()).tensor_parallel == 1
+    (note,) = gather({name: with_args(run, "--kv-cache-dtype", "fp8") for name, run in runs().items()}).notes
+    assert "ran with --kv-cache-dtype fp8: the twin takes weights and KV cache to be of 16 bits" in note
+
+
 def test_a_late_client_leaves_the_engines_steps_as_evidence() -> None:
     good = runs()
     late = replace(good["few-full"], invalid=("the client fell behind its schedule: send lag p99 9 ms, above 5 ms",))

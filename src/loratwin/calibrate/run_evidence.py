@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from loratwin.errors import DataError
+from loratwin.launch.arguments import option, whole_number
 from loratwin.metrics.latency import finished
 from loratwin.records import Run, load_run
 
@@ -24,7 +25,7 @@ is too: both ends of a request are late alike."""
 
 @dataclass(frozen=True)
 class Evidence:
-    """Runs of one engine version, GPU and LLM.
+    """Runs of one engine version, GPU and LLM, run in one way (GPUs that share it, types of numbers).
 
     Parameters
     ----------
@@ -62,13 +63,20 @@ class Evidence:
         return next((run.provenance.gpu for run in self.all.values() if run.provenance.gpu), "")
 
     @property
+    def tensor_parallel(self) -> int:
+        """GPUs that share the LLM, as the first record that knows its server's arguments tells it."""
+        args = next((run.provenance.server_args for run in self.all.values() if run.provenance.server_args), ())
+        told = option(args, *_TENSOR_PARALLEL)
+        return whole_number(told, _TENSOR_PARALLEL[0]) if told else 1
+
+    @property
     def on_cpu(self) -> bool:
         """Whether the engine ran without GPU; one that we started and that names none did."""
         return self.gpu == "cpu" or (not self.gpu and bool(self.runs))
 
 
 def gather(runs: Mapping[str, Run], allow_simulated: bool = False) -> Evidence:
-    """Sort out what is evidence. Of several engine versions, GPUs or LLMs, the one with the most is kept.
+    """Sort out what is evidence. Of several engine versions, GPUs, LLMs or ways of running, the one with most is kept.
 
     Parameters
     ----------
@@ -95,6 +103,11 @@ def gather(runs: Mapping[str, Run], allow_simulated: bool = False) -> Evidence:
     if not left:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:3])
         raise DataError(f"none of {len(runs)} records is evidence for a step time{f' ({why})' if why else ''}")
+    if other := _other_bytes(next((run for run in left.values() if run.provenance.server_args), None)):
+        notes.append(
+            f"the server ran with {other}: the twin takes weights and KV cache to be of 16 bits and on the GPUs of one "
+            "stage, so that its memory with other slots is not predicted well"
+        )
     late = [name for name, run in left.items() if run.invalid]
     if late:
         notes.append(f"the client was late, and its TTFTs do not count, in {len(late)} runs: {', '.join(late)}")
@@ -145,10 +158,34 @@ def _no_client(run: Run) -> str:
     return ""
 
 
+_TENSOR_PARALLEL = ("--tensor-parallel-size", "-tp")
+_BYTES = (("--quantization", "-q"), ("--kv-cache-dtype",), ("--dtype",), ("--pipeline-parallel-size", "-pp"))
+_WAYS = (*_BYTES, _TENSOR_PARALLEL, ("--data-parallel-size", "-dp"), ("--enforce-eager",))
+"""Options, by their names, that make other steps of the same LLM on the same GPU."""
+
+_PLAIN = {None, "1", "auto", "None", "bfloat16", "float16", "half"}
+PLAIN_WAY = "as by default"
+
+
+def _ways(run: Run, options: Sequence[tuple[str, ...]]) -> str:
+    """Those of the options that are not at their default."""
+    values = [(names[0], option(run.provenance.server_args, *names)) for names in options]
+    return " ".join(f"{name} {value}".strip() for name, value in values if value not in _PLAIN)
+
+
+def _way(run: Run) -> str:
+    return (_ways(run, _WAYS) or PLAIN_WAY) if run.provenance.server_args else ""
+
+
+def _other_bytes(run: Run | None) -> str:
+    return "" if run is None else _ways(run, _BYTES)
+
+
 _KINDS: dict[str, Callable[[Run], str]] = {
     "engine version": lambda run: run.provenance.engine_version,
     "GPU": lambda run: run.provenance.gpu,
     "LLM": lambda run: run.provenance.llm,
+    "way of running": _way,
 }
 
 

@@ -30,7 +30,7 @@ from loratwin.calibrate.steps.overhead import Estimate, LoadTimes, fit_loads, fi
 from loratwin.calibrate.steps.rows import STEP_LINEAR, StepRows, step_rows
 from loratwin.errors import DataError
 from loratwin.launch.arguments import option
-from loratwin.perf import Card, LlmShapes, Profile
+from loratwin.perf import Card, LlmShapes, MemoryModel, Profile
 from loratwin.perf.engines import EngineBehaviour, generation_of
 from loratwin.records import Run
 
@@ -106,7 +106,7 @@ def _with_steps(
     unmatched: Mapping[str, str],
 ) -> RunFit:
     """The profile of fitted steps, all else from the logged runs."""
-    first, on_cpu, loads = evidence.first, evidence.on_cpu, fit_loads(evidence.runs.values())
+    first, loads = evidence.first, fit_loads(evidence.runs.values())
     notes = [*logged.notes, *_late(evidence, overhead), *_unknown(steps, loads, overhead)]
     everything = evidence.all.values()
     profile = Profile(
@@ -114,7 +114,7 @@ def _with_steps(
         engine=first.provenance.engine_version,
         behaviour=logged.behaviour,
         llm=llm,
-        memory=memory_of(everything, llm, on_cpu),
+        memory=_memory(evidence, llm),
         step_time=steps.model,
         loading=loading_of(loads, steps.swap_extra_s),
         frontend=frontend_of(everything, overhead),
@@ -123,6 +123,12 @@ def _with_steps(
         uncertainty=uncertainty_of(steps, loads, overhead),
     )
     return RunFit(profile, steps, loads, overhead, tuple(notes))
+
+
+def _memory(evidence: Evidence, llm: LlmShapes) -> MemoryModel:
+    version = next((r.provenance.engine_version for r in evidence.all.values() if r.provenance.engine_version), "")
+    extra = generation_of(version).generation.extra_vocabulary if version else 0
+    return memory_of(evidence.all.values(), llm, evidence.on_cpu, extra, evidence.tensor_parallel)
 
 
 def _logged(evidence: Evidence) -> _Logged:
@@ -239,7 +245,7 @@ def _around(
     profile = fitted.model_copy(
         update={
             "name": _name(evidence, start),
-            "memory": memory_of(runs, start.llm, evidence.on_cpu) if tells_kv else start.memory,
+            "memory": _memory(evidence, start.llm) if tells_kv else start.memory,
             "frontend": fitted.frontend.model_copy(update={"generated_share": share}),
             "domain": domain_of(runs),
             "card": _card(evidence, fit.steps, notes, clients.unusable),

@@ -55,10 +55,19 @@ def generated_share(runs: Iterable[Run]) -> float:
     return generated / asked if generated and asked else 1.0
 
 
-def memory_of(runs: Iterable[Run], llm: LlmShapes, on_cpu: bool) -> MemoryModel:
+def memory_of(
+    runs: Iterable[Run], llm: LlmShapes, on_cpu: bool, extra_vocabulary: int = 0, tensor_parallel: int = 1
+) -> MemoryModel:
     """The KV cache as the servers told its size: given on a CPU; on a GPU what is left beside weights and slots.
 
     The GPU's memory and what else is in it cannot be told apart: half a GiB is taken for the latter.
+
+    Parameters
+    ----------
+    extra_vocabulary
+        Rows that the engine version adds to the embedding for each slot.
+    tensor_parallel
+        GPUs that share the LLM; the figures are of each of them.
 
     Raises
     ------
@@ -68,7 +77,8 @@ def memory_of(runs: Iterable[Run], llm: LlmShapes, on_cpu: bool) -> MemoryModel:
     known = [(run.config, run.kv_tokens) for run in runs if run.kv_tokens]
     if not known:
         raise DataError("no run tells the size of its server's KV cache")
-    sizes = [tokens * llm.kv_bytes_per_token / GIB for _, tokens in known]
+    t = 1 if on_cpu else tensor_parallel
+    sizes = [tokens * llm.kv_bytes_on_gpu(t) / GIB for _, tokens in known]
     if on_cpu:
         kv = float(np.median(sizes)) * (1 + 1e-9)  # whole blocks must not be lost by rounding
         weights = llm.num_parameters * llm.dtype_bytes / GIB
@@ -76,11 +86,17 @@ def memory_of(runs: Iterable[Run], llm: LlmShapes, on_cpu: bool) -> MemoryModel:
     copies, other = 4.0, 0.5
     totals = []
     for (config, _), kv in zip(known, sizes, strict=True):
-        lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, 0) / GIB
-        weights = llm.num_parameters * llm.dtype_bytes / GIB
+        lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, extra_vocabulary, t) / GIB
+        weights = llm.weight_bytes_on_gpu(t) / GIB
         sampler = copies * min(config.max_num_seqs, config.max_num_batched_tokens) * llm.vocab_size * 4 / GIB
         totals.append((kv + lora + weights + sampler + other) / config.gpu_memory_utilization)
-    return MemoryModel(gpu_gib=float(np.median(totals)), other_gib=other, sampler_copies=copies, extra_vocabulary=0)
+    return MemoryModel(
+        gpu_gib=float(np.median(totals)),
+        other_gib=other,
+        sampler_copies=copies,
+        extra_vocabulary=extra_vocabulary,
+        tensor_parallel=t,
+    )
 
 
 def domain_of(runs: Iterable[Run]) -> Domain:

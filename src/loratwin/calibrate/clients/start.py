@@ -53,7 +53,7 @@ def _assumed(evidence: Evidence, llm: LlmShapes) -> Profile:
     version = next(
         (run.provenance.engine_version for run in evidence.all.values() if run.provenance.engine_version), ""
     )
-    return assume(gpu, llm, version or OLDEST)
+    return assume(gpu, llm, version or OLDEST, evidence.tensor_parallel)
 
 
 def gpu_like(name: str) -> Gpu | None:
