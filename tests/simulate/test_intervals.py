@@ -13,7 +13,7 @@ from loratwin.perf import Profile, Uncertainty, assume, find_gpu
 from loratwin.records import EngineConfig
 from loratwin.simulate import predict_interval, simulate
 from loratwin.simulate.intervals import Forecast
-from loratwin.workload import draw
+from loratwin.workload import Fixed, Lognormal, Separate, draw
 from tests.simulate.servers import CONFIG, PROFILE, SPEC
 
 SEEDS = range(6)
@@ -75,6 +75,15 @@ def test_the_models_own_error_is_added() -> None:
 def test_a_higher_level_is_wider() -> None:
     half, nearly_all = (predict_interval(SPEC, PROFILE, CONFIG, SEEDS, level) for level in (0.5, 0.95))
     assert all(widths(nearly_all)[name] > width for name, width in widths(half).items())
+
+
+def test_what_all_seeds_remark_is_remarked_once() -> None:
+    """The mean length of the prompts differs from seed to seed, and lies outside of the domain with each."""
+    narrow = PROFILE.domain.model_copy(update={"prompt_tokens_mean": (1.0, 2.0)})
+    lengths = Lognormal(mean=200.0, std=80.0)
+    spec = SPEC.model_copy(update={"lengths": Separate(prompt=lengths, output=Fixed(tokens=100))})
+    notes = predict_interval(spec, PROFILE.model_copy(update={"domain": narrow}), CONFIG, SEEDS).notes
+    assert len([note for note in notes if "prompt_tokens_mean" in note]) == 1
 
 
 def test_a_server_that_never_starts_has_no_intervals() -> None:

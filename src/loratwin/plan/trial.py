@@ -21,7 +21,7 @@ from loratwin.metrics import (
 from loratwin.perf import KvCapacity, Profile
 from loratwin.plan.choice import Candidate
 from loratwin.records import EngineConfig, Run
-from loratwin.simulate import served_capacity, simulate
+from loratwin.simulate import each_once, served_capacity, simulate
 from loratwin.workload import Workload
 
 SLOTS, SEQUENCES, KV_MEMORY, TOKEN_BUDGET = "slots", "max_num_seqs", "KV memory", "max_num_batched_tokens"
@@ -181,5 +181,5 @@ def combine(config: EngineConfig, num_adapters: int, kv_tokens: int, outcomes: S
         slo_s=_over_seeds([outcome.slo_s for outcome in outcomes]),
         output_tokens_mean=float(np.mean([outcome.output_tokens_mean for outcome in outcomes])),
         waits={name: waits.mean for name, waits in _over_seeds([each.waits for each in outcomes]).items()},
-        notes=tuple(dict.fromkeys(note for outcome in outcomes for note in outcome.notes)),
+        notes=each_once(note for outcome in outcomes for note in outcome.notes),
     )

@@ -3,7 +3,7 @@
 from loratwin.simulate.engine import served_capacity, simulate
 from loratwin.simulate.intervals import Forecast, PredictionInterval, forecast, predict_interval
 from loratwin.simulate.many import Replications, replicate, sweep
-from loratwin.simulate.outcome import Outcome, outcome, try_config
+from loratwin.simulate.outcome import Outcome, each_once, outcome, try_config
 from loratwin.simulate.series import TimeSeries, time_series
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "PredictionInterval",
     "Replications",
     "TimeSeries",
+    "each_once",
     "forecast",
     "outcome",
     "predict_interval",

@@ -21,7 +21,7 @@ from loratwin.metrics.intervals import t_quantile
 from loratwin.perf import Profile, Uncertainty
 from loratwin.records import EngineConfig
 from loratwin.simulate.many import Progress, _silent
-from loratwin.simulate.outcome import Outcome, try_config
+from loratwin.simulate.outcome import Outcome, each_once, try_config
 from loratwin.simulate.workers import Workers
 from loratwin.workload import WorkloadSpec, draw
 
@@ -109,7 +109,7 @@ class _OfSeed:
 def forecast(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, level: float) -> Forecast:
     """Intervals from runs that differ in seed and plausible profile."""
     summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
-    notes = tuple(dict.fromkeys(note for outcome in outcomes for note in outcome.notes))
+    notes = each_once(note for outcome in outcomes for note in outcome.notes)
     if uncertainty is None or not uncertainty.residual:
         notes += ("the profile states no held-out errors: intervals lack the model's own error",)
     return Forecast(

@@ -9,7 +9,7 @@ from loratwin.errors import InputError
 from loratwin.metrics import Interval, Slo, Summary, confidence_interval, over_replications
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig
-from loratwin.simulate.outcome import Outcome, try_config
+from loratwin.simulate.outcome import Outcome, each_once, try_config
 from loratwin.simulate.workers import Workers
 from loratwin.workload import Workload, WorkloadSpec, draw
 
@@ -71,7 +71,7 @@ class Replications:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know, each remark once."""
-        return tuple(dict.fromkeys(note for each in self.outcomes for note in each.notes))
+        return each_once(note for each in self.outcomes for note in each.notes)
 
     def figures(self, level: float = LEVEL) -> dict[str, Interval]:
         """Mean and confidence half-width of every figure of the summaries, by name."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from loratwin.errors import CapacityError
@@ -31,6 +32,17 @@ class Outcome:
     def starts(self) -> bool:
         """Whether there is a server at all."""
         return self.summary is not None
+
+
+_NUMBER = re.compile(r"\d[\d,.e+-]*")
+
+
+def each_once(notes: Iterable[str]) -> tuple[str, ...]:
+    """Notes without repetition; of those that differ in their numbers only, as those of several seeds do, the first."""
+    first: dict[str, str] = {}
+    for note in notes:
+        first.setdefault(_NUMBER.sub("#", note), note)
+    return tuple(first.values())
 
 
 def outcome(run: Run, slo: Slo | None = None, percentiles: bool = True) -> Outcome:

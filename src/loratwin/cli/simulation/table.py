@@ -14,7 +14,7 @@ from rich.text import Text
 
 from loratwin.cli.simulation.report import Column, Report, adapter_rows
 from loratwin.metrics import Interval
-from loratwin.simulate import time_series
+from loratwin.simulate import each_once, time_series
 
 Cell = Callable[[Column], Text]
 
@@ -227,9 +227,10 @@ def _print_remarks(console: Console, columns: Sequence[Column]) -> None:
         for note in column.notes:
             if note not in common:
                 _say(console, f"{name}: {note}", "yellow")
-    for note in dict.fromkeys(note for column in columns if column.forecast for note in column.forecast.notes):
-        if note not in {note for column in columns for note in column.notes}:
-            _say(console, note, "yellow")
+    said = each_once(note for column in columns for note in column.notes)
+    of_forecasts = (note for column in columns if column.forecast for note in column.forecast.notes)
+    for note in each_once((*said, *of_forecasts))[len(said) :]:
+        _say(console, note, "yellow")
     for note in dict.fromkeys(note for column in columns for note in column.notes):
         if note in common:
             _say(console, note, "yellow")
