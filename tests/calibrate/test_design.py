@@ -51,6 +51,7 @@ def test_a_budget_that_is_left_over_repeats_the_runs_before_it_lengthens_them() 
     ("arguments", "message"),
     [
         ((16, (8,), 16, 1024, 30.0), "minutes hold no calibration: at least"),
+        ((16, (8,), 16, 1024, float("nan")), "the minutes of a calibration must be a number"),
         ((0, (8,), 16, 1024, 300.0), "needs adapters"),
         ((4, (1000,), 16, 1024, 300.0), "no vLLM serves more than 512"),
         ((4, (8,), 16, 32, 300.0), "needs 64 tokens"),
@@ -89,8 +90,10 @@ def test_a_design_comes_back_from_its_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("servers: [", "not YAML"),
+        ("", "design.yaml: must be a mapping of keys to values"),
+        (dump_design(design()).replace("num_adapters", "num_adaptors"), "unknown key; did you mean 'num_adapters'"),
         ("num_adapters: 3", "max_num_seqs"),
-        (dump_design(design()).replace("format: 1", "format: 2"), "format"),
+        (dump_design(design()).replace("format: 1", "format: 2"), "format 2; this version understands format 1"),
         (dump_design(design()).replace("in_flight: 16", "in_flight: 0", 1), "in_flight"),
     ],
 )

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from loratwin.errors import InputError
 from loratwin.records.config import LORA_RANKS
 from loratwin.workload import Adapters, Workload
+from loratwin.workload.strict import Strict, one_line
 
 START_S = 30.0
 """What a start is taken to last, as long as none was seen; of a large LLM it is minutes."""
@@ -35,11 +36,10 @@ _ROWS = 256
 """Requests of a run; the closed loop goes through them again when they are used up."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+FORMAT = 1
 
 
-class RunDesign(_Strict):
+class RunDesign(Strict):
     """One run of a server: a closed loop."""
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -74,7 +74,7 @@ class RunDesign(_Strict):
         )
 
 
-class ServerDesign(_Strict):
+class ServerDesign(Strict):
     """One start of the server, and the runs on it."""
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -94,10 +94,10 @@ class ServerDesign(_Strict):
         ]
 
 
-class Design(_Strict):
+class Design(Strict):
     """All servers, in the order in which they are measured; to stop early costs the least important coefficients."""
 
-    format: int = Field(default=1, le=1)
+    format: int = Field(default=FORMAT, le=FORMAT)
     num_adapters: PositiveInt
     max_num_seqs: PositiveInt
     passes: PositiveInt = 1  # times that the runs of a server are gone through, one pass after the other
@@ -142,6 +142,8 @@ def make_design(
         raise InputError("a calibration of LoRA needs adapters (loratwin adapters make)")
     if max_model_len < 64:
         raise InputError(f"max_model_len = {max_model_len}, but a calibration needs 64 tokens or more")
+    if np.isnan(budget_s):
+        raise InputError("the minutes of a calibration must be a number")
     servers = _servers(num_adapters, max(ranks), max_num_seqs, max_model_len)
     while (window := _window_s(servers, budget_s, start_s)) < LEAST_WINDOW_S:
         if len(servers) == 1 and len(servers[0].runs) == 3:
@@ -258,14 +260,15 @@ def load_design(path: str | Path) -> Design:
     """
     try:
         data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if isinstance(data, dict) and isinstance(made := data.get("format"), int) and made > FORMAT:
+            raise InputError(f"design {path}: format {made}; this version understands format {FORMAT}")
         return Design.model_validate(data)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"design {path}: cannot be read ({error})") from None
     except yaml.YAMLError as error:
         raise InputError(f"design {path}: not YAML ({str(error).splitlines()[0]})") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"design {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise InputError(one_line(error, data, f"design {path}")) from None
 
 
 def dump_design(design: Design) -> str:

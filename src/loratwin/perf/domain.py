@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from loratwin.records import EngineConfig
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _rising(ends: tuple[_Number, _Number]) -> tuple[_Number, _Number]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"the lower end comes first, but {ends[0]:g} > {ends[1]:g}")
+    return ends
+
+
+Whole = Annotated[tuple[int, int], AfterValidator(_rising)]
+Real = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class Domain(BaseModel):
@@ -12,14 +26,14 @@ class Domain(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    max_loras: tuple[int, int]
-    max_lora_rank: tuple[int, int]
-    max_num_seqs: tuple[int, int]
-    max_num_batched_tokens: tuple[int, int]
-    gpu_memory_utilization: tuple[float, float]
-    served_adapters: tuple[int, int]
-    prompt_tokens_mean: tuple[float, float]
-    output_tokens_mean: tuple[float, float]
+    max_loras: Whole
+    max_lora_rank: Whole
+    max_num_seqs: Whole
+    max_num_batched_tokens: Whole
+    gpu_memory_utilization: Real
+    served_adapters: Whole
+    prompt_tokens_mean: Real
+    output_tokens_mean: Real
 
     def departures(
         self, config: EngineConfig, served_adapters: int, prompt_tokens_mean: float, output_tokens_mean: float

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from loratwin.errors import InputError
 from loratwin.perf.allocator import reserved_bytes
@@ -30,7 +30,9 @@ class MemoryModel(BaseModel):
     gpu_gib: PositiveFloat  # memory that the driver shows, GiB
     other_gib: NonNegativeFloat  # CUDA context, activations beyond the sampler's peak, library workspaces, GiB
     sampler_copies: NonNegativeFloat  # float32 copies of (sequences x vocabulary) alive at the sampler's peak
-    extra_vocabulary: int  # rows that `lora_extra_vocab_size` adds to the embedding for each slot (0 from vLLM 0.12 on)
+    extra_vocabulary: (
+        NonNegativeInt  # rows that `lora_extra_vocab_size` adds to the embedding for each slot (0 from vLLM 0.12 on)
+    )
     graph_gib: NonNegativeFloat = 0.0  # CUDA graphs, where the engine counts them in its share (vLLM 0.25 on)
     tensor_parallel: PositiveInt = 1  # GPUs that share the LLM; the figures here are of each of them
     kv_gib: PositiveFloat | None = None  # size of the KV cache if it is given, as on CPU (VLLM_CPU_KVCACHE_SPACE)
@@ -43,7 +45,7 @@ class ReplayedMemory(BaseModel):
 
     gpu_gib: PositiveFloat  # memory that the driver shows, GiB
     other_gib: NonNegativeFloat  # what the engine charges and PyTorch does not hold: kernels, handles, GiB
-    extra_vocabulary: int  # rows that `lora_extra_vocab_size` adds to the embedding for each slot
+    extra_vocabulary: NonNegativeInt  # rows that `lora_extra_vocab_size` adds to the embedding for each slot
     profile_run: ProfileRun
     tensor_parallel: Literal[1] = 1
 

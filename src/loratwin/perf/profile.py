@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -203,7 +204,7 @@ def parse_profile(text: str, where: str) -> Profile:
     """
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"profile {where}: not YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(data, dict):
         raise InputError(f"profile {where}: not a profile (a mapping with the key 'format' is expected)")
@@ -213,15 +214,27 @@ def parse_profile(text: str, where: str) -> Profile:
     try:
         profile = Profile.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"profile {where}: {key + ': ' if key else ''}{first['msg']}") from None
+        raise InputError(f"profile {where}: {_problem(error)}") from None
     if stated is not None and stated != profile.checksum:
         raise InputError(
             f"profile {where}: hash is {stated}, but that of its figures {profile.checksum}: it was changed by hand "
             "or damaged (remove the line 'hash' to accept it as it is)"
         )
     return profile
+
+
+def _problem(error: ValidationError) -> str:
+    """The first problem, with its key; an unknown key before one that is missing, for which it may be meant."""
+    found = error.errors()
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    if first["type"] != "extra_forbidden":
+        return f"{key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}"
+    missing = [".".join(map(str, each["loc"])) for each in found if each["type"] == "missing"]
+    close = get_close_matches(key, missing, n=1)
+    return f"{key} is not known" + (f"; {close[0]} is missing, was that meant?" if close else "")
 
 
 def dump_profile(profile: Profile) -> str:
