@@ -75,6 +75,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"num_layers": 0}, "--layers 0: must be at least 1"),
     ({"architecture": "gpt"}, "unknown architecture 'gpt'. Known: llama, qwen2"),
     ({"dtype": "int8"}, "unknown dtype 'int8'. Known: bfloat16, float16, float32"),
+    ({"num_layers": 10**12}, "more than 2 GiB: leave them out"),
     ({"hidden_size": 8192, "num_layers": 8}, "leave them out with --no-weights, and start the server with"),
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,12 +61,11 @@ def make_llm(folder: str | Path, llm: NewLlm | None = None) -> LlmShapes:
     config = _config(llm)
     texts = tokenizer_files(llm.vocab_size, llm.max_model_len)
     texts["generation_config.json"] = json.dumps({key: config[key] for key in ("bos_token_id", "eos_token_id")})
-    tensors = dict(_tensors(llm)) if llm.weights else {}
-    folders.check_room(target, _num_bytes(llm, tensors))
+    folders.check_room(target, _num_bytes(llm) if llm.weights else 0)
     folders.claim(target, INDEX, asdict(llm))
     if llm.weights:
         rng = stream(llm.seed, "llm", "weights")
-        write_atomically(target / "model.safetensors", safetensors_file(tensors, llm.dtype, rng))
+        write_atomically(target / "model.safetensors", safetensors_file(dict(_tensors(llm)), llm.dtype, rng))
     for name, text in {**texts, "config.json": json.dumps(config, indent=1)}.items():
         write_atomically(target / name, text + "\n")
     return read_llm_shapes(target)
@@ -86,7 +85,7 @@ def _check(llm: NewLlm) -> None:
         raise InputError(f"--hidden {llm.hidden_size}: must be an even multiple of --heads {llm.num_heads}")
     if llm.num_heads % llm.num_kv_heads:
         raise InputError(f"--heads {llm.num_heads}: must be a multiple of --kv-heads {llm.num_kv_heads}")
-    num_bytes = _num_bytes(llm, dict(_tensors(llm)))
+    num_bytes = _num_bytes(llm)
     if llm.weights and num_bytes > MAX_WEIGHT_BYTES:
         raise InputError(
             f"the weights would take {num_bytes / 2**30:.1f} GiB, more than {MAX_WEIGHT_BYTES / 2**30:g} GiB: "
@@ -94,8 +93,14 @@ def _check(llm: NewLlm) -> None:
         )
 
 
-def _num_bytes(llm: NewLlm, tensors: dict[str, Tensor]) -> int:
-    return DTYPE_BYTES[llm.dtype] * sum(math.prod(tensor.shape) for tensor in tensors.values())
+def _num_bytes(llm: NewLlm) -> int:
+    """Of all weights; by one layer, since a slip in the number of layers must not be counted out one by one."""
+    without, with_one = (_num_values(replace(llm, num_layers=num)) for num in (0, 1))
+    return DTYPE_BYTES[llm.dtype] * (without + llm.num_layers * (with_one - without))
+
+
+def _num_values(llm: NewLlm) -> int:
+    return sum(math.prod(tensor.shape) for _, tensor in _tensors(llm))
 
 
 def _config(llm: NewLlm) -> dict[str, Any]:
