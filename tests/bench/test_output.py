@@ -10,6 +10,7 @@ from loratwin.cli.measuring.output import BenchOutput
 from loratwin.errors import DataError
 from loratwin.records import load_run
 from tests.metrics.runs import make_run
+from tests.probe.test_log import step, write
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -22,12 +23,24 @@ def test_step_logs_without_steps_cost_the_steps_and_not_the_record(tmp_path, rep
         log.mkdir()
     run = make_run([0.0, 1.0], kind="measured", sent=[0.0, 1.0], scheduled=[0.0, 1.0])
     run = replace(run, requests=replace(run.requests, replica=np.array([0, replicas - 1], dtype=np.int32)))
-    written = files.write(run, 0.0, [None] * replicas, logs)
+    shown, written = files.write(run, 0.0, [None] * replicas, logs)
     assert len(written) == (1 if replicas == 1 else 3) and all(path.is_file() for path in written)
     assert not files.partial.exists()
     kept = load_run(tmp_path / "run.json")
+    assert shown.provenance == kept.provenance
     assert kept.steps is None and len(kept.requests) == 2
     assert any("no steps in this record" in note and "steps-0" in note for note in kept.provenance.notes)
+
+
+def test_what_is_shown_is_what_is_written(tmp_path):
+    """The table and --report must have the steps that the record has."""
+    files = BenchOutput(tmp_path / "run.json", force=False)
+    files.partial.mkdir()
+    (tmp_path / "log").mkdir()
+    write(tmp_path / "log", "steps", 1, [step(0, 1, 2), step(1, 2, 3)], engine=1)
+    run = make_run([0.0, 1.0], kind="measured", sent=[0.0, 1.0], scheduled=[0.0, 1.0])
+    shown, written = files.write(run, 0.0, [None], [tmp_path / "log"])
+    assert len(shown.steps) == 2 and len(load_run(written[0]).steps) == 2
 
 
 def test_kinds_of_failure_that_are_damaged_are_named(tmp_path):

@@ -256,7 +256,8 @@ def _measured(workload: Workload, servers: Any, options: Options, files: BenchOu
                 shutil.rmtree(files.partial)
             raise
     start_s = window_start_s(files.partial)
-    for path in files.write(run, start_s, running.kv_tokens, running.step_logs):
+    run, written = files.write(run, start_s, running.kv_tokens, running.step_logs)
+    for path in written:
         typer.echo(f"written: {path}", err=True)
     return run
 

@@ -55,15 +55,20 @@ class BenchOutput:
         if self.partial.exists():
             raise unfinished(self.partial)
 
-    def write(self, run: Run, start_s: float, kv_tokens: Sequence[int | None], step_logs: Sequence[Path]) -> list[Path]:
+    def write(
+        self, run: Run, start_s: float, kv_tokens: Sequence[int | None], step_logs: Sequence[Path]
+    ) -> tuple[Run, list[Path]]:
         """Write the record(s); then the folder of what was being measured is no more needed.
+
+        Returns the run as it is in its record, with what the step logs say, and the files.
 
         A step log that cannot be read costs the steps, and a note says so; never the record.
         """
         logs = [_StepLog.read(log, start_s, run.window_s) for log in step_logs]
         run = with_notes(run, [note for log in logs for note in log.notes])
         steps = [log.series for log in logs] or [None] * len(kv_tokens)
-        written = [save_run(replace(run, steps=steps[0]) if len(steps) == 1 else run, self.path)]
+        run = replace(run, steps=steps[0]) if len(steps) == 1 else run
+        written = [save_run(run, self.path)]
         for i, (tokens, series) in enumerate(zip(kv_tokens, steps, strict=True)) if len(steps) > 1 else ():
             name = self.path.with_name(f"{self.path.stem}-replica-{i}{self.path.suffix}")
             written.append(save_run(of_replica(run, i, tokens, series), name))
@@ -71,7 +76,7 @@ class BenchOutput:
             readable = [(i, log.folder) for i, log in enumerate(logs) if log.series is not None]
             written += [self._raw_steps(i, folder, start_s) for i, folder in readable]
         shutil.rmtree(self.partial)
-        return written
+        return run, written
 
     def _raw_steps(self, i: int, log: Path, start_s: float) -> Path:
         path = self.path.with_name(f"{self.path.stem}-steps-{i}.parquet")
