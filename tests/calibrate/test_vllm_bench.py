@@ -60,6 +60,18 @@ def test_it_is_a_record_like_any_other(tmp_path: Path) -> None:
         ([1, 2], "not a result of vllm bench serve"),
         ({k: v for k, v in result().items() if k != "itls"}, "itls is missing.*--save-detailed"),
         (result(ttfts=[0.1]), "different or no length"),
+        (result(ttfts=0.1), "ttfts must be a list"),
+        (result(ttfts=["a", 0.1, 0.0]), "not a result of vllm bench serve .*'a'"),
+        (result(ttfts=[-0.2, 0.1, 0.0]), "ttfts and itls must be seconds, 0 or more"),
+        (result(ttfts=[float("nan"), 0.1, 0.0]), "ttfts and itls must be seconds"),
+        (result(itls=[[0.1, -0.3], [0.2], []]), "ttfts and itls must be seconds"),
+        (result(itls=[0.1, [0.2], []]), "ttfts and itls must be seconds"),
+        (result(itls=[None, [0.2], []]), "ttfts and itls must be seconds"),
+        (result(duration="4 s"), "not a result of vllm bench serve"),
+        (result(duration=0), r"duration \(0\) above 0"),
+        (result(start_times=[None, 1.0, 2.0]), "start_times must be finite"),
+        (result(input_lens=[10, -20, 30]), "input_lens and output_lens must be whole numbers"),
+        (result(output_lens=[10**12, 2, 0]), "input_lens and output_lens must be whole numbers"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, data: object, message: str) -> None:
@@ -72,3 +84,18 @@ def test_adapters_need_ranks_and_the_file_must_be_there(tmp_path: Path) -> None:
         read_vllm_bench(write(tmp_path, result()), CONFIG, adapters=("a",))
     with pytest.raises(InputError, match="cannot be read"):
         read_vllm_bench(tmp_path / "nothing.json", CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"adapters": ("a", "a"), "ranks": (8,)}, "a,a: each is named once"),
+        ({"adapters": ("a",), "ranks": (32,)}, "rank 32: must be from 1 to the server's max_lora_rank = 16"),
+        ({"adapters": ("a",), "ranks": (0,)}, "rank 0: must be from 1"),
+        ({"adapters": ("a",), "ranks": (8,), "config": EngineConfig(max_loras=0)}, "lack --enable-lora"),
+        ({"engine_version": "sglang"}, "a version of vLLM is expected"),
+    ],
+)
+def test_what_is_told_beside_the_file_must_be_possible(told: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        read_vllm_bench(write(tmp_path, result()), **{"config": CONFIG, **told})

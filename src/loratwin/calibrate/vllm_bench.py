@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loratwin.errors import DataError, InputError
 from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run
+from loratwin.records.config import engine_version as version_of
 
+F8 = NDArray[np.float64]
+
+_MOST_TOKENS = 2**31 - 1
 _NEEDED = ("start_times", "ttfts", "itls", "input_lens", "output_lens", "errors", "duration")
 
 
@@ -40,18 +45,17 @@ def read_vllm_bench(
     Raises
     ------
     InputError
-        The file cannot be read, or adapters are given without ranks.
+        The file cannot be read, there is no such version, or adapters are not those of such a server.
     DataError
         It is no such result, or was saved without --save-detailed.
     """
-    if bool(adapters) != bool(ranks):
-        raise InputError("adapters and their ranks are given together")
+    _check_adapters(adapters, ranks, config)
+    if engine_version:
+        version_of(engine_version)
     data = _read(Path(path))
-    start = np.array(data["start_times"], dtype=np.float64)
+    start, ttft, e2e, lengths = _columns(data, Path(path))
     order = np.argsort(start, kind="stable")
     sent = start - start.min()
-    ttft = np.array(data["ttfts"], dtype=np.float64)
-    e2e = ttft + np.array([float(sum(gaps)) for gaps in data["itls"]])
     failed = np.array([bool(error) for error in data["errors"]])
     who = np.arange(len(start)) % len(adapters) if adapters else np.full(len(start), -1)
     columns = {
@@ -60,8 +64,8 @@ def read_vllm_bench(
         "first_token_s": np.where(failed, np.nan, sent + ttft),
         "finish_s": np.where(failed, np.nan, sent + e2e),
         "adapter": who.astype(np.int32),
-        "prompt_tokens": np.array(data["input_lens"], dtype=np.int32),
-        "output_tokens": np.array(data["output_lens"], dtype=np.int32),
+        "prompt_tokens": lengths[0].astype(np.int32),
+        "output_tokens": lengths[1].astype(np.int32),
         "num_preemptions": np.zeros(len(start), dtype=np.int32),
         "refused": np.zeros(len(start), dtype=np.bool_),
         "sent_s": sent,
@@ -84,6 +88,44 @@ def read_vllm_bench(
     )
 
 
+def _check_adapters(names: Sequence[str], ranks: Sequence[int], config: EngineConfig) -> None:
+    if bool(names) != bool(ranks):
+        raise InputError("adapters and their ranks are given together")
+    if names and not config.max_loras:
+        raise InputError("adapters are given, but the server's arguments lack --enable-lora")
+    if len(set(names)) < len(names):
+        raise InputError(f"adapters {','.join(names)}: each is named once")
+    if wrong := [rank for rank in ranks if not 1 <= rank <= config.max_lora_rank]:
+        raise InputError(f"rank {wrong[0]}: must be from 1 to the server's max_lora_rank = {config.max_lora_rank}")
+
+
+def _columns(data: dict[str, Any], path: Path) -> tuple[F8, F8, F8, tuple[F8, F8]]:
+    """Start, TTFT, end to end (n,), s, and the lengths of prompts and outputs (n,).
+
+    Raises
+    ------
+    DataError
+        One is no list of such numbers.
+    """
+    try:
+        start, ttft, prompt, output = (
+            np.array(data[name], dtype=np.float64) for name in ("start_times", "ttfts", "input_lens", "output_lens")
+        )
+        gaps = [np.array(each, dtype=np.float64) for each in data["itls"]]
+        e2e = ttft + np.array([float(each.sum()) for each in gaps])
+        duration = float(data["duration"])
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a result of vllm bench serve ({error})") from None
+    if not (np.isfinite(start).all() and 0 < duration < np.inf):
+        raise DataError(f"{path}: start_times must be finite, and duration ({duration:g}) above 0")
+    odd = any(each.ndim != 1 or (each < 0).any() for each in gaps)
+    if odd or not (np.isfinite(e2e) & (ttft >= 0)).all():
+        raise DataError(f"{path}: ttfts and itls must be seconds, 0 or more")
+    if any(((each < 0) | (each > _MOST_TOKENS) | (each % 1 != 0)).any() for each in (prompt, output)):
+        raise DataError(f"{path}: input_lens and output_lens must be whole numbers of tokens")
+    return start, ttft, e2e, (prompt, output)
+
+
 def _adapters(names: Sequence[str], ranks: Sequence[int]) -> AdapterTable:
     rank = np.array([ranks[i % len(ranks)] for i in range(len(names))], dtype=np.int32)
     return AdapterTable(tuple(names), rank, np.full(len(names), np.nan))
@@ -99,8 +141,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or "duration" not in data:
         raise DataError(f"{path}: not a result of vllm bench serve")
     missing = [name for name in _NEEDED if name not in data]
+    odd = [name for name in _NEEDED[:-1] if name in data and not isinstance(data[name], list)]
     if missing:
         raise DataError(f"{path}: {missing[0]} is missing; vllm bench serve writes it with --save-detailed")
+    if odd:
+        raise DataError(f"{path}: {odd[0]} must be a list, one entry for each request")
     lengths = {name: len(data[name]) for name in _NEEDED[:-1]}
     if len(set(lengths.values())) != 1 or not lengths["ttfts"]:
         raise DataError(f"{path}: columns of different or no length ({lengths})")
