@@ -13,6 +13,7 @@ import pytest
 
 from loratwin.errors import InputError
 from loratwin.metrics import client_per_adapter, failures_by_kind, parse_slo, summarize
+from loratwin.records import GapHistogram
 from loratwin.report import run_report
 from tests.metrics.runs import make_run
 from tests.report.measured import NASTY, measured, simulated
@@ -140,8 +141,13 @@ def test_the_same_runs_give_the_same_bytes_in_another_process() -> None:
         make_run([1.0], kind="measured", sent=[1.0], scheduled=[1.0], failure=[0], failures=("HTTP 500",)),
         make_run([1.0], first=[2.0], finish=[2.0], output=[1], adapter=[-1], num_adapters=0),
         make_run([1.0], first=[1.0], finish=[1.0], sent=[1.0], scheduled=[1.0], kind="measured"),
+        make_run(
+            [1.0], first=[2.0], sent=[1.0], scheduled=[1.0], received=[9], kind="measured", num_adapters=0,
+            adapter=[-1], gaps=GapHistogram(np.full((1, 20), 2)),
+        ),
     ],
-)
+    ids=["nothing", "never sent", "failed", "one token", "at once", "gaps, and nothing finished"],
+)  # fmt: skip
 def test_runs_of_which_little_is_known_have_a_report(run) -> None:  # type: ignore[no-untyped-def]
     page = Page(run_report({"one": run, "two": replace(run, kv_tokens=None)}))
     assert page.badly_closed == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -157,10 +158,11 @@ _CARDS = (
 
 def _cards(found: Comparison, reference: Look, others: Sequence[Look]) -> list[Card]:
     rows = {row.figure.key: row for row in found.rows}
+    texts = {name: shown_figure(row, found.reference) for name, row in rows.items()}
     cards = []
     for label, key, detail in _CARDS:
         if key in rows:
-            words = detail.format_map({name: shown_figure(row, found.reference) for name, row in rows.items()})
+            words = detail.format_map(defaultdict(lambda: "–", texts))  # where no run knows the figure
             beside = [_beside(rows[key], found, look, named=len(others) > 1) for look in others[:2]]
             value = shown_figure(rows[key], found.reference)
             cards.append(Card(label, value, "; ".join([words, *beside]), reference.run.kind))
