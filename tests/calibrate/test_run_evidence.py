@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,30 @@ def test_bad_evidence_is_refused_with_its_reason(change, reason: str) -> None:  
     found = gather({**good, name: change(good[name])})
     assert list(found.refused) == [name] and reason in found.refused[name]
     assert name not in found.runs and len(found.runs) == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "reason"),
+    [
+        ("duration_s", lambda values: -values, "each must take a time above 0"),
+        ("duration_s", lambda values: values * np.nan, "each must take a time above 0"),
+        ("duration_s", lambda values: values * 1e3, r"they take \d+ s, and the run"),
+        ("load_s", lambda values: values - 1.0, "loads are part of a step's time"),
+        ("load_s", lambda values: values + 1e3, "loads are part of a step's time"),
+        ("decode_context", lambda values: values - 10**6, "decode_context is negative"),
+        ("decode_requests", lambda values: values + 10**6, "more decode than run"),
+    ],
+)
+def test_damaged_steps_are_refused_before_they_pull_at_the_fit(column, change, reason: str) -> None:  # type: ignore[no-untyped-def]
+    good = runs()
+    name = list(good)[1]
+    steps = good[name].steps
+    assert steps is not None
+    values = getattr(steps, column)
+    values = np.zeros(len(steps)) if values is None else values
+    damaged = replace(good[name], steps=replace(steps, **{column: change(values)}))
+    found = gather({**good, name: damaged})
+    assert list(found.refused) == [name] and re.search(reason, found.refused[name])
 
 
 def with_args(run: Run, *args: str) -> Run:

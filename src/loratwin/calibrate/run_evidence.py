@@ -12,11 +12,17 @@ import numpy as np
 from loratwin.errors import DataError
 from loratwin.launch.arguments import option, whole_number
 from loratwin.metrics.latency import finished
-from loratwin.records import Run, load_run
+from loratwin.records import Run, StepSeries, load_run
 
 LEAST_STEPS = 16
 LEAST_REQUESTS = 4
 """Finished requests of two tokens or more, below which a client tells no time between tokens."""
+
+_MOST_OF_WINDOW = 10.0
+"""Time of all steps by the run's: steps may overlap a little; milliseconds for seconds are another matter."""
+
+_COUNTS = ("decode_requests", "prefill_tokens", "distinct_adapters", "decode_context", "prefill_context", "skipped",
+           "swap_ins", "disk_loads")  # fmt: skip
 
 _CLIENT_ONLY = ("the client fell behind", "were never sent", "requests/s were sent")
 """In reasons that make a client's figures invalid; the engine's own log is as good as ever, and the time between tokens
@@ -137,7 +143,22 @@ def _no_steps(run: Run) -> str:
         return f"{len(run.steps)} steps, fewer than {LEAST_STEPS}"
     if run.steps.decode_context is None or run.steps.prefill_context is None:
         return "its steps lack the context"
-    return ""
+    return _impossible(run.steps, run.window_s)
+
+
+def _impossible(steps: StepSeries, window_s: float) -> str:
+    """What cannot be in a log of steps: one such row would pull at all coefficients."""
+    taken = steps.duration_s
+    if not (np.isfinite(taken) & (taken > 0)).all():
+        return "its steps are damaged: each must take a time above 0"
+    if taken.sum() > _MOST_OF_WINDOW * window_s:
+        return f"its steps are damaged: they take {taken.sum():.4g} s, and the run {window_s:.4g} s"
+    if steps.load_s is not None and not ((steps.load_s >= 0) & (steps.load_s <= taken)).all():
+        return "its steps are damaged: loads are part of a step's time"
+    negative = [name for name in _COUNTS if (values := getattr(steps, name)) is not None and (values < 0).any()]
+    if negative:
+        return f"its steps are damaged: {negative[0]} is negative"
+    return "its steps are damaged: more decode than run" if (steps.decode_requests > steps.running).any() else ""
 
 
 def _no_client(run: Run) -> str:

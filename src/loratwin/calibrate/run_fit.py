@@ -220,7 +220,7 @@ def _around(
 ) -> RunFit:
     """The profile that clients' figures made of a start, and what they left of it."""
     runs, known = list(evidence.all.values()), LoadTimes(_none(), _none())
-    tells_kv = any(run.kv_tokens for run in runs)
+    tells_kv = any(run.kv_tokens and run.kv_tokens > 0 for run in runs)
     notes = [
         *evidence.notes,
         f"no engine steps were logged: start {start.name}, its step times x {fit.factor:.3g}",

@@ -74,7 +74,7 @@ def memory_of(
     DataError
         No server told its KV cache.
     """
-    known = [(run.config, run.kv_tokens) for run in runs if run.kv_tokens]
+    known = [(run.config, run.kv_tokens) for run in runs if run.kv_tokens and run.kv_tokens > 0]
     if not known:
         raise DataError("no run tells the size of its server's KV cache")
     t = 1 if on_cpu else tensor_parallel
