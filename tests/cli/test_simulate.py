@@ -174,6 +174,7 @@ BAD = [
     (["--max-loras", "8,"], "--max-loras '': expected whole numbers"),
     (["--max-loras", "-1"], "--max-loras '-1'"),
     (["--max-loras", "0"], "max_loras is 0"),
+    (["--max-loras", "0"], "; --max-loras gives them slots"),
     (["--max-lora-rank", "8"], "rank 16, above max_lora_rank = 8"),
     (["--max-lora-rank", "9"], "max_lora_rank = 9, but vLLM accepts"),
     (["--max-lora-rank", "0"], "max_lora_rank = 0, but vLLM accepts"),

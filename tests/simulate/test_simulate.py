@@ -170,6 +170,18 @@ def test_a_server_that_does_not_start_is_refused_with_the_reason() -> None:
         simulate(workload([0.0]), PROFILE, EngineConfig(max_loras=384, max_lora_rank=128))
 
 
+@pytest.mark.parametrize("name", ["max_num_batched_tokens", "max_in_flight", "max_cpu_loras"])
+def test_a_server_larger_than_any_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} = 1{20 * '0'}, but the twin takes"):
+        simulate(DEMAND, PROFILE, CONFIG.replace(**{name: 10**20}))
+
+
+def test_memory_in_the_wrong_unit_is_refused() -> None:
+    in_bytes = PROFILE.memory.model_copy(update={"gpu_gib": 80.0 * 2**30})
+    with pytest.raises(InputError, match="KV tokens: the twin takes .* is the memory in GiB"):
+        simulate(DEMAND, PROFILE.model_copy(update={"memory": in_bytes}), CONFIG)
+
+
 def test_a_prompt_that_is_too_long_is_refused() -> None:
     simulate(workload([0.0], prompt=999, output=1), PROFILE, CONFIG.replace(max_model_len=1000))
     with pytest.raises(InputError, match="a prompt of 1000 tokens does not fit max_model_len = 1000"):

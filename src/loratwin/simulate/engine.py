@@ -15,6 +15,10 @@ from loratwin.workload import Workload
 
 UNLIMITED = 0
 
+MOST_STEP_TOKENS = 2**24
+MOST_COUNT = 2**31 - 1
+MOST_KV_TOKENS = 2**34
+
 
 def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int | None = None) -> Run:
     """Simulate one server over the workload's window.
@@ -35,15 +39,19 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
     CapacityError
         The server would not start, or LoRA is off and adapters are asked for.
     InputError
-        An adapter's rank is above `max_lora_rank`, or a prompt is longer than the LLM allows.
+        An adapter's rank is above `max_lora_rank`, a prompt is longer than the LLM allows, or the server is larger than
+        any.
     """
     config.check(profile.engine)
+    _check_sizes(config)
     capacity = served_capacity(profile, config)
     if kv_tokens is None and not capacity.starts:
         raise CapacityError(f"the server does not start: {capacity.reason}")
     _check_ranks(workload, config)
     requests, notes = _requests(workload, config, profile)
     tokens = capacity.tokens if kv_tokens is None else kv_tokens
+    if tokens > MOST_KV_TOKENS:
+        raise InputError(f"{tokens:.3g} KV tokens: the twin takes {MOST_KV_TOKENS:,} at most; is the memory in GiB?")
     trace = _run(requests, workload, profile, config, tokens)
     return _record(workload, profile, config, tokens, requests, trace, notes)
 
@@ -51,6 +59,14 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
 def served_capacity(profile: Profile, config: EngineConfig) -> KvCapacity:
     """KV tokens of a server of this profile, and whether it starts."""
     return kv_capacity(profile.llm, profile.memory, config)
+
+
+def _check_sizes(config: EngineConfig) -> None:
+    """The kernel's numbers are of 32 bits, and it has a table of all sizes of a step."""
+    limits = {"max_num_batched_tokens": MOST_STEP_TOKENS, "max_in_flight": MOST_COUNT, "max_cpu_loras": MOST_COUNT}
+    for name, most in limits.items():
+        if (getattr(config, name) or 0) > most:
+            raise InputError(f"{name} = {getattr(config, name)}, but the twin takes {most:,} at most")
 
 
 def _check_ranks(workload: Workload, config: EngineConfig) -> None:

@@ -166,9 +166,13 @@ def _refuse_if_none_starts(report: Report) -> None:
     if any(not column.reason for column in report.columns):
         return
     *_, last = report.columns
-    slots = "fewer slots (--max-loras) leave more, " if last.config.max_loras else ""
+    advice = "a smaller --max-model-len needs less"
+    if last.config.max_loras:
+        advice = f"fewer slots (--max-loras) leave more, {advice}"
+    if last.kv_tokens >= (last.config.max_model_len or report.profile.llm.max_model_len):
+        advice = "--max-loras gives them slots"  # memory is not what is short
     reasons = "; ".join(
         f"max_loras = {column.config.max_loras}: {column.reason} ({column.kv_tokens} KV tokens)"
         for column in report.columns
     )
-    raise CapacityError(f"{reasons}; {slots}a smaller --max-model-len needs less")
+    raise CapacityError(f"{reasons}; {advice}")
