@@ -99,8 +99,8 @@ BAD_FILES = {
     "a negative rate": ([row(rate=-0.1)], "line 2: column 'adapter_rate_values': -0.1 is not a positive number"),
     "an unknown model": ([row(model="gpt-2")], "model 'gpt-2': no profile ships for it"),
     "a rank above the limit": ([row(max_lora_rank=8)], "rank 16, above max_lora_rank = 8"),
-    "a rank that vLLM lacks": ([row(max_lora_rank=17)], "max_lora_rank = 17"),
-    "no slots": ([row(slots=0)], "max_loras is 0"),
+    "a rank that vLLM lacks": ([row("odd", max_lora_rank=17)], "run 'odd': engine configuration: max_lora_rank"),
+    "no slots": ([row(slots=0)], "run 'run': max_loras is 0"),
     "no rows": ([], "no rows"),
 }
 
@@ -111,6 +111,15 @@ def test_a_file_that_cannot_be_used(command: str, case: str, tmp_path: Path) -> 
     rows, message = BAD_FILES[case]
     write_csv(tmp_path / "runs.csv", rows, None if rows else list(row()))
     check_refused(validate(tmp_path, command, "runs.csv", "-o", "out.csv"), tmp_path, message, {"runs.csv"})
+
+
+@BOTH
+def test_the_measurements_are_not_replaced(command: str, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "runs.csv", three())
+    before = path.read_bytes()
+    done = validate(tmp_path, command, "runs.csv", "-o", str(path))
+    check_refused(done, tmp_path, "is the file with the runs: give another name with -o", {"runs.csv"})
+    assert path.read_bytes() == before
 
 
 @BOTH

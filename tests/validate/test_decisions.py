@@ -70,6 +70,12 @@ def prediction(share: float, ttft_ms: float = 100.0, tpot_ms: float = 20.0) -> P
     return Prediction("run", total_throughput=3.2 * 420 * share, ttft_mean_ms=ttft_ms, tpot_mean_ms=tpot_ms, starts=1)
 
 
+def test_rates_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    rows = [row("x", **{**UNKNOWN, "rates": "0.4, fast"}), row("y")]
+    with pytest.raises(DataError, match="^run 'x': rates '0.4, fast' are no numbers with spaces between them$"):
+        fill_workloads(serving_runs(tmp_path, *rows))
+
+
 def test_a_point_is_what_was_predicted(run: ServingRun) -> None:
     found = predicted_point(run, prediction(1.0), prediction(1.0, ttft_ms=300, tpot_ms=30))
     assert (found.served_adapters, found.max_loras, found.throughput) == (32, 16, pytest.approx(3.2 * 420))

@@ -73,7 +73,10 @@ def _filled(run: ServingRun, runs: Sequence[ServingRun]) -> ServingRun:
     known = [other for other in same_llm if _key(other) == _key(run)] or same_llm
     if not known or not run.rates:
         raise DataError(f"run {run.name!r}: neither its row nor others of its LLM have rates and lengths")
-    values = tuple(float(rate) for rate in run.rates.split())
+    try:
+        values = tuple(float(rate) for rate in run.rates.split())
+    except ValueError:
+        raise DataError(f"run {run.name!r}: rates {run.rates!r} are no numbers with spaces between them") from None
     base, more = divmod(run.served_adapters, len(values))
     return replace(
         run,

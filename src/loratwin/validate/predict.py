@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.calibrate.hours.serving import ServingRun, profile_for
+from loratwin.errors import CapacityError, DataError, InputError
 from loratwin.metrics import STARVED_RATIO, Summary, summarize
 from loratwin.perf import Profile
 from loratwin.simulate import served_capacity, simulate
@@ -51,9 +52,16 @@ def predict(run: ServingRun, profile: Profile | None = None, seeds: Sequence[int
     Raises
     ------
     DataError
-        No profile ships for the run's LLM.
+        No profile ships for the run's LLM, or its cells are no server or no workload.
     """
     profile = profile or profile_for(run.model)
+    try:
+        return _predict(run, profile, seeds)
+    except (InputError, CapacityError) as error:  # which speaks of a server or a workload, and knows no file
+        raise DataError(f"run {run.name!r}: {error}") from None
+
+
+def _predict(run: ServingRun, profile: Profile, seeds: Sequence[int]) -> Prediction:
     capacity = served_capacity(profile, run.config)
     if not capacity.starts or not run.has_workload:
         return Prediction(run.name, kv_tokens=capacity.tokens, starts=int(capacity.starts))

@@ -21,11 +21,11 @@ def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Proces
     """Predict every row from its configuration columns: throughput, latencies, KV capacity, starts, starved."""
     from loratwin.calibrate.hours.serving import read_serving
     from loratwin.cli.progress import announce_compilation, staged_progress
-    from loratwin.records import check_writable, write_atomically
+    from loratwin.records import write_atomically
     from loratwin.validate import predict_all, predictions_csv
 
     rows = read_serving(runs_csv)
-    check_writable(output)
+    _check_output(output, runs_csv)
     announce_compilation()
     with staged_progress() as progress:
         found = predict_all(rows, range(seeds), processes, partial(progress, "predicting runs"))
@@ -47,12 +47,12 @@ def decisions(
     from loratwin.calibrate.hours.serving import read_serving
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.learn.model import load_model
-    from loratwin.records import check_writable, write_atomically
+    from loratwin.records import write_atomically
     from loratwin.validate import decide_all, decisions_csv
 
     learned = None if using == "twin" else load_model(None if using == "learned" else Path(using))
     rows = read_serving(runs_csv)
-    check_writable(output)
+    _check_output(output, runs_csv)
     if learned is None:
         announce_compilation()
     with staged_progress() as progress:
@@ -60,6 +60,16 @@ def decisions(
         found = decide_all(rows, range(seeds), processes, report, learned=learned)
     write_atomically(output, decisions_csv(found))
     typer.echo(f"{len(found)} decisions in {output}")
+
+
+def _check_output(output: Path, runs_csv: Path) -> None:
+    """It can be written, and does not replace what was measured."""
+    from loratwin.errors import InputError
+    from loratwin.records import check_writable
+
+    check_writable(output)
+    if output.exists() and output.samefile(runs_csv):
+        raise InputError(f"{output} is the file with the runs: give another name with -o")
 
 
 @app.command()
