@@ -29,10 +29,12 @@ def prepare(workload: Workload, target: Target, options: Options, folder: Path) 
     Raises
     ------
     InputError
-        The disk is full, the folder is there already, or there is nothing to send.
+        The disk is full, the folder is there already, there is nothing to send, or the server must refuse some of it.
     """
     if not workload.num_requests:
         raise InputError("the workload has no requests in the window: nothing to measure")
+    if options.prompts == "random":  # the lengths of other prompts are what the server counts
+        _check_lengths(workload, target.config.max_model_len)
     try:
         folder.mkdir(parents=False)
     except FileExistsError:
@@ -44,6 +46,18 @@ def prepare(workload: Workload, target: Target, options: Options, folder: Path) 
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _check_lengths(workload: Workload, max_model_len: int | None) -> None:
+    """Requests that cannot fit would all fail, and what is measured would be another workload."""
+    tokens = workload.prompt_tokens.astype(np.int64) + workload.output_tokens
+    if max_model_len is None or not (too_long := int(np.count_nonzero(tokens > max_model_len))):
+        return
+    raise InputError(
+        f"{too_long:,} of {workload.num_requests:,} requests are longer than the server's max_model_len = "
+        f"{max_model_len:,} (the longest has {tokens.max():,} tokens): shorten the lengths of the workload, or give "
+        "the server a longer context"
+    )
 
 
 def unfinished(folder: Path) -> InputError:
