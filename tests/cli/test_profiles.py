@@ -58,3 +58,21 @@ def test_refusals_are_one_line(arguments: tuple[str, ...], message: str, tmp_pat
     assert message in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_profile_of_the_user_does_not_hide_the_others(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "broken.yaml").write_text("junk")
+    code, out, err = run(tmp_path, "profiles", "list", "--long")
+    assert (code, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if "broken" in line]
+    assert line.split()[:4] == ["-", "damaged", "yours", "broken:"]
+    assert str(tmp_path / "home" / "broken.yaml") in line and LLAMA in out
+
+
+def test_a_folder_of_profiles_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    assert run(tmp_path, *ASSUME, "-o", "mine.yaml")[0] == 0
+    (tmp_path / "home").write_text("a file")
+    code, out, err = run(tmp_path, "profiles", "add", "mine.yaml")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: cannot make the folder ") and err.count("\n") == 1

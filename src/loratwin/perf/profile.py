@@ -176,7 +176,8 @@ def load_profile(name: str) -> Profile:
     if name.endswith((".yaml", ".yml")):
         return parse_profile(_read(Path(name)), name)
     if name in user_names():
-        return parse_profile(_read(user_folder() / file_name(name)), name)
+        path = user_folder() / file_name(name)
+        return parse_profile(_read(path), str(path))
     return _shipped(name)
 
 

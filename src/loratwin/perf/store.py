@@ -15,7 +15,8 @@ def add_profile(path: str, replace: bool = False) -> tuple[Profile, Path]:
     Raises
     ------
     InputError
-        The file is no profile, is damaged or newer than understood; its name is taken, or cannot be a file's.
+        The file is no profile, is damaged or newer than understood; its name is taken, or cannot be a file's; the folder
+        cannot be made.
     """
     if not path.endswith((".yaml", ".yml")):
         raise InputError(f"{path}: a profile file that ends in .yaml is expected")
@@ -25,7 +26,10 @@ def add_profile(path: str, replace: bool = False) -> tuple[Profile, Path]:
         raise InputError(f"{profile.name} is the name of a shipped profile; change 'name' in {path}")
     if profile.name in user_names() and not replace:
         raise InputError(f"{profile.name} is there already ({target}); replace it with --replace")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {target.parent} of your profiles: {error.strerror}") from None
     write_atomically(target, dump_profile(profile))
     return profile, target
 

@@ -19,15 +19,24 @@ def list_profiles(
     long: Annotated[bool, typer.Option("--long", help="With hash, origin and where it is.")] = False,
 ) -> None:
     """List the profiles that come with the package and your own."""
-    from loratwin.perf import load_profile, profile_names, user_names
+    from loratwin.perf import profile_names, user_names
 
     mine = user_names()
     for name in profile_names():
-        if long:
-            profile = load_profile(name)
-            typer.echo(f"{profile.digest}  {profile.origin:8}  {'yours' if name in mine else 'shipped':8}  {name}")
-        else:
-            typer.echo(name)
+        typer.echo(_described(name, name in mine) if long else name)
+
+
+def _described(name: str, is_mine: bool) -> str:
+    """A line about a profile, also about one that cannot be read."""
+    from loratwin.errors import InputError
+    from loratwin.perf import load_profile
+
+    whose = f"{'yours' if is_mine else 'shipped':8}  {name}"
+    try:
+        profile = load_profile(name)
+    except InputError as error:
+        return f"{'-':16}  {'damaged':8}  {whose}: {error}"
+    return f"{profile.digest}  {profile.origin:8}  {whose}"
 
 
 @app.command()
