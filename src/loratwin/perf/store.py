@@ -15,8 +15,8 @@ def add_profile(path: str, replace: bool = False) -> tuple[Profile, Path]:
     Raises
     ------
     InputError
-        The file is no profile, is damaged or newer than understood; its name is taken, or cannot be a file's; the folder
-        cannot be made.
+        The file is no profile, is damaged or newer than understood; its name is taken, or cannot be a file's; the
+        folder cannot be made.
     """
     if not path.endswith((".yaml", ".yml")):
         raise InputError(f"{path}: a profile file that ends in .yaml is expected")
