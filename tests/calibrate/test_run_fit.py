@@ -58,6 +58,12 @@ def test_the_kv_cache_is_the_one_that_the_servers_told() -> None:
     assert served_capacity(fitted().profile, config).tokens == truth
 
 
+def test_servers_without_adapters_do_not_tell_that_adapters_cost_nothing() -> None:
+    runs = {name: replace(run, config=run.config.replace(max_loras=0)) for name, run in known_runs().items()}
+    with pytest.raises(DataError, match="no run is of a server with adapters"):
+        fit_runs(gather(runs, allow_simulated=True), LLM, draws=2)
+
+
 def test_runs_without_adapter_that_follow_another_law_are_left_out_with_a_note() -> None:
     runs = dict(known_runs())
     base = runs["few-base"].steps

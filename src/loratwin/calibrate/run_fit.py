@@ -92,7 +92,15 @@ class _Logged:
 
 
 def _fit_logged(evidence: Evidence, llm: LlmShapes, draws: int, logged: _Logged) -> RunFit:
-    """From logged steps alone."""
+    """From logged steps alone.
+
+    Raises
+    ------
+    DataError
+        None is of a server with adapters, so that LoRA would cost nothing.
+    """
+    if not any(run.config.max_loras for run in evidence.runs.values()):
+        raise DataError("no run is of a server with adapters (--enable-lora): it cannot be told what they cost")
     steps = fit_steps(logged.rows, logged.graph_tokens, draws)
     return _with_steps(evidence, llm, logged, steps, _overhead(evidence), {})
 
