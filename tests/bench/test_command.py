@@ -42,6 +42,38 @@ def test_bad_options(tmp_path, monkeypatch, capsys, words, expected):
     assert [each.name for each in tmp_path.iterdir()] == ["workload.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("p.jsonl", b'{"prompt": "a"}\n{bad\n', "p.jsonl, line 2: not JSON with a text as \"prompt\": '{bad'"),
+        ("p.jsonl", b'{"prompt": null}\n', "p.jsonl, line 1: not JSON with a text"),
+        ("p.jsonl", b'{"prompt": " "}\n', "p.jsonl: there is no prompt in it"),
+        ("p.json", b'[{"conversations": []}]', "p.json: there is no prompt in it"),
+        ("p.json", b'{"a": 1}', "p.json: not ShareGPT's form"),
+        ("p.txt", b"\n\n", "p.txt: there is no prompt in it"),
+        ("p.txt", b"\xff", "cannot read p.txt"),
+    ],
+)
+def test_files_without_prompts(tmp_path, monkeypatch, capsys, name, content, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    path = workload_file(tmp_path, 2, count=1, rate=5)
+    assert expected in said(capsys, path, "--url", NOWHERE, "--prompts", name)
+
+
+def test_a_server_that_is_given_twice(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = workload_file(tmp_path, 2, count=1, rate=5)
+    assert f"{NOWHERE} is given twice" in said(capsys, path, "--url", NOWHERE, "--url", f"{NOWHERE}/v1/")
+
+
+def test_a_key_that_no_header_may_have(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
+    path = workload_file(tmp_path, 2, count=1, rate=5)
+    assert "the API key in OPENAI_API_KEY has characters" in said(capsys, path, "--url", NOWHERE)
+
+
 def test_an_unfinished_benchmark_is_in_the_way_before_a_server_is_started(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bench.json.partial").mkdir()

@@ -113,7 +113,7 @@ def test_files_that_hold_no_prompts(tmp_path):
     (tmp_path / "b.txt").write_text("\n")
     with pytest.raises(DataError, match="ShareGPT"):
         load_texts(tmp_path / "a.json")
-    with pytest.raises(InputError, match="no prompts"):
+    with pytest.raises(InputError, match="no prompt in it"):
         Texts(load_texts(tmp_path / "b.txt"))
     with pytest.raises(InputError, match="cannot read"):
         load_texts(tmp_path / "none.txt")

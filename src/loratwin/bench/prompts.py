@@ -40,8 +40,6 @@ class Texts:
     """Prompts of given texts, one after the other and from the first again; their lengths are what they are."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        if not texts:
-            raise InputError("no prompts: the file has none")
         self._texts = [json.dumps(text).encode() for text in texts]
 
     def value(self, row: int, num_tokens: int) -> bytes:
@@ -84,12 +82,22 @@ def load_texts(path: Path) -> list[str]:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from None
-    if path.suffix not in (".json", ".jsonl"):
-        return [line for line in content.splitlines() if line.strip()]
+    texts = [text for text in _read(path, content) if text.strip()]
+    if not texts:
+        raise InputError(f"{path}: there is no prompt in it")
+    return texts
+
+
+def _read(path: Path, content: str) -> list[str]:
+    """All texts of the file, empty ones too."""
+    if path.suffix == ".jsonl":
+        return [_prompt(path, number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+    if path.suffix != ".json":
+        return content.splitlines()
     try:
-        return _sharegpt(json.loads(content)) if path.suffix == ".json" else _jsonl(content)
+        return _sharegpt(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: not ShareGPT's form, nor JSONL with a key 'prompt': {error!r}") from None
+        raise DataError(f"{path}: not ShareGPT's form: {error!r}") from None
 
 
 def _sharegpt(document: list[dict[str, list[dict[str, str]]]]) -> list[str]:
@@ -98,5 +106,11 @@ def _sharegpt(document: list[dict[str, list[dict[str, str]]]]) -> list[str]:
     return [turn["value"] for turn in first if turn["from"] in ("human", "user") and turn["value"].strip()]
 
 
-def _jsonl(content: str) -> list[str]:
-    return [str(json.loads(line)["prompt"]) for line in content.splitlines() if line.strip()]
+def _prompt(path: Path, number: int, line: str) -> str:
+    try:
+        prompt = json.loads(line)["prompt"]
+    except (ValueError, KeyError, TypeError):
+        prompt = None
+    if not isinstance(prompt, str):
+        raise DataError(f'{path}, line {number}: not JSON with a text as "prompt": {line[:80]!r}')
+    return prompt

@@ -188,14 +188,23 @@ def _options(**given: Any) -> Options:
     if given["api"] not in ("completions", "chat"):
         raise InputError(f"--api {given['api']!r}: completions or chat")
     check_period(given["scrape_every_s"], "--scrape-every")
-    if given["prompts"] != "random" and not Path(given["prompts"]).is_file():
-        raise InputError(f"--prompts {given['prompts']!r}: no such file (or random)")
+    if given["prompts"] != "random":
+        _check_prompts(Path(given["prompts"]))
     return Options(prompt_seed=int.from_bytes(os.urandom(4), "little"), **given)
+
+
+def _check_prompts(path: Path) -> None:
+    """Read here for its faults only; the load client reads it again."""
+    from loratwin.bench.prompts import load_texts
+
+    if not path.is_file():
+        raise InputError(f"--prompts {str(path)!r}: no such file (or random)")
+    load_texts(path)
 
 
 def _headers(variable: str) -> dict[str, str]:
     key = os.environ.get(variable, "")
-    if not key.isprintable() or any(character.isspace() for character in key):
+    if not key.isascii() or not key.isprintable() or any(character.isspace() for character in key):
         raise InputError(f"the API key in {variable} has characters that no HTTP header may have")
     return {"Authorization": f"Bearer {key}"} if key else {}
 

@@ -78,6 +78,9 @@ def given_servers(
         One does not answer, or lacks an adapter.
     """
     endpoints = [parse_url(url).url for url in urls]
+    for url in endpoints:
+        if endpoints.count(url) > 1:
+            raise InputError(f"--url {url} is given twice; each server counts once")
     if lora_folder is not None:
         _register(endpoints, lora_folder, headers)
     facts = [_facts(url, headers) for url in endpoints]
