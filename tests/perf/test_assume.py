@@ -198,6 +198,12 @@ def test_heads_must_be_dealt_evenly() -> None:
     assert assume(SAME_GPU, find_llm("gemma-2b-it"), tensor_parallel=8).memory.tensor_parallel == 8  # one head repeated
 
 
+def test_what_an_engine_fills_by_default_is_no_departure() -> None:
+    older, newer = (assume(SAME_GPU, QWEN.llm, engine) for engine in ("vllm-0.8.5", "vllm-0.32.0"))
+    assert (older.gpu_memory_utilization, newer.gpu_memory_utilization) == (0.9, 0.92)
+    assert older.domain == LLAMA.domain and newer.domain.gpu_memory_utilization == (0.9, 0.92)
+
+
 def test_later_engines_reserve_no_extra_vocabulary_and_count_their_graphs() -> None:
     old, new = (assume(SAME_GPU, LLAMA.llm, engine=engine).memory for engine in ("vllm-0.8.5", "vllm-0.32.0"))
     assert (old.extra_vocabulary, old.graph_gib) == (256, 0.0)

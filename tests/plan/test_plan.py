@@ -22,6 +22,13 @@ from tests.plan.candidates import candidate
 from tests.plan.small import LENGTHS, impossible, overloaded, profile, served, spec
 
 
+def test_the_engine_of_the_profile_says_how_much_memory_is_filled() -> None:
+    for engine, share in (("vllm-0.8.5", 0.9), ("vllm-0.32.0", 0.92)):
+        of_engine = profile().model_copy(update={"engine": engine})
+        found = plan(spec(), of_engine, seeds=(0,), slots=[8], max_num_seqs=64, max_model_len=4096)
+        assert found.best is not None and found.best.config.gpu_memory_utilization == share
+
+
 def test_all_adapters_are_served_by_a_configuration_that_works() -> None:
     found = served()
     best = found.best

@@ -25,6 +25,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from loratwin.errors import InputError
+from loratwin.perf.domain import Domain
 from loratwin.perf.engines import Generation, generation_of, profile_run_of
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu
@@ -160,11 +161,17 @@ def assume(
             **{name: target.layers * _learned(fitted, "loading", name, _layers) for name in _names(LoadingModel)}
         ),
         frontend=Frontend(**{name: _learned(fitted, "frontend", name) for name in _names(Frontend)}),
-        domain=fitted[0].domain,
+        domain=_domain(fitted[0].domain, known.generation),
         card=_card(gpu, fitted),
         origin="assumed",
     )
     return profile.model_copy(update={"uncertainty": _uncertainty(profile, gpu, fitted)})
+
+
+def _domain(measured: Domain, generation: Generation) -> Domain:
+    """That of a reference; what the engine fills by default is no departure."""
+    ends = (*measured.gpu_memory_utilization, generation.gpu_memory_utilization)
+    return measured.model_copy(update={"gpu_memory_utilization": (min(ends), max(ends))})
 
 
 def _check_dealt(llm: LlmShapes, tensor_parallel: int) -> None:

@@ -76,6 +76,11 @@ class Profile(BaseModel):
             notes = (f"{self.name} is assumed, not measured: {self.card.source}", *notes)
         return notes
 
+    @property
+    def gpu_memory_utilization(self) -> float:
+        """The part of the GPU's memory that this version of vLLM fills unless it is told."""
+        return generation_of(self.engine).generation.gpu_memory_utilization
+
     @field_validator("engine")
     @classmethod
     def _is_known(cls, engine: str) -> str:

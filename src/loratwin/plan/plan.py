@@ -127,7 +127,7 @@ def plan(
     max_num_seqs: Sequence[int] | int | None = None,
     max_num_batched_tokens: int = 2048,
     max_model_len: int | None = None,
-    gpu_memory_utilization: float = 0.9,
+    gpu_memory_utilization: float | None = None,
     processes: int = 1,
     progress: Progress | None = None,
     name: str = "workload",
@@ -144,8 +144,8 @@ def plan(
         Limits that a configuration must keep, as `ttft_p99=2s,tpot_p99=100ms`.
     slots, max_num_seqs
         The only values to try; None: search.
-    max_model_len
-        None: what the LLM allows.
+    max_model_len, gpu_memory_utilization
+        None: what the LLM allows; what the profile's vLLM fills.
     processes
         More than 1 starts further Python processes: a script then needs `if __name__ == "__main__":`. The result is the
         same for any number.
@@ -169,7 +169,9 @@ def plan(
         sequences=_given([max_num_seqs] if isinstance(max_num_seqs, int) else max_num_seqs, "max_num_seqs"),
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=max_model_len,
-        gpu_memory_utilization=gpu_memory_utilization,
+        gpu_memory_utilization=(
+            profile.gpu_memory_utilization if gpu_memory_utilization is None else gpu_memory_utilization
+        ),
     )
     with Workers[Trial, Outcome](bench.measure, processes) as workers:
         found = _plan(Finder(bench, settings, workers, progress), name)

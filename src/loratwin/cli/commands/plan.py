@@ -36,7 +36,13 @@ def plan(
     max_model_len: Annotated[
         int | None, typer.Option(min=1, help="Longest context; by default the LLM's.", show_default=False)
     ] = None,
-    gpu_memory_utilization: Annotated[float, typer.Option(help="Part of the GPU memory to fill.")] = 0.9,
+    gpu_memory_utilization: Annotated[
+        float | None,
+        typer.Option(
+            help="Part of the GPU memory to fill; by default that of the profile's vLLM, 0.9 or 0.92.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that each figure is the mean of.")] = 3,
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML report to write.")] = Path("plan.html"),

@@ -35,7 +35,10 @@ def simulate(
     max_num_seqs: Annotated[int, typer.Option(help="Requests in a batch.")] = 256,
     max_num_batched_tokens: Annotated[int, typer.Option(help="Tokens in a step.")] = 2048,
     max_model_len: Annotated[int | None, typer.Option(help="Longest prompt + output. Default: the LLM's.")] = None,
-    gpu_memory_utilization: Annotated[float, typer.Option(help="Share of the GPU's memory to fill.")] = 0.9,
+    gpu_memory_utilization: Annotated[
+        float | None,
+        typer.Option(help="Share of the GPU's memory to fill. Default: that of the profile's vLLM, 0.9 or 0.92."),
+    ] = None,
     max_in_flight: Annotated[
         int | None,
         typer.Option(help="Requests waiting or running beyond which arrivals are refused. Default: no limit."),
@@ -79,7 +82,9 @@ def simulate(
         "max_num_seqs": max_num_seqs,
         "max_num_batched_tokens": max_num_batched_tokens,
         "max_model_len": max_model_len,
-        "gpu_memory_utilization": gpu_memory_utilization,
+        "gpu_memory_utilization": (
+            performance.gpu_memory_utilization if gpu_memory_utilization is None else gpu_memory_utilization
+        ),
         "max_in_flight": max_in_flight,
     }
     configs = _configs(_slots(max_loras, spec), given)
