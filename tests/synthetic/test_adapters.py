@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,17 @@ def test_names_and_ranks_of_a_workload() -> None:
     spec = load_spec("example:mixed-ranks")
     adapters = draw(spec).adapters
     assert from_workload(spec) == list(zip(adapters.name, adapters.rank.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("text", ["", '{"r": ', "[]", "{}", '{"r": 16}'])
+def test_a_damaged_config_is_named_and_made_again(text: str, tmp_path: Path) -> None:
+    new = numbered("t", 2, [8])
+    make_adapters(tmp_path, LLM, new)
+    (tmp_path / "t-1" / "adapter_config.json").write_text(text)
+    with pytest.raises(DataError, match=r"t-1/adapter_config\.json is damaged, or of another rank than 8; remove"):
+        read_adapters(tmp_path)
+    shutil.rmtree(tmp_path / "t-1")
+    assert len(make_adapters(tmp_path, LLM, new)) == 2
 
 
 def test_what_was_interrupted_goes_on(tmp_path: Path) -> None:

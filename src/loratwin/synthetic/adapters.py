@@ -208,7 +208,8 @@ def read_adapters(folder: str | Path) -> list[MadeAdapter]:
     InputError
         There is no index in the folder.
     DataError
-        The index is damaged, or an adapter is missing (an interrupted run: call `make_adapters` again).
+        The index or an adapter's config is damaged, or an adapter is missing (an interrupted run: call `make_adapters`
+        again).
     """
     index = Path(folder).absolute() / INDEX
     try:
@@ -218,10 +219,25 @@ def read_adapters(folder: str | Path) -> list[MadeAdapter]:
         raise InputError(f"cannot read {index}: {error.strerror}; `loratwin adapters make` writes it") from None
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{index} is damaged: {error!r}") from None
-    for name, path, _ in made:
-        if not (path / "adapter_model.safetensors").is_file():
-            raise DataError(f"{path}: the weights of adapter {name} are missing; make the adapters again to go on")
+    for adapter in made:
+        _check_made(adapter)
     return made
+
+
+def _check_made(adapter: MadeAdapter) -> None:
+    """Before a server takes minutes to start and stumbles over it."""
+    name, path, rank = adapter
+    if not (path / "adapter_model.safetensors").is_file():
+        raise DataError(f"{path}: the weights of adapter {name} are missing; make the adapters again to go on")
+    config = path / "adapter_config.json"
+    try:
+        whole = json.loads(config.read_text(encoding="utf-8"))["r"] == rank
+    except (OSError, ValueError, TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise DataError(
+            f"{config} is damaged, or of another rank than {rank}; remove {path} and make the adapters again"
+        )
 
 
 def lora_modules_args(folder: str | Path) -> list[str]:
