@@ -58,6 +58,17 @@ def test_the_kv_cache_is_the_one_that_the_servers_told() -> None:
     assert served_capacity(fitted().profile, config).tokens == truth
 
 
+def test_kv_caches_that_differ_are_noted() -> None:
+    runs = known_runs()
+    assert not any("KV caches" in note for note in fitted().notes)
+    tokens = runs["few-full"].kv_tokens
+    assert tokens is not None
+    runs = {**runs, "few-full": replace(runs["few-full"], kv_tokens=tokens // 2)}
+    notes = fit_runs(gather(runs, allow_simulated=True), LLM, draws=2).notes
+    (note,) = [note for note in notes if "KV caches" in note]
+    assert f"told KV caches of {tokens // 2:,} to {tokens:,} tokens: their median counts" in note
+
+
 def test_servers_without_adapters_do_not_tell_that_adapters_cost_nothing() -> None:
     runs = {name: replace(run, config=run.config.replace(max_loras=0)) for name, run in known_runs().items()}
     with pytest.raises(DataError, match="no run is of a server with adapters"):

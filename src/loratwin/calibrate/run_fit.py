@@ -43,6 +43,9 @@ PASSES = 2
 _BASE_ERROR = 0.1
 """Log error from which on runs without adapters are no evidence for one formula with the others."""
 
+_SAME_KV = 1.05
+"""KV caches of the same server, from start to start, differ less."""
+
 COMMAND = "loratwin calibrate fit RECORDS"
 
 
@@ -115,7 +118,7 @@ def _with_steps(
 ) -> RunFit:
     """The profile of fitted steps, all else from the logged runs."""
     first, loads = evidence.first, fit_loads(evidence.runs.values())
-    notes = [*logged.notes, *_late(evidence, overhead), *_unknown(steps, loads, overhead)]
+    notes = [*logged.notes, *_late(evidence, overhead), *_kv_differs(evidence), *_unknown(steps, loads, overhead)]
     everything = evidence.all.values()
     profile = Profile(
         name=f"{evidence.gpu or 'cpu'}/{first.provenance.engine_version}/{llm.name}".replace(" ", "-").lower(),
@@ -231,6 +234,7 @@ def _around(
     tells_kv = any(run.kv_tokens and run.kv_tokens > 0 for run in runs)
     notes = [
         *evidence.notes,
+        *_kv_differs(evidence),
         f"no engine steps were logged: start {start.name}, its step times x {fit.factor:.3g}",
         f"loads of adapters as in {start.name}: clients' figures do not tell them apart",
     ]
@@ -302,6 +306,21 @@ def _late(evidence: Evidence, overhead: Estimate) -> list[str]:
     if evidence.clients or not overhead.number:
         return []
     return ["no client was in time: the front end's overhead is that of late ones"]
+
+
+def _kv_differs(evidence: Evidence) -> list[str]:
+    """Servers of the same limits whose KV caches differ: one profile cannot be right of all."""
+    sizes: dict[tuple[float, ...], list[int]] = {}
+    for run in evidence.all.values():
+        c = run.config
+        slots = (c.max_loras, c.max_lora_rank, c.max_num_seqs, c.max_num_batched_tokens, c.gpu_memory_utilization)
+        if run.kv_tokens and run.kv_tokens > 0:
+            sizes.setdefault(() if evidence.on_cpu else slots, []).append(run.kv_tokens)
+    return [
+        f"servers of the same limits told KV caches of {min(each):,} to {max(each):,} tokens: their median counts"
+        for each in sizes.values()
+        if max(each) > _SAME_KV * min(each)
+    ]
 
 
 def _unknown(steps: StepFit, loads: LoadTimes, overhead: Estimate) -> list[str]:
