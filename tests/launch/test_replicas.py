@@ -79,6 +79,7 @@ def test_one_that_does_not_start_stops_the_others(tmp_path: Path) -> None:
     [
         (0, "--model x", {}, "0 replicas: must be at least 1"),
         (2, "--model x", {"port": 8000}, "replicas cannot share one port"),
+        (2, "--model x --port 8000", {}, "replicas cannot share one port"),
         (2, "--model x --gpu-memory-utilization 1.5", {}, "must be above 0 and at most 1"),
     ],
 )
