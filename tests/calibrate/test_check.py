@@ -42,6 +42,15 @@ def test_they_span_open_to_overloaded_with_few_slots_and_many() -> None:
     assert all(g.std() / g.mean() > 1.2 for g in per_adapter)
 
 
+@pytest.mark.parametrize("longest", [64, 200])
+def test_a_short_context_is_kept(longest: int) -> None:
+    """A calibration can be designed from 64 tokens on; its check must not fail after minutes of measuring."""
+    config = config_of(known_design().servers[0]).replace(max_model_len=longest)
+    for check in make_checks(known_profile(), config, (2,), ADAPTERS, 4.0):
+        tokens = check.workload.prompt_tokens + check.workload.output_tokens
+        assert 0.5 * longest < tokens.max() < longest
+
+
 def test_a_check_asks_where_no_plausible_profile_disagrees() -> None:
     unsure = uncertain(0.15)
     found = make_checks(unsure, config_of(known_design().servers[0]), (2,), ADAPTERS, 12.0)

@@ -7,7 +7,7 @@ profile starves at, `open` and `bursts` are parts of it, `over` is a load that a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loratwin.calibrate.checks.plausible import plausible_profiles
@@ -18,8 +18,9 @@ from loratwin.records import EngineConfig
 from loratwin.simulate import simulate
 from loratwin.workload import Adapters, Workload, WorkloadSpec, draw, parse_spec
 
-_PROMPTS = {"kind": "lognormal", "mean": 48, "std": 30, "min": 4, "max": 200}
-_OUTPUTS = {"kind": "lognormal", "mean": 18, "std": 9, "min": 2, "max": 60}
+Lengths = dict[str, float]
+_PROMPTS: Lengths = {"mean": 48, "std": 30, "min": 4, "max": 200}
+_OUTPUTS: Lengths = {"mean": 18, "std": 9, "min": 2, "max": 60}
 _PROBE_S = 10.0
 
 _NEAR, _OVER = 0.9, 1.5
@@ -85,7 +86,8 @@ class _Loads:
         Where they never agree it is the last that was tried: the check then shows it.
         """
         for _ in range(_MOST_STEPS):
-            drawn = draw(_spec(self.adapters, rate, arrivals, exponent, self.window_s), seed)
+            lengths = _lengths(_longest(self.profiles[0], self.config))
+            drawn = draw(_spec(self.adapters, rate, arrivals, exponent, self.window_s, lengths), seed)
             if all(self._starves(drawn, profile) == starved for profile in self.profiles):
                 break
             rate *= _STEP if starved else 1 / _STEP
@@ -95,22 +97,49 @@ class _Loads:
         return starvation(simulate(drawn, profile, self.config)).starved
 
 
+def _longest(profile: Profile, config: EngineConfig) -> int:
+    return config.max_model_len or profile.llm.max_model_len
+
+
+def _lengths(longest: int) -> dict[str, Lengths]:
+    """Prompts and outputs, shorter in proportion where the longest of both would not fit the context."""
+    share = (longest - 1) / (_PROMPTS["max"] + _OUTPUTS["max"])
+    if share >= 1:
+        return {"prompt": _PROMPTS, "output": _OUTPUTS}
+    return {"prompt": _shorter(_PROMPTS, share), "output": _shorter(_OUTPUTS, share)}
+
+
+def _shorter(lengths: Lengths, share: float) -> Lengths:
+    return {
+        "mean": lengths["mean"] * share,
+        "std": lengths["std"] * share,
+        "min": 2,
+        "max": int(lengths["max"] * share),
+    }
+
+
 def _spec(
-    adapters: Adapters, total_rate: float, arrivals: dict[str, object], exponent: float, window_s: float
+    adapters: Adapters,
+    total_rate: float,
+    arrivals: dict[str, object],
+    exponent: float,
+    window_s: float,
+    lengths: Mapping[str, Lengths],
 ) -> WorkloadSpec:
     popularity = {"kind": "zipf", "exponent": exponent} if exponent else {"kind": "equal"}
     group = {
         "name": "adapters", "count": len(adapters), "names": list(adapters.name), "ranks": adapters.rank.tolist(),
         "total_rate": total_rate, "popularity": popularity, "arrivals": arrivals,
     }  # fmt: skip
-    return parse_spec({"window_s": window_s, "lengths": {"prompt": _PROMPTS, "output": _OUTPUTS}, "groups": [group]})
+    drawn = {name: {"kind": "lognormal", **values} for name, values in lengths.items()}
+    return parse_spec({"window_s": window_s, "lengths": drawn, "groups": [group]})
 
 
 def _capacity(profile: Profile, config: EngineConfig, adapters: Adapters) -> float:
     """Requests per second that the twin finishes when it is offered ever more: what it carries."""
-    rate = 4.0
+    rate, lengths = 4.0, _lengths(_longest(profile, config))
     while rate < 1e5:
-        spec = _spec(adapters, rate, _POISSON, 0.0, _PROBE_S)
+        spec = _spec(adapters, rate, _POISSON, 0.0, _PROBE_S, lengths)
         summary = summarize(simulate(draw(spec, 0), profile, config), percentiles=False)
         if summary.served_share < 0.6:
             return summary.request_throughput
