@@ -39,6 +39,13 @@ def test_a_budget_is_kept_and_what_is_left_out_is_the_end(minutes: float) -> Non
     assert all(run.window_s >= LEAST_WINDOW_S for server in made.servers for run in server.runs)
 
 
+def test_the_longest_context_of_an_llm_is_not_what_a_short_run_can_measure() -> None:
+    """Long contexts are an LLM's default: a batch of such prompts would take minutes, and more than the KV cache."""
+    made = make_design(16, (8, 16), 256, 131_072, 420.0)
+    longest = max(run.prompt_tokens[1] + run.output_tokens[1] for server in made.servers for run in server.runs)
+    assert 2048 < longest <= 4096
+
+
 def test_a_budget_that_is_left_over_repeats_the_runs_before_it_lengthens_them() -> None:
     passes = [design(minutes).passes for minutes in (4.0, 7.0, 12.0, 60.0)]
     assert passes == [1, 2, 3, 3]

@@ -32,6 +32,9 @@ MOST_PASSES = 3
 PASS_WINDOW_S = 4.5
 """Windows that another pass must leave to be worth its overhead."""
 
+MOST_CONTEXT = 4096
+"""Tokens of the longest request: a batch of prompts of 65,000 tokens fits no KV cache, and none ends in time."""
+
 _ROWS = 256
 """Requests of a run; the closed loop goes through them again when they are used up."""
 
@@ -144,7 +147,7 @@ def make_design(
         raise InputError(f"max_model_len = {max_model_len}, but a calibration needs 64 tokens or more")
     if np.isnan(budget_s):
         raise InputError("the minutes of a calibration must be a number")
-    servers = _servers(num_adapters, max(ranks), max_num_seqs, max_model_len)
+    servers = _servers(num_adapters, max(ranks), max_num_seqs, min(max_model_len, MOST_CONTEXT))
     while (window := _window_s(servers, budget_s, start_s)) < LEAST_WINDOW_S:
         if len(servers) == 1 and len(servers[0].runs) == 3:
             least = start_s + 3 * (LEAST_WINDOW_S + OVERHEAD_S)
