@@ -19,7 +19,8 @@ def test_chats_have_prompts_of_exact_length(tmp_path):
     """The template adds 7 tokens, which is found by asking; words are then as many less."""
     path = workload_file(tmp_path, 2, prompt=40, count=2, rate=10)
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
-        done = bench(path, "--url", server.url, "--api", "chat", folder=tmp_path)
+        proxy = {**os.environ, "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # must not be asked
+        done = bench(path, "--url", server.url, "--api", "chat", folder=tmp_path, env=proxy)
         assert done.returncode == 0, done.stderr
         truth = server.stop()
     run = load_run(tmp_path / "bench.json")
