@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loratwin.bench.events import Answer, ErrorInStream, MalformedStream
+from loratwin.bench.worker.events import Answer, ErrorInStream, MalformedStream
 
 
 def event(text=" a", reason=None, usage=None, chat=False):

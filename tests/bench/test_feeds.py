@@ -5,8 +5,8 @@ from array import array
 import numpy as np
 import pytest
 
-from loratwin.bench.feeds import PAUSE_S, ClosedLoop, OpenLoop
-from loratwin.bench.journal import Journal, Shape
+from loratwin.bench.exchange.journal import Journal, Shape
+from loratwin.bench.worker.feeds import PAUSE_S, ClosedLoop, OpenLoop
 from loratwin.workload import AdapterGroup, WorkloadSpec, draw
 
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from loratwin.bench.journal import Journal, Shape
+from loratwin.bench.exchange.journal import Journal, Shape
 from loratwin.errors import DataError, InputError
 
 SHAPE = Shape(num_rows=3, num_adapters=2, num_parts=4)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loratwin.bench.failures import FILE, MAX_KINDS, Failures, read_failures
+from loratwin.bench.exchange.failures import FILE, MAX_KINDS, Failures, read_failures
 from loratwin.cli.measuring.output import BenchOutput
 from loratwin.errors import DataError
 from loratwin.records import load_run

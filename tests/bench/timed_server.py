@@ -27,7 +27,7 @@ import uvloop
 from httptools import HttpRequestParser
 from orjson import loads
 
-from loratwin.bench.pacer import make_pacer
+from loratwin.bench.worker.pacer import make_pacer
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 TEMPLATE_TOKENS = 7  # that a chat adds to its words

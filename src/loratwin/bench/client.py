@@ -14,8 +14,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from loratwin.bench.job import HEADERS_VARIABLE
-from loratwin.bench.journal import Journal
+from loratwin.bench.exchange.job import HEADERS_VARIABLE
+from loratwin.bench.exchange.journal import Journal
 from loratwin.bench.options import Progress, Watch
 from loratwin.errors import InputError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from loratwin.bench.requests import Api
+from loratwin.bench.exchange.requests import Api
 
 
 @dataclass(frozen=True)

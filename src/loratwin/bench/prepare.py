@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.bench.job import Job, Phase
-from loratwin.bench.journal import Journal, Shape, bins_per_octave
+from loratwin.bench.exchange.job import Job, Phase
+from loratwin.bench.exchange.journal import Journal, Shape, bins_per_octave
 from loratwin.bench.options import Options
 from loratwin.bench.recovery import save_surroundings
 from loratwin.bench.result import Surroundings

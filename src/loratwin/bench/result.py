@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.bench.failures import read_failures
+from loratwin.bench.exchange.failures import read_failures
+from loratwin.bench.exchange.job import Job
+from loratwin.bench.exchange.journal import COLUMNS, LEAST_GAP_S, Journal
 from loratwin.bench.gauges import scraped_gauges
-from loratwin.bench.job import Job
-from loratwin.bench.journal import COLUMNS, LEAST_GAP_S, Journal
 from loratwin.errors import DataError
 from loratwin.metrics import validity
 from loratwin.records import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from loratwin.bench.client import Client, follow
-from loratwin.bench.journal import Journal
+from loratwin.bench.exchange.journal import Journal
 from loratwin.bench.options import Options, Watch
 from loratwin.bench.prepare import prepare, surroundings
 from loratwin.bench.recovery import load_surroundings

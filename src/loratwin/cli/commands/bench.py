@@ -195,7 +195,7 @@ def _options(**given: Any) -> Options:
 
 def _check_prompts(path: Path) -> None:
     """Read here for its faults only; the load client reads it again."""
-    from loratwin.bench.prompts import load_texts
+    from loratwin.bench.worker.prompts import load_texts
 
     if not path.is_file():
         raise InputError(f"--prompts {str(path)!r}: no such file (or random)")

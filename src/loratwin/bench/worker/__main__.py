@@ -24,14 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from loratwin.bench.failures import Failures
-from loratwin.bench.feeds import ClosedLoop, OpenLoop
-from loratwin.bench.job import HEADERS_VARIABLE, Job, Phase
-from loratwin.bench.journal import Journal, Shape
-from loratwin.bench.load import Feed, Load, Window
-from loratwin.bench.prompts import RandomIds, Texts, load_texts
-from loratwin.bench.requests import Prompts, RequestMaker, parse_url
-from loratwin.bench.words import prompts_of_words
+from loratwin.bench.exchange.failures import Failures
+from loratwin.bench.exchange.job import HEADERS_VARIABLE, Job, Phase
+from loratwin.bench.exchange.journal import Journal, Shape
+from loratwin.bench.exchange.requests import Prompts, RequestMaker, parse_url
+from loratwin.bench.worker.feeds import ClosedLoop, OpenLoop
+from loratwin.bench.worker.load import Feed, Load, Window
+from loratwin.bench.worker.prompts import RandomIds, Texts, load_texts
+from loratwin.bench.worker.words import prompts_of_words
 from loratwin.errors import LoratwinError
 from loratwin.records import write_atomically
 

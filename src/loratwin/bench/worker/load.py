@@ -15,11 +15,11 @@ from math import log2
 from time import monotonic
 from typing import Protocol
 
-from loratwin.bench.connection import Connection
-from loratwin.bench.failures import Failures
-from loratwin.bench.journal import COUNTERS, LEAST_GAP_S, Journal
-from loratwin.bench.pacer import make_pacer
-from loratwin.bench.requests import Endpoint, RequestMaker
+from loratwin.bench.exchange.failures import Failures
+from loratwin.bench.exchange.journal import COUNTERS, LEAST_GAP_S, Journal
+from loratwin.bench.exchange.requests import Endpoint, RequestMaker
+from loratwin.bench.worker.connection import Connection
+from loratwin.bench.worker.pacer import make_pacer
 
 _SENT, _FINISHED, _FAILED, _TOKENS, _IN_FLIGHT, _CONNECTIONS, _SENT_AGAIN = (
     COUNTERS.index(name) for name in ("sent", "finished", "failed", "tokens", "in_flight", "connections", "sent_again")

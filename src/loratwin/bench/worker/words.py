@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 
-from loratwin.bench.prompts import Words
+from loratwin.bench.worker.prompts import Words
 from loratwin.errors import InputError
 
 _WORDS = """

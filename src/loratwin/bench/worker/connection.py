@@ -8,7 +8,7 @@ from typing import Protocol
 
 from httptools import HttpParserError, HttpResponseParser
 
-from loratwin.bench.events import Answer, ErrorInStream, MalformedStream
+from loratwin.bench.worker.events import Answer, ErrorInStream, MalformedStream
 
 _ERROR_BODY = 4096  # bytes of an error's text that are kept
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from loratwin.bench.journal import Journal
+from loratwin.bench.exchange.journal import Journal
 
 PAUSE_S = 0.1
 """After a failure, before a closed loop sends again."""
