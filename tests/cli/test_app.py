@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -103,3 +105,22 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", [["schema"], ["examples"], ["--version"], ["plan", "--help"]])
+def test_output_that_finds_no_space_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (74, "error: cannot write: No space left on device\n")
+
+
+def test_another_error_of_the_system_is_not_hidden() -> None:
+    with pytest.raises(OSError, match="no such thing"):
+        run_program(OSError(errno.ENOENT, "no such thing"))
+
+
+def test_without_a_standard_output_a_command_ends_as_ever() -> None:
+    program = "import sys; sys.stdout = None; sys.argv[1:] = ['schema']; from loratwin.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

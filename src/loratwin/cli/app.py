@@ -1,13 +1,15 @@
 """The application: which commands there are, and how a run of the program ends.
 
-Exit codes: 0 done; 2 the input cannot be used (one line on stderr, no traceback); 130 interrupted; 141 whoever read our
-output went away. Anything else is a bug of ours and shows its traceback.
+Exit codes: 0 done; 2 the input cannot be used; 74 the disk takes no more (both one line on stderr, no traceback); 130
+interrupted; 141 whoever read our output went away. Anything else is a bug of ours and shows its traceback.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -30,17 +32,33 @@ from loratwin.cli.commands import (
 )
 from loratwin.errors import LoratwinError
 
-INPUT_ERROR, INTERRUPTED, READER_GONE = 2, 130, 141
+INPUT_ERROR, NOT_WRITTEN, INTERRUPTED, READER_GONE = 2, 74, 130, 141  # 74: EX_IOERR of sysexits.h
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What a disk says that takes no more, and no bug does."""
 
 
 class Commands(TyperGroup):
     """The group of all commands; turns what a command raises into the end of the program."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program; here and not in `invoke`, since help and version are written before a command is."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            with suppress(OSError):  # stderr may lie on the same disk
+                print(f"error: cannot write: {error.strerror}", file=sys.stderr)
+            _drop_output()
+            _exit(NOT_WRITTEN)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command, translating its errors before typer gets to see them."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # here, where a reader that went away can still be handled
+            if sys.stdout is not None:  # as of a process that was started without one
+                sys.stdout.flush()  # here, where a reader that went away can still be handled
             return result
         except LoratwinError as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -49,8 +67,13 @@ class Commands(TyperGroup):
             print("interrupted", file=sys.stderr)
             _exit(INTERRUPTED)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+            _drop_output()
             _exit(READER_GONE)
+
+
+def _drop_output() -> None:
+    """Send what is left to nowhere: Python flushes once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit(code: int) -> NoReturn:
