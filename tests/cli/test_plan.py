@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.perf import profile_names
+from loratwin.perf import dump_profile, load_profile, profile_names
 from tests.cli.program import PROGRAM, loratwin
 
 PROFILE = ("--profile", "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
@@ -63,6 +63,12 @@ def test_an_example_and_a_target_that_nothing_meets(tmp_path: Path) -> None:
         (("mine.yaml", *PROFILE, "-o", "absent/plan.html"), "cannot write absent/plan.html: no folder absent"),
         (("mine.yaml", *PROFILE, "--json", "."), "cannot write .: it is a folder"),
         (("mine.yaml", *PROFILE, "--gpu-memory-utilization", "2"), "gpu_memory_utilization = 2.0"),
+        (("mine.yaml", *PROFILE, "-o", "mine.yaml"), "mine.yaml: the report is an HTML file, as report.html"),
+        (("mine.yaml", *PROFILE, "--json", "./mine.yaml"), "mine.yaml is a file that the plan is made of"),
+        (("mine.yaml", *PROFILE, "-o", "p.html", "--json", "./p.html"), "p.html is given as both --output and --json"),
+        (("mine.yaml", *PROFILE, "--no-check"), "--no-check: goes with --fast"),
+        (("mine.yaml", *PROFILE, "--fast", "--no-check", "--json", "p.json"), "--json: with --no-check there is no"),
+        (("mine.yaml", *PROFILE, "--fast", "--no-check", "-o", "p.html"), "--output: with --no-check there is no"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_writes_nothing(arguments: tuple[str, ...], message: str, folder: Path) -> None:
@@ -73,6 +79,17 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(arguments: tuple[str, ...
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
     assert [item.name for item in folder.iterdir()] == ["mine.yaml"]
+
+
+def test_the_profile_and_a_workload_in_any_file_are_not_replaced(folder: Path) -> None:
+    odd, profile = folder / "odd.html", folder / "profile.yaml"
+    odd.write_text(WORKLOAD)
+    profile.write_text(dump_profile(load_profile(PROFILE[1])))
+    for option, output in (("-o", "odd.html"), ("--json", "profile.yaml")):
+        done = loratwin("plan", "odd.html", "--profile", str(profile), *QUICK, option, output, cwd=folder)
+        assert done.returncode == 2
+        assert done.stderr == f"error: {output} is a file that the plan is made of: give another name\n"
+    assert odd.read_text() == WORKLOAD
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:

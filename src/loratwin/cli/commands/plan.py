@@ -45,7 +45,10 @@ def plan(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that each figure is the mean of.")] = 3,
-    output: Annotated[Path, typer.Option("--output", "-o", help="HTML report to write.")] = Path("plan.html"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="HTML report to write; by default plan.html.", show_default=False),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the plan as JSON, too.", show_default=False)] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     fast: Annotated[
@@ -64,23 +67,22 @@ def plan(
     from loratwin.perf import load_profile
     from loratwin.plan import plan as find_plan
     from loratwin.plan import plan_json
-    from loratwin.records import check_writable, write_atomically
+    from loratwin.records import write_atomically
     from loratwin.workload import load_spec
 
     limits = parse_slo(slo) if slo is not None else None
     slot_list, sequences = _numbers("--slots", slots), _numbers("--max-num-seqs", max_num_seqs)
     chosen_profile, spec = load_profile(profile), load_spec(workload)
-    for path in (output, json):
-        if path is not None:
-            check_writable(path)
+    if not check:
+        _check_no_plan(fast, output, json)
+    output = output or Path("plan.html")
+    _check_outputs(output, json, (workload, profile))
     if fast:
         lines, slot_list, sequences = _learned(spec, chosen_profile, objective, slot_list, sequences, seed)
         typer.echo("\n".join(lines) + ("\n" if check else ""))
         if not check:
             return
         seeds = 1
-    elif not check:
-        raise InputError("--no-check: goes with --fast; without it, all figures are the twin's")
     announce_compilation()
     with _progress() as progress:
         found = find_plan(
@@ -106,6 +108,33 @@ def plan(
     write_atomically(output, page)
     typer.echo(plan_text(found))
     typer.echo(f"\nReport: {output}")
+
+
+def _check_no_plan(fast: bool, output: Path | None, json: Path | None) -> None:
+    """What cannot be asked for together with `--no-check`."""
+    if not fast:
+        raise InputError("--no-check: goes with --fast; without it, all figures are the twin's")
+    for option, path in (("--output", output), ("--json", json)):
+        if path is not None:
+            raise InputError(
+                f"{option}: with --no-check there is no plan to write (loratwin learn predict --no-check --json FILE "
+                "writes what the learned model says)"
+            )
+
+
+def _check_outputs(output: Path, json: Path | None, inputs: Sequence[str]) -> None:
+    """Refuse before long work files that cannot be written, or would replace each other or what they are made of."""
+    from loratwin.cli.commands.report import check_html
+    from loratwin.records import check_writable
+
+    check_html(output)
+    if json is not None:
+        check_writable(json)
+        if json.resolve() == output.resolve():
+            raise InputError(f"{json} is given as both --output and --json")
+    for path in filter(None, (output, json)):
+        if path.exists() and any(Path(each).exists() and path.samefile(each) for each in inputs):
+            raise InputError(f"{path} is a file that the plan is made of: give another name")
 
 
 def _learned(
