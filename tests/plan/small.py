@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from loratwin.perf import Profile, load_profile
@@ -41,3 +42,9 @@ def overloaded() -> Plan:
 def impossible() -> Plan:
     """No configuration keeps the SLO."""
     return plan(spec(), profile(), slo="ttft_p99=1ms", seeds=(0,), slots=[8, 24], max_num_seqs=256, max_model_len=4096)
+
+
+def on(found: Plan, **memory: object) -> Plan:
+    """The same plan of a profile whose memory is another one, as `tensor_parallel=4`."""
+    changed = found.profile.memory.model_copy(update=memory)
+    return replace(found, profile=found.profile.model_copy(update={"memory": changed}))

@@ -7,12 +7,12 @@ from math import nan
 
 import pytest
 
-from loratwin.plan import Plan, explanation, plan, verdict
+from loratwin.plan import explanation, plan, verdict
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.trial import KV_MEMORY, SLOTS, Outcome
 from loratwin.plan.words import binding, changes, duration, margin_sentence, margin_text, why_not_all
 from tests.plan.candidates import candidate, not_starting
-from tests.plan.small import impossible, overloaded, profile, served, spec
+from tests.plan.small import impossible, on, overloaded, profile, served, spec
 
 
 def test_one_gpu_serves_all() -> None:
@@ -37,14 +37,11 @@ def test_one_gpu_serves_some_with_the_reason_and_how_many_gpus() -> None:
 
 
 def test_what_serves_is_what_the_profile_is_of() -> None:
-    def on(found: Plan, **memory: object) -> Plan:
-        changed = found.profile.memory.model_copy(update=memory)
-        return replace(found, profile=found.profile.model_copy(update={"memory": changed}))
-
     assert verdict(on(served(), tensor_parallel=4)).startswith("4 GPUs together serve all 24 adapters")
     assert verdict(on(served(), kv_gib=1.0)).startswith("One server serves all 24 adapters")
     assert "None works: 2 GPUs together cannot" in verdict(on(impossible(), tensor_parallel=2))
-    assert "such servers are needed" in explanation(on(overloaded(), tensor_parallel=2))[1]
+    why, servers, *_ = explanation(on(overloaded(), tensor_parallel=2))
+    assert "such servers are needed" in servers and "the GPUs do not compute fast enough" in why
 
 
 def test_none_works_says_by_how_much() -> None:

@@ -14,7 +14,7 @@ import pytest
 from loratwin.plan import Plan, verdict, vllm_serve_command
 from loratwin.report import plan_report
 from loratwin.report.plan_report import worst_adapters
-from tests.plan.small import NASTY, impossible, overloaded, served
+from tests.plan.small import NASTY, impossible, on, overloaded, served
 from tests.report.page import Page
 
 PLANS = [served, overloaded, impossible]
@@ -54,6 +54,22 @@ def test_the_verdict_stands_at_the_top(made: Callable[[], Plan]) -> None:
     text = Page(report(made)).text
     assert verdict(found) in text
     assert text.index(verdict(found)) < text.index("The alternatives")
+
+
+@pytest.mark.parametrize(
+    ("memory", "server", "serves"),
+    [
+        ({}, "one GPU", "one GPU serves"),
+        ({"kv_gib": 1.0}, "one server", "one server serves"),
+        ({"tensor_parallel": 2}, "2 GPUs together", "2 GPUs together serve"),
+    ],
+)
+def test_what_serves_is_what_the_profile_is_of(memory: dict[str, object], server: str, serves: str) -> None:
+    found = on(overloaded(), **memory)
+    text = Page(plan_report(found)).text
+    assert f"All 24 adapters on {server}" in text
+    assert f"The {len(found.served)} adapters that {serves}" in text
+    assert "this GPU" not in text and ("one gpu" in text.lower()) == (not memory)
 
 
 def test_the_same_plan_gives_the_same_bytes() -> None:

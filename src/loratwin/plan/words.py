@@ -19,15 +19,15 @@ def verdict(plan: Plan) -> str:
     total = len(plan.adapters)
     if plan.best is None:
         what = "adapter" if total == 1 else f"of the {total} adapters"
-        return f"None works: {_server(plan)} cannot serve even one {what}{_within_slo(plan)}."
+        return f"None works: {server(plan)} cannot serve even one {what}{_within_slo(plan)}."
     run = f"with {_slots(plan.best.slots)} of rank {plan.best.config.max_lora_rank}"
     if plan.serves_all:
         served = "the one adapter" if total == 1 else f"all {total} adapters"
-        return f"{_serves(plan)} {served} {run}{_within_slo(plan)}{_queue(plan.best)}."
-    return f"{_serves(plan)} {len(plan.served)} of the {total} adapters, {run}{_within_slo(plan)}{_queue(plan.best)}."
+        return f"{_begin(serves(plan))} {served} {run}{_within_slo(plan)}{_queue(plan.best)}."
+    return f"{_begin(serves(plan))} {len(plan.served)} of the {total} adapters, {run}{_within_slo(plan)}{_queue(plan.best)}."
 
 
-def _server(plan: Plan) -> str:
+def server(plan: Plan) -> str:
     """What the profile is of."""
     memory = plan.profile.memory
     if memory.tensor_parallel > 1:
@@ -35,10 +35,14 @@ def _server(plan: Plan) -> str:
     return "one GPU" if memory.kv_gib is None else "one server"
 
 
-def _serves(plan: Plan) -> str:
-    """The beginning of a sentence."""
-    server = _server(plan)
-    return f"{server[0].upper()}{server[1:]} serve{'s' if server.startswith('one') else ''}"
+def serves(plan: Plan) -> str:
+    """`one GPU serves`, `4 GPUs together serve`."""
+    what = server(plan)
+    return f"{what} serve{'s' if what.startswith('one') else ''}"
+
+
+def _begin(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def explanation(plan: Plan) -> list[str]:
@@ -162,7 +166,7 @@ def why_not_all(plan: Plan, shortfall: Shortfall) -> str:
         return f"the SLO is missed with any configuration. With {_slots(nearest.slots)}, the closest, {_and(misses)}."
     return (
         f"they starve with any slots. {_slots(nearest.slots).capitalize()} come closest and serve "
-        f"{100 * nearest.mean('served_share'):.0f} % of the tokens; there {binding(nearest)}. {_compute(shortfall)}"
+        f"{100 * nearest.mean('served_share'):.0f} % of the tokens; there {binding(nearest)}. {_compute(plan, shortfall)}"
     )
 
 
@@ -219,21 +223,22 @@ def _near(plan: Plan) -> str:
 
 def _replicas(plan: Plan) -> str:
     replicas = ceil(len(plan.adapters) / len(plan.served))
-    kind = "GPUs" if _server(plan) == "one GPU" else "servers"
+    kind = "GPUs" if server(plan) == "one GPU" else "servers"
     return (
         f"For all {len(plan.adapters)} about {replicas} such {kind} are needed (assumed: each gets the same mix). "
         f"The {len(plan.served)} are taken evenly from all groups, from rarely to often used ones."
     )
 
 
-def _compute(shortfall: Shortfall) -> str:
+def _compute(plan: Plan, shortfall: Shortfall) -> str:
     relaxed = shortfall.without_memory_limit
     if relaxed is None:
         return ""
     if not relaxed.starved:
         return "With unlimited KV memory they would not starve: memory is what is short."
     served = f"{100 * relaxed.served_share:.0f} % served"
-    return f"Even with unlimited KV memory they starve ({served}): the GPU does not compute fast enough."
+    slow = {"one GPU": "the GPU does", "one server": "the server does"}.get(server(plan), "the GPUs do")
+    return f"Even with unlimited KV memory they starve ({served}): {slow} not compute fast enough."
 
 
 def _distinct_reasons(shortfall: Shortfall) -> str:

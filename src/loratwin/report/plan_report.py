@@ -19,7 +19,7 @@ from loratwin.plan import (
     lora_modules,
     verdict,
 )
-from loratwin.plan.words import duration, margin_text
+from loratwin.plan.words import duration, margin_text, server, serves
 from loratwin.records import Run
 from loratwin.report.page import count_text, environment, share_text
 from loratwin.report.plan_figures import by_slots, over_time
@@ -62,6 +62,8 @@ def _content(plan: Plan) -> dict[str, Any]:
         "plan": plan,
         "verdict": verdict(plan),
         "explanation": explanation(plan),
+        "server": server(plan),
+        "serves": serves(plan),
         "cards": _cards(plan, plan.best) if plan.best is not None else [],
         "commands": commands(plan),
         "modules": lora_modules(plan)[:2] if plan.best is not None else [],
