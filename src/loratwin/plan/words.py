@@ -21,10 +21,10 @@ def verdict(plan: Plan) -> str:
         what = "adapter" if total == 1 else f"of the {total} adapters"
         return f"None works: {server(plan)} cannot serve even one {what}{_within_slo(plan)}."
     run = f"with {_slots(plan.best.slots)} of rank {plan.best.config.max_lora_rank}"
-    if plan.serves_all:
-        served = "the one adapter" if total == 1 else f"all {total} adapters"
-        return f"{_begin(serves(plan))} {served} {run}{_within_slo(plan)}{_queue(plan.best)}."
-    return f"{_begin(serves(plan))} {len(plan.served)} of the {total} adapters, {run}{_within_slo(plan)}{_queue(plan.best)}."
+    served = "the one adapter" if total == 1 else f"all {total} adapters"
+    if not plan.serves_all:
+        served = f"{len(plan.served)} of the {total} adapters,"
+    return f"{_begin(serves(plan))} {served} {run}{_within_slo(plan)}{_queue(plan.best)}."
 
 
 def server(plan: Plan) -> str:
@@ -166,7 +166,8 @@ def why_not_all(plan: Plan, shortfall: Shortfall) -> str:
         return f"the SLO is missed with any configuration. With {_slots(nearest.slots)}, the closest, {_and(misses)}."
     return (
         f"they starve with any slots. {_slots(nearest.slots).capitalize()} come closest and serve "
-        f"{100 * nearest.mean('served_share'):.0f} % of the tokens; there {binding(nearest)}. {_compute(plan, shortfall)}"
+        f"{100 * nearest.mean('served_share'):.0f} % of the tokens; there {binding(nearest)}. "
+        f"{_compute(plan, shortfall)}"
     )
 
 
