@@ -47,6 +47,12 @@ def test_figures_are_those_of_the_file(tmp_path: Path) -> None:
     assert run.requests.failure.tolist() == [-1, -1, 0]
 
 
+def test_the_servers_arguments_are_kept_without_secrets(tmp_path: Path) -> None:
+    args = ("--model", "tiny", "-tp", "2", "--api-key", "abc")
+    run = read_vllm_bench(write(tmp_path, result()), CONFIG, server_args=args)
+    assert run.provenance.server_args == ("--model", "tiny", "-tp", "2", "--api-key", "***")
+
+
 def test_it_is_a_record_like_any_other(tmp_path: Path) -> None:
     run = read_vllm_bench(write(tmp_path, result()), CONFIG)
     again = load_run(save_run(run, tmp_path / "run.json"))

@@ -249,10 +249,27 @@ def test_a_check_is_shown_in_three_forms() -> None:
 def test_a_result_of_vllms_benchmark_becomes_a_record(tmp_path: Path) -> None:
     path = write(tmp_path, result())
     done = loratwin("calibrate", "import", str(path), "-o", str(tmp_path / "run.json"), "--adapters", "a,b",
-                    "--ranks", "8", "--server-args", "--model tiny --enable-lora --max-loras 4")  # fmt: skip
+                    "--ranks", "8", "--server-args", "--model tiny --enable-lora --max-loras 4 -tp 2")  # fmt: skip
     assert done.returncode == 0, done.stderr
     run = load_run(tmp_path / "run.json")
+    assert option(run.provenance.server_args, "-tp") == "2"
     assert run.config.max_loras == 4 and run.adapters.name == ("a", "b") and len(run.requests) == 3
+
+
+def test_a_model_that_is_known_elsewhere_only_leaves_the_starts_llm(plain_records: Path, tmp_path: Path) -> None:
+    start, folder = tmp_path / "start.yaml", tmp_path / "records"
+    start.write_text(dump_profile(off_start()))
+    folder.mkdir()
+    for path in plain_records.iterdir():
+        run = load_run(path)
+        args = ("--model", "/their/disk/tiny", "--dtype", "float32")
+        save_run(replace(run, provenance=replace(run.provenance, server_args=args)), folder / path.name)
+    arguments = ("calibrate", "fit", str(folder), "-o", str(tmp_path / "mine.yaml"), "--start", str(start))
+    done = loratwin(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert load_profile(str(tmp_path / "mine.yaml")).llm == off_start().llm
+    assert "note: the server ran with --dtype float32" in done.stdout
+    assert "unknown LLM 'nope'" in loratwin(*arguments, "--llm", "nope").stderr
 
 
 def test_the_form_of_a_check_is_looked_at_before_it_is_measured(made: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.errors import DataError, InputError
+from loratwin.launch.arguments import masked
 from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run
 from loratwin.records.config import engine_version as version_of
 
@@ -30,6 +31,7 @@ def read_vllm_bench(
     engine_version: str = "",
     adapters: Sequence[str] = (),
     ranks: Sequence[int] = (),
+    server_args: Sequence[str] = (),
 ) -> Run:
     """The record of a result file.
 
@@ -41,6 +43,8 @@ def read_vllm_bench(
         The adapters in the order of `--lora-modules` with `--lora-assignment round-robin`; empty: none were used.
     ranks
         Of each adapter, in turn.
+    server_args
+        What `config` was read from: it tells more, as GPUs that share the LLM. Kept without secrets.
 
     Raises
     ------
@@ -82,6 +86,7 @@ def read_vllm_bench(
             created_by="vllm bench serve",
             engine_version=engine_version,
             llm=str(data.get("model_id", "")),
+            server_args=masked(server_args),
             notes=("imported; the server's configuration is as told, and its steps are not known",),
         ),
         failures=("failed",) if failed.any() else (),

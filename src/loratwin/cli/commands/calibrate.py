@@ -13,10 +13,11 @@ from loratwin.errors import InputError
 
 if TYPE_CHECKING:
     from loratwin.calibrate.checks.check import Checked
+    from loratwin.calibrate.run_evidence import Evidence
     from loratwin.calibrate.run_fit import RunFit
     from loratwin.cli.calibration.loop import Folder
     from loratwin.cli.calibration.servers import Source
-    from loratwin.perf import Profile
+    from loratwin.perf import LlmShapes, Profile
 
 app = typer.Typer(help="Make profiles from measurements.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -171,17 +172,25 @@ def fit(
 def _fit_records(records: Path, output: Path, llm: str | None, start: str | None) -> None:
     from loratwin.calibrate.run_evidence import gather, read_records
     from loratwin.calibrate.run_fit import fit_runs
+
+    evidence, known = gather(read_records(records)), _profile(start)
+    fitted = fit_runs(evidence, _llm_of(evidence, llm, known), start=known)
+    _save(fitted, _profile_file(output, fitted.profile.name))
+
+
+def _llm_of(evidence: Evidence, llm: str | None, start: Profile | None) -> LlmShapes:
+    """The LLM that is named, or that the records' server was given, or the start's."""
     from loratwin.cli.calibration.loop import NEWEST, given_llm
     from loratwin.launch.arguments import option
 
-    evidence, known = gather(read_records(records)), _profile(start)
-    named = llm or option(evidence.first.provenance.server_args, "--model")
-    if named or known is None:
-        shapes = given_llm("", named, evidence.first.provenance.engine_version or NEWEST)
-    else:
-        shapes = known.llm
-    fitted = fit_runs(evidence, shapes, start=known)
-    _save(fitted, _profile_file(output, fitted.profile.name))
+    told = evidence.first.provenance
+    named = llm or option(told.server_args, "--model")
+    try:
+        return given_llm("", named, told.engine_version or NEWEST)
+    except InputError:
+        if llm or start is None:
+            raise
+        return start.llm  # the server's --model may be a folder of another machine
 
 
 def _profile_file(output: Path, name: str) -> Path:
@@ -257,8 +266,9 @@ def import_(
 
     names = [name.strip() for name in adapters.split(",") if name.strip()]
     in_turn = [whole_number(rank.strip(), "--ranks") for rank in ranks.split(",") if rank.strip()]
-    config = engine_config(engine_of("vllm"), as_arguments(server_args))
-    typer.echo(f"written: {save_run(read_vllm_bench(result, config, engine, names, in_turn), output)}")
+    given = as_arguments(server_args)
+    run = read_vllm_bench(result, engine_config(engine_of("vllm"), given), engine, names, in_turn, given)
+    typer.echo(f"written: {save_run(run, output)}")
 
 
 def _source(
