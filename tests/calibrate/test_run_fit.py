@@ -15,6 +15,7 @@ from loratwin.calibrate.run_fit import RunFit, fit_runs
 from loratwin.errors import DataError
 from loratwin.metrics import summarize
 from loratwin.perf import dump_profile, load_profile
+from loratwin.records import Run
 from loratwin.simulate import served_capacity, simulate
 from loratwin.workload import draw, parse_spec
 from tests.calibrate.known_steps import LLM, config_of, known_design, known_profile, known_runs
@@ -50,6 +51,24 @@ def test_its_file_is_read_again_with_all_that_is_known(tmp_path: Path) -> None:
     assert profile.engine == "vllm-0.32.0" and profile.behaviour.reserve_full_prompt
     assert profile.domain.max_loras == (2, 8) and profile.domain.max_lora_rank == (16, 32)
     assert "16 runs" in profile.card.fitted_on and "(16 runs)" in str(profile.card.held_out_error)
+
+
+def test_records_that_name_another_llm_are_fitted_with_a_note() -> None:
+    def named(llm: str, *args: str) -> dict[str, Run]:
+        return {
+            name: replace(run, provenance=replace(run.provenance, llm=llm, server_args=args))
+            for name, run in known_runs().items()
+        }
+
+    def notes(runs: dict[str, Run]) -> list[str]:
+        found = fit_runs(gather(runs, allow_simulated=True), LLM, draws=0)
+        assert all(note in found.profile.card.notes for note in found.notes)
+        return [note for note in found.notes if "another LLM" in note]
+
+    (note,) = notes(named("Qwen/Qwen2.5-7B-Instruct"))
+    assert note.startswith("the records name another LLM, 'Qwen/Qwen2.5-7B-Instruct', than the 'tiny' of this fit")
+    assert notes(named("", "--model", "meta-llama/Llama-3.1-8B-Instruct"))
+    assert not notes(named("tiny")) and not notes(named("llama-3.1-8b-instruct", "--model", "/their/disk/tiny"))
 
 
 def test_the_kv_cache_is_the_one_that_the_servers_told() -> None:

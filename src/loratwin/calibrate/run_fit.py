@@ -8,7 +8,7 @@ around a start profile (`clients.fit`), which then also says what no client can.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from loratwin.errors import DataError
 from loratwin.launch.arguments import option
 from loratwin.perf import Card, LlmShapes, MemoryModel, Profile
 from loratwin.perf.engines import EngineBehaviour, generation_of
+from loratwin.perf.llms import names_llm
 from loratwin.records import Run
 
 GRAPH_TOKENS = 512.0
@@ -73,6 +74,7 @@ def fit_runs(evidence: Evidence, llm: LlmShapes, draws: int = 60, start: Profile
     DataError
         Too few steps, none of a server with adapters, or no profile to start from.
     """
+    evidence = replace(evidence, notes=(*evidence.notes, *_other_llm(evidence, llm)))
     if evidence.runs:
         logged = _logged(evidence)
         if not evidence.plain:
@@ -81,6 +83,20 @@ def fit_runs(evidence: Evidence, llm: LlmShapes, draws: int = 60, start: Profile
             return _fit_both(evidence, llm, draws, logged)
     # What is logged, if anything, is too little to stand alone: its clients' figures count with the others'.
     return _fit_clients(evidence, llm, draws, start_for(evidence, llm, start))
+
+
+def _other_llm(evidence: Evidence, llm: LlmShapes) -> list[str]:
+    """A note where the records name another LLM; no more, since a server may call its LLM anything."""
+    served = {run.provenance.llm for run in evidence.all.values()}
+    models = {option(run.provenance.server_args, "--model") or "" for run in evidence.all.values()}
+    said = {name: names_llm(name, llm) for name in sorted(served | models)}
+    others = [name for name, same in said.items() if same is False]
+    if not others or True in said.values():
+        return []
+    return [
+        f"the records name another LLM, {others[0]!r}, than the {llm.name!r} of this fit: if it is not just a name to "
+        "serve by, the profile is wrong (--llm)"
+    ]
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,31 @@ def find_llm(name: str, engine: str = "vllm-0.8.5") -> LlmShapes:
     return shapes_from_config(name, engine)
 
 
+def names_llm(name: str, llm: LlmShapes) -> bool | None:
+    """Whether what a server calls its LLM is this one, by the last part of the path, whatever case; None: unknown.
+
+    A name of the table is this LLM if the sizes are the same, as of one trained further. Any other name is not where
+    `llm` has a published name itself; but a local folder may be called anything.
+    """
+    last, own = _last_part(name), {_last_part(llm.name), _last_part(llm.repository or llm.name)}
+    for known, row in _table().items():
+        if last in (known, _last_part(row["repository"])):
+            return _sizes_of(find_llm(known)) == _sizes_of(llm)
+    if any(each in last for each in own):
+        return True
+    local = "/" in name and not _REPOSITORY.fullmatch(name)
+    return None if not last or local or llm.repository is None else False
+
+
+def _last_part(name: str) -> str:
+    return name.rstrip("/").split("/")[-1].lower()
+
+
+def _sizes_of(llm: LlmShapes) -> tuple[int, ...]:
+    heads = (llm.num_heads, llm.num_kv_heads, llm.head_dim)
+    return (llm.hidden_size, llm.intermediate_size, llm.num_layers, llm.vocab_size, *heads)
+
+
 def shapes_from_config(path: str | Path, engine: str = "vllm-0.8.5", windows: bool = False) -> LlmShapes:
     """Shapes of the LLM that a `config.json`, or the folder with it, describes.
 
