@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from loratwin.perf import LlmShapes, find_llm
+from loratwin.errors import InputError
+from loratwin.perf import LlmShapes, find_llm, shapes_from_config
 from loratwin.perf.llms import names_llm
 
 LLAMA = find_llm("llama-3.1-8b-instruct")
@@ -32,3 +36,30 @@ TINY = LLAMA.model_copy(update={"name": "tiny", "repository": None, "num_layers"
 )
 def test_a_name_is_of_an_llm_or_not_or_it_is_unknown(name: str, llm: LlmShapes, same: bool | None) -> None:
     assert names_llm(name, llm) is same
+
+
+CONFIG = {
+    "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "most"),
+    [("num_hidden_layers", 10_000), *((key, 10**8) for key in CONFIG if key[-4:] in ("size", "_dim"))],
+)
+def test_sizes_that_no_llm_has_are_refused_before_they_are_computed_with(key: str, most: int, tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**CONFIG, key: most}))
+    shapes_from_config(file)
+    file.write_text(json.dumps({**CONFIG, key: most + 1}))
+    with pytest.raises(InputError) as refused:
+        shapes_from_config(file)
+    assert str(refused.value) == f"{file}: {key} = {most + 1}, but no LLM has more than {most:,}"
+
+
+@pytest.mark.parametrize("key", ["num_attention_heads", "num_key_value_heads", "max_position_embeddings"])
+def test_no_other_number_is_without_end(key: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, key: 10**30}))
+    with pytest.raises(InputError, match=f"{key} = 10+, but no LLM has more than 100,000,000"):
+        shapes_from_config(tmp_path)

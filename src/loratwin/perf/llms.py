@@ -49,6 +49,9 @@ _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attentio
 
 _OPTIONAL_SIZES = ("num_key_value_heads", "head_dim", "max_position_embeddings")
 
+_MOST_LAYERS, _MOST = 10_000, 10**8
+"""Layers, and any other size, that no LLM has: a typing error would be computed with for hours."""
+
 
 def llm_names() -> list[str]:
     """Names of the LLMs in the table."""
@@ -147,6 +150,8 @@ def _check_sizes(where: str, config: Mapping[str, Any]) -> None:
     for key in (*_SIZES, *(key for key in _OPTIONAL_SIZES if config.get(key) is not None)):
         if type(config.get(key)) is not int or config[key] < 1:
             raise InputError(f"{where}: {key} = {config.get(key)!r}, but it must be a whole number above 0")
+        if config[key] > (most := _MOST_LAYERS if key == "num_hidden_layers" else _MOST):
+            raise InputError(f"{where}: {key} = {config[key]}, but no LLM has more than {most:,}")
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     if config.get("head_dim") is None and hidden % heads:
         raise InputError(f"{where}: num_attention_heads = {heads}, but it must divide hidden_size = {hidden}")
