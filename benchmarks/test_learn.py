@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from loratwin.learn.case import mix_of
-from loratwin.learn.design import design
-from loratwin.learn.evaluate import fitted
-from loratwin.learn.features import workload_features
-from loratwin.learn.model import load_model
-from loratwin.learn.problem import log_workload_features, workload_problem
-from loratwin.learn.registry import REGISTRY
-from loratwin.learn.rules import learn_rules, rule_features
-from loratwin.learn.rules_text import rules_python
+from loratwin.learn.cases.case import mix_of
+from loratwin.learn.cases.design import design
+from loratwin.learn.models.features import log_workload_features, workload_features
+from loratwin.learn.models.model import load_model
+from loratwin.learn.rules.text import rules_python
+from loratwin.learn.rules.trees import learn_rules, rule_features
+from loratwin.learn.training.evaluate import fitted
+from loratwin.learn.training.problem import workload_problem
+from loratwin.learn.training.registry import REGISTRY
 from loratwin.perf import load_profile
 from tests.learn.small import made_up
 

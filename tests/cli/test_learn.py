@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from loratwin.cli.commands import learn
-from loratwin.learn import shards, train
-from loratwin.learn.generate import load
-from loratwin.learn.shards import Manifest, shard_path, write_manifest, write_shard
+from loratwin.learn.cases import shards
+from loratwin.learn.cases.generate import load
+from loratwin.learn.cases.shards import Manifest, shard_path, write_manifest, write_shard
+from loratwin.learn.training import train
 from tests.cli.program import loratwin
 from tests.learn.small import made_up
 
@@ -115,8 +116,10 @@ def test_a_fast_plan_simulates_only_what_the_model_advises(folder: Path) -> None
     assert "One GPU serves all 12 adapters with " in done.stdout
     tried = json.loads((folder / "fast.json").read_text())
     assert len(tried["alternatives"]) == 1
-    only = loratwin("plan", "mine.yaml", *PROFILE, "--fast", "--no-check", "-o", "none.html", cwd=folder)
-    assert only.returncode == 0 and "Simulated:" not in only.stdout and not (folder / "none.html").exists()
+    only = loratwin("plan", "mine.yaml", *PROFILE, "--fast", "--no-check", cwd=folder)
+    assert only.returncode == 0 and "Simulated:" not in only.stdout
+    none = loratwin("plan", "mine.yaml", *PROFILE, "--fast", "--no-check", "-o", "none.html", cwd=folder)
+    assert none.returncode == 2 and not (folder / "none.html").exists()
     wrong = loratwin("plan", "mine.yaml", *PROFILE, "--no-check", cwd=folder)
     assert wrong.stderr == "error: --no-check: goes with --fast; without it, all figures are the twin's\n"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from loratwin.learn.case import Case
-from loratwin.learn.design import LLAMA, QWEN
-from loratwin.learn.generate import Explored
-from loratwin.learn.search import SLOTS, Row
+from loratwin.learn.cases.case import Case
+from loratwin.learn.cases.design import LLAMA, QWEN
+from loratwin.learn.cases.generate import Explored
+from loratwin.learn.cases.search import SLOTS, Row
 from loratwin.perf import Profile, load_profile
 
 PROFILE: Profile = load_profile(LLAMA)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.learn.answer import answer, answer_lines, burstiness, mix_of_workload
-from loratwin.learn.case import mix_of
-from loratwin.learn.design import LLAMA, design
-from loratwin.learn.model import load_model
+from loratwin.learn.cases.case import mix_of
+from loratwin.learn.cases.design import LLAMA, design
+from loratwin.learn.models.answer import answer, answer_lines, burstiness, mix_of_workload
+from loratwin.learn.models.model import load_model
 from loratwin.simulate import try_config
 from loratwin.workload import AdapterGroup, BaseTraffic, Gamma, Poisson, WorkloadSpec, draw
 from tests.learn.small import PROFILE

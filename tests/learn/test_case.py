@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loratwin.learn.case import Case, context_mean, mix_of
-from loratwin.learn.design import LLAMA
+from loratwin.learn.cases.case import Case, context_mean, mix_of
+from loratwin.learn.cases.design import LLAMA
 from loratwin.workload import Fixed, Separate, ShareGpt, draw
 
 CASE = Case("x", LLAMA, (0.1, 0.2, 0.6), (8, 8, 32), 220.0, 190.0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from loratwin.calibrate.hours.serving import read_serving
-from loratwin.learn.model import load_model
+from loratwin.learn.models.model import load_model
 from loratwin.validate import decide_all, decisions_csv, predict_all
 from loratwin.validate.learned import mix_of_run, predict_learned
 from tests.calibrate.measured import DATA, LLAMA, TOOLS, needs_data, needs_tools, row, serving_runs, write_csv

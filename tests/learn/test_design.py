@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loratwin.errors import UnknownNameError
-from loratwin.learn.design import MEASURED_RATES, broad_design, design, is_measured, published_design, zipf_rates
+from loratwin.learn.cases.design import MEASURED_RATES, broad_design, design, is_measured, published_design, zipf_rates
 
 
 def test_the_published_design_has_120_triples_7_rank_mixes_and_2_llms() -> None:

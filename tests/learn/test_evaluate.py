@@ -7,7 +7,8 @@ import pytest
 from sklearn.neighbors import KNeighborsRegressor
 
 from loratwin.errors import InputError
-from loratwin.learn.evaluate import (
+from loratwin.learn.models.targets import TARGETS
+from loratwin.learn.training.evaluate import (
     conformal_factor,
     coverage,
     f1,
@@ -18,8 +19,8 @@ from loratwin.learn.evaluate import (
     r_squared,
     score,
 )
-from loratwin.learn.problem import TARGETS, Problem, group_numbers, workload_problem
-from loratwin.learn.registry import REGISTRY, Member
+from loratwin.learn.training.problem import Problem, group_numbers, workload_problem
+from loratwin.learn.training.registry import REGISTRY, Member
 from tests.learn.small import made_up
 
 

@@ -7,8 +7,8 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from loratwin.errors import DataError
-from loratwin.learn.evaluate import one_thread
-from loratwin.learn.forest import Forest, from_boosting
+from loratwin.learn.models.forest import Forest, from_boosting
+from loratwin.learn.training.evaluate import one_thread
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 3))

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from loratwin.errors import DataError, InputError
-from loratwin.learn import generate as module
-from loratwin.learn import shards
-from loratwin.learn.generate import Explored, generate, load
-from loratwin.learn.shards import Manifest, read_manifest, shard_path, write_manifest
+from loratwin.learn.cases import generate as module
+from loratwin.learn.cases import shards
+from loratwin.learn.cases.generate import Explored, generate, load
+from loratwin.learn.cases.shards import Manifest, read_manifest, shard_path, write_manifest
 from loratwin.simulate import workers
 from tests.learn.small import minute_case
 
@@ -72,8 +72,8 @@ def test_damaged_and_missing_shards_are_made_again_with_the_same_bytes(folder: P
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
 def test_after_kill_9_it_goes_on_with_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from loratwin.learn import shards; shards.SHARD_CASES = 2\n"
-        "from tests.learn.test_generate import CASES; from loratwin.learn.generate import generate\n"
+        "import sys; from pathlib import Path; from loratwin.learn.cases import shards; shards.SHARD_CASES = 2\n"
+        "from tests.learn.test_generate import CASES; from loratwin.learn.cases.generate import generate\n"
         "generate(CASES, Path(sys.argv[1]))"
     )
     target = tmp_path / "killed"

@@ -6,8 +6,8 @@ from math import isnan, log
 
 import pytest
 
-from loratwin.learn.labels import labels, middle_slots, most_adapters, nearest_slots, on_grid
-from loratwin.learn.search import Row
+from loratwin.learn.cases.labels import labels, middle_slots, most_adapters, nearest_slots, on_grid
+from loratwin.learn.cases.search import Row
 from tests.learn.small import minute_case
 
 CASE = minute_case()

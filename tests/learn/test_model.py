@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from loratwin.errors import DataError, InputError
-from loratwin.learn import train as train_module
-from loratwin.learn.case import Case, Mix, mix_of
-from loratwin.learn.design import LLAMA, PROFILES, design
-from loratwin.learn.model import LearnedModel, dump_model, load_model, save_model
-from loratwin.learn.physics import most_adapters
-from loratwin.learn.problem import TARGETS
-from loratwin.learn.process import Process
-from loratwin.learn.train import train
+from loratwin.learn.cases.case import Case, Mix, mix_of
+from loratwin.learn.cases.design import LLAMA, PROFILES, design
+from loratwin.learn.cases.physics import most_adapters
+from loratwin.learn.models.model import LearnedModel, dump_model, load_model, save_model
+from loratwin.learn.models.process import Process
+from loratwin.learn.models.targets import TARGETS
+from loratwin.learn.training import train as train_module
+from loratwin.learn.training.train import train
 from loratwin.perf import load_profile
 from tests.learn.small import PROFILE, made_up
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loratwin.learn.case import mix_of
-from loratwin.learn.features import (
+from loratwin.learn.cases.case import mix_of
+from loratwin.learn.cases.physics import FEW_SLOTS, kv_tokens, most_adapters, steady
+from loratwin.learn.models.features import (
     CONFIGURATION,
     PUBLISHED,
     WORKLOAD,
@@ -16,7 +17,6 @@ from loratwin.learn.features import (
     published_features,
     workload_features,
 )
-from loratwin.learn.physics import FEW_SLOTS, kv_tokens, most_adapters, steady
 from tests.learn.small import PROFILE, minute_case
 
 MIX = mix_of(minute_case())

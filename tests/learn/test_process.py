@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from loratwin.errors import DataError
-from loratwin.learn.evaluate import one_thread
-from loratwin.learn.process import Process, from_regression
-from loratwin.learn.registry import EstimateProcess
+from loratwin.learn.models.process import Process, from_regression
+from loratwin.learn.training.evaluate import one_thread
+from loratwin.learn.training.registry import EstimateProcess
 
 RNG = np.random.default_rng(0)
 X = np.column_stack([RNG.normal(size=80), RNG.uniform(5, 9, 80), np.full(80, 3.0)])

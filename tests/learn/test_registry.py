@@ -7,18 +7,13 @@ import pytest
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from loratwin.errors import DataError, UnknownNameError
-from loratwin.learn.evaluate import fitted, one_thread, predicted
-from loratwin.learn.features import CONFIGURATION, PUBLISHED
-from loratwin.learn.generate import Explored
-from loratwin.learn.problem import (
-    LOG_WORKLOAD,
-    Problem,
-    configuration_problem,
-    known_target,
-    workload_problem,
-)
-from loratwin.learn.registry import REGISTRY, BoostedRidge, CapacityOverRate, EstimateProcess
-from loratwin.learn.search import Row
+from loratwin.learn.cases.generate import Explored
+from loratwin.learn.cases.search import Row
+from loratwin.learn.models.features import CONFIGURATION, LOG_WORKLOAD, PUBLISHED
+from loratwin.learn.models.targets import known_target
+from loratwin.learn.training.evaluate import fitted, one_thread, predicted
+from loratwin.learn.training.problem import Problem, configuration_problem, workload_problem
+from loratwin.learn.training.registry import REGISTRY, BoostedRidge, CapacityOverRate, EstimateProcess
 from tests.learn.small import made_up, minute_case
 
 EXPLORED = made_up(48)

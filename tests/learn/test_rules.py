@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.learn.picture import rules_svg
-from loratwin.learn.rules import (
+from loratwin.learn.rules.picture import rules_svg
+from loratwin.learn.rules.text import rules_json, rules_markdown, rules_python, rules_text
+from loratwin.learn.rules.trees import (
     FEATURES,
     GRID,
     RULES,
@@ -21,7 +22,6 @@ from loratwin.learn.rules import (
     rule_features,
     significant,
 )
-from loratwin.learn.rules_text import rules_json, rules_markdown, rules_python, rules_text
 from tests.learn.small import made_up
 
 EXPLORED = made_up(60)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from loratwin.errors import UnknownNameError
-from loratwin.learn import search
-from loratwin.learn.labels import labels, most_adapters
-from loratwin.learn.search import PUBLISHED_GRID, Probe, explore, find_edge
+from loratwin.learn.cases import search
+from loratwin.learn.cases.labels import labels, most_adapters
+from loratwin.learn.cases.search import PUBLISHED_GRID, SLOTS, Probe, explore, find_edge
 from loratwin.metrics import STARVED_RATIO
 from tests.learn.small import PROFILE, minute_case
 
@@ -74,3 +74,8 @@ def test_an_unknown_search_lists_the_known() -> None:
 
 def test_a_workload_that_starves_with_one_adapter_serves_none() -> None:
     assert find_edge(Probe(minute_case(rate=500.0), PROFILE)) == 0
+
+
+def test_busy_adapters_may_have_a_slot_each(probe: Probe) -> None:
+    assert probe.slots(6) == [4, 6] and probe.slots(3) == [3] and probe.slots(32)[-2:] == [16, 32]
+    assert set(probe.slots(600)) <= set(SLOTS)

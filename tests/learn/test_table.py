@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from loratwin.learn.search import PUBLISHED_GRID
-from loratwin.learn.table import HEADER, compare, table_markdown
+from loratwin.learn.cases.search import PUBLISHED_GRID
+from loratwin.learn.training.table import HEADER, compare, table_markdown
 from tests.learn.small import made_up
 
 EXPLORED = made_up(30)

@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 from loratwin.calibrate.hours.serving import ServingRun, profile_for
 from loratwin.errors import DataError
-from loratwin.learn.model import LearnedModel
+from loratwin.learn.models.model import LearnedModel
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import Profile
 from loratwin.validate.learned import predict_learned

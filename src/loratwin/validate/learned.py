@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from loratwin.calibrate.hours.serving import ServingRun, profile_for
-from loratwin.learn.case import Mix, context_mean
-from loratwin.learn.model import LearnedModel
+from loratwin.learn.cases.case import Mix, context_mean
+from loratwin.learn.models.model import LearnedModel
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import Profile
 from loratwin.validate.predict import Prediction, offered_tokens_per_s

@@ -12,7 +12,7 @@ import typer
 from loratwin.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from loratwin.learn.generate import Explored
+    from loratwin.learn.cases.generate import Explored
 
 app = typer.Typer(help="Learn from the twin: fast answers, and rules.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,9 +39,9 @@ def generate(
     For example: loratwin learn generate --design broad --cases 500 -o shards
     """
     from loratwin.cli.progress import announce_compilation, staged_progress
-    from loratwin.learn.design import design as cases_of
-    from loratwin.learn.generate import generate as run
-    from loratwin.learn.search import SEARCHES
+    from loratwin.learn.cases.design import design as cases_of
+    from loratwin.learn.cases.generate import generate as run
+    from loratwin.learn.cases.search import SEARCHES
 
     if on != "local":
         raise UnknownNameError("place to run", on, ["local"])
@@ -62,12 +62,12 @@ def train(
 ) -> None:
     """Fit the model that `learn predict` and `plan --fast` use; prints its errors on workloads not seen."""
     from loratwin.cli.progress import staged_progress
-    from loratwin.learn.generate import load
-    from loratwin.learn.model import dump_model
+    from loratwin.learn.cases.generate import load
+    from loratwin.learn.models.model import dump_model
     from loratwin.records import check_writable, write_atomically
 
     _needs_sklearn()
-    from loratwin.learn.train import train as fit
+    from loratwin.learn.training.train import train as fit
 
     check_writable(output)
     explored = load(shards, partly)
@@ -93,13 +93,13 @@ def table(
 ) -> None:
     """Compare all models on all targets by nested cross-validation, grouped by workload (takes minutes)."""
     from loratwin.cli.progress import staged_progress
-    from loratwin.learn.generate import load
+    from loratwin.learn.cases.generate import load
     from loratwin.records import check_writable, write_atomically
 
     _needs_sklearn()
-    from loratwin.learn.problem import TARGETS
-    from loratwin.learn.registry import REGISTRY
-    from loratwin.learn.table import compare, table_markdown
+    from loratwin.learn.models.targets import TARGETS
+    from loratwin.learn.training.registry import REGISTRY
+    from loratwin.learn.training.table import compare, table_markdown
 
     if output is not None:
         check_writable(output)
@@ -127,7 +127,7 @@ def rules(
 
     For example: loratwin learn rules shards -o rules.md
     """
-    from loratwin.learn.generate import load
+    from loratwin.learn.cases.generate import load
     from loratwin.records import check_writable, write_atomically
 
     if output is not None:
@@ -137,15 +137,15 @@ def rules(
     _needs_sklearn()
     explored = _of_profile(load(shards, partly), profile)
     title = f"LoRA adapters on one GPU: {profile or 'all learned profiles'}"
-    from loratwin.learn import rules_text
-    from loratwin.learn.rules import learn_rules
+    from loratwin.learn.rules import text as rules_text
+    from loratwin.learn.rules.trees import learn_rules
 
     learned = learn_rules(explored)
     if output is None:
         typer.echo(rules_text.rules_text(learned, title).rstrip())
         return
     if output.suffix == ".svg":
-        from loratwin.learn.picture import rules_svg
+        from loratwin.learn.rules.picture import rules_svg
 
         write_atomically(output, rules_svg(learned, explored, title))
     else:
@@ -172,8 +172,8 @@ def predict(
     """
     from dataclasses import asdict
 
-    from loratwin.learn.answer import answer, answer_lines
-    from loratwin.learn.model import load_model
+    from loratwin.learn.models.answer import answer, answer_lines
+    from loratwin.learn.models.model import load_model
     from loratwin.perf import load_profile
     from loratwin.records import check_writable, write_atomically
     from loratwin.workload import draw, load_spec

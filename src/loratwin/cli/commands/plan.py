@@ -150,11 +150,11 @@ def _learned(
     It was learned with one `max_num_seqs`. Where the workload starves, the slots are those for as many adapters as can
     be served.
     """
-    from loratwin.learn.answer import answer, answer_lines, mix_of_workload
-    from loratwin.learn.case import MAX_NUM_SEQS
-    from loratwin.learn.labels import nearest_slots
-    from loratwin.learn.model import load_model
-    from loratwin.learn.search import SLOTS
+    from loratwin.learn.cases.case import MAX_NUM_SEQS
+    from loratwin.learn.cases.labels import nearest_slots
+    from loratwin.learn.cases.search import SLOTS
+    from loratwin.learn.models.answer import answer, answer_lines, mix_of_workload
+    from loratwin.learn.models.model import load_model
     from loratwin.plan.choice import check_objective
     from loratwin.workload import draw
 

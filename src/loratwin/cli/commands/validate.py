@@ -46,7 +46,7 @@ def decisions(
     """Answer for every workload of a grid: adapters and slots for throughput, slots for throughput and for latency."""
     from loratwin.calibrate.hours.serving import read_serving
     from loratwin.cli.progress import announce_compilation, staged_progress
-    from loratwin.learn.model import load_model
+    from loratwin.learn.models.model import load_model
     from loratwin.records import write_atomically
     from loratwin.validate import decide_all, decisions_csv
 

@@ -3,67 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.errors import DataError, UnknownNameError
-from loratwin.learn.case import F8, Case, mix_of
-from loratwin.learn.features import CONFIGURATION, PUBLISHED, WORKLOAD, configuration_features, published_features
-from loratwin.learn.features import workload_features as all_workload_features
-from loratwin.learn.generate import Explored
-from loratwin.learn.labels import Labels, labels, middle_slots, on_grid
-from loratwin.learn.search import Row
+from loratwin.errors import DataError
+from loratwin.learn.cases.case import F8, Case, mix_of
+from loratwin.learn.cases.generate import Explored
+from loratwin.learn.cases.labels import Labels, labels, middle_slots, on_grid
+from loratwin.learn.cases.search import Row
+from loratwin.learn.models.features import (
+    CONFIGURATION,
+    LOG_WORKLOAD,
+    PUBLISHED,
+    configuration_features,
+    log_workload_features,
+    published_features,
+)
+from loratwin.learn.models.features import workload_features as all_workload_features
+from loratwin.learn.models.targets import Target, known_target
 from loratwin.perf import load_profile
-
-
-@dataclass(frozen=True)
-class Target:
-    """Something to predict.
-
-    Parameters
-    ----------
-    level
-        `workload`: one row for each workload; `configuration`: one for each server that starts.
-    monotone
-        By feature: -1 where more of it never gives more, +1 never less. What physics says.
-    log
-        Learned as its logarithm: errors count by ratio.
-    estimate
-        The logarithms of features whose weighted sum is an estimate of what is learned, but for a constant: models
-        that start from it learn what it leaves over.
-    """
-
-    name: str
-    unit: str
-    level: str
-    monotone: dict[str, int]
-    log: bool = True
-    estimate: dict[str, float] = field(default_factory=dict)
-
-
-_EDGE = {"estimated_adapters": 1.0}
-_LESS_WITH_LOAD = {
-    **dict.fromkeys(("tokens_per_s", "rate_mean", "kv_per_adapter", "rank_max", "rank_mean"), -1),
-    "estimated_adapters": 1,
-}
-
-TARGETS = {
-    target.name: target
-    for target in (
-        Target("served", "adapters", "workload", _LESS_WITH_LOAD, estimate=_EDGE),
-        Target("throughput", "tokens/s", "workload", {}, estimate={**_EDGE, "tokens_per_s": 1.0}),
-        Target("slots", "slots", "workload", {}),
-        Target("latency_slots", "slots", "workload", {}),
-        Target("share", "of offered tokens", "configuration", {"log_utilization": -1, "log_requests_per_s": -1}, False),
-        Target("ttft", "ms", "configuration", {}),
-        Target("tpot", "ms", "configuration", {"log_step_s": 1}, estimate={"log_step_s": 1.0}),
-        Target("itl", "ms", "configuration", {"log_step_s": 1}, estimate={"log_step_s": 1.0}),
-    )
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,19 +84,6 @@ class Problem:
         return replace(self, names=(*self.names, name), x=np.column_stack([self.x, values]))
 
 
-def known_target(name: str) -> Target:
-    """A target by name.
-
-    Raises
-    ------
-    UnknownNameError
-        There is none.
-    """
-    if name not in TARGETS:
-        raise UnknownNameError("target", name, TARGETS)
-    return TARGETS[name]
-
-
 def group_numbers(cases: Sequence[Case]) -> NDArray[np.int64]:
     """Cases with the same rates share a number, whatever their ranks and LLM; shape (num_cases,)."""
     numbers: dict[tuple[float, ...], int] = {}
@@ -163,18 +112,6 @@ def workload_problem(name: str, explored: Sequence[Explored], published: bool = 
         raise DataError(f"no simulated workload has the target {name!r}")
     x = np.array([make(cases[i]) for i in keep])
     return Problem(target, names, x, y[keep], group_numbers(cases)[keep], keep)
-
-
-_AS_IS = ("rate_cv", "arrivals_cv", "distinct_of_100")
-
-LOG_WORKLOAD = tuple(name if name in _AS_IS else f"log_of_{name}" for name in WORKLOAD)
-"""The features of a workload as models see them: ratios count, so most are logarithms."""
-
-
-def log_workload_features(features: F8) -> F8:
-    """`WORKLOAD` as `LOG_WORKLOAD`; the last axis has the features."""
-    plain = np.array([name in _AS_IS for name in WORKLOAD])
-    return np.where(plain, features, np.log(np.maximum(features, 1e-12)))
 
 
 @lru_cache(maxsize=8192)

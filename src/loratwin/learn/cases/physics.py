@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.learn.case import F8, MAX_NUM_SEQS, Mix
+from loratwin.learn.cases.case import F8, MAX_NUM_SEQS, Mix
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig
 from loratwin.simulate import served_capacity

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from loratwin.errors import DataError, InputError
-from loratwin.learn.case import Case
-from loratwin.learn.search import Row
+from loratwin.learn.cases.case import Case
+from loratwin.learn.cases.search import Row
 from loratwin.records import as_tuple, write_atomically
 
 FORMAT = 1

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loratwin.learn.case import F8, Mix
-from loratwin.learn.physics import FEW_SLOTS, I8, Steady, kv_tokens, most_adapters, steady
+from loratwin.learn.cases.case import F8, Mix
+from loratwin.learn.cases.physics import FEW_SLOTS, I8, Steady, kv_tokens, most_adapters, steady
 from loratwin.perf import Profile
 
 PUBLISHED = (
@@ -143,3 +143,15 @@ def _given(mix: Mix, num: int) -> list[F8]:
         mix.context_mean / (mix.prompt_mean + mix.output_mean / 2),
     )
     return [np.full(num, value) for value in values]
+
+
+_AS_IS = ("rate_cv", "arrivals_cv", "distinct_of_100")
+
+LOG_WORKLOAD = tuple(name if name in _AS_IS else f"log_of_{name}" for name in WORKLOAD)
+"""The features of a workload as models see them: ratios count, so most are logarithms."""
+
+
+def log_workload_features(features: F8) -> F8:
+    """`WORKLOAD` as `LOG_WORKLOAD`; the last axis has the features."""
+    plain = np.array([name in _AS_IS for name in WORKLOAD])
+    return np.where(plain, features, np.log(np.maximum(features, 1e-12)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.errors import DataError
-from loratwin.learn.case import F8
+from loratwin.learn.cases.case import F8
 
 I4 = NDArray[np.int32]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loratwin.errors import DataError, InputError
-from loratwin.learn.case import Case
-from loratwin.learn.search import Row, explore
-from loratwin.learn.shards import (
+from loratwin.learn.cases.case import Case
+from loratwin.learn.cases.search import Row, explore
+from loratwin.learn.cases.shards import (
     Manifest,
     is_complete,
     read_manifest,

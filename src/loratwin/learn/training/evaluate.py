@@ -16,9 +16,9 @@ from sklearn.model_selection import GridSearchCV, GroupKFold  # type: ignore[imp
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from loratwin.errors import InputError
-from loratwin.learn.case import F8
-from loratwin.learn.problem import Problem
-from loratwin.learn.registry import Member
+from loratwin.learn.cases.case import F8
+from loratwin.learn.training.problem import Problem
+from loratwin.learn.training.registry import Member
 from loratwin.metrics import STARVED_RATIO
 
 OUTER, INNER = 5, 3

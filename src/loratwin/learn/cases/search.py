@@ -9,8 +9,8 @@ from math import exp, log, nan
 import numpy as np
 
 from loratwin.errors import UnknownNameError
-from loratwin.learn.case import Case, mix_of
-from loratwin.learn.physics import kv_tokens, steady
+from loratwin.learn.cases.case import Case, mix_of
+from loratwin.learn.cases.physics import kv_tokens, steady
 from loratwin.metrics import STARVED_RATIO, summarize
 from loratwin.perf import Profile
 from loratwin.simulate import simulate
@@ -70,8 +70,8 @@ class Probe:
         self._drawn: tuple[int, Workload] | None = None
 
     def slots(self, num_adapters: int, among: Sequence[int] = SLOTS) -> list[int]:
-        """Slots that start, up to one for each adapter."""
-        options = [slots for slots in among if slots <= num_adapters] or [num_adapters]
+        """Slots that start, up to one for each adapter, and these: busy adapters need a slot each."""
+        options = sorted({min(slots, num_adapters) for slots in among})
         return [slots for slots in options if kv_tokens(self.profile, slots, self.case.max_lora_rank)]
 
     def __call__(self, num_adapters: int, slots: int) -> Row:

@@ -8,13 +8,14 @@ from math import isnan
 
 import numpy as np
 
-from loratwin.learn.case import F8
-from loratwin.learn.evaluate import Score, coverage, half_smape, score
-from loratwin.learn.generate import Explored
-from loratwin.learn.labels import labels, nearest_slots, on_grid
-from loratwin.learn.problem import TARGETS, Problem, configuration_problem, workload_problem
-from loratwin.learn.registry import REGISTRY
-from loratwin.learn.search import PUBLISHED_GRID
+from loratwin.learn.cases.case import F8
+from loratwin.learn.cases.generate import Explored
+from loratwin.learn.cases.labels import labels, nearest_slots, on_grid
+from loratwin.learn.cases.search import PUBLISHED_GRID
+from loratwin.learn.models.targets import TARGETS
+from loratwin.learn.training.evaluate import Score, coverage, half_smape, score
+from loratwin.learn.training.problem import Problem, configuration_problem, workload_problem
+from loratwin.learn.training.registry import REGISTRY
 
 MOST_ROWS = 1500
 """Servers that models are compared on; more would take hours with the slow ones."""

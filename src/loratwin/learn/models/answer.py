@@ -10,10 +10,10 @@ from statistics import NormalDist
 import numpy as np
 
 from loratwin.errors import InputError
-from loratwin.learn.case import F8, MAX_NUM_SEQS, Mix
-from loratwin.learn.model import Figures, LearnedModel
-from loratwin.learn.physics import kv_tokens
-from loratwin.learn.search import SLOTS
+from loratwin.learn.cases.case import F8, MAX_NUM_SEQS, Mix
+from loratwin.learn.cases.physics import kv_tokens
+from loratwin.learn.cases.search import SLOTS
+from loratwin.learn.models.model import Figures, LearnedModel
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig

@@ -8,7 +8,7 @@ from itertools import combinations, combinations_with_replacement
 import numpy as np
 
 from loratwin.errors import UnknownNameError
-from loratwin.learn.case import Case
+from loratwin.learn.cases.case import Case
 
 LLAMA = "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct"
 QWEN = "h100-64gb/vllm-0.8.5/qwen-2.5-7b-instruct"

@@ -8,8 +8,8 @@ from math import log, nan
 
 import numpy as np
 
-from loratwin.learn.case import Case
-from loratwin.learn.search import PUBLISHED_GRID, Row
+from loratwin.learn.cases.case import Case
+from loratwin.learn.cases.search import PUBLISHED_GRID, Row
 from loratwin.metrics import STARVED_RATIO
 
 TIE = 0.01

@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from loratwin.learn.case import F8
-from loratwin.learn.generate import Explored
-from loratwin.learn.labels import labels
-from loratwin.learn.rules import Rule, rule_features
-from loratwin.learn.rules_text import WORDS
+from loratwin.learn.cases.case import F8
+from loratwin.learn.cases.generate import Explored
+from loratwin.learn.cases.labels import labels
+from loratwin.learn.rules.text import WORDS
+from loratwin.learn.rules.trees import Rule, rule_features
 
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "loratwin-rules", "font.size": 9, "text.parse_math": False}
 

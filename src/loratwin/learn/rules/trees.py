@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.errors import DataError
-from loratwin.learn.case import F8, Case, Mix, mix_of
-from loratwin.learn.evaluate import OUTER, folds, half_smape
-from loratwin.learn.generate import Explored
-from loratwin.learn.labels import Labels, labels, middle_slots, nearest_slots
-from loratwin.learn.problem import group_numbers
-from loratwin.learn.search import PUBLISHED_GRID, SLOTS
+from loratwin.learn.cases.case import F8, Case, Mix, mix_of
+from loratwin.learn.cases.generate import Explored
+from loratwin.learn.cases.labels import Labels, labels, middle_slots, nearest_slots
+from loratwin.learn.cases.search import PUBLISHED_GRID, SLOTS
+from loratwin.learn.training.evaluate import OUTER, folds, half_smape
+from loratwin.learn.training.problem import group_numbers
 
 GRID = (1, 2, 3, 4, 6, 8, 12, *PUBLISHED_GRID, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096, 6144, 8192)
 """The published grid, carried on at both ends: steps of a fifth to a third. A decision is right to one step of it."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loratwin.learn.rules import FEATURES, Node, Rule, RuleTarget
+from loratwin.learn.rules.trees import FEATURES, Node, Rule, RuleTarget
 
 UNITS = {"work_per_s": " tokens/s"}
 WORDS = {

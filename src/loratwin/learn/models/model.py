@@ -18,12 +18,19 @@ from typing import Any
 import numpy as np
 
 from loratwin.errors import DataError, InputError
-from loratwin.learn.case import F8, Mix
-from loratwin.learn.features import CONFIGURATION, WORKLOAD, configuration_features, workload_features
-from loratwin.learn.forest import Forest
-from loratwin.learn.physics import I8, steady
-from loratwin.learn.problem import LOG_WORKLOAD, TARGETS, log_workload_features
-from loratwin.learn.process import Process
+from loratwin.learn.cases.case import F8, Mix
+from loratwin.learn.cases.physics import I8, steady
+from loratwin.learn.models.features import (
+    CONFIGURATION,
+    LOG_WORKLOAD,
+    WORKLOAD,
+    configuration_features,
+    log_workload_features,
+    workload_features,
+)
+from loratwin.learn.models.forest import Forest
+from loratwin.learn.models.process import Process
+from loratwin.learn.models.targets import TARGETS
 from loratwin.perf import Profile
 from loratwin.records import write_atomically
 

@@ -24,8 +24,8 @@ from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 from sklearn.tree import DecisionTreeRegressor  # type: ignore[import-untyped]
 
 from loratwin.errors import InputError
-from loratwin.learn.case import F8
-from loratwin.learn.problem import Problem
+from loratwin.learn.cases.case import F8
+from loratwin.learn.training.problem import Problem
 
 SEED = 0
 

@@ -11,23 +11,22 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor  # type: ignore[import-untyped]
 
 import loratwin
-from loratwin.learn.case import F8, mix_of
-from loratwin.learn.evaluate import OUTER, conformal_factor, coverage, f1, folds, half_smape, one_thread
-from loratwin.learn.features import WORKLOAD, workload_features
-from loratwin.learn.forest import Forest, from_boosting
-from loratwin.learn.generate import Explored
-from loratwin.learn.model import FORMAT, LOADED, Header, LearnedModel, Part, overload, signature
-from loratwin.learn.problem import (
-    LOG_WORKLOAD,
-    TARGETS,
+from loratwin.learn.cases.case import F8, mix_of
+from loratwin.learn.cases.generate import Explored
+from loratwin.learn.models.features import LOG_WORKLOAD, WORKLOAD, workload_features
+from loratwin.learn.models.forest import Forest, from_boosting
+from loratwin.learn.models.model import FORMAT, LOADED, Header, LearnedModel, Part, overload, signature
+from loratwin.learn.models.process import from_regression
+from loratwin.learn.models.targets import TARGETS
+from loratwin.learn.training.evaluate import OUTER, conformal_factor, coverage, f1, folds, half_smape, one_thread
+from loratwin.learn.training.problem import (
     Problem,
     case_features,
     configuration_problem,
     group_numbers,
     workload_problem,
 )
-from loratwin.learn.process import from_regression
-from loratwin.learn.registry import SEED, EstimateProcess
+from loratwin.learn.training.registry import SEED, EstimateProcess
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import load_profile
 

@@ -1,0 +1,1 @@
+"""What is learned from: workloads, the servers that are simulated for them, files, and what was found."""

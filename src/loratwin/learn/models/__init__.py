@@ -1,0 +1,1 @@
+"""What predicts: features, trees and processes as arrays, the file that ships, and the answers; numpy only."""

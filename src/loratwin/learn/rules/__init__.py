@@ -1,0 +1,1 @@
+"""Rules for the wall: small trees in words and as a picture."""

@@ -1,0 +1,1 @@
+"""How models are compared and fitted; needs `loratwin[learn]`."""
