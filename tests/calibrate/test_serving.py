@@ -157,6 +157,13 @@ def test_a_missing_column_is_named(column: str, tmp_path: Path) -> None:
         ("window_s", "-5", "window_s"),
         ("window_s", "inf", "window_s"),
         ("prompt_tokens_mean", "?", "'?' is not a number"),
+        ("served_adapters", "1e30", "column 'served_adapters': '1e30' is above 100,000"),
+        ("served_adapters", "100001", "column 'served_adapters': '100001' is above 100,000"),
+        ("adapter_rate_counts", "1e30", "column 'adapter_rate_counts': '1e30' is above 100,000"),
+        ("max_loras", "1e30", "column 'max_loras': '1e30' is above 2,147,483,647"),
+        ("max_num_seqs", "1e30", "column 'max_num_seqs': '1e30' is above 2,147,483,647"),
+        ("max_num_batched_tokens", "1e30", "column 'max_num_batched_tokens': '1e30' is above 16,777,216"),
+        ("adapter_ranks_cycle", "8 1e30", "column 'adapter_ranks_cycle': '8 1e30' is above 2,147,483,647"),
     ],
 )
 def test_a_bad_cell_is_named_with_its_line(column: str, value: str, message: str, tmp_path: Path) -> None:

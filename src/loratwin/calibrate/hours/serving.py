@@ -15,6 +15,7 @@ from loratwin.errors import DataError
 from loratwin.perf import Profile, load_profile
 from loratwin.perf.profile import shipped_names
 from loratwin.records import EngineConfig
+from loratwin.simulate.engine import MOST_COUNT, MOST_STEP_TOKENS
 from loratwin.workload import Workload, draw, uniform_groups
 
 CONFIGURATION = (
@@ -40,6 +41,14 @@ CLIENT_MAX_IN_FLIGHT = 26_000
 """Requests in flight beyond which its connections failed: `waiting_max` + `running_max` of the overloaded runs."""
 
 DEFAULT_WINDOW_S = 3600.0
+
+_MOST_ADAPTERS = 100_000  # as in a workload
+_MOST = {
+    "served_adapters": _MOST_ADAPTERS,
+    "adapter_rate_counts": _MOST_ADAPTERS,
+    "max_num_batched_tokens": MOST_STEP_TOKENS,
+}
+"""By column, what the twin can serve; of the others `MOST_COUNT`."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +208,8 @@ def _wholes(row: Row, column: str) -> list[int]:
 def _as_whole(column: str, value: float, text: object) -> int:
     if not math.isfinite(value) or value != int(value) or value < 0:
         raise DataError(f"column {column!r}: {text!r} is not a whole number")
+    if value > (most := _MOST.get(column, MOST_COUNT)):
+        raise DataError(f"column {column!r}: {text!r} is above {most:,}")
     return int(value)
 
 
