@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ SUFFIXES = [".json", ".parquet"]
 def example_run(num_requests: int = 3, num_steps: int | None = 4, seed: int = 0) -> Run:
     random = np.random.default_rng(seed)
     times = random.uniform(0, 50, (4, num_requests)).cumsum(axis=0)
-    times[0].sort()
+    times.sort(axis=1)
     times[1:, random.random(num_requests) < 0.3] = np.nan
     counts = random.integers(1, 500, (4, num_requests)).astype(np.int32)
     return Run(
@@ -96,11 +97,11 @@ def test_a_run_comes_back_complete(tmp_path: Path, suffix: str, num_requests: in
 @given(values=st.lists(st.floats(0, allow_infinity=False), min_size=1, max_size=5))
 def test_floats_keep_every_digit(tmp_path_factory: pytest.TempPathFactory, values: list[float]) -> None:
     run = example_run(len(values))
-    changed = RequestTable(**{**run.requests.columns(), "finish_s": np.array(values)})
+    changed = RequestTable(**{**run.requests.columns(), "scheduled_s": np.array(values)})
     again = Run(**{**vars(run), "requests": changed})
     for suffix in SUFFIXES:
         path = save_run(again, tmp_path_factory.getbasetemp() / f"digits{suffix}")
-        np.testing.assert_array_equal(load_run(path).requests.finish_s, values)
+        np.testing.assert_array_equal(load_run(path).requests.scheduled_s, values)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -159,6 +160,41 @@ def test_damage_is_told_in_one_line(tmp_path: Path, changes: dict[str, Any], mes
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+NOT_YET = np.nan
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("prompt_tokens", [1, -2, -3], "request 1 (counted from 0): prompt_tokens = -2, but it must be 0 or more"),
+        ("output_tokens", [-1, 2, 3], "request 0 (counted from 0): output_tokens = -1"),
+        ("num_preemptions", [0, 0, -1], "request 2 (counted from 0): num_preemptions = -1"),
+        ("asked_tokens", [0, -1, 1], "request 1 (counted from 0): asked_tokens = -1"),
+        ("received_tokens", [0, -1, 1], "request 1 (counted from 0): received_tokens = -1"),
+        ("admitted_s", [NOT_YET, 1.9, 3.5], "request 1 (counted from 0): admitted_s = 1.900000 is before arrival_s = "),
+        ("first_token_s", [1.0, 2.0, 2.5], "request 2 (counted from 0): first_token_s = 2.500000 is before arrival_s"),
+        ("finish_s", [0.5, NOT_YET, 1.0], "request 0 (counted from 0): finish_s = 0.500000 is before arrival_s"),
+        ("sent_s", [NOT_YET, 1e3, 3.0], "request 1 (counted from 0): first_token_s = 7.000000 is before sent_s = 1000"),
+    ],
+)
+def test_a_request_that_cannot_be_is_named(
+    column: str, values: list[float], message: str, suffix: str, tmp_path: Path
+) -> None:
+    times = {name: np.array([1.0, 2.0, 3.0]) + 5 * (name == "first_token_s") for name in ("arrival_s", "first_token_s")}
+    none = {name: np.full(3, NOT_YET) for name in ("admitted_s", "finish_s", "sent_s")}
+    run = example_run()
+    columns = {**run.requests.columns(), **times, **none}
+    kind = np.float64 if column.endswith("_s") else np.int32
+    path = tmp_path / f"run{suffix}"
+    load_run(save_run(replace(run, requests=RequestTable(**columns)), path))
+    changed = RequestTable(**{**columns, column: np.array(values, dtype=kind)})
+    save_run(replace(run, requests=changed), path)
+    with pytest.raises(DataError) as caught:
+        load_run(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
 
 
 @pytest.mark.parametrize("key", ["config", "provenance", "steps", "requests"])

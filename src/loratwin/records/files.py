@@ -20,6 +20,7 @@ from loratwin.records.atomic import write_atomically
 from loratwin.records.columns import AnyArray, ColumnTable
 from loratwin.records.config import EngineConfig
 from loratwin.records.plain import as_tuple
+from loratwin.records.possible import check_possible
 from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, StepSeries
 from loratwin.records.series import (
     DeliverySeries,
@@ -55,7 +56,7 @@ def load_run(path: str | Path) -> Run:
     InputError
         The file cannot be opened, has another suffix, or pyarrow is missing (parquet).
     DataError
-        The file is damaged, is no run, or was written by a newer loratwin.
+        The file is damaged, is no run, holds a request that cannot be, or was written by a newer loratwin.
     """
     decode: dict[str, Callable[[bytes], Run]] = {".json": _from_json, ".parquet": _from_parquet}
     suffix = _suffix(path)
@@ -120,6 +121,7 @@ def _measured_header(run: Run) -> dict[str, Any]:
 def _run(header: dict[str, Any], requests: RequestTable) -> Run:
     gauges, steps = header["gauges"], header["steps"]
     gaps, deliveries = header.get("gaps"), header.get("deliveries")
+    check_possible(requests)
     return Run(
         kind=header["kind"],
         window_s=header["window_s"],
