@@ -45,7 +45,7 @@ def test_generate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     run = ("learn", "generate", "--cases", "1", "--search", "edge", "-o", "shards", "--processes", "1")
     first = loratwin(*run, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert first.stdout.startswith(tuple("123456789")) and "in 1 new shards, 1 in shards" in first.stdout
+    assert first.stdout.startswith(tuple("123456789")) and "in 1 new shard, 1 in shards" in first.stdout
     assert len(load([tmp_path / "shards"])) == 1
     assert loratwin(*run, cwd=tmp_path).stdout == "0 runs of the twin in 0 new shards, 1 in shards\n"
 
@@ -101,6 +101,15 @@ def test_predict_answers_and_the_twin_checks(folder: Path) -> None:
     assert answer["config"]["max_loras"] == answer["slots"] <= 12
     unchecked = loratwin("learn", "predict", "mine.yaml", *PROFILE, "--no-check", cwd=folder)
     assert unchecked.returncode == 0 and "The twin" not in unchecked.stdout
+
+
+def test_outputs_of_one_token_have_no_time_between_tokens(folder: Path) -> None:
+    one = "lengths: {prompt: {kind: fixed, tokens: 200}, output: {kind: fixed, tokens: 1}}"
+    (folder / "one.yaml").write_text(
+        f"window_s: 600\n{one}\ngroups:\n  - {{name: a, count: 8, total_rate: 4, ranks: 8}}\n"
+    )
+    done = loratwin("learn", "predict", "one.yaml", *PROFILE, cwd=folder)
+    assert done.returncode == 0 and "mean TTFT" in done.stdout.splitlines()[-1] and "nan" not in done.stdout
 
 
 def test_predict_refuses_a_model_of_another_version(folder: Path) -> None:

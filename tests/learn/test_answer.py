@@ -8,10 +8,10 @@ import pytest
 from loratwin.errors import InputError
 from loratwin.learn.cases.case import mix_of
 from loratwin.learn.cases.design import LLAMA, design
-from loratwin.learn.models.answer import answer, answer_lines, burstiness, mix_of_workload
+from loratwin.learn.models.answer import answer, answer_lines, burstiness, digits, mix_of_workload
 from loratwin.learn.models.model import load_model
 from loratwin.simulate import try_config
-from loratwin.workload import AdapterGroup, BaseTraffic, Gamma, Poisson, WorkloadSpec, draw
+from loratwin.workload import AdapterGroup, BaseTraffic, Fixed, Gamma, Poisson, Separate, WorkloadSpec, draw
 from tests.learn.small import PROFILE
 
 
@@ -48,7 +48,7 @@ def test_of_slots_that_are_as_good_the_most_are_taken() -> None:
 def test_given_slots_are_the_only_ones() -> None:
     assert answer(spec(6.0), PROFILE, load_model(), slots=[24]).slots == 24
     nothing = answer(spec(6.0, 2000), PROFILE, load_model(), slots=[2000])
-    assert nothing.slots is None and "no server with these slots starts" in nothing.notes
+    assert nothing.slots is None and "a server with 2000 or more slots of rank 16 does not start" in nothing.notes
 
 
 def test_latency_has_its_own_answer() -> None:
@@ -88,3 +88,26 @@ def test_what_was_not_learned_is_refused() -> None:
         answer(both, PROFILE, load_model())
     with pytest.raises(InputError, match="no adapters or no requests; there is nothing to predict"):
         answer(WorkloadSpec(window_s=60, base=BaseTraffic(rate=1.0)), PROFILE, load_model())
+
+
+def test_slots_that_do_not_start_are_the_reason() -> None:
+    group = AdapterGroup(name="a", count=60, total_rate=5.0, ranks=(512,))
+    found = answer(WorkloadSpec(window_s=600, groups=(group,)), PROFILE, load_model())
+    assert "a server with 8 or more slots of rank 512 does not start" in found.notes
+
+
+def test_prompts_that_the_llm_does_not_take_are_refused() -> None:
+    longest = PROFILE.llm.max_model_len
+    long = spec(1.0).model_copy(update={"lengths": Separate(prompt=Fixed(tokens=longest), output=Fixed(tokens=8))})
+    with pytest.raises(InputError, match=f"a prompt of {longest} tokens does not fit max_model_len"):
+        answer(long, PROFILE, load_model())
+
+
+def test_two_models_that_disagree_say_so() -> None:
+    found = answer(spec(500.0, 1), PROFILE, load_model())
+    assert found.config is None and round(found.most_adapters.value) == 1
+    assert any("the two disagree so near the edge" in line for line in answer_lines(found))
+
+
+def test_figures_have_no_exponent() -> None:
+    assert [digits(each) for each in (0.01234, 12.345, 53640.2)] == ["0.01234", "12.35", "53,640"]

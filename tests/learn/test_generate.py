@@ -175,3 +175,10 @@ def test_progress_counts_what_was_there(folder: Path, tmp_path: Path) -> None:
 
 def test_explored_is_a_case_and_its_rows(folder: Path) -> None:
     assert all(isinstance(each, Explored) and len(each.rows) > 5 for each in load([folder]))
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds adapter_config\.json and no design; give a new or an empty folder"):
+        generate(CASES, tmp_path)
+    assert contents(tmp_path) == {"adapter_config.json": b"{}"}

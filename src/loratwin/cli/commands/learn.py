@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +52,8 @@ def generate(
     announce_compilation()
     with staged_progress() as progress:
         done = run(chosen, output, search, seed, processes, partial(progress, "simulating shards"))
-    typer.echo(f"{done.num_runs} runs of the twin in {done.num_new} new shards, {done.num_shards} in {output}")
+    new = f"{done.num_new} new shard{'' if done.num_new == 1 else 's'}"
+    typer.echo(f"{done.num_runs} runs of the twin in {new}, {done.num_shards} in {output}")
 
 
 @app.command()
@@ -198,6 +200,7 @@ def predict(
 
 
 def _checked(outcome: object) -> list[str]:
+    from loratwin.learn.models.answer import digits
     from loratwin.simulate import Outcome
 
     assert isinstance(outcome, Outcome)
@@ -205,9 +208,10 @@ def _checked(outcome: object) -> list[str]:
         return [f"The twin: the server does not start: {outcome.reason}"]
     seen = outcome.summary
     verdict = f"it starves ({seen.starved_reason})" if seen.starved else "it keeps up"
-    figures = f"{seen.total_throughput:,.0f} tokens/s, {100 * seen.served_share:.1f} % served"
-    latency = f"mean TTFT {seen.ttft_mean_ms:,.4g} ms, mean TPOT {seen.tpot_mean_ms:.4g} ms"
-    return [f"The twin, one run: {verdict}; {figures}, {latency}."]
+    figures = [f"{seen.total_throughput:,.0f} tokens/s, {100 * seen.served_share:.1f} % served"]
+    times = {"TTFT": seen.ttft_mean_ms, "TPOT": seen.tpot_mean_ms}  # outputs of one token have no TPOT
+    figures += [f"mean {name} {digits(value)} ms" for name, value in times.items() if isfinite(value)]
+    return [f"The twin, one run: {verdict}; {', '.join(figures)}."]
 
 
 def _names(kind: str, text: str | None, known: list[str]) -> list[str]:

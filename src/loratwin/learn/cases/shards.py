@@ -71,10 +71,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     Raises
     ------
     InputError
-        The folder holds another design, or cannot be written.
+        The folder holds another design, or other things only, or cannot be written.
     """
     if (folder / "design.json").exists():
         _check_same(folder, read_manifest(folder), manifest)
+    elif other := next((each.name for each in sorted(folder.iterdir()) if not each.name.startswith(".")), None):
+        raise InputError(f"{folder}: holds {other} and no design; give a new or an empty folder")
     document = {"format": FORMAT, **asdict(manifest)}
     write_atomically(folder / "design.json", json.dumps(document, separators=(",", ":")) + "\n")
 

@@ -159,22 +159,33 @@ def answer(
     Raises
     ------
     InputError
-        The workload cannot be predicted (see `mix_of_workload`).
+        The workload cannot be predicted (see `mix_of_workload`), or has prompts that the LLM does not take.
     """
     workload = spec if isinstance(spec, Workload) else draw(spec, seed)
     mix, adapters = mix_of_workload(workload), len(workload.adapters)
+    _check_prompts(workload, profile)
     most = _interval(model.workload_figure("served", mix, profile), model.header.interval_factor["served"])
     notes = model.outside(mix, profile)
+    tried = _options(adapters, slots)
+    options = [each for each in tried if kv_tokens(profile, each, mix.max_lora_rank)]
+    if len(options) < len(tried):
+        least = min(set(tried) - set(options))
+        notes = (*notes, f"a server with {least} or more slots of rank {mix.max_lora_rank} does not start")
     nothing = Answer(adapters, most, None, (), None, None, None, None, None, None, notes)
-    options = [each for each in _options(adapters, slots) if kv_tokens(profile, each, mix.max_lora_rank)]
     if not options:
-        return replace(nothing, notes=(*notes, "no server with these slots starts"))
+        return nothing
     seen = model.figures(mix, profile, [adapters] * len(options), options)
     at, near = _choice(seen, mix, objective)
     if at is None:
         return nothing
     chosen = replace(nothing, slots=options[at], near_slots=tuple(options[i] for i in near))
     return _with_figures(chosen, seen, at, mix, model.header.interval_factor)
+
+
+def _check_prompts(workload: Workload, profile: Profile) -> None:
+    longest, limit = int(workload.prompt_tokens.max()), profile.llm.max_model_len
+    if longest >= limit:
+        raise InputError(f"a prompt of {longest} tokens does not fit max_model_len = {limit}")
 
 
 def _choice(seen: Figures, mix: Mix, objective: str) -> tuple[int | None, list[int]]:
@@ -232,19 +243,38 @@ def answer_lines(found: Answer) -> list[str]:
     first = f"One GPU serves about {most.value:,.0f} such adapters ({most.low:,.0f} to {most.high:,.0f})"
     lines = [f"{first}; the workload has {found.adapters:,}."]
     if found.config is None:
-        lines.append("It starves with any slots, says the learned model.")
+        lines.append(_starves(found))
     else:
         near = ", ".join(map(str, found.near_slots))
         lines.append(f"Slots: {found.slots} (as good to 1 %: {near}); max_lora_rank {found.config.max_lora_rank}.")
-        figures: tuple[tuple[str, Interval | None, float, str], ...] = (
-            ("throughput", found.throughput, 1, " tokens/s"),
-            ("served", found.share, 100, " % of the offered tokens"),
-            ("mean TTFT", found.ttft_ms, 1, " ms"),
-            ("mean TPOT", found.tpot_ms, 1, " ms"),
-            ("mean ITL", found.itl_ms, 1, " ms"),
-        )
-        for name, each, factor, unit in figures:
-            if each is not None:
-                low, high = each.low * factor, each.high * factor
-                lines.append(f"  predicted {name}: {each.value * factor:,.4g}{unit} ({low:,.4g} to {high:,.4g})")
+        lines += _figure_lines(found)
     return [*lines, *(f"  {note}" for note in found.notes)]
+
+
+def _starves(found: Answer) -> str:
+    """The figures of a workload and of a server are learned apart; at the edge they may disagree."""
+    says = "It starves with any slots, says the learned model."
+    if round(found.most_adapters.value) < found.adapters:
+        return says
+    return f"{says[:-1]} of servers: the two disagree so near the edge, ask `loratwin plan`."
+
+
+def _figure_lines(found: Answer) -> list[str]:
+    figures: tuple[tuple[str, Interval | None, float, str], ...] = (
+        ("throughput", found.throughput, 1, " tokens/s"),
+        ("served", found.share, 100, " % of the offered tokens"),
+        ("mean TTFT", found.ttft_ms, 1, " ms"),
+        ("mean TPOT", found.tpot_ms, 1, " ms"),
+        ("mean ITL", found.itl_ms, 1, " ms"),
+    )
+    return [
+        f"  predicted {name}: {digits(each.value * factor)}{unit} "
+        f"({digits(each.low * factor)} to {digits(each.high * factor)})"
+        for name, each, factor, unit in figures
+        if each is not None
+    ]
+
+
+def digits(value: float) -> str:
+    """Four digits, or all before the point: never an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
