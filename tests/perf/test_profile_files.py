@@ -58,6 +58,7 @@ def changed(key: str, value: object) -> str:
         (changed("step_time.weights_s", -1.0), "step_time.weights_s"),
         (changed("step_time.weights_s", float("nan")), "step_time.weights_s"),
         (changed("step_time.token_s", float("inf")), "step_time.token_s"),
+        (changed("llm.num_layers", 10**12), "llm.num_layers"),
         (changed("domain.max_loras", [384, 1]), "domain.max_loras: the lower end comes first, but 384 > 1"),
         (changed("memory.extra_vocabulary", -256), "memory.extra_vocabulary"),
         (changed("step_time.slot_rnk_s", 1.0), "step_time.slot_rnk_s is not known"),

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.perf.shapes import LlmShapes
+from loratwin.perf.shapes import MOST, MOST_LAYERS, LlmShapes
 from loratwin.perf.tables import read_yaml_table
 from loratwin.records.config import Version, engine_version
 
@@ -48,9 +48,6 @@ _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # owner/name; a path has more
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 _OPTIONAL_SIZES = ("num_key_value_heads", "head_dim", "max_position_embeddings")
-
-_MOST_LAYERS, _MOST = 10_000, 10**8
-"""Layers, and any other size, that no LLM has: a typing error would be computed with for hours."""
 
 
 def llm_names() -> list[str]:
@@ -150,7 +147,7 @@ def _check_sizes(where: str, config: Mapping[str, Any]) -> None:
     for key in (*_SIZES, *(key for key in _OPTIONAL_SIZES if config.get(key) is not None)):
         if type(config.get(key)) is not int or config[key] < 1:
             raise InputError(f"{where}: {key} = {config.get(key)!r}, but it must be a whole number above 0")
-        if config[key] > (most := _MOST_LAYERS if key == "num_hidden_layers" else _MOST):
+        if config[key] > (most := MOST_LAYERS if key == "num_hidden_layers" else MOST):
             raise InputError(f"{where}: {key} = {config[key]}, but no LLM has more than {most:,}")
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     if config.get("head_dim") is None and hidden % heads:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+MOST_LAYERS, MOST = 10_000, 10**8
+"""Of layers, and of any other size: no LLM has more, and the KV cache of such a one would be computed for hours."""
+
+Size = Annotated[int, Field(ge=1, le=MOST)]
 
 
 class LlmShapes(BaseModel):
@@ -12,14 +19,14 @@ class LlmShapes(BaseModel):
 
     name: str
     repository: str | None = None  # where `vllm serve` finds it, as "owner/name"
-    hidden_size: PositiveInt
-    intermediate_size: PositiveInt
-    num_layers: PositiveInt
-    num_heads: PositiveInt
-    num_kv_heads: PositiveInt
-    head_dim: PositiveInt
-    vocab_size: PositiveInt
-    max_model_len: PositiveInt
+    hidden_size: Size
+    intermediate_size: Size
+    num_layers: Annotated[int, Field(ge=1, le=MOST_LAYERS)]
+    num_heads: Size
+    num_kv_heads: Size
+    head_dim: Size
+    vocab_size: Size
+    max_model_len: Size
     lora_on_vocabulary: bool  # vLLM reserves LoRA buffers for the embedding and the head (Llama family: yes; Qwen2: no)
     attention_bias: bool = False
     tied_embeddings: bool = False  # the head is the embedding: its weights are there once
