@@ -123,7 +123,7 @@ def explore(case: Case, profile: Profile, search: str = "edge", seed: int = 0) -
     ----------
     search
         `edge`: finds the most adapters served without starvation, and compares slots there and around (about 35 runs).
-        `slots`: all slots at loads below the edge, where they decide on latency (about 70 runs).
+        `slots`: all slots at loads below the edge, where they decide on latency (about 45 runs).
         `grid`: all of the published grid of adapters x slots (55 runs, less those that do not start).
 
     Raises
