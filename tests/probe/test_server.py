@@ -84,12 +84,14 @@ def complete(url: str, adapter: str, prompt: list[int], output: int) -> tuple[in
     return usage["prompt_tokens"], usage["completion_tokens"]
 
 
-def send(url: str, number: int) -> tuple[int, int]:
+def send(
+    url: str, number: int, prompts: tuple[int, int] = (1, 400), outputs: tuple[int, int] = (1, 40)
+) -> tuple[int, int]:
     """So many requests of random lengths to all adapters and none, 20 at a time; their prompt and output tokens."""
     rng = random.Random(0)
     names = [*(f"l{i}" for i in range(ADAPTERS)), "tiny"]
     requests = [
-        (names[i % 5], [rng.randrange(300, 2000) for _ in range(rng.randint(1, 400))], rng.randint(1, 40))
+        (names[i % 5], [rng.randrange(300, 2000) for _ in range(rng.randint(*prompts))], rng.randint(*outputs))
         for i in range(number)
     ]
     with ThreadPoolExecutor(20) as pool:
@@ -136,7 +138,7 @@ def test_the_log_agrees_with_client_and_counters(tmp_path: Path) -> None:
 def test_a_killed_server_leaves_its_steps(tmp_path: Path) -> None:
     """kill -9 while requests run: at most a second of steps is lost, and preempted tokens are prefilled again."""
     with server(tmp_path, "--block-size", "32", "--num-gpu-blocks-override", "34") as (url, process):
-        prompt, _ = send(url, REQUESTS)
+        prompt, _ = send(url, 20, (30, 60), (150, 150))  # one or two blocks each in the beginning, six or seven in the end
         time.sleep(1.5)
         rows = _steps(tmp_path / "log", 0.0, 0.0, np.inf)
         assert rows["preemptions"].sum() == counters(url).preemptions > 0
