@@ -138,7 +138,7 @@ def test_the_log_agrees_with_client_and_counters(tmp_path: Path) -> None:
 def test_a_killed_server_leaves_its_steps(tmp_path: Path) -> None:
     """kill -9 while requests run: at most a second of steps is lost, and preempted tokens are prefilled again."""
     with server(tmp_path, "--block-size", "32", "--num-gpu-blocks-override", "34") as (url, process):
-        prompt, _ = send(url, 20, (30, 60), (150, 150))  # one or two blocks each in the beginning, six or seven in the end
+        prompt, _ = send(url, 20, (30, 60), (150, 150))  # one or two blocks each, six or seven in the end
         time.sleep(1.5)
         rows = _steps(tmp_path / "log", 0.0, 0.0, np.inf)
         assert rows["preemptions"].sum() == counters(url).preemptions > 0
