@@ -144,5 +144,5 @@ def test_two_replicas_share_the_load_evenly(made):
     for each in (one, other):
         assert each.steps is not None and each.kv_tokens
         assert each.steps.prefill_tokens.sum() == each.requests.prompt_tokens.sum()
-        assert canonical(each.samples[0])["running"].values.max() >= 1
+        assert np.nanmax(canonical(each.samples[0])["running"].values) >= 1  # NaN: a scrape missed by a busy server
     assert (made / "two-steps-0.parquet").exists() and (made / "two-steps-1.parquet").exists()
