@@ -69,6 +69,11 @@ class Evidence:
         return next((run.provenance.gpu for run in self.all.values() if run.provenance.gpu), "")
 
     @property
+    def engine_version(self) -> str:
+        """As the first record that knows tells it; "" where none does."""
+        return next((run.provenance.engine_version for run in self.all.values() if run.provenance.engine_version), "")
+
+    @property
     def tensor_parallel(self) -> int:
         """GPUs that share the LLM, as the first record that knows its server's arguments tells it."""
         args = next((run.provenance.server_args for run in self.all.values() if run.provenance.server_args), ())

@@ -23,6 +23,7 @@ from loratwin.calibrate.run_profile import (
     generated_share,
     loading_of,
     memory_of,
+    told_kv,
     uncertainty_of,
 )
 from loratwin.calibrate.steps.fit import LEAST_ROWS, StepFit, fit_steps
@@ -153,7 +154,7 @@ def _with_steps(
 
 
 def _memory(evidence: Evidence, llm: LlmShapes) -> MemoryModel:
-    version = next((r.provenance.engine_version for r in evidence.all.values() if r.provenance.engine_version), "")
+    version = evidence.engine_version
     extra = generation_of(version).generation.extra_vocabulary if version else 0
     return memory_of(evidence.all.values(), llm, evidence.on_cpu, extra, evidence.tensor_parallel)
 
@@ -247,7 +248,7 @@ def _around(
 ) -> RunFit:
     """The profile that clients' figures made of a start, and what they left of it."""
     runs, known = list(evidence.all.values()), LoadTimes(_none(), _none())
-    tells_kv = any(run.kv_tokens and run.kv_tokens > 0 for run in runs)
+    tells_kv = bool(told_kv(runs))
     notes = [
         *evidence.notes,
         *_kv_differs(evidence),
@@ -327,11 +328,9 @@ def _late(evidence: Evidence, overhead: Estimate) -> list[str]:
 def _kv_differs(evidence: Evidence) -> list[str]:
     """Servers of the same limits whose KV caches differ: one profile cannot be right of all."""
     sizes: dict[tuple[float, ...], list[int]] = {}
-    for run in evidence.all.values():
-        c = run.config
+    for c, tokens in told_kv(evidence.all.values()):
         slots = (c.max_loras, c.max_lora_rank, c.max_num_seqs, c.max_num_batched_tokens, c.gpu_memory_utilization)
-        if run.kv_tokens and run.kv_tokens > 0:
-            sizes.setdefault(() if evidence.on_cpu else slots, []).append(run.kv_tokens)
+        sizes.setdefault(() if evidence.on_cpu else slots, []).append(tokens)
     return [
         f"servers of the same limits told KV caches of {min(each):,} to {max(each):,} tokens: their median counts"
         for each in sizes.values()

@@ -12,7 +12,7 @@ from loratwin.errors import DataError
 from loratwin.perf import Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, lora_reserved_bytes
 from loratwin.perf.memory import GIB
 from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty
-from loratwin.records import Run
+from loratwin.records import EngineConfig, Run
 
 _FIGURES = ("itl_mean_ms", "tpot_mean_ms", "ttft_mean_ms")
 """Figures that are off as much as the step time is; of the throughput this holds where the server is saturated."""
@@ -55,6 +55,11 @@ def generated_share(runs: Iterable[Run]) -> float:
     return generated / asked if generated and asked else 1.0
 
 
+def told_kv(runs: Iterable[Run]) -> list[tuple[EngineConfig, int]]:
+    """Each server that told the size of its KV cache in tokens, with its configuration."""
+    return [(run.config, run.kv_tokens) for run in runs if run.kv_tokens and run.kv_tokens > 0]
+
+
 def memory_of(
     runs: Iterable[Run], llm: LlmShapes, on_cpu: bool, extra_vocabulary: int = 0, tensor_parallel: int = 1
 ) -> MemoryModel:
@@ -74,7 +79,7 @@ def memory_of(
     DataError
         No server told its KV cache.
     """
-    known = [(run.config, run.kv_tokens) for run in runs if run.kv_tokens and run.kv_tokens > 0]
+    known = told_kv(runs)
     if not known:
         raise DataError("no run tells the size of its server's KV cache")
     t = 1 if on_cpu else tensor_parallel

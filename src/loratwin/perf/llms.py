@@ -28,9 +28,7 @@ class Architecture(NamedTuple):
     lora_on_vocabulary_now: bool  # in vLLM 0.32
     attention_bias: bool = False
     fused_projections: bool = False
-    tied_embeddings: bool = (
-        False  # where `tie_word_embeddings` is not in the file: transformers leaves out its defaults
-    )
+    tied_embeddings: bool = False  # where the file does not say: transformers leaves out its defaults
 
 
 ARCHITECTURES = {

@@ -30,9 +30,7 @@ class MemoryModel(BaseModel):
     gpu_gib: PositiveFloat  # memory that the driver shows, GiB
     other_gib: NonNegativeFloat  # CUDA context, activations beyond the sampler's peak, library workspaces, GiB
     sampler_copies: NonNegativeFloat  # float32 copies of (sequences x vocabulary) alive at the sampler's peak
-    extra_vocabulary: (
-        NonNegativeInt  # rows that `lora_extra_vocab_size` adds to the embedding for each slot (0 from vLLM 0.12 on)
-    )
+    extra_vocabulary: NonNegativeInt  # rows added to the embedding for each slot (`lora_extra_vocab_size`)
     graph_gib: NonNegativeFloat = 0.0  # CUDA graphs, where the engine counts them in its share (vLLM 0.25 on)
     tensor_parallel: PositiveInt = 1  # GPUs that share the LLM; the figures here are of each of them
     kv_gib: PositiveFloat | None = None  # size of the KV cache if it is given, as on CPU (VLLM_CPU_KVCACHE_SPACE)

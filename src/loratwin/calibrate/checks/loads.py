@@ -85,8 +85,8 @@ class _Loads:
 
         Where they never agree it is the last that was tried: the check then shows it.
         """
+        lengths = _lengths(_longest(self.profiles[0], self.config))
         for _ in range(_MOST_STEPS):
-            lengths = _lengths(_longest(self.profiles[0], self.config))
             drawn = draw(_spec(self.adapters, rate, arrivals, exponent, self.window_s, lengths), seed)
             if all(self._starves(drawn, profile) == starved for profile in self.profiles):
                 break

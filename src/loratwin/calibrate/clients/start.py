@@ -23,9 +23,7 @@ def start_for(evidence: Evidence, llm: LlmShapes, given: Profile | None) -> Prof
         None was given, and the GPU is not one that a profile can be assumed for.
     """
     start = given or _assumed(evidence, llm)
-    version = next(
-        (run.provenance.engine_version for run in evidence.all.values() if run.provenance.engine_version), ""
-    )
+    version = evidence.engine_version
     on_cpu = evidence.on_cpu or (not evidence.gpu and start.memory.kv_gib is not None)
     update: dict[str, object] = {"llm": llm}
     if version:
@@ -50,10 +48,7 @@ def _assumed(evidence: Evidence, llm: LlmShapes) -> Profile:
             f"without logged engine steps a fit needs a profile to start from, and {where}: name one, or its file, "
             "with --start (loratwin profiles list; loratwin profiles assume makes one)"
         )
-    version = next(
-        (run.provenance.engine_version for run in evidence.all.values() if run.provenance.engine_version), ""
-    )
-    return assume(gpu, llm, version or OLDEST, evidence.tensor_parallel)
+    return assume(gpu, llm, evidence.engine_version or OLDEST, evidence.tensor_parallel)
 
 
 def gpu_like(name: str) -> Gpu | None:

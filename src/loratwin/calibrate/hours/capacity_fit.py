@@ -9,10 +9,10 @@ import numpy as np
 from loratwin.calibrate.hours.tables import number, read_table
 from loratwin.errors import DataError
 from loratwin.perf import LlmShapes, LoadingModel, MemoryModel, kv_capacity
+from loratwin.perf.memory import GIB
 from loratwin.records import EngineConfig
 
 _MEASURED = {"max_num_seqs": 2048, "max_num_batched_tokens": 2048}  # how the servers of kv_capacity.csv were started
-GIB = 1 << 30
 
 
 def fit_memory(folder: Path, llm: LlmShapes, start: MemoryModel) -> MemoryModel:
