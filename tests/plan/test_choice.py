@@ -58,13 +58,37 @@ def test_among_equal_means_the_shorter_tail_wins_and_then_fewer_slots(objective:
     assert choose([edge, first, second], objective).best is first  # type: ignore[arg-type]
 
 
+def test_among_equals_a_large_margin_comes_before_latency_tail_and_fewer_slots() -> None:
+    brink = candidate(26, seqs=64, margin=1.1, tpot_ms=19.0, tail_ms=100)
+    roomy = candidate(48, seqs=256, margin=2.29, tpot_ms=20.0, tail_ms=300)
+    assert choose([brink, roomy]).best is roomy
+    assert choose([brink, roomy], "latency").best is brink  # not equal: 5 % slower
+    assert choose([candidate(26, margin=1.1), candidate(48, margin=2.29, tpot_ms=20.1)], "latency").best == candidate(
+        48, margin=2.29, tpot_ms=20.1
+    )
+
+
+def test_margins_that_differ_by_a_step_are_equal_where_the_growth_is_large() -> None:
+    assert choose([candidate(40, margin=1.05**16), candidate(48, margin=1.05**17)]).best == candidate(
+        40, margin=1.05**16
+    )
+    assert choose([candidate(40, margin=1.05), candidate(48, margin=1.05**2)]).best == candidate(48, margin=1.05**2)
+
+
+def test_what_lacks_the_headroom_does_not_work_though_it_keeps_up() -> None:
+    brink = candidate(8, has_headroom=False, margin=1.05)
+    assert brink.keeps_up() and not brink.works()
+    assert choose([brink]).best is None
+    assert closest([candidate(4, has_headroom=False, margin=1.0), brink, candidate(2, starved=True)]) is brink
+
+
 def test_among_equal_slots_the_larger_margin_wins_and_then_fewer_sequences() -> None:
     seqs = {128: 1.4, 256: 2.3, 512: 2.9, 1024: 3.1}
     candidates = [candidate(40, seqs=limit, margin=margin) for limit, margin in seqs.items()]
     best = choose(candidates).best
     assert best is not None
     assert best.config.max_num_seqs == 512  # 1024 has no more than noise
-    assert choose([candidate(32, margin=1.0), *candidates]).best == candidate(32, margin=1.0)  # fewer slots first
+    assert choose([candidate(32, margin=2.9), *candidates]).best == candidate(32, margin=2.9)  # then fewer slots
 
 
 @pytest.mark.parametrize("objective", ["throughput", "latency"])

@@ -62,6 +62,32 @@ def test_working_configurations_have_a_margin_of_one_or_more_and_others_less() -
         assert (each.margin >= 1) == each.works()
 
 
+def test_the_chosen_has_the_largest_margin_of_what_is_equal_in_the_objective() -> None:
+    found = served()
+    assert found.best is not None
+    most = max(each.margin for each in found.choice.near)
+    assert found.best.margin - 1 >= 0.9 * (most - 1)
+
+
+def test_headroom_is_a_constraint() -> None:
+    """What cannot grow by as much as was asked is not served, and the plan says what could."""
+    free = plan(spec(60.0), profile(), seeds=(0,), slots=[24], max_num_seqs=256, max_model_len=4096, headroom=0)
+    assert free.serves_all and free.best is not None and 1 <= free.best.margin < 3
+    wanted = 1.1 * free.best.margin - 1
+    found = plan(spec(60.0), profile(), seeds=(0,), slots=[24], max_num_seqs=256, max_model_len=4096, headroom=wanted)
+    assert 0 < len(found.served) < 24
+    assert found.best is not None and found.best.margin >= 1 + wanted
+    assert found.shortfall is not None and found.shortfall.closest is not None
+    assert found.shortfall.closest.keeps_up() and found.shortfall.closest.margin == pytest.approx(free.best.margin)
+
+
+def test_the_margin_of_a_plan_has_an_interval() -> None:
+    found = served()
+    assert found.best is not None and found.margin_interval is not None
+    assert found.margin_interval.low < found.best.margin * 1.03 < found.margin_interval.high * 1.1
+    assert found.margin_interval.shorter_window_s == 75.0
+
+
 def test_when_not_all_can_be_served_some_are() -> None:
     found = overloaded()
     assert not found.serves_all
@@ -197,6 +223,8 @@ def test_a_plan_can_be_sent_to_another_process() -> None:
     ("options", "message"),
     [
         ({"slo": "fast"}, "no limit; an SLO looks like"),
+        ({"headroom": -0.1}, "headroom = -10 %, but it must be from 0 to 376 %"),
+        ({"headroom": float("nan")}, "headroom = nan %, but it must be"),
         ({"slots": [0]}, "slots: 0, but it must be at least 1"),
         ({"slots": []}, "slots: the list is empty"),
         ({"max_num_seqs": -1}, "max_num_seqs: -1, but it must be at least 1"),

@@ -7,7 +7,7 @@ from math import nan
 
 import pytest
 
-from loratwin.plan import explanation, plan, verdict
+from loratwin.plan import MarginInterval, Shortfall, explanation, plan, verdict
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.trial import KV_MEMORY, SLOTS, Outcome
 from loratwin.plan.words import binding, changes, duration, margin_sentence, margin_text, why_not_all
@@ -18,7 +18,10 @@ from tests.plan.small import impossible, on, overloaded, profile, served, spec
 def test_one_gpu_serves_all() -> None:
     found = served()
     assert found.best is not None
-    assert verdict(found) == f"One GPU serves all 24 adapters with {found.best.slots} slots of rank 16."
+    assert (
+        verdict(found)
+        == f"One GPU serves all 24 adapters with {found.best.slots} slots of rank 16, with 20 % headroom."
+    )
     assert not any("Why" in line for line in explanation(found))
 
 
@@ -86,6 +89,23 @@ def test_margin_sentences() -> None:
     edge = margin_sentence(candidate(8, margin=1.0), True)
     assert edge == "It is at the edge: with 5 % more traffic it starves or misses the SLO."
     assert "was not searched" in margin_sentence(candidate(8), False)
+
+
+def test_how_well_the_margin_is_known() -> None:
+    found = replace(served(), margin_interval=MarginInterval(1.5, 2.25, 0.9, 75.0, 2.5))
+    (said,) = [line for line in explanation(found) if "other requests" in line]
+    assert "it lies from +50 % to +125 % (90 %)" in said
+    assert "looked at for 1.25 of the window's 5 minutes it would be +150 %" in said
+
+
+def test_a_headroom_that_nothing_has_names_the_best_there_is() -> None:
+    found = replace(served(), headroom=0.5)
+    nearest = candidate(8, has_headroom=False, margin=1.26)
+    lacking = Shortfall((nearest,), nearest, None)
+    assert why_not_all(found, lacking) == (
+        "with rates 50 % higher no configuration works for all of them; the best there is has 8 slots and a margin of "
+        "+26 % (--headroom 26%)."
+    )
 
 
 def test_what_another_configuration_changes() -> None:

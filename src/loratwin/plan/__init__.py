@@ -3,14 +3,17 @@
 from loratwin.plan.choice import Candidate, Choice, Objective, choose, closest
 from loratwin.plan.deploy import Command, caveats, commands, host_memory_gib, lora_modules, vllm_serve_command
 from loratwin.plan.export import plan_json
-from loratwin.plan.plan import SEEDS, Plan, Shortfall, plan
+from loratwin.plan.margin import MarginInterval
+from loratwin.plan.plan import HEADROOM, SEEDS, Plan, Shortfall, parse_headroom, plan
 from loratwin.plan.words import explanation, verdict
 
 __all__ = [
+    "HEADROOM",
     "SEEDS",
     "Candidate",
     "Choice",
     "Command",
+    "MarginInterval",
     "Objective",
     "Plan",
     "Shortfall",
@@ -21,6 +24,7 @@ __all__ = [
     "explanation",
     "host_memory_gib",
     "lora_modules",
+    "parse_headroom",
     "plan",
     "plan_json",
     "verdict",

@@ -22,8 +22,8 @@ NOISE = 0.01
 TAIL_NOISE = 0.1
 """High percentiles differ by so much from seed to seed."""
 
-MARGIN_NOISE = 0.11
-"""Margins are found in steps of 5 % with one seed: two steps apart is different."""
+MARGIN_NOISE = 0.1
+"""Of how far the rates can grow: +60 % and +55 % are equal. Margins are found in steps of 5 % with one seed."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Candidate:
         Of all requests that arrive.
     waits
         Mean number of requests that wait, by the limit that they wait for: see `causes`.
+    has_headroom
+        Whether it still keeps up when all rates are higher by the headroom that was asked for.
     margin
         Factor by which all rates can grow before this configuration starves or misses the SLO; NaN: not searched.
     notes
@@ -66,6 +68,7 @@ class Candidate:
     slo_s: Mapping[str, Interval] = field(default_factory=dict)
     output_tokens_mean: float = nan
     waits: Mapping[str, float] = field(default_factory=dict)
+    has_headroom: bool = True
     margin: float = nan
     notes: tuple[str, ...] = ()
 
@@ -98,9 +101,13 @@ class Candidate:
         limits = slo.limits if slo is not None else ()
         return tuple(limit for limit in limits if not self._slo_value_s(limit) <= limit.limit_s)
 
-    def works(self, slo: Slo | None = None) -> bool:
-        """Starts, does not starve and keeps the SLO."""
+    def keeps_up(self, slo: Slo | None = None) -> bool:
+        """Starts, does not starve and keeps the SLO, at the rates as they are."""
         return self.starts and not self.starved and not self.missed(slo)
+
+    def works(self, slo: Slo | None = None) -> bool:
+        """Keeps up, and still does when all rates are higher by the headroom that was asked for."""
+        return self.has_headroom and self.keeps_up(slo)
 
     def _slo_value_s(self, limit: Limit) -> float:
         return self.slo_s[limit.name].mean if limit.name in self.slo_s else nan
@@ -125,13 +132,19 @@ def choose(
     slo: Slo | None = None,
     tolerance: float = NOISE,
 ) -> Choice:
-    """The best of the candidates that start, do not starve and keep the SLO.
+    """The best of the candidates that start, do not starve, keep the SLO and have the headroom.
 
-    `throughput`: the most tokens per second; among those within `tolerance` of it the least mean end-to-end latency.
-    `latency`: the least mean end-to-end latency. Among those within `tolerance` of that (in both cases) the least TTFT
-    in the 99th percentile, to `TAIL_NOISE`: just below enough slots the tail is long while the mean hardly shows it.
-    Then the fewest slots: every slot takes KV memory and lengthens every step even when it is idle. With equal slots
-    the largest margin, to `MARGIN_NOISE`, then the fewest sequences. Tails and margins count where they are known.
+    `throughput`: the most tokens per second. `latency`: the least mean end-to-end latency. What differs by less than
+    `tolerance` in that is equal, and of equal ones (in this order)
+
+    1. those whose rates can grow most, to `MARGIN_NOISE`: a server at the brink fails with the first busy hour;
+    2. for throughput, those of the least mean end-to-end latency, to `tolerance`;
+    3. those of the least TTFT in the 99th percentile, to `TAIL_NOISE`: just below enough slots the tail is long while
+       the mean hardly shows it;
+    4. the fewest slots: every slot takes KV memory and lengthens every step even when it is idle; then the fewest
+       sequences.
+
+    Margins and tails count where they are known.
 
     Raises
     ------
@@ -143,9 +156,10 @@ def choose(
     if not working:
         return Choice(None, ())
     near = _within(working, _latency if objective == "latency" else _inverse_throughput, tolerance)
-    equal = near if objective == "latency" else _within(near, _latency, tolerance)
+    roomy = _with_most_margin(near) if tolerance else near
+    equal = roomy if objective == "latency" else _within(roomy, _latency, tolerance)
     finalists = _within(equal, _tail, TAIL_NOISE) if tolerance else equal
-    return Choice(_with_most_margin(finalists), tuple(sorted(near, key=_smallest)))
+    return Choice(min(finalists, key=_smallest), tuple(sorted(near, key=_smallest)))
 
 
 def check_objective(objective: str) -> None:
@@ -161,7 +175,8 @@ def check_objective(objective: str) -> None:
 
 
 def closest(candidates: Sequence[Candidate], slo: Slo | None = None) -> Candidate | None:
-    """Of candidates none of which works, the one that comes closest: starts, serves most, misses the SLO by least."""
+    """Of candidates none of which works, the one that comes closest: starts, serves most, misses the SLO by least,
+    has the largest margin."""
     started = [candidate for candidate in candidates if candidate.starts]
     return min(started, key=lambda each: _distance(each, slo), default=None)
 
@@ -175,20 +190,18 @@ def excess(candidate: Candidate, slo: Slo | None) -> dict[str, float]:
     return ratios
 
 
-def _distance(candidate: Candidate, slo: Slo | None) -> tuple[bool, float, float]:
+def _distance(candidate: Candidate, slo: Slo | None) -> tuple[bool, float, float, float]:
     share = candidate.mean("served_share")
     worst = max(excess(candidate, slo).values(), default=0.0)
     if candidate.starved:
-        return True, 1 - share if not isnan(share) else inf, worst
-    return False, worst, _latency(candidate)
+        return True, 1 - share if not isnan(share) else inf, worst, 0.0
+    return False, worst, 0.0 if isnan(candidate.margin) else -candidate.margin, _latency(candidate)
 
 
-def _with_most_margin(candidates: list[Candidate]) -> Candidate:
-    """Of those with the fewest slots."""
-    fewest = min(candidate.slots for candidate in candidates)
-    left = [candidate for candidate in candidates if candidate.slots == fewest]
-    most = max((candidate.margin for candidate in left if not isnan(candidate.margin)), default=nan)
-    return min((each for each in left if not each.margin < most / (1 + MARGIN_NOISE)), key=_smallest)
+def _with_most_margin(candidates: list[Candidate]) -> list[Candidate]:
+    """Those whose rates can grow by the most, to `MARGIN_NOISE` of the growth; all where no margin is known."""
+    most = max((candidate.margin for candidate in candidates if not isnan(candidate.margin)), default=nan)
+    return [each for each in candidates if not each.margin - 1 < (1 - MARGIN_NOISE) * (most - 1)]
 
 
 def _within(candidates: list[Candidate], cost: Callable[[Candidate], float], tolerance: float) -> list[Candidate]:

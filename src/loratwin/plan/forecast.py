@@ -17,6 +17,11 @@ LEVEL = 0.9
 _STREAM = 20_260_224  # of the profiles that are drawn, apart from those of workloads
 
 
+def plausible_profile(profile: Profile, number: int) -> Profile:
+    """The so-manieth profile that is as plausible as this one; the same for the same number."""
+    return profile.sample(np.random.default_rng([_STREAM, number]))
+
+
 def forecast_of(spec: WorkloadSpec, profile: Profile, config: EngineConfig, served: Sequence[int]) -> Forecast:
     """Intervals for the served adapters (indices) under a configuration.
 
@@ -27,6 +32,6 @@ def forecast_of(spec: WorkloadSpec, profile: Profile, config: EngineConfig, serv
     """
     outcomes = []
     for seed in SEEDS:
-        plausible = profile.sample(np.random.default_rng([_STREAM, seed]))
+        plausible = plausible_profile(profile, seed)
         outcomes.append(try_config(draw(spec, seed).take_adapters(served), plausible, config))
     return forecast(outcomes, profile.uncertainty, LEVEL)

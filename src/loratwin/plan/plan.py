@@ -11,6 +11,8 @@ from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest
 from loratwin.plan.forecast import forecast_of
 from loratwin.plan.grid import spread_order
+from loratwin.plan.limits import FARTHEST, STEP
+from loratwin.plan.margin import MarginInterval
 from loratwin.plan.search import Finder, Progress, Settings
 from loratwin.plan.trial import Bench, Outcome, Trial, longest_request
 from loratwin.records import Run
@@ -19,6 +21,12 @@ from loratwin.simulate.workers import Workers
 from loratwin.workload import Workload, WorkloadSpec, draw
 
 SEEDS = (0, 1, 2)
+
+HEADROOM = 0.2
+"""By how much all rates can be higher, unless told: enough for an hour that is busier than the one described."""
+
+MOST_HEADROOM = STEP**FARTHEST - 1
+"""Rates are not tried beyond this growth."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,10 @@ class Plan:
         Why not all adapters; None: all are served.
     run
         The chosen configuration with the first seed.
+    headroom
+        Part by which all rates can be higher before the chosen configuration fails: a constraint, as the SLO is.
+    margin_interval
+        How well the margin of the chosen configuration is known; None: nothing works.
     forecast
         Where a real run's figures will lie; None: nothing works, or the workload was drawn already.
     notes
@@ -80,6 +92,8 @@ class Plan:
     shortfall: Shortfall | None
     run: Run | None
     num_simulated: int
+    headroom: float = 0.0
+    margin_interval: MarginInterval | None = None
     forecast: Forecast | None = None
 
     @property
@@ -122,6 +136,7 @@ def plan(
     *,
     objective: Objective = "throughput",
     slo: Slo | str | None = None,
+    headroom: float = HEADROOM,
     seeds: Sequence[int] = SEEDS,
     slots: Sequence[int] | None = None,
     max_num_seqs: Sequence[int] | int | None = None,
@@ -142,6 +157,8 @@ def plan(
         See `choose`.
     slo
         Limits that a configuration must keep, as `ttft_p99=2s,tpot_p99=100ms`.
+    headroom
+        Part by which all rates can be higher before a configuration starves or misses the SLO: 0.2 for 20 %.
     slots, max_num_seqs
         The only values to try; None: search.
     max_model_len, gpu_memory_utilization
@@ -165,6 +182,7 @@ def plan(
     settings = Settings(
         objective=objective,
         slo=limits,
+        headroom=_checked_headroom(headroom),
         slots=_given(slots, "slots"),
         sequences=_given([max_num_seqs] if isinstance(max_num_seqs, int) else max_num_seqs, "max_num_seqs"),
         max_num_batched_tokens=max_num_batched_tokens,
@@ -210,6 +228,8 @@ def _plan(finder: Finder, name: str) -> Plan:
         alternatives=tuple(sorted(alternatives, key=lambda each: (each.slots, each.config.max_num_seqs))),
         shortfall=shortfall,
         run=bench.simulate(Trial(choice.best.config, num_adapters)) if choice.best else None,
+        headroom=settings.headroom,
+        margin_interval=finder.margin_interval(choice.best) if choice.best else None,
         num_simulated=finder.num_simulated,
     )
 
@@ -248,6 +268,29 @@ def _bench(workloads: tuple[Workload, ...], profile: Profile, slo: Slo | None) -
     if not all(workload.num_requests for workload in workloads):
         raise InputError("the workload has no requests in its window; there is nothing to plan")
     return Bench(workloads, spread_order(workloads[0].adapters), profile, slo)
+
+
+def parse_headroom(text: str) -> float:
+    """Read `30%` or `30`: per cent by which all rates can be higher, as a part.
+
+    Raises
+    ------
+    InputError
+        It is no number.
+    """
+    try:
+        return float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        raise InputError(f"headroom {text!r} is not a number of per cent; write 30%") from None
+
+
+def _checked_headroom(headroom: float) -> float:
+    if not 0 <= headroom <= MOST_HEADROOM:
+        raise InputError(
+            f"headroom = {100 * headroom:g} %, but it must be from 0 to {100 * MOST_HEADROOM:.0f} %: rates are not "
+            "tried beyond that"
+        )
+    return headroom
 
 
 def _given(values: Sequence[int] | None, name: str) -> tuple[int, ...] | None:

@@ -9,6 +9,7 @@ from loratwin.metrics import Slo
 from loratwin.plan.choice import Candidate, Objective, choose, closest
 from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots, smallest_rank
 from loratwin.plan.limits import STEP, last_good, margin_search, run_all
+from loratwin.plan.margin import MARGIN_DRAWS, SHORTER, MarginInterval, margin_interval
 from loratwin.plan.trial import Bench, Outcome, Trial, combine
 from loratwin.records import EngineConfig
 from loratwin.simulate.workers import Workers
@@ -38,6 +39,8 @@ class Settings:
     ----------
     slots, sequences
         The only values to try; None: search.
+    headroom
+        Part by which all rates can be higher before a configuration fails; a constraint like the SLO.
     """
 
     objective: Objective = "throughput"
@@ -47,6 +50,7 @@ class Settings:
     max_num_batched_tokens: int = 2048
     max_model_len: int | None = None
     gpu_memory_utilization: float = 0.9
+    headroom: float = 0.0
 
     def sequence_options(self) -> list[int]:
         """Values of `max_num_seqs` to try, ascending; a step's tokens bound them."""
@@ -73,7 +77,8 @@ class Finder:
         """Candidates with all slots worth a try, all with the same `max_num_seqs`, and the best slots with others.
 
         Slots on a coarse grid with the most sequences; then `max_num_seqs` for the best of them; then finer slots. So
-        far with the first seed; what works is then judged with all of them, and gets margins.
+        far with the first seed; what works is then judged with all of them. Margins count from the beginning, of those
+        that are equal in the objective.
         """
         slots = self._slots(num_adapters)
         sequences = self._best_sequences(num_adapters, slots)
@@ -82,7 +87,7 @@ class Finder:
             finer = finer_slots([each.slots for each in tried if each.starts], self._favourite(tried).slots)
             tried += self._try(num_adapters, [each for each in finer if each <= num_adapters], [sequences])
         if not any(each.works(self.settings.slo) for each in tried):
-            return tried
+            return self.with_margins(tried) if any(each.keeps_up(self.settings.slo) for each in tried) else tried
         return self._thoroughly(num_adapters, sorted({each.slots for each in tried}), sequences)
 
     def _slots(self, num_adapters: int) -> list[int]:
@@ -96,12 +101,10 @@ class Finder:
         if not fewer:
             return most
         tried = self._try(num_adapters, slots, [most])
-        best = choose(tried, self.settings.objective, self.settings.slo).best
-        if best is None:
+        if not any(each.works(self.settings.slo) for each in tried):
             return next((each for each in reversed(fewer) if self._works(num_adapters, slots, each)), most)
-        tried += self._try(num_adapters, [best.slots], fewer)
-        working = [each for each in tried if each.works(self.settings.slo)]
-        return self._favourite(self.with_margins(working)).config.max_num_seqs
+        tried += self._try(num_adapters, [self._favourite(tried).slots], fewer)
+        return self._favourite(tried).config.max_num_seqs
 
     def _thoroughly(self, num_adapters: int, slots: Sequence[int], sequences: int) -> list[Candidate]:
         """With all seeds and margins: these slots, and the best of them with other `max_num_seqs`."""
@@ -140,28 +143,65 @@ class Finder:
             for config, capacity in zip(configs, capacities, strict=True)
         ]
         self._simulate([trial for row in trials for trial in row], what)
+        roomy = self._have_headroom(trials)
         return [
-            combine(config, num_adapters, capacity.tokens, [self._known[trial] for trial in row])
+            combine(config, num_adapters, capacity.tokens, [self._known[trial] for trial in row], has_headroom)
             if row
             else Candidate(config, num_adapters, capacity.tokens, starts=False, why_not=capacity.reason)
-            for config, capacity, row in zip(configs, capacities, trials, strict=True)
+            for config, capacity, row, has_headroom in zip(configs, capacities, trials, roomy, strict=True)
         ]
 
+    def _have_headroom(self, trials: Sequence[Sequence[Trial]]) -> list[bool]:
+        """For each configuration's trials: whether all of them still work with the rates that the headroom asks for.
+
+        Those that do not work as it is are not tried again.
+        """
+        if not self.settings.headroom:
+            return [True] * len(trials)
+        higher = [
+            [trial._replace(factor=1 + self.settings.headroom, verdict_only=True) for trial in row]
+            if all(self._known[trial].works for trial in row)
+            else []
+            for row in trials
+        ]
+        outcomes = iter(self._simulate([trial for row in higher for trial in row], "headroom"))
+        return [bool(row) and all([next(outcomes).works for _ in row]) for row in higher]
+
     def with_margins(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates that start, with their margin (first seed)."""
+        """The candidates that start, with their margin (first seed): no less than a headroom that they have."""
         started = [each for each in candidates if each.starts]
-        searches = [margin_search(each.works(self.settings.slo)) for each in started]
+        powers = self._growth(
+            [Trial(each.config, each.served_adapters) for each in started],
+            [each.keeps_up(self.settings.slo) for each in started],
+        )
+        margins = {id(each): self._margin(each, power) for each, power in zip(started, powers, strict=True)}
+        return [replace(each, margin=margins[id(each)]) if each.starts else each for each in candidates]
+
+    def margin_interval(self, candidate: Candidate) -> MarginInterval:
+        """Where the margin of a candidate lies: other requests, other plausible profiles, a shorter window."""
+        plain = Trial(candidate.config, candidate.served_adapters)
+        seeds = len(self.bench.workloads)
+        others = [plain._replace(seed=i % seeds, plausible=i + 1) for i in range(MARGIN_DRAWS)]
+        shorter = plain._replace(window_share=SHORTER)
+        trials = [*others, shorter]
+        first = self._simulate([trial._replace(verdict_only=True) for trial in trials], "margins")
+        powers = self._growth(trials, [outcome.works for outcome in first])
+        *drawn, short = [0.0 if power is None else STEP**power for power in powers]
+        return margin_interval(drawn, short, self.bench.workloads[0].window_s * SHORTER, self.bench.profile.uncertainty)
+
+    def _growth(self, trials: Sequence[Trial], works_now: Sequence[bool]) -> list[int | None]:
+        """For each trial the highest power of `STEP` by which its rates can grow; None: not even the lowest works."""
 
         def try_all(asked: list[tuple[int, int]]) -> list[bool]:
-            trials = [
-                Trial(started[i].config, started[i].served_adapters, 0, STEP**power, verdict_only=True)
-                for i, power in asked
-            ]
-            return [outcome.works for outcome in self._simulate(trials, "margins")]
+            higher = [trials[i]._replace(factor=STEP**power, verdict_only=True) for i, power in asked]
+            return [outcome.works for outcome in self._simulate(higher, "margins")]
 
-        powers = run_all(searches, try_all)
-        margins = {id(each): 0.0 if power is None else STEP**power for each, power in zip(started, powers, strict=True)}
-        return [replace(each, margin=margins[id(each)]) if each.starts else each for each in candidates]
+        return run_all([margin_search(works) for works in works_now], try_all)
+
+    def _margin(self, candidate: Candidate, power: int | None) -> float:
+        """From a power of `STEP`, and from what is known of the headroom."""
+        margin, headroom = 0.0 if power is None else STEP**power, 1 + self.settings.headroom
+        return max(margin, headroom) if candidate.works(self.settings.slo) else min(margin, headroom)
 
     def most_adapters(self) -> int:
         """How many adapters can be served (to 1.5 %), taken in the order of the bench; 0: not even one."""
@@ -195,14 +235,20 @@ class Finder:
         starting = [each for each in configs if self.bench.capacity(num_adapters, each).starts]
         inside_out = sorted(range(len(starting)), key=lambda i: abs(2 * i - len(starting)))
         for at in range(0, len(starting), AT_A_TIME):
-            trials = [Trial(starting[i], num_adapters, verdict_only=True) for i in inside_out[at : at + AT_A_TIME]]
+            trials = [
+                Trial(starting[i], num_adapters, factor=1 + self.settings.headroom, verdict_only=True)
+                for i in inside_out[at : at + AT_A_TIME]
+            ]
             if any(outcome.works for outcome in self._simulate(trials, f"{num_adapters} adapters")):
                 return True
         return False
 
     def _favourite(self, candidates: Sequence[Candidate]) -> Candidate:
-        best = choose(candidates, self.settings.objective, self.settings.slo).best
-        return best or closest(candidates, self.settings.slo) or candidates[0]
+        """The best by the rule; where none works, the one that comes closest."""
+        settings = self.settings
+        near = self.with_margins(choose(candidates, settings.objective, settings.slo).near)
+        best = choose(near, settings.objective, settings.slo).best
+        return best or closest(candidates, settings.slo) or candidates[0]
 
     def _simulate(self, trials: Sequence[Trial], what: str) -> list[Outcome]:
         new = [trial for trial in dict.fromkeys(trials) if self._find(trial) is None]

@@ -20,6 +20,7 @@ from loratwin.metrics import (
 )
 from loratwin.perf import KvCapacity, Profile
 from loratwin.plan.choice import Candidate
+from loratwin.plan.forecast import plausible_profile
 from loratwin.records import EngineConfig, Run
 from loratwin.simulate import each_once, served_capacity, simulate
 from loratwin.workload import Workload
@@ -37,6 +38,8 @@ class Trial(NamedTuple):
     factor: float = 1.0  # of all rates
     kv_tokens: int | None = None  # None: what the server has
     verdict_only: bool = False  # half of the time goes into percentiles
+    plausible: int = 0  # 0: the profile as it is; else the so-manieth that is as plausible
+    window_share: float = 1.0  # only the first part of the window
 
 
 class Outcome(NamedTuple):
@@ -100,8 +103,9 @@ class Bench:
 
     def simulate(self, trial: Trial) -> Run:
         """The run itself."""
-        workload = faster(self.workload(trial.num_adapters, trial.seed), trial.factor)
-        return simulate(workload, self.profile, trial.config, trial.kv_tokens)
+        workload = first_part(self.workload(trial.num_adapters, trial.seed), trial.window_share)
+        profile = plausible_profile(self.profile, trial.plausible) if trial.plausible else self.profile
+        return simulate(faster(workload, trial.factor), profile, trial.config, trial.kv_tokens)
 
     def measure(self, trial: Trial) -> Outcome:
         """Simulate and judge."""
@@ -120,6 +124,22 @@ class Bench:
             output_tokens_mean=float(run.requests.output_tokens.mean()) if len(run.requests) else float("nan"),
             notes=run.provenance.notes,
         )
+
+
+def first_part(workload: Workload, share: float) -> Workload:
+    """The requests of the first part of the window, and that part as window."""
+    if share == 1.0:
+        return workload
+    end_s = share * workload.window_s
+    kept = slice(int(np.searchsorted(workload.arrival_s, end_s)))
+    return replace(
+        workload,
+        arrival_s=workload.arrival_s[kept],
+        adapter=workload.adapter[kept],
+        prompt_tokens=workload.prompt_tokens[kept],
+        output_tokens=workload.output_tokens[kept],
+        window_s=end_s,
+    )
 
 
 def faster(workload: Workload, factor: float) -> Workload:
@@ -168,7 +188,9 @@ def _over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
     return {name: confidence_interval([row[name] for row in rows]) for name in rows[0]}
 
 
-def combine(config: EngineConfig, num_adapters: int, kv_tokens: int, outcomes: Sequence[Outcome]) -> Candidate:
+def combine(
+    config: EngineConfig, num_adapters: int, kv_tokens: int, outcomes: Sequence[Outcome], has_headroom: bool = True
+) -> Candidate:
     """The outcomes of several seeds as one candidate."""
     summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
     return Candidate(
@@ -180,6 +202,7 @@ def combine(config: EngineConfig, num_adapters: int, kv_tokens: int, outcomes: S
         figures=over_replications(summaries),
         slo_s=_over_seeds([outcome.slo_s for outcome in outcomes]),
         output_tokens_mean=float(np.mean([outcome.output_tokens_mean for outcome in outcomes])),
+        has_headroom=has_headroom,
         waits={name: waits.mean for name, waits in _over_seeds([each.waits for each in outcomes]).items()},
         notes=each_once(note for outcome in outcomes for note in outcome.notes),
     )

@@ -24,7 +24,7 @@ def verdict(plan: Plan) -> str:
     served = "the one adapter" if total == 1 else f"all {total} adapters"
     if not plan.serves_all:
         served = f"{len(plan.served)} of the {total} adapters,"
-    return f"{_begin(serves(plan))} {served} {run}{_within_slo(plan)}{_queue(plan.best)}."
+    return f"{_begin(serves(plan))} {served} {run}{_within_slo(plan)}{_with_headroom(plan)}{_queue(plan.best)}."
 
 
 def server(plan: Plan) -> str:
@@ -54,7 +54,8 @@ def explanation(plan: Plan) -> list[str]:
         if not plan.serves_all:
             lines.append(_replicas(plan))
         lines += _warnings(plan.best)
-        lines += [*forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None), _near(plan)]
+        lines += [*forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None)]
+        lines += [*margin_known(plan), _near(plan)]
         lines += either_side(plan, plan.best)
     return lines + _shorter_context(plan)
 
@@ -71,6 +72,28 @@ def forecast_sentence(plan: Plan) -> list[str]:
             said.append(title.format(f"{show(found.low)} to {show(found.high)}"))
     level = f"{plan.forecast.level * 100:.0f} %"
     return [f"A real run will show, each {level} of the time: {', '.join(said)} (means)."] if said else []
+
+
+def margin_known(plan: Plan) -> list[str]:
+    """How well the margin is known; nothing where it was not searched."""
+    known = plan.margin_interval
+    if known is None:
+        return []
+    lies = (
+        f"With other requests and the profile's own errors it lies from {_growth(known.low)} to {_growth(known.high)}"
+    )
+    minutes = f"{known.shorter_window_s / 60:.3g} of the window's {plan.window_s / 60:.3g} minutes"
+    return [
+        f"{lies} ({100 * known.level:.0f} %); looked at for {minutes} it would be {_growth(known.in_shorter_window)}."
+    ]
+
+
+def _growth(margin: float) -> str:
+    return f"{100 * (margin - 1):+.0f} %"
+
+
+def _with_headroom(plan: Plan) -> str:
+    return f", with {100 * plan.headroom:.4g} % headroom" if plan.headroom else ""
 
 
 def _queue(best: Candidate) -> str:
@@ -161,6 +184,8 @@ def why_not_all(plan: Plan, shortfall: Shortfall) -> str:
     if shortfall.closest is None:
         return f"no server starts: {_distinct_reasons(shortfall)}."
     nearest = shortfall.closest
+    if nearest.keeps_up(plan.slo):
+        return _no_headroom(plan, nearest)
     if not nearest.starved:
         misses = [f"{name} is {_times(ratio)} its limit" for name, ratio in excess(nearest, plan.slo).items()]
         return f"the SLO is missed with any configuration. With {_slots(nearest.slots)}, the closest, {_and(misses)}."
@@ -169,6 +194,13 @@ def why_not_all(plan: Plan, shortfall: Shortfall) -> str:
         f"{100 * nearest.mean('served_share'):.0f} % of the tokens; there {binding(nearest)}. "
         f"{_compute(plan, shortfall)}"
     )
+
+
+def _no_headroom(plan: Plan, nearest: Candidate) -> str:
+    """All are served as it is, but not if the rates were higher."""
+    least = f"with rates {100 * plan.headroom:.4g} % higher no configuration works for all of them"
+    best = f"the best there is has {_slots(nearest.slots)} and a margin of {margin_text(nearest.margin)}"
+    return f"{least}; {best} (--headroom {max(0, int(100 * (nearest.margin - 1)))}%)."
 
 
 def binding(candidate: Candidate) -> str:
@@ -218,7 +250,8 @@ def _near(plan: Plan) -> str:
     between = {each.slots for each in plan.table if near[0] <= each.slots <= near[-1]}
     listed = f"{near[0]} to {near[-1]}" if between == set(near) else _and([str(each) for each in near])
     chosen = plan.best.slots if plan.best else near[0]
-    least = "the least latency (to 1 %) and a short tail" if plan.objective == "throughput" else "a short tail"
+    least = "the largest margin, then the least latency and a short tail"
+    least = least if plan.objective == "throughput" else "the largest margin and a short tail"
     return f"{listed} slots give the same {figure} to 1 %; {chosen} are the fewest of these with {least}."
 
 

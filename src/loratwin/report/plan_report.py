@@ -99,7 +99,7 @@ def _cards(plan: Plan, best: Candidate) -> list[Card]:
         ),
         Card("First token", duration(ttft), f"{wide['ttft_mean_ms']}mean; p99 {ttft_p99}", "simulated"),
         Card("Per token", duration(tpot), f"{wide['tpot_mean_ms']}mean; p99 {tpot_p99}", "simulated"),
-        Card("Margin", margin_text(best.margin), "more traffic before it fails", "simulated"),
+        Card("Margin", margin_text(best.margin), _margin_detail(plan), "simulated"),
         Card(
             "KV tokens",
             count_text(best.kv_tokens),
@@ -107,6 +107,13 @@ def _cards(plan: Plan, best: Candidate) -> list[Card]:
             "simulated",
         ),
     ]
+
+
+def _margin_detail(plan: Plan) -> str:
+    """What the margin is, and where it lies."""
+    known = plan.margin_interval
+    lies = f"; {100 * (known.low - 1):+.0f} to {100 * (known.high - 1):+.0f} %" if known is not None else ""
+    return f"more traffic before it fails{lies}"
 
 
 def _half_width(best: Candidate, name: str) -> str:

@@ -26,6 +26,14 @@ def plan(
     slo: Annotated[
         str | None, typer.Option(help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms.", show_default=False)
     ] = None,
+    headroom: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="How much higher all rates can be before it starves or misses the SLO; 0 plans to the edge.",
+            show_default="20%",
+        ),
+    ] = None,
     slots: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Try only these max_loras.", show_default=False)
     ] = None,
@@ -65,12 +73,13 @@ def plan(
     from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
+    from loratwin.plan import HEADROOM, parse_headroom, plan_json
     from loratwin.plan import plan as find_plan
-    from loratwin.plan import plan_json
     from loratwin.records import write_atomically
     from loratwin.workload import load_spec
 
     limits = parse_slo(slo) if slo is not None else None
+    share = HEADROOM if headroom is None else parse_headroom(headroom)
     slot_list, sequences = _numbers("--slots", slots), _numbers("--max-num-seqs", max_num_seqs)
     chosen_profile, spec = load_profile(profile), load_spec(workload)
     if not check:
@@ -90,6 +99,7 @@ def plan(
             chosen_profile,
             objective=objective,  # type: ignore[arg-type]  # checked there
             slo=limits,
+            headroom=share,
             seeds=range(seed, seed + seeds),
             slots=slot_list,
             max_num_seqs=sequences,

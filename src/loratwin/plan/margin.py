@@ -1,0 +1,51 @@
+"""How well a margin is known: where it lies for other requests and plausible profiles, and in a shorter window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, hypot, log, sqrt
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+from loratwin.metrics.intervals import t_quantile
+from loratwin.perf import Uncertainty
+from loratwin.plan.limits import FARTHEST, STEP
+
+MARGIN_DRAWS = 6
+"""Pairs of seed and plausible profile."""
+
+SHORTER = 0.25
+"""Part of the window that the margin is looked at in once more: what starves in an hour may pass for a busy quarter."""
+
+LEVEL = 0.9
+
+_LEAST = STEP**-FARTHEST
+"""A margin that was not found counts as the lowest that was tried."""
+
+
+class MarginInterval(NamedTuple):
+    """Where the margin of one server lies with probability `level`."""
+
+    low: float
+    high: float
+    level: float
+    shorter_window_s: float
+    in_shorter_window: float  # the margin when only so much of the window is looked at
+
+
+def margin_interval(
+    drawn: Sequence[float], short: float, shorter_window_s: float, uncertainty: Uncertainty | None
+) -> MarginInterval:
+    """From the margins of several seeds, each with another plausible profile.
+
+    Student's t on their logarithms, and the profile's held-out error of a saturated server's throughput in quadrature:
+    the rate at which a server starves is off by as much as what it can do.
+    """
+    logs = [log(max(margin, _LEAST)) for margin in drawn]
+    middle, half_step = fmean(logs), log(STEP) / 2
+    spread = t_quantile((1 + LEVEL) / 2, len(logs) - 1) * stdev(logs) * sqrt(1 + 1 / len(logs))
+    model = uncertainty.error("total_throughput", "saturated", LEVEL) if uncertainty is not None else 0.0
+    half_width = hypot(spread, model, half_step)  # a margin is found to a step, on whose lower end it stands
+    return MarginInterval(
+        exp(middle + half_step - half_width), exp(middle + half_step + half_width), LEVEL, shorter_window_s, short
+    )
