@@ -46,10 +46,10 @@ class Groups:
         total = np.bincount(of, weights=values, minlength=self.size).astype(np.float64)
         mean = share(total, count.astype(np.float64))
         ordered = values[np.lexsort((values, of))]
-        return mean, *(_grouped_percentile(ordered, count, percent) for percent in percents)
+        return mean, *(grouped_percentile(ordered, count, percent) for percent in percents)
 
 
-def _grouped_percentile(ordered: FloatArray, count: IntArray, percent: float) -> FloatArray:
+def grouped_percentile(ordered: FloatArray, count: IntArray, percent: float) -> FloatArray:
     """Percentile of each group of `ordered`, whose groups follow each other, sorted within."""
     some = count > 0
     first = (np.cumsum(count) - count)[some]

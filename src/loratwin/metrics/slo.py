@@ -1,41 +1,73 @@
-"""Service level objectives: `ttft_p99=2s,tpot_p99=100ms` as limits that a run meets or misses."""
+"""Service level objectives: `ttft_p99=2s,tpot_p99=100ms`, `ttft<2s:99%` as limits that a run meets or misses."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from loratwin.errors import InputError
 from loratwin.metrics.gaps import itl_mean_s, itl_percentiles_s
-from loratwin.metrics.latency import Side, e2e_s, finished_only, tpot_s, ttft_s
+from loratwin.metrics.latency import Side, e2e_s, finished, finished_only, tpot_s, ttft_s
 from loratwin.records import Run
+from loratwin.records.columns import FloatArray
 
 METRICS = ("ttft", "tpot", "itl", "e2e")
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 UNITS_S = {"ms": 1e-3, "s": 1.0}
 
-_EXAMPLE = "an SLO looks like ttft_p99=2s,tpot_p99=100ms"
+_EXAMPLE = "an SLO looks like ttft_p99=2s,tpot_p99=100ms or ttft<2s:99%"
 _LIMIT = re.compile(r"(?P<number>[0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[a-zµ]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """One figure and the seconds that it may not exceed."""
+    """One figure and the seconds that it may not exceed, or that a share of the requests may not."""
 
     metric: str  # one of METRICS
-    statistic: str  # one of STATISTICS
+    statistic: str  # one of STATISTICS; "share": of the requests
     limit_s: float
+    share: float | None = None  # of the requests that keep within `limit_s`
 
     @property
     def name(self) -> str:
-        """As `ttft_p99`."""
-        return f"{self.metric}_{self.statistic}"
+        """As `ttft_p99`; with a share as `ttft<2s:99%`, since there can be several."""
+        return f"{self.metric}_{self.statistic}" if self.share is None else str(self)
+
+    @property
+    def allowed_late(self) -> float | None:
+        """Share of the requests that may be above the limit; None: the limit is on a mean."""
+        if self.share is not None:
+            return 1 - self.share
+        return None if self.statistic == "mean" else 1 - float(self.statistic[1:]) / 100
 
     def value_s(self, run: Run, side: Side = "client") -> float:
-        """The figure that a run reached; NaN where it is undefined."""
-        return latency_figure_s(run, self.metric, self.statistic, side)
+        """The figure that a run reached; NaN where it is undefined.
+
+        Of a share: the seconds within which so many of the requests were; infinite where fewer were ever answered.
+        """
+        if self.share is None:
+            return latency_figure_s(run, self.metric, self.statistic, side)
+        values = self.judged_s(run, side)
+        return within_s(np.sort(values[~np.isnan(values)]), self.share)
+
+    def judged_s(self, run: Run, side: Side = "client") -> FloatArray:
+        """Latencies of the requests that the limit is judged by, NaN of the others. Shape (num_requests,).
+
+        Of a statistic the finished count, as in the server's own figures. Of a share also those that are late already:
+        refused, failed, or without an answer for longer than the limit. They count as infinite; of younger ones nobody
+        knows yet.
+        """
+        latency_s = request_latency_s(run, self.metric, side)
+        done = finished(run)
+        if self.share is None or self.metric in ("tpot", "itl"):
+            return np.where(done, latency_s, np.nan)
+        table = run.requests
+        failed = table.refused if table.failure is None else table.refused | (table.failure >= 0)
+        late = np.isnan(latency_s) & (run.window_s - table.arrival_s > self.limit_s)
+        return np.where(failed | late, np.inf, latency_s)
 
     def is_met(self, run: Run, side: Side = "client") -> bool:
         """An undefined figure (nothing finished) does not meet a limit."""
@@ -43,7 +75,9 @@ class Limit:
 
     def __str__(self) -> str:
         shown = f"{self.limit_s * 1e3:.10g}ms" if self.limit_s < 1 else f"{self.limit_s:.10g}s"
-        return f"{self.name}={shown}"
+        if self.share is not None:
+            return f"{self.metric}<{shown}:{100 * self.share:.10g}%"
+        return f"{self.metric}_{self.statistic}={shown}"
 
 
 @dataclass(frozen=True)
@@ -87,6 +121,8 @@ def parse_slo(text: str) -> Slo:
 
 
 def _parse_limit(part: str) -> Limit:
+    if "<" in part:
+        return _parse_share(part)
     name, equals, value = (piece.strip() for piece in part.partition("="))
     if not equals:
         raise InputError(f"SLO {part!r}: no limit; {_EXAMPLE}")
@@ -94,6 +130,22 @@ def _parse_limit(part: str) -> Limit:
     _require(part, "metric", metric, METRICS)
     _require(part, "statistic", statistic, STATISTICS)
     return Limit(metric, statistic, _parse_seconds(part, value))
+
+
+def _parse_share(part: str) -> Limit:
+    """`ttft<2s:99%`: so many of the requests within so many seconds."""
+    metric, _, rest = (piece.strip() for piece in part.partition("<"))
+    value, colon, percent = (piece.strip() for piece in rest.partition(":"))
+    _require(part, "metric", metric.lower(), METRICS)
+    if not colon:
+        raise InputError(f"SLO {part!r}: no share of requests; write ttft<2s:99%")
+    try:
+        share = float(percent.removesuffix("%")) / 100
+    except ValueError:
+        raise InputError(f"SLO {part!r}: {percent!r} is not a share; write 99%") from None
+    if not 0 < share < 1:
+        raise InputError(f"SLO {part!r}: {percent} of the requests; the share must be above 0 and below 100 %")
+    return Limit(metric.lower(), "share", _parse_seconds(part, value), share)
 
 
 def _parse_seconds(part: str, value: str) -> float:
@@ -111,6 +163,22 @@ def _require(part: str, kind: str, word: str, known: tuple[str, ...]) -> None:
     if word not in known:
         problem = f"unknown {kind} {word!r}" if word else f"no {kind}"
         raise InputError(f"SLO {part!r}: {problem}; valid: {', '.join(known)}")
+
+
+def within_s(ordered: FloatArray, share: float) -> float:
+    """Seconds within which at least this share of the values is; they are sorted. NaN without values."""
+    return float(ordered[_place(len(ordered), share)]) if len(ordered) else float("nan")
+
+
+def _place(count: int, share: float) -> int:
+    return max(0, ceil(share * count - 1e-9) - 1)  # 0.99 x 100 is a little more than 99
+
+
+def request_latency_s(run: Run, metric: str, side: Side = "client") -> FloatArray:
+    """A latency of each request, NaN where there is none; its ITL is its TPOT. Shape (num_requests,)."""
+    if metric in ("tpot", "itl"):
+        return tpot_s(run)
+    return ttft_s(run, side) if metric == "ttft" else e2e_s(run, side)
 
 
 def latency_figure_s(run: Run, metric: str, statistic: str, side: Side = "client") -> float:

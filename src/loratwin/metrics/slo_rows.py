@@ -1,0 +1,157 @@
+"""Who keeps the SLO: the server as a whole, each group of adapters, or each adapter for itself.
+
+A server whose p99 is within 2 s can have customers whose own is not: the busy ones fill its percentiles. So the same
+limits are asked of every row: one row for the server, or one for each group, or one for each adapter.
+
+A percentile needs requests: 99 % of fewer than a hundred is not a number of requests. A row of fewer is *undecided*,
+but for one that is too late by more than chance: so many late requests would be seen in less than one row of twenty
+that keeps the SLO (binomial distribution).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+from typing import Literal, get_args
+
+import numpy as np
+
+from loratwin.errors import UnknownNameError
+from loratwin.metrics.groups import NO_ADAPTER, Groups, grouped_percentile, share
+from loratwin.metrics.latency import Side
+from loratwin.metrics.slo import Limit, Slo, within_s
+from loratwin.records import Run
+from loratwin.records.columns import BoolArray, FloatArray, IntArray
+
+SloFor = Literal["all", "groups", "adapters"]
+"""Of whom the limits are asked."""
+
+CHANCE = 0.05
+"""Probability of so many late requests below which a row of few requests misses its limit."""
+
+
+def check_slo_for(name: str) -> SloFor:
+    """A word as `SloFor`.
+
+    Raises
+    ------
+    UnknownNameError
+        It is none.
+    """
+    if name not in get_args(SloFor):
+        raise UnknownNameError("SLO's reach (--slo-for)", name, get_args(SloFor))
+    return name  # type: ignore[return-value]  # looked up
+
+
+@dataclass(frozen=True, eq=False)
+class SloRows:
+    """What each row makes of each limit. Arrays have shape (num_limits, num_rows)."""
+
+    limits: tuple[Limit, ...]
+    name: tuple[str, ...]  # of the rows
+    requests: IntArray  # shape (num_rows,)
+    value_s: FloatArray  # NaN: unknown; infinite: never answered
+    missed: BoolArray
+    undecided: BoolArray  # too few requests to tell
+
+    @property
+    def num_missing(self) -> int:
+        """Rows that miss a limit."""
+        return int(self.missed.any(axis=0).sum())
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the rows that miss a limit."""
+        return tuple(self.name[i] for i in np.flatnonzero(self.missed.any(axis=0)))
+
+    @property
+    def num_undecided(self) -> int:
+        """Rows of which a limit cannot be told, and none is missed."""
+        return int((self.undecided.any(axis=0) & ~self.missed.any(axis=0)).sum())
+
+
+def slo_rows(
+    run: Run,
+    slo: Slo,
+    slo_for: SloFor = "adapters",
+    group: IntArray | None = None,
+    group_names: Sequence[str] = (),
+    side: Side = "client",
+) -> SloRows:
+    """The SLO asked of every row.
+
+    A row without requests is undecided; one with requests of which none finished misses its limits.
+
+    Parameters
+    ----------
+    group
+        Group of each adapter, shape (num_adapters,); needed for `groups`.
+    group_names
+        Names of the groups, in the order of their index.
+    """
+    of, names = _rows(run, slo_for, group, group_names)
+    columns = [_of_limit(run, limit, of, len(names), side) for limit in slo.limits]
+    value_s, missed, undecided = (np.array(part) for part in zip(*columns, strict=True))
+    requests = np.bincount(of, minlength=len(names)).astype(np.int32)
+    return SloRows(slo.limits, names, requests, value_s, missed, undecided)
+
+
+def _rows(
+    run: Run, slo_for: SloFor, group: IntArray | None, group_names: Sequence[str]
+) -> tuple[IntArray, tuple[str, ...]]:
+    """Row of each request, and the names of the rows."""
+    if slo_for == "all":
+        return np.zeros(len(run.requests), dtype=np.int32), ("the server",)
+    groups = Groups(run)
+    if slo_for == "adapters":
+        return groups.of, groups.names
+    known = np.zeros(len(run.adapters), dtype=np.int32) if group is None else group
+    number = int(known.max(initial=-1)) + 1
+    names = tuple(group_names[i] if i < len(group_names) else f"group {i}" for i in range(number))
+    base = groups.size > len(run.adapters)
+    return np.append(known, number)[groups.of].astype(np.int32), (*names, *([NO_ADAPTER] if base else []))
+
+
+_Column = tuple[FloatArray, BoolArray, BoolArray]
+"""Seconds, missed, undecided of each row."""
+
+
+def _of_limit(run: Run, limit: Limit, of: IntArray, num_rows: int, side: Side) -> _Column:
+    judged_s = limit.judged_s(run, side)
+    known = ~np.isnan(judged_s)
+    values, row = judged_s[known], of[known]
+    num = np.bincount(row, minlength=num_rows).astype(np.int32)
+    value_s = _figure(values, row, num, limit)
+    missed = ~(value_s <= limit.limit_s)
+    few = _few(num, limit)
+    if few.any():
+        num_late = np.bincount(row[values > limit.limit_s], minlength=num_rows)
+        missed[few] = [_chance(n, k, limit) < CHANCE for n, k in zip(num[few], num_late[few], strict=True)]
+    silent = np.bincount(of, minlength=num_rows) == 0
+    return value_s, missed & ~silent, (few & ~missed) | silent
+
+
+def _few(num: IntArray, limit: Limit) -> BoolArray:
+    """Rows of which the limit allows less than one late request."""
+    if limit.allowed_late is None:
+        return np.zeros(len(num), dtype=bool)
+    few: BoolArray = (num > 0) & (num * limit.allowed_late < 1 - 1e-9)
+    return few
+
+
+def _figure(values: FloatArray, row: IntArray, num: IntArray, limit: Limit) -> FloatArray:
+    """Mean, percentile or share of the values of each row, in seconds; NaN without values."""
+    if limit.statistic == "mean":
+        total = np.bincount(row, weights=values, minlength=len(num)).astype(np.float64)
+        return share(total, num.astype(np.float64))
+    ordered = values[np.lexsort((values, row))]
+    if limit.share is None:
+        return grouped_percentile(ordered, num, float(limit.statistic[1:]))
+    return np.array([within_s(part, limit.share) for part in np.split(ordered, np.cumsum(num)[:-1])])
+
+
+def _chance(num: int, late: int, limit: Limit) -> float:
+    """Probability that of so many requests so many or more are late, where the limit is just kept."""
+    allowed = limit.allowed_late or 0.0
+    return 1.0 - sum(comb(num, k) * allowed**k * (1 - allowed) ** (num - k) for k in range(late))
