@@ -17,7 +17,7 @@ from loratwin.plan.trial import Bench, Trial, longest_request
 from loratwin.records import EngineConfig
 from loratwin.simulate import workers
 from loratwin.simulate.workers import Workers
-from loratwin.workload import BaseTraffic, WorkloadSpec, draw
+from loratwin.workload import AdapterGroup, BaseTraffic, Equal, WorkloadSpec, draw
 from tests.plan.candidates import candidate
 from tests.plan.small import LENGTHS, impossible, overloaded, profile, served, spec
 
@@ -60,6 +60,33 @@ def test_more_slots_leave_fewer_kv_tokens() -> None:
 def test_working_configurations_have_a_margin_of_one_or_more_and_others_less() -> None:
     for each in (*served().alternatives, *overloaded().alternatives):
         assert (each.margin >= 1) == each.works()
+
+
+def test_an_slo_can_be_asked_of_every_adapter() -> None:
+    """Hundreds of quick requests of the busy hide the few of one that waits for a slot."""
+    busy = AdapterGroup(name="busy", count=2, total_rate=20.0, popularity=Equal(), ranks=8)
+    rare = AdapterGroup(name="rare", count=30, total_rate=1.5, popularity=Equal(), ranks=8)
+    crowd = WorkloadSpec(window_s=300.0, lengths=LENGTHS, groups=(busy, rare), slo="ttft_p90=150ms")
+    options = {"seeds": (0,), "slots": [3, 4, 32], "max_num_seqs": 256, "max_model_len": 4096, "headroom": 0.0}
+    loose, strict = (plan(crowd, profile(), slo_for=reach, **options) for reach in ("all", "adapters"))  # type: ignore[arg-type]
+    assert loose.slo == strict.slo is not None and loose.slo_for == "all"
+    hidden = [each for each in loose.alternatives if each.works(loose.slo)]
+    found = {each.slots: each for each in strict.alternatives}
+    told = [each for each in hidden if found[each.slots].missing]
+    assert told and not any(found[each.slots].works(strict.slo) for each in told)
+    assert all(name.startswith("rare") for name in found[told[0].slots].missing)
+    assert strict.best is not None and strict.best.slots == 32
+    assert strict.customers is not None and strict.customers.missing == ()
+
+
+def test_the_workload_names_its_own_targets() -> None:
+    named = spec().model_copy(update={"slo": "ttft<2s:95%", "slo_for": "groups"})
+    found = plan(named, profile(), seeds=(0,), slots=[24], max_num_seqs=256, max_model_len=4096)
+    assert str(found.slo) == "ttft<2s:95%" and found.slo_for == "groups"
+    told = plan(named, profile(), slo="ttft_p99=9s", seeds=(0,), slots=[24], max_num_seqs=256, max_model_len=4096)
+    assert str(told.slo) == "ttft_p99=9s"
+    with pytest.raises(InputError, match="an SLO for adapters is asked for, but none is given"):
+        plan(spec(), profile(), slo_for="adapters")
 
 
 def test_the_chosen_has_the_largest_margin_of_what_is_equal_in_the_objective() -> None:

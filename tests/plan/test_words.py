@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from math import nan
 
+import numpy as np
 import pytest
 
+from loratwin.metrics import SloRows, parse_slo
 from loratwin.plan import MarginInterval, Shortfall, explanation, plan, verdict
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.trial import KV_MEMORY, SLOTS, Outcome
-from loratwin.plan.words import binding, changes, duration, margin_sentence, margin_text, why_not_all
+from loratwin.plan.words import (
+    binding,
+    changes,
+    customers_sentences,
+    duration,
+    margin_sentence,
+    margin_text,
+    why_not_all,
+)
 from tests.plan.candidates import candidate, not_starting
 from tests.plan.small import impossible, on, overloaded, profile, served, spec
 
@@ -96,6 +106,24 @@ def test_how_well_the_margin_is_known() -> None:
     (said,) = [line for line in explanation(found) if "other requests" in line]
     assert "it lies from +50 % to +125 % (90 %)" in said
     assert "looked at for 1.25 of the window's 5 minutes it would be +150 %" in said
+
+
+def test_who_misses_the_slo_is_named() -> None:
+    slo = parse_slo("ttft_p99=2s,tpot_mean=1s")
+    yes, no = np.array([[True] * 7 + [False] * 2] * 2), np.array([[False] * 8 + [True]] * 2)
+    names = tuple(f"a{i}" for i in range(9))
+    rows = SloRows(slo.limits, names, np.full(9, 3, np.int32), np.full((2, 9), 3.0), yes, no)
+    found = replace(served(), slo=slo, customers=rows)
+    said = customers_sentences(found)
+    assert said[0] == (
+        "7 of 9 adapters miss it by themselves: a0, a1, a2, a3, a4 and 2 more; --slo-for adapters asks it of each."
+    )
+    assert said[1] == "1 adapter has too few requests in the window for ttft_p99 to be told."
+    assert verdict(replace(found, slo_for="adapters")).count("within ttft_p99=2s, tpot_mean=1s for every adapter") == 1
+    missing = candidate(8, missing=("a0", "a1"))
+    assert changes(candidate(16), missing).startswith("it misses the SLO")
+    why = why_not_all(replace(found, slo_for="adapters"), Shortfall((missing,), missing, None))
+    assert why.endswith("the closest, tpot_mean is beyond its limit and 2 adapters miss it (a0, a1).")
 
 
 def test_a_headroom_that_nothing_has_names_the_best_there_is() -> None:

@@ -256,7 +256,7 @@ def test_whole_workloads(tmp_path: Path) -> None:
     assert refused({"window_s": 0, **group()}) == "window_s = 0: must be greater than 0"
     assert (
         refused({"group": [GROUP]})
-        == "group: unknown key; did you mean 'groups'? valid: window_s, lengths, base, groups"
+        == "group: unknown key; did you mean 'groups'? valid: window_s, lengths, base, groups, slo, slo_for"
     )
     assert refused({"base": {}}) == "base.rate: must be given, unless a trace is replayed"
     (tmp_path / "t.csv").write_text("arrival_s,adapter\n1,red\n")
@@ -282,9 +282,12 @@ def test_a_long_value_is_shortened() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must be a mapping with the keys window_s, lengths, base, groups; it holds nothing"),
-        ("- a\n- b\n", "must be a mapping with the keys window_s, lengths, base, groups; it holds a list"),
-        ("just text", "must be a mapping with the keys window_s, lengths, base, groups; it holds a str"),
+        ("", "must be a mapping with the keys window_s, lengths, base, groups, slo, slo_for; it holds nothing"),
+        (
+            "- a\n- b\n",
+            "must be a mapping with the keys window_s, lengths, base, groups, slo, slo_for; it holds a list",
+        ),
+        ("just text", "must be a mapping with the keys window_s, lengths, base, groups, slo, slo_for; it holds a str"),
         ("groups: [", "w.yaml:1:10: not valid YAML: "),
         ("a: 1\nb:\t- 2", "w.yaml:2:3: not valid YAML: "),
         ("window_s: 5\ngroups: []\nwindow_s: 6\n", "w.yaml:3:1: not valid YAML: key 'window_s' is given twice"),

@@ -19,6 +19,7 @@ from loratwin.metrics.gauges import gauges
 from loratwin.metrics.intervals import Interval, confidence_interval, t_quantile
 from loratwin.metrics.latency import Side, e2e_s, finished, queueing_s, tpot_s, ttft_s
 from loratwin.metrics.slo import Limit, Slo, latency_figure_s, parse_slo
+from loratwin.metrics.slo_rows import SloFor, SloRows, check_slo_for, slo_rows
 from loratwin.metrics.starvation import STARVED_RATIO, Starvation, queue_grows, starvation, waiting_over_time
 from loratwin.metrics.summary import Summary, over_replications, summarize
 from loratwin.metrics.throughput import TokenRates, goodput, offered, served_share, throughput
@@ -37,12 +38,15 @@ __all__ = [
     "Row",
     "Side",
     "Slo",
+    "SloFor",
+    "SloRows",
     "Starvation",
     "Summary",
     "TokenRates",
     "accepted",
     "awaiting_first_token",
     "censored",
+    "check_slo_for",
     "client_figures",
     "client_per_adapter",
     "compare",
@@ -71,6 +75,7 @@ __all__ = [
     "run_figures",
     "sent",
     "served_share",
+    "slo_rows",
     "starvation",
     "starving_adapters",
     "summarize",

@@ -45,6 +45,8 @@ class Candidate:
         are what decisions need.
     slo_s
         Seconds for each limit of the SLO, by its name (`ttft_p99`).
+    missing
+        Groups or adapters that miss the SLO with most seeds, where it is asked of each of them.
     output_tokens_mean
         Of all requests that arrive.
     waits
@@ -66,6 +68,7 @@ class Candidate:
     starving_adapters: float = nan
     figures: Mapping[str, Interval] = field(default_factory=dict)
     slo_s: Mapping[str, Interval] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
     output_tokens_mean: float = nan
     waits: Mapping[str, float] = field(default_factory=dict)
     has_headroom: bool = True
@@ -101,9 +104,13 @@ class Candidate:
         limits = slo.limits if slo is not None else ()
         return tuple(limit for limit in limits if not self._slo_value_s(limit) <= limit.limit_s)
 
+    def misses_slo(self, slo: Slo | None) -> bool:
+        """Whether a limit is not kept, by the server or by one of those of whom it is asked."""
+        return bool(self.missing or self.missed(slo))
+
     def keeps_up(self, slo: Slo | None = None) -> bool:
         """Starts, does not starve and keeps the SLO, at the rates as they are."""
-        return self.starts and not self.starved and not self.missed(slo)
+        return self.starts and not self.starved and not self.misses_slo(slo)
 
     def works(self, slo: Slo | None = None) -> bool:
         """Keeps up, and still does when all rates are higher by the headroom that was asked for."""
@@ -190,12 +197,18 @@ def excess(candidate: Candidate, slo: Slo | None) -> dict[str, float]:
     return ratios
 
 
-def _distance(candidate: Candidate, slo: Slo | None) -> tuple[bool, float, float, float]:
+def _distance(candidate: Candidate, slo: Slo | None) -> tuple[bool, float, float, float, float]:
     share = candidate.mean("served_share")
     worst = max(excess(candidate, slo).values(), default=0.0)
     if candidate.starved:
-        return True, 1 - share if not isnan(share) else inf, worst, 0.0
-    return False, worst, 0.0 if isnan(candidate.margin) else -candidate.margin, _latency(candidate)
+        return True, 1 - share if not isnan(share) else inf, worst, len(candidate.missing), 0.0
+    return (
+        False,
+        worst,
+        len(candidate.missing),
+        0.0 if isnan(candidate.margin) else -candidate.margin,
+        _latency(candidate),
+    )
 
 
 def _with_most_margin(candidates: list[Candidate]) -> list[Candidate]:

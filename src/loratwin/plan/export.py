@@ -28,6 +28,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "seeds": list(plan.seeds),
         "objective": plan.objective,
         "slo": str(plan.slo) if plan.slo is not None else None,
+        "slo_for": plan.slo_for,
+        "customers": _customers(plan),
         "headroom": plan.headroom,
         "verdict": verdict(plan),
         "explanation": explanation(plan),
@@ -44,6 +46,23 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "host_memory_gib": host_memory_gib(plan),
         "vllm_serve": commands,
         "lora_modules": lora_modules(plan) if plan.best is not None else [],
+    }
+
+
+def _customers(plan: Plan) -> dict[str, Any] | None:
+    """The SLO of every adapter for itself: what it reaches in seconds, whether it misses, or cannot be told."""
+    rows = plan.customers
+    if rows is None:
+        return None
+    return {
+        "adapters": list(rows.name),
+        "requests": rows.requests.tolist(),
+        "missing": list(rows.missing),
+        "num_undecided": rows.num_undecided,
+        "value_s": {
+            limit.name: [_number(value) for value in values.tolist()]
+            for limit, values in zip(rows.limits, rows.value_s, strict=True)
+        },
     }
 
 
@@ -67,6 +86,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "why_not": candidate.why_not,
         "starved": candidate.starved,
         "starving_adapters": _number(candidate.starving_adapters),
+        "missing": list(candidate.missing),
         "has_headroom": candidate.has_headroom,
         "margin": _number(candidate.margin),
         "e2e_mean_ms": _number(candidate.latency_ms),

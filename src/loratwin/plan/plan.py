@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loratwin.errors import InputError
-from loratwin.metrics import Slo, parse_slo
+from loratwin.metrics import Slo, SloFor, SloRows, check_slo_for, parse_slo, slo_rows
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest
 from loratwin.plan.forecast import forecast_of
@@ -69,6 +69,11 @@ class Plan:
         The chosen configuration with the first seed.
     headroom
         Part by which all rates can be higher before the chosen configuration fails: a constraint, as the SLO is.
+    slo_for
+        Of whom the limits are asked: `all` (the server as a whole), `groups` or `adapters`.
+    customers
+        The SLO of every adapter for itself under the chosen configuration (first seed), whoever it is asked of; None:
+        there is no SLO, or nothing works.
     margin_interval
         How well the margin of the chosen configuration is known; None: nothing works.
     forecast
@@ -93,6 +98,8 @@ class Plan:
     run: Run | None
     num_simulated: int
     headroom: float = 0.0
+    slo_for: SloFor = "all"
+    customers: SloRows | None = None
     margin_interval: MarginInterval | None = None
     forecast: Forecast | None = None
 
@@ -136,6 +143,7 @@ def plan(
     *,
     objective: Objective = "throughput",
     slo: Slo | str | None = None,
+    slo_for: SloFor | None = None,
     headroom: float = HEADROOM,
     seeds: Sequence[int] = SEEDS,
     slots: Sequence[int] | None = None,
@@ -156,7 +164,11 @@ def plan(
     objective
         See `choose`.
     slo
-        Limits that a configuration must keep, as `ttft_p99=2s,tpot_p99=100ms`.
+        Limits that a configuration must keep, as `ttft_p99=2s,tpot_p99=100ms` or `ttft<2s:99%`; None: those that the
+        workload names, if any.
+    slo_for
+        Of whom they are asked: `all` (the server as a whole), `groups` or `adapters` (each of them, too); None: as the
+        workload says, else `all`.
     headroom
         Part by which all rates can be higher before a configuration starves or misses the SLO: 0.2 for 20 %.
     slots, max_num_seqs
@@ -177,8 +189,8 @@ def plan(
         The workload has no adapters or no requests, or an option is impossible.
     """
     check_objective(objective)
-    limits = parse_slo(slo) if isinstance(slo, str) else slo
-    bench = _bench(_drawn(workload, seeds), profile, limits)
+    limits, reach, groups = _targets(workload, slo, slo_for)
+    bench = _bench(_drawn(workload, seeds), profile, limits, reach, groups)
     settings = Settings(
         objective=objective,
         slo=limits,
@@ -213,6 +225,7 @@ def _plan(finder: Finder, name: str) -> Plan:
         alternatives = found or alternatives
         choice = choose(alternatives, settings.objective, settings.slo)
     adapters = bench.workloads[0].adapters
+    run = bench.simulate(Trial(choice.best.config, num_adapters)) if choice.best else None
     return Plan(
         workload=name,
         profile=bench.profile,
@@ -227,8 +240,10 @@ def _plan(finder: Finder, name: str) -> Plan:
         choice=choice,
         alternatives=tuple(sorted(alternatives, key=lambda each: (each.slots, each.config.max_num_seqs))),
         shortfall=shortfall,
-        run=bench.simulate(Trial(choice.best.config, num_adapters)) if choice.best else None,
+        run=run,
         headroom=settings.headroom,
+        slo_for=bench.slo_for,
+        customers=slo_rows(run, bench.slo) if run is not None and bench.slo is not None else None,
         margin_interval=finder.margin_interval(choice.best) if choice.best else None,
         num_simulated=finder.num_simulated,
     )
@@ -262,12 +277,29 @@ def _drawn(workload: WorkloadSpec | Workload | Sequence[Workload], seeds: Sequen
     return tuple(workload)
 
 
-def _bench(workloads: tuple[Workload, ...], profile: Profile, slo: Slo | None) -> Bench:
+def _targets(
+    workload: WorkloadSpec | Workload | Sequence[Workload], slo: Slo | str | None, slo_for: str | None
+) -> tuple[Slo | None, SloFor, tuple[str, ...]]:
+    """Limits, of whom they are asked, and the names of the groups: as given, else as the workload says."""
+    groups: tuple[str, ...] = ()
+    if isinstance(workload, WorkloadSpec):
+        groups = tuple(group.name for group in workload.groups)
+        slo, slo_for = slo or workload.slo, slo_for or workload.slo_for
+    limits = parse_slo(slo) if isinstance(slo, str) else slo
+    reach = check_slo_for(slo_for or "all")
+    if reach != "all" and limits is None:
+        raise InputError(f"an SLO for {reach} is asked for, but none is given: add one, as --slo ttft_p99=2s")
+    return limits, reach, groups
+
+
+def _bench(
+    workloads: tuple[Workload, ...], profile: Profile, slo: Slo | None, slo_for: SloFor, groups: tuple[str, ...]
+) -> Bench:
     if not workloads or not len(workloads[0].adapters):
         raise InputError("the workload has no adapters; there is nothing to plan")
     if not all(workload.num_requests for workload in workloads):
         raise InputError("the workload has no requests in its window; there is nothing to plan")
-    return Bench(workloads, spread_order(workloads[0].adapters), profile, slo)
+    return Bench(workloads, spread_order(workloads[0].adapters), profile, slo, slo_for, groups)
 
 
 def parse_headroom(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -11,10 +12,12 @@ import numpy as np
 from loratwin.metrics import (
     Interval,
     Slo,
+    SloFor,
     Summary,
     confidence_interval,
     over_replications,
     per_adapter,
+    slo_rows,
     starvation,
     summarize,
 )
@@ -53,6 +56,7 @@ class Outcome(NamedTuple):
     slo_s: Mapping[str, float] = {}
     waits: Mapping[str, float] = {}
     output_tokens_mean: float = float("nan")
+    missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -66,12 +70,16 @@ class Bench:
         One draw for each seed.
     order
         Indices of all adapters in the order in which they are taken when not all can be served.
+    slo_for, group_names
+        Of whom the limits are asked, besides the server as a whole; names of the groups, by index.
     """
 
     workloads: tuple[Workload, ...]
     order: tuple[int, ...]
     profile: Profile
     slo: Slo | None = None
+    slo_for: SloFor = "all"
+    group_names: tuple[str, ...] = ()
     _taken: dict[tuple[int, int], Workload] = field(default_factory=dict, repr=False, compare=False)
 
     def taken(self, num_adapters: int) -> list[int]:
@@ -111,7 +119,8 @@ class Bench:
         """Simulate and judge."""
         run = self.simulate(trial)
         verdict = starvation(run)
-        works = not verdict.starved and not (self.slo and self.slo.missed(run))
+        missing = self.missing(run, trial.num_adapters)
+        works = not verdict.starved and not missing and not (self.slo and self.slo.missed(run))
         brief = Outcome(works, verdict.starved, verdict.ratio)
         if trial.verdict_only:
             return brief
@@ -121,9 +130,17 @@ class Bench:
             starving_adapters=len(per_adapter(run).starving),
             slo_s={limit.name: limit.value_s(run) for limit in limits},
             waits=causes(run),
+            missing=missing,
             output_tokens_mean=float(run.requests.output_tokens.mean()) if len(run.requests) else float("nan"),
             notes=run.provenance.notes,
         )
+
+    def missing(self, run: Run, num_adapters: int) -> tuple[str, ...]:
+        """Groups or adapters that miss the SLO, where it is asked of them."""
+        if self.slo is None or self.slo_for == "all":
+            return ()
+        group = self.workload(num_adapters).adapters.group
+        return slo_rows(run, self.slo, self.slo_for, group, self.group_names).missing
 
 
 def first_part(workload: Workload, share: float) -> Workload:
@@ -188,6 +205,12 @@ def _over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
     return {name: confidence_interval([row[name] for row in rows]) for name in rows[0]}
 
 
+def _most_often(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Who misses the SLO with more than half of the seeds, in the order of the first seed that says so."""
+    counts = Counter(name for outcome in outcomes for name in outcome.missing)
+    return tuple(name for name, count in counts.items() if 2 * count > len(outcomes))
+
+
 def combine(
     config: EngineConfig, num_adapters: int, kv_tokens: int, outcomes: Sequence[Outcome], has_headroom: bool = True
 ) -> Candidate:
@@ -202,6 +225,7 @@ def combine(
         figures=over_replications(summaries),
         slo_s=_over_seeds([outcome.slo_s for outcome in outcomes]),
         output_tokens_mean=float(np.mean([outcome.output_tokens_mean for outcome in outcomes])),
+        missing=_most_often(outcomes),
         has_headroom=has_headroom,
         waits={name: waits.mean for name, waits in _over_seeds([each.waits for each in outcomes]).items()},
         notes=each_once(note for outcome in outcomes for note in outcome.notes),

@@ -54,6 +54,7 @@ def explanation(plan: Plan) -> list[str]:
         if not plan.serves_all:
             lines.append(_replicas(plan))
         lines += _warnings(plan.best)
+        lines += customers_sentences(plan)
         lines += [*forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None)]
         lines += [*margin_known(plan), _near(plan)]
         lines += either_side(plan, plan.best)
@@ -72,6 +73,35 @@ def forecast_sentence(plan: Plan) -> list[str]:
             said.append(title.format(f"{show(found.low)} to {show(found.high)}"))
     level = f"{plan.forecast.level * 100:.0f} %"
     return [f"A real run will show, each {level} of the time: {', '.join(said)} (means)."] if said else []
+
+
+def customers_sentences(plan: Plan) -> list[str]:
+    """How many adapters miss the SLO by themselves, which, and of how many nobody can tell."""
+    rows = plan.customers
+    if rows is None:
+        return []
+    lines = []
+    if rows.num_missing:
+        hint = "" if plan.slo_for == "adapters" else "; --slo-for adapters asks it of each"
+        total = sum(1 for requests in rows.requests if requests)
+        miss = "misses" if rows.num_missing == 1 else "miss"
+        lines.append(f"{rows.num_missing} of {total} adapters {miss} it by themselves: {named(rows.missing)}{hint}.")
+    if rows.num_undecided:
+        have = "adapter has" if rows.num_undecided == 1 else "adapters have"
+        lines.append(f"{rows.num_undecided} {have} too few requests in the window for {_finest(plan)} to be told.")
+    return lines
+
+
+def _finest(plan: Plan) -> str:
+    """The limit that asks for most requests."""
+    limits = plan.slo.limits if plan.slo is not None else ()
+    return min(limits, key=lambda limit: limit.allowed_late or 1.0).name
+
+
+def named(names: tuple[str, ...], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def margin_known(plan: Plan) -> list[str]:
@@ -142,7 +172,7 @@ def changes(best: Candidate, other: Candidate, slo: Slo | None = None) -> str:
     """The figures of another configuration beside those of the best."""
     if not other.starts:
         return f"the server does not start ({other.why_not})"
-    parts = ["it starves"] if other.starved else ["it misses the SLO"] if other.missed(slo) else []
+    parts = ["it starves"] if other.starved else ["it misses the SLO"] if other.misses_slo(slo) else []
     for name, label in (("ttft_mean_ms", "mean TTFT"), ("tpot_mean_ms", "mean TPOT")):
         before, after = best.mean(name), other.mean(name)
         same = abs(after - before) <= NOISE * before
@@ -188,6 +218,8 @@ def why_not_all(plan: Plan, shortfall: Shortfall) -> str:
         return _no_headroom(plan, nearest)
     if not nearest.starved:
         misses = [f"{name} is {_times(ratio)} its limit" for name, ratio in excess(nearest, plan.slo).items()]
+        if nearest.missing:
+            misses.append(f"{len(nearest.missing)} {plan.slo_for} miss it ({named(nearest.missing)})")
         return f"the SLO is missed with any configuration. With {_slots(nearest.slots)}, the closest, {_and(misses)}."
     return (
         f"they starve with any slots. {_slots(nearest.slots).capitalize()} come closest and serve "
@@ -281,7 +313,8 @@ def _distinct_reasons(shortfall: Shortfall) -> str:
 
 
 def _within_slo(plan: Plan) -> str:
-    return f" within {str(plan.slo).replace(',', ', ')}" if plan.slo is not None else ""
+    whose = {"groups": " for every group", "adapters": " for every adapter"}.get(plan.slo_for, "")
+    return f" within {str(plan.slo).replace(',', ', ')}{whose}" if plan.slo is not None else ""
 
 
 def _slots(count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, Tag, model_validator
@@ -159,6 +159,10 @@ class WorkloadSpec(Strict):
     )
     base: BaseTraffic | None = Field(None, description="Traffic that uses no adapter (default: none).")
     groups: tuple[AdapterGroup, ...] = Field((), description="Groups of adapters.")
+    slo: str | None = Field(None, description="Limits that a plan keeps, as ttft_p99=2s,tpot_p99=100ms.")
+    slo_for: Literal["all", "groups", "adapters"] = Field(
+        "all", description="Of whom the limits are asked: the server as a whole, each group, or each adapter."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> WorkloadSpec:

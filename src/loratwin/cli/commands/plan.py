@@ -26,6 +26,14 @@ def plan(
     slo: Annotated[
         str | None, typer.Option(help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms.", show_default=False)
     ] = None,
+    slo_for: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|groups|adapters",
+            help="Of whom the SLO is asked: the server as a whole, each group, or each adapter.",
+            show_default="all",
+        ),
+    ] = None,
     headroom: Annotated[
         str | None,
         typer.Option(
@@ -99,6 +107,7 @@ def plan(
             chosen_profile,
             objective=objective,  # type: ignore[arg-type]  # checked there
             slo=limits,
+            slo_for=slo_for,  # type: ignore[arg-type]  # checked there
             headroom=share,
             seeds=range(seed, seed + seeds),
             slots=slot_list,
@@ -245,4 +254,6 @@ def _status(each: Candidate, plan: Plan) -> str:
         return "chosen"
     if each.starved:
         return "starves"
-    return "misses SLO" if each.missed(plan.slo) else ""
+    if each.misses_slo(plan.slo):
+        return "misses SLO"
+    return "" if each.has_headroom else "no headroom"
