@@ -60,6 +60,8 @@ def test_an_example_and_a_target_that_nothing_meets(tmp_path: Path) -> None:
         (("mine.yaml", *PROFILE, "--objective", "fun"), "unknown objective 'fun'"),
         (("mine.yaml", *PROFILE, "--slo-for", "adapters"), "an SLO for adapters is asked for, but none is given"),
         (("mine.yaml", *PROFILE, "--slo", "ttft_p99=2s", "--slo-for", "us"), "unknown SLO's reach (--slo-for) 'us'"),
+        (("mine.yaml", *PROFILE, "--scale", "nobody=3"), "unknown adapter or group (--scale) 'nobody'"),
+        (("mine.yaml", *PROFILE, "--add", "some"), "--add 'some': write it as '24 adapters at 0.1/s, rank 16'"),
         (("mine.yaml", *PROFILE, "--headroom", "much"), "headroom 'much' is not a number of per cent; write 30%"),
         (("mine.yaml", *PROFILE, "--headroom", "500%"), "headroom = 500 %, but it must be from 0 to 376 %"),
         (("mine.yaml", *PROFILE, "--slots", "8,x"), "--slots 8,x: whole numbers"),

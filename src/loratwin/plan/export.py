@@ -36,12 +36,13 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "serves_all": plan.serves_all,
         "num_adapters": len(plan.adapters),
         "served_adapters": list(plan.served_names),
-        "best": _candidate(plan.best) if plan.best is not None else None,
+        "best": candidate_json(plan.best) if plan.best is not None else None,
         "margin": plan.margin_interval._asdict() if plan.margin_interval is not None else None,
+        "biggest_customer": plan.biggest._asdict() if plan.biggest is not None else None,
         "forecast": _forecast(plan),
         "near_optimal_slots": list(plan.choice.near_slots),
-        "alternatives": [_candidate(each) for each in plan.alternatives],
-        "tried_for_all": [_candidate(each) for each in plan.shortfall.candidates] if plan.shortfall else [],
+        "alternatives": [candidate_json(each) for each in plan.alternatives],
+        "tried_for_all": [candidate_json(each) for each in plan.shortfall.candidates] if plan.shortfall else [],
         "notes": list(plan.notes),
         "host_memory_gib": host_memory_gib(plan),
         "vllm_serve": commands,
@@ -77,7 +78,8 @@ def _forecast(plan: Plan) -> dict[str, Any] | None:
     }
 
 
-def _candidate(candidate: Candidate) -> dict[str, Any]:
+def candidate_json(candidate: Candidate) -> dict[str, Any]:
+    """A configuration and its figures as plain data."""
     return {
         "config": candidate.config.model_dump(),
         "served_adapters": candidate.served_adapters,

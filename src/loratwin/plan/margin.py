@@ -33,6 +33,15 @@ class MarginInterval(NamedTuple):
     in_shorter_window: float  # the margin when only so much of the window is looked at
 
 
+class BiggestCustomer(NamedTuple):
+    """What breaks first, as a rule: the adapter that asks for most, and what it can do to all others."""
+
+    name: str
+    rate_per_s: float
+    growth: float  # factor by which its rate alone can grow before the server starves or misses the SLO
+    bears_burst: bool  # whether all its requests can come in a tenth of the window
+
+
 def margin_interval(
     drawn: Sequence[float], short: float, shorter_window_s: float, uncertainty: Uncertainty | None
 ) -> MarginInterval:

@@ -12,7 +12,7 @@ from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, 
 from loratwin.plan.forecast import forecast_of
 from loratwin.plan.grid import spread_order
 from loratwin.plan.limits import FARTHEST, STEP
-from loratwin.plan.margin import MarginInterval
+from loratwin.plan.margin import BiggestCustomer, MarginInterval
 from loratwin.plan.search import Finder, Progress, Settings
 from loratwin.plan.trial import Bench, Outcome, Trial, longest_request
 from loratwin.records import Run
@@ -76,6 +76,8 @@ class Plan:
         there is no SLO, or nothing works.
     margin_interval
         How well the margin of the chosen configuration is known; None: nothing works.
+    biggest
+        How far the biggest customer can grow by itself; None: nothing works.
     forecast
         Where a real run's figures will lie; None: nothing works, or the workload was drawn already.
     notes
@@ -101,6 +103,7 @@ class Plan:
     slo_for: SloFor = "all"
     customers: SloRows | None = None
     margin_interval: MarginInterval | None = None
+    biggest: BiggestCustomer | None = None
     forecast: Forecast | None = None
 
     @property
@@ -245,6 +248,7 @@ def _plan(finder: Finder, name: str) -> Plan:
         slo_for=bench.slo_for,
         customers=slo_rows(run, bench.slo) if run is not None and bench.slo is not None else None,
         margin_interval=finder.margin_interval(choice.best) if choice.best else None,
+        biggest=finder.biggest_customer(choice.best) if choice.best else None,
         num_simulated=finder.num_simulated,
     )
 

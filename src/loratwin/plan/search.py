@@ -9,7 +9,7 @@ from loratwin.metrics import Slo
 from loratwin.plan.choice import Candidate, Objective, choose, closest
 from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots, smallest_rank
 from loratwin.plan.limits import STEP, last_good, margin_search, run_all
-from loratwin.plan.margin import MARGIN_DRAWS, SHORTER, MarginInterval, margin_interval
+from loratwin.plan.margin import MARGIN_DRAWS, SHORTER, BiggestCustomer, MarginInterval, margin_interval
 from loratwin.plan.trial import Bench, Outcome, Trial, combine
 from loratwin.records import EngineConfig
 from loratwin.simulate.workers import Workers
@@ -58,6 +58,14 @@ class Settings:
             return sorted(set(self.sequences))
         fitting = [value for value in SEQUENCES if value <= self.max_num_batched_tokens]
         return fitting or [self.max_num_batched_tokens]
+
+
+def _all_grow(trial: Trial, factor: float) -> Trial:
+    return trial._replace(factor=factor)
+
+
+def _customer_grows(trial: Trial, factor: float) -> Trial:
+    return trial._replace(customer_factor=factor)
 
 
 class Finder:
@@ -189,11 +197,23 @@ class Finder:
         *drawn, short = [0.0 if power is None else STEP**power for power in powers]
         return margin_interval(drawn, short, self.bench.workloads[0].window_s * SHORTER, self.bench.profile.uncertainty)
 
-    def _growth(self, trials: Sequence[Trial], works_now: Sequence[bool]) -> list[int | None]:
-        """For each trial the highest power of `STEP` by which its rates can grow; None: not even the lowest works."""
+    def biggest_customer(self, candidate: Candidate) -> BiggestCustomer:
+        """How far the adapter that asks for most can grow by itself, and if a burst of it is borne (first seed)."""
+        adapters = self.bench.workload(candidate.served_adapters).adapters
+        busiest = int(adapters.rate_per_s.argmax())
+        trial = Trial(candidate.config, candidate.served_adapters, customer=adapters.name[busiest], verdict_only=True)
+        (burst,) = self._simulate([trial._replace(customer_burst=True)], "the biggest customer")
+        (power,) = self._growth([trial], [candidate.keeps_up(self.settings.slo)], _customer_grows)
+        growth = 0.0 if power is None else STEP**power
+        return BiggestCustomer(trial.customer, float(adapters.rate_per_s[busiest]), growth, burst.works)
+
+    def _growth(
+        self, trials: Sequence[Trial], works_now: Sequence[bool], grow: Callable[[Trial, float], Trial] = _all_grow
+    ) -> list[int | None]:
+        """For each trial the highest power of `STEP` by which it can grow; None: not even the lowest works."""
 
         def try_all(asked: list[tuple[int, int]]) -> list[bool]:
-            higher = [trials[i]._replace(factor=STEP**power, verdict_only=True) for i, power in asked]
+            higher = [grow(trials[i], STEP**power)._replace(verdict_only=True) for i, power in asked]
             return [outcome.works for outcome in self._simulate(higher, "margins")]
 
         return run_all([margin_search(works) for works in works_now], try_all)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -26,10 +26,13 @@ from loratwin.plan.choice import Candidate
 from loratwin.plan.forecast import plausible_profile
 from loratwin.records import EngineConfig, Run
 from loratwin.simulate import each_once, served_capacity, simulate
-from loratwin.workload import Workload
+from loratwin.workload import Workload, burst_of, faster, first_part, grown
 
 SLOTS, SEQUENCES, KV_MEMORY, TOKEN_BUDGET = "slots", "max_num_seqs", "KV memory", "max_num_batched_tokens"
 """What a request can wait for: a place for its adapter, one of the sequences, KV blocks, prefill tokens of a step."""
+
+BURST_AT, BURST_LENGTH = 0.4, 0.1
+"""Begin and length of a burst, as parts of the window."""
 
 
 class Trial(NamedTuple):
@@ -43,6 +46,9 @@ class Trial(NamedTuple):
     verdict_only: bool = False  # half of the time goes into percentiles
     plausible: int = 0  # 0: the profile as it is; else the so-manieth that is as plausible
     window_share: float = 1.0  # only the first part of the window
+    customer: str = ""  # an adapter by name, and ...
+    customer_factor: float = 1.0  # ... how many times as much it asks for, by itself
+    customer_burst: bool = False  # ... or all its requests in a tenth of the window
 
 
 class Outcome(NamedTuple):
@@ -111,9 +117,19 @@ class Bench:
 
     def simulate(self, trial: Trial) -> Run:
         """The run itself."""
-        workload = first_part(self.workload(trial.num_adapters, trial.seed), trial.window_share)
+        workload = self._with_customer(self.workload(trial.num_adapters, trial.seed), trial)
+        workload = first_part(workload, trial.window_share)
         profile = plausible_profile(self.profile, trial.plausible) if trial.plausible else self.profile
         return simulate(faster(workload, trial.factor), profile, trial.config, trial.kv_tokens)
+
+    def _with_customer(self, workload: Workload, trial: Trial) -> Workload:
+        """The one adapter of the trial asking for more, or all at once."""
+        if not trial.customer:
+            return workload
+        index = [workload.adapters.name.index(trial.customer)]
+        if trial.customer_burst:
+            return burst_of(workload, index, BURST_AT * workload.window_s, BURST_LENGTH * workload.window_s)
+        return grown(workload, index, trial.customer_factor)
 
     def measure(self, trial: Trial) -> Outcome:
         """Simulate and judge."""
@@ -141,40 +157,6 @@ class Bench:
             return ()
         group = self.workload(num_adapters).adapters.group
         return slo_rows(run, self.slo, self.slo_for, group, self.group_names).missing
-
-
-def first_part(workload: Workload, share: float) -> Workload:
-    """The requests of the first part of the window, and that part as window."""
-    if share == 1.0:
-        return workload
-    end_s = share * workload.window_s
-    kept = slice(int(np.searchsorted(workload.arrival_s, end_s)))
-    return replace(
-        workload,
-        arrival_s=workload.arrival_s[kept],
-        adapter=workload.adapter[kept],
-        prompt_tokens=workload.prompt_tokens[kept],
-        output_tokens=workload.output_tokens[kept],
-        window_s=end_s,
-    )
-
-
-def faster(workload: Workload, factor: float) -> Workload:
-    """The same requests arriving `factor` times as fast, so that the window is shorter by as much.
-
-    Every adapter, however its requests arrive, then asks for `factor` times as much, and no chance is added: two
-    factors differ in the rate only.
-    """
-    if factor == 1.0:
-        return workload
-    rates = workload.adapters.rate_per_s * factor
-    return replace(
-        workload,
-        arrival_s=workload.arrival_s / factor,
-        window_s=workload.window_s / factor,
-        adapters=replace(workload.adapters, rate_per_s=rates),
-        base_rate_per_s=workload.base_rate_per_s * factor,
-    )
 
 
 def causes(run: Run) -> dict[str, float]:

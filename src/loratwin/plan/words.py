@@ -8,7 +8,7 @@ from loratwin.metrics import Slo
 from loratwin.plan.choice import NOISE, Candidate, excess
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.plan import Plan, Shortfall
-from loratwin.plan.trial import KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET
+from loratwin.plan.trial import BURST_LENGTH, KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET
 
 LONG_WAIT_S = 10.0
 """Mean time to first token from which a server that keeps up is said to make its users wait."""
@@ -56,7 +56,7 @@ def explanation(plan: Plan) -> list[str]:
         lines += _warnings(plan.best)
         lines += customers_sentences(plan)
         lines += [*forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None)]
-        lines += [*margin_known(plan), _near(plan)]
+        lines += [*margin_known(plan), *breaks_first(plan), _near(plan)]
         lines += either_side(plan, plan.best)
     return lines + _shorter_context(plan)
 
@@ -116,6 +116,24 @@ def margin_known(plan: Plan) -> list[str]:
     return [
         f"{lies} ({100 * known.level:.0f} %); looked at for {minutes} it would be {_growth(known.in_shorter_window)}."
     ]
+
+
+def breaks_first(plan: Plan) -> list[str]:
+    """What the biggest customer can do to all others."""
+    biggest = plan.biggest
+    if biggest is None:
+        return []
+    end = "it starves or misses the SLO" if plan.slo is not None else "it starves"
+    who = f"the biggest customer, {biggest.name} ({biggest.rate_per_s:.3g} requests/s),"
+    if biggest.growth >= STEP**FARTHEST * 0.999:
+        grows = f"can ask for {STEP**FARTHEST:.1f} times as much and more"
+    elif biggest.growth > 1:
+        grows = f"can ask for {biggest.growth:.2g} times as much before {end}"
+    else:
+        grows = f"cannot grow by {100 * (STEP - 1):.0f} % before {end}"
+    burst = "borne" if biggest.bears_burst else "too much"
+    minutes = f"{BURST_LENGTH * plan.window_s / 60:.3g} minutes"
+    return [f"What breaks first: {who} {grows}; all its requests within {minutes} would be {burst}."]
 
 
 def _growth(margin: float) -> str:
@@ -287,8 +305,22 @@ def _near(plan: Plan) -> str:
     return f"{listed} slots give the same {figure} to 1 %; {chosen} are the fewest of these with {least}."
 
 
+def num_replicas(plan: Plan) -> int:
+    """GPUs (or servers) for all adapters, when each serves as many as one does."""
+    return ceil(len(plan.adapters) / len(plan.served))
+
+
+def status(candidate: Candidate, slo: Slo | None) -> str:
+    """Why a configuration does not work, in two words; empty where it does."""
+    if candidate.starved:
+        return "starves"
+    if candidate.misses_slo(slo):
+        return "misses SLO"
+    return "" if candidate.has_headroom else "no headroom"
+
+
 def _replicas(plan: Plan) -> str:
-    replicas = ceil(len(plan.adapters) / len(plan.served))
+    replicas = num_replicas(plan)
     kind = "GPUs" if server(plan) == "one GPU" else "servers"
     return (
         f"For all {len(plan.adapters)} about {replicas} such {kind} are needed (assumed: each gets the same mix). "

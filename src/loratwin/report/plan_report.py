@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import loratwin
-from loratwin.metrics import per_adapter
+from loratwin.metrics import SloRows, per_adapter
 from loratwin.plan import (
     Candidate,
     Plan,
@@ -19,6 +19,7 @@ from loratwin.plan import (
     lora_modules,
     verdict,
 )
+from loratwin.plan.what_if import Case, what_if_rows
 from loratwin.plan.words import duration, margin_text, server, serves
 from loratwin.records import Run
 from loratwin.report.page import count_text, environment, share_text
@@ -49,16 +50,18 @@ class AdapterRow:
     ttft_p99: str
     bar: float  # 0 to 100
     starved: bool
+    misses: bool  # the SLO, by itself
 
 
-def plan_report(plan: Plan) -> str:
-    """The page as text. The same plan gives the same bytes."""
+def plan_report(plan: Plan, cases: Sequence[Case] = ()) -> str:
+    """The page as text, with the cases of `what_if` if there are any. The same plan gives the same bytes."""
     template = environment().get_template("plan.html.j2")
-    return template.render(**_content(plan))
+    return template.render(**_content(plan, cases))
 
 
-def _content(plan: Plan) -> dict[str, Any]:
+def _content(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
     return {
+        "what_if": what_if_rows(cases, plan) if cases else [],
         "plan": plan,
         "verdict": verdict(plan),
         "explanation": explanation(plan),
@@ -70,7 +73,7 @@ def _content(plan: Plan) -> dict[str, Any]:
         "host_memory_gib": f"{host_memory_gib(plan):.1f}",
         "figures": by_slots(plan.table, plan.best),
         "over_time": over_time(plan.run) if plan.run is not None else "",
-        "adapters": worst_adapters(plan.run) if plan.run is not None else [],
+        "adapters": worst_adapters(plan.run, plan.customers) if plan.run is not None else [],
         "other_limits": [each for each in plan.alternatives if each not in plan.table],
         "tried_for_all": _by_slots(plan.shortfall.candidates) if plan.shortfall is not None and plan.served else [],
         "facts": _facts(plan),
@@ -124,12 +127,13 @@ def _half_width(best: Candidate, name: str) -> str:
     return f"± {100 * interval.half_width / interval.mean:.1f}\N{NO-BREAK SPACE}% "
 
 
-def worst_adapters(run: Run, count: int = WORST_SHOWN) -> list[AdapterRow]:
-    """The adapters that fare worst: the starved by what they get, then by the 99th percentile of TTFT."""
+def worst_adapters(run: Run, customers: SloRows | None = None, count: int = WORST_SHOWN) -> list[AdapterRow]:
+    """The adapters that fare worst: the starved, those that miss the SLO, then by the 99th percentile of TTFT."""
     figures = per_adapter(run)
+    missing = set(customers.missing) if customers is not None else set()
     asked = np.flatnonzero(figures.requests > 0)
     p99 = np.nan_to_num(figures.ttft_p99_ms, nan=np.inf)
-    order = sorted(asked, key=lambda i: (not figures.starved[i], -p99[i], i))[:count]
+    order = sorted(asked, key=lambda i: (not figures.starved[i], figures.name[i] not in missing, -p99[i], i))[:count]
     finite = [p99[i] for i in order if np.isfinite(p99[i])]
     longest = max(finite, default=1.0)
     return [
@@ -142,6 +146,7 @@ def worst_adapters(run: Run, count: int = WORST_SHOWN) -> list[AdapterRow]:
             ttft_p99=duration(float(figures.ttft_p99_ms[i])),
             bar=round(100 * min(1.0, float(p99[i] / longest)), 1),
             starved=bool(figures.starved[i]),
+            misses=figures.name[i] in missing,
         )
         for i in order
     ]

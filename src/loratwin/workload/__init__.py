@@ -15,6 +15,7 @@ from loratwin.workload.popularity import Equal, RateChoices, Zipf
 from loratwin.workload.recorded import recorded_workload, sent_s, served_rows, served_workload
 from loratwin.workload.sharegpt import ShareGpt
 from loratwin.workload.spec import AdapterGroup, BaseTraffic, WorkloadSpec, spec_json_schema, uniform_groups
+from loratwin.workload.variants import burst_of, faster, first_part, grown
 
 __all__ = [
     "BASE",
@@ -39,9 +40,13 @@ __all__ = [
     "Workload",
     "WorkloadSpec",
     "Zipf",
+    "burst_of",
     "draw",
     "example_names",
     "example_path",
+    "faster",
+    "first_part",
+    "grown",
     "load_spec",
     "parse_spec",
     "recorded_workload",

@@ -42,6 +42,16 @@ def plan(
             show_default="20%",
         ),
     ] = None,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FACTOR", help="What if an adapter, a group or all ask for so much? Can be repeated."
+        ),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="What if these came, as '24 adapters at 0.1/s, rank 16'? Can be repeated."),
+    ] = None,
     slots: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Try only these max_loras.", show_default=False)
     ] = None,
@@ -83,13 +93,16 @@ def plan(
     from loratwin.perf import load_profile
     from loratwin.plan import HEADROOM, parse_headroom, plan_json
     from loratwin.plan import plan as find_plan
+    from loratwin.plan.what_if import check_names, parse_added, parse_scale, what_if, what_if_json, what_if_rows
     from loratwin.records import write_atomically
     from loratwin.workload import load_spec
 
     limits = parse_slo(slo) if slo is not None else None
     share = HEADROOM if headroom is None else parse_headroom(headroom)
     slot_list, sequences = _numbers("--slots", slots), _numbers("--max-num-seqs", max_num_seqs)
+    changes = [*map(parse_scale, scale or ()), *map(parse_added, add or ())]
     chosen_profile, spec = load_profile(profile), load_spec(workload)
+    check_names(changes, spec)
     if not check:
         _check_no_plan(fast, output, json)
     output = output or Path("plan.html")
@@ -119,13 +132,18 @@ def plan(
             progress=progress,
             name=workload,
         )
+        cases = what_if(found, spec, changes, processes=processes, progress=progress) if changes else ()
     from loratwin.report import plan_report
 
-    page = plan_report(found)
+    page = plan_report(found, cases)
     if json is not None:
-        write_atomically(json, json_format.dumps(plan_json(found), indent=1, allow_nan=False) + "\n")
+        data = plan_json(found) | {"what_if": what_if_json(cases, found)}
+        write_atomically(json, json_format.dumps(data, indent=1, allow_nan=False) + "\n")
     write_atomically(output, page)
     typer.echo(plan_text(found))
+    if cases:
+        typer.echo("\nWhat if (the chosen configuration, and what to run where it fails):")
+        typer.echo(aligned(what_if_rows(cases, found)))
     typer.echo(f"\nReport: {output}")
 
 
@@ -228,9 +246,15 @@ HEADER = ("slots", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "ITL p9
 def alternatives_table(candidates: Sequence[Candidate], plan: Plan) -> str:
     """The alternatives as aligned text."""
     rows = [HEADER, *(_row(each, plan) for each in candidates if each.starts)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines += [f"{each.slots:>{widths[0]}}  does not start: {each.why_not}" for each in candidates if not each.starts]
+    width = max(len(row[0]) for row in rows)
+    lines = [f"{each.slots:>{width}}  does not start: {each.why_not}" for each in candidates if not each.starts]
+    return "\n".join([aligned(rows), *lines])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Cells in columns, to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -250,10 +274,8 @@ def _row(each: Candidate, plan: Plan) -> tuple[str, ...]:
 
 
 def _status(each: Candidate, plan: Plan) -> str:
+    from loratwin.plan.words import status
+
     if plan.best is not None and each.config == plan.best.config:
         return "chosen"
-    if each.starved:
-        return "starves"
-    if each.misses_slo(plan.slo):
-        return "misses SLO"
-    return "" if each.has_headroom else "no headroom"
+    return status(each, plan.slo)

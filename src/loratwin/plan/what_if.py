@@ -1,0 +1,277 @@
+"""What if: the chosen configuration under other traffic, and what to run where it no longer holds.
+
+A case is a change of the workload: some adapters ask for more (or less), or further adapters come. The configuration of
+the plan serves it as it stands; where it fails, the case gets a plan of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from loratwin.errors import InputError, UnknownNameError
+from loratwin.plan.choice import Candidate
+from loratwin.plan.export import candidate_json, plan_json
+from loratwin.plan.grid import smallest_rank
+from loratwin.plan.plan import Plan, plan
+from loratwin.plan.search import Finder, Progress, Settings
+from loratwin.plan.trial import Bench, Outcome, Trial
+from loratwin.plan.words import duration, margin_text, num_replicas, status
+from loratwin.simulate.workers import Workers
+from loratwin.workload import AdapterGroup, Workload, WorkloadSpec, draw, grown
+
+AS_IS = "as is"
+
+MOST_NAMED = 20
+"""Adapters that an error lists."""
+
+_ADDED = re.compile(r"(?P<count>\d+) adapters? at (?P<rate>[0-9.eE+-]+)\s*/s(?:,? rank (?P<rank>\d+))?")
+_ADD_EXAMPLE = "write it as '24 adapters at 0.1/s, rank 16'"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is other than in the workload: factors by name of adapter or group (or `all`), or adapters that come."""
+
+    name: str
+    factors: tuple[tuple[str, float], ...] = ()
+    added: AdapterGroup | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One change, what the plan's configuration does with it, and a plan of its own where that fails.
+
+    Parameters
+    ----------
+    candidate
+        The plan's configuration (with room for further adapters in host memory, and for their rank) and its margin.
+    instead
+        What to run; None: the configuration still works.
+    """
+
+    name: str
+    num_adapters: int
+    candidate: Candidate
+    works: bool
+    instead: Plan | None
+
+
+def parse_scale(text: str) -> Change:
+    """Read `NAME=3`, or several with commas between them: adapters, groups, or `all`.
+
+    Raises
+    ------
+    InputError
+        One line with what is wrong.
+    """
+    factors = []
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.rpartition("="))
+        try:
+            factor = float(value) if equals and name else np.nan
+        except ValueError:
+            factor = np.nan
+        if not 0 <= factor < np.inf:
+            raise InputError(f"--scale {text!r}: a name and a factor of 0 or more are expected, as big-customer=3")
+        factors.append((name, factor))
+    return Change(", ".join(f"{name} x {factor:g}" for name, factor in factors), tuple(factors))
+
+
+def parse_added(text: str) -> Change:
+    """Read `24 adapters at 0.1/s, rank 16`; without a rank it is 8.
+
+    Raises
+    ------
+    InputError
+        One line with what is wrong.
+    """
+    parts = _ADDED.fullmatch(text.strip())
+    if parts is None:
+        raise InputError(f"--add {text!r}: {_ADD_EXAMPLE}")
+    try:
+        group = AdapterGroup(
+            name="added", count=int(parts["count"]), rate=float(parts["rate"]), ranks=int(parts["rank"] or 8)
+        )
+    except (ValueError, InputError):  # a number that is none, or one that a group cannot have
+        raise InputError(f"--add {text!r}: no such adapters can be; {_ADD_EXAMPLE}") from None
+    return Change(f"+ {text.strip()}", added=group)
+
+
+def check_names(changes: Sequence[Change], workload: WorkloadSpec) -> None:
+    """Refuse, before long work, changes that name nobody.
+
+    Raises
+    ------
+    UnknownNameError
+        A name is neither an adapter nor a group, nor `all`.
+    """
+    groups = [group.name for group in workload.groups]
+    adapters = [name for group in workload.groups for name in group.adapter_names()]
+    known = {"all", *groups, *adapters}
+    for name, _ in (factor for change in changes for factor in change.factors):
+        if name not in known:
+            near = get_close_matches(name, adapters, n=3)
+            raise UnknownNameError(
+                "adapter or group (--scale)", name, [*groups, *(near or adapters[:MOST_NAMED]), "all"]
+            )
+
+
+def what_if(
+    found: Plan,
+    workload: WorkloadSpec,
+    changes: Sequence[Change],
+    *,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> tuple[Case, ...]:
+    """The plan's configuration as is, then under each change.
+
+    Parameters
+    ----------
+    found, workload
+        A plan, and the specification that it is of.
+    processes, progress
+        As for `plan`.
+
+    Raises
+    ------
+    InputError
+        Nothing works as it is, a name is neither an adapter that the plan serves nor a group, or added adapters have
+        the names of others.
+    """
+    if found.best is None:
+        raise InputError("what if: nothing works as it is, so there is nothing to compare with")
+    return tuple(_case(found, workload, change, processes, progress) for change in (Change(AS_IS), *changes))
+
+
+def _case(found: Plan, spec: WorkloadSpec, change: Change, processes: int, progress: Progress | None) -> Case:
+    workloads = tuple(_changed(found, spec, change, seed) for seed in found.seeds)
+    groups = (*(group.name for group in spec.groups), *(["added"] if change.added else []))
+    candidate = _served(found, workloads, groups, processes, progress)
+    works = candidate.works(found.slo)
+    instead = None if works else _instead(found, workloads, processes, progress, change)
+    return Case(change.name, len(workloads[0].adapters), candidate, works, instead)
+
+
+def _changed(found: Plan, spec: WorkloadSpec, change: Change, seed: int) -> Workload:
+    """The adapters that the plan serves, and what the change makes of their traffic."""
+    if change.added is not None:
+        taken = {group.name for group in spec.groups}
+        if change.added.name in taken:
+            raise InputError("--add: the workload has a group 'added' already; give it another name")
+        spec = spec.model_copy(update={"groups": (*spec.groups, change.added)})
+    drawn = draw(spec, seed)
+    served = [*found.served, *range(len(found.adapters), len(drawn.adapters))]
+    workload = drawn if len(served) == len(drawn.adapters) else drawn.take_adapters(served)
+    for name, factor in change.factors:
+        workload = grown(workload, _named(workload, spec, name), factor)
+    return workload
+
+
+def _named(workload: Workload, spec: WorkloadSpec, name: str) -> list[int]:
+    """Indices of an adapter, of a group's, or of all."""
+    adapters, groups = workload.adapters, [group.name for group in spec.groups]
+    if name == "all":
+        return list(range(len(adapters)))
+    if name in adapters.name:
+        return [adapters.name.index(name)]
+    if name in groups:
+        return [int(i) for i in np.flatnonzero(adapters.group == groups.index(name))]
+    raise InputError(f"what if: {name!r} is not among the {len(adapters)} adapters that the plan serves")
+
+
+def _served(
+    found: Plan, workloads: tuple[Workload, ...], groups: tuple[str, ...], processes: int, progress: Progress | None
+) -> Candidate:
+    assert found.best is not None
+    config, num_adapters = found.best.config, len(workloads[0].adapters)
+    config = config.replace(
+        max_cpu_loras=max(config.max_cpu_loras or 0, config.max_loras, num_adapters),
+        max_lora_rank=max(config.max_lora_rank, smallest_rank(workloads[0].adapters)),
+    )
+    bench = Bench(workloads, tuple(range(num_adapters)), found.profile, found.slo, found.slo_for, groups)
+    settings = Settings(found.objective, found.slo, headroom=found.headroom)
+    with Workers[Trial, Outcome](bench.measure, processes) as workers:
+        finder = Finder(bench, settings, workers, progress)
+        (candidate,) = finder.with_margins(finder.evaluate(num_adapters, [config], len(workloads), "what if"))
+    return candidate
+
+
+def _instead(
+    found: Plan, workloads: tuple[Workload, ...], processes: int, progress: Progress | None, change: Change
+) -> Plan:
+    assert found.best is not None
+    config = found.best.config
+    return plan(
+        workloads,
+        found.profile,
+        objective=found.objective,
+        slo=found.slo,
+        slo_for=found.slo_for,
+        headroom=found.headroom,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_model_len=config.max_model_len,
+        gpu_memory_utilization=config.gpu_memory_utilization,
+        processes=processes,
+        progress=progress,
+        name=change.name,
+    )
+
+
+HEADER = ("case", "adapters", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "margin", "instead")
+
+
+def what_if_rows(cases: Sequence[Case], found: Plan) -> list[tuple[str, ...]]:
+    """The cases as cells of text, under `HEADER`."""
+    return [HEADER, *(_row(case, found) for case in cases)]
+
+
+def _row(case: Case, found: Plan) -> tuple[str, ...]:
+    candidate = case.candidate
+    if not candidate.starts:
+        return (case.name, str(case.num_adapters), "does not start", *[""] * 6, instead_text(case))
+    times = (duration(candidate.mean(name)) for name in ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms"))
+    return (
+        case.name,
+        str(case.num_adapters),
+        status(candidate, found.slo),
+        f"{candidate.throughput:,.0f}",
+        f"{100 * candidate.mean('served_share'):.1f} %",
+        *times,
+        margin_text(candidate.margin),
+        instead_text(case),
+    )
+
+
+def instead_text(case: Case) -> str:
+    """What to run where the plan's configuration fails; empty where it works."""
+    if case.instead is None:
+        return ""
+    best = case.instead.best
+    if best is None:
+        return "nothing works"
+    run = f"{best.slots} slots, {best.config.max_num_seqs} sequences"
+    if case.instead.serves_all:
+        return run
+    served, replicas = len(case.instead.served), num_replicas(case.instead)
+    return f"{served} of {case.num_adapters} on one GPU, {replicas} GPUs (assumed even)"
+
+
+def what_if_json(cases: Sequence[Case], found: Plan) -> list[dict[str, Any]]:
+    """The cases as plain data."""
+    return [
+        {
+            "case": case.name,
+            "adapters": case.num_adapters,
+            "works": case.works,
+            "configuration": candidate_json(case.candidate),
+            "instead": None if case.instead is None else plan_json(case.instead),
+        }
+        for case in cases
+    ]

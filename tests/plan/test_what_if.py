@@ -1,0 +1,89 @@
+"""What if: other traffic under the chosen configuration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from loratwin.errors import InputError, UnknownNameError
+from loratwin.plan.what_if import check_names, parse_added, parse_scale, what_if, what_if_json, what_if_rows
+from loratwin.workload import draw
+from tests.plan.small import impossible, overloaded, served, spec
+
+
+def test_changes_are_read() -> None:
+    assert parse_scale("big=3").factors == (("big", 3.0),)
+    assert parse_scale("a=b=2, all=0.5").factors == (("a=b", 2.0), ("all", 0.5))  # names may hold "="
+    added = parse_added("24 adapters at 0.1/s, rank 16").added
+    assert added is not None
+    assert (added.count, added.rate, added.ranks) == (24, 0.1, 16)
+    one = parse_added("1 adapter at 2/s").added
+    assert one is not None and one.ranks == 8
+
+
+@pytest.mark.parametrize("text", ["big", "=3", "big=", "big=many", "big=-1", "big=inf", "big=nan"])
+def test_what_is_no_scale(text: str) -> None:
+    with pytest.raises(InputError, match="a name and a factor of 0 or more are expected, as big-customer=3"):
+        parse_scale(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "24 adapters", "x adapters at 1/s", "24 adapters at 1/s rank big", "0 adapters at 1/s", "2 adapters at ../s"],
+)
+def test_what_cannot_be_added(text: str) -> None:
+    with pytest.raises(InputError, match="24 adapters at 0.1/s, rank 16"):
+        parse_added(text)
+
+
+def test_a_name_that_nobody_has_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="'tenant-1'. Did you mean 'tenant-.1'"):
+        check_names([parse_scale("tenant-1=2")], spec())
+    check_names([parse_scale("tenant=2,odd=1,all=3"), parse_scale("plain name=4")], spec())
+
+
+def test_as_is_comes_first_and_what_fails_gets_a_plan_of_its_own() -> None:
+    found = served()
+    changes = [parse_scale("plain name=2"), parse_scale("all=200"), parse_added("6 adapters at 0.1/s, rank 16")]
+    as_is, twice, flooded, more = what_if(found, spec(), changes)
+    assert found.best is not None
+    assert as_is.name == "as is" and as_is.works and as_is.instead is None
+    assert as_is.candidate.throughput == pytest.approx(found.best.throughput)
+    assert as_is.candidate.margin == found.best.margin
+    assert twice.works and twice.candidate.mean("offered_throughput") > as_is.candidate.mean("offered_throughput")
+    assert not flooded.works and flooded.candidate.starved and flooded.instead is not None
+    assert len(flooded.instead.served) < 24
+    assert more.works and more.num_adapters == 30
+    assert more.candidate.config.max_cpu_loras == 30
+    rows = what_if_rows((as_is, twice, flooded, more), found)
+    assert [row[0] for row in rows] == [
+        "case",
+        "as is",
+        "plain name x 2",
+        "all x 200",
+        "+ 6 adapters at 0.1/s, rank 16",
+    ]
+    assert rows[3][2] == "starves" and " of 24 on one GPU, " in rows[3][-1]
+    assert what_if_json((flooded,), found)[0]["instead"]["serves_all"] is False
+
+
+def test_a_higher_rank_is_given_its_room() -> None:
+    *_, more = what_if(served(), spec(), [parse_added("1 adapter at 0.1/s, rank 64")])
+    assert more.candidate.config.max_lora_rank == 64
+
+
+def test_only_what_the_plan_serves_can_be_scaled() -> None:
+    found = overloaded()
+    absent = next(name for name in found.adapters if name not in found.served_names)
+    with pytest.raises(InputError, match="is not among the"):
+        what_if(found, spec(400.0), [parse_scale(f"{absent}=2")])
+    with pytest.raises(InputError, match="nothing works as it is"):
+        what_if(impossible(), spec(), [])
+
+
+def test_the_biggest_customer_is_named_with_how_far_it_can_grow() -> None:
+    found = served()
+    assert found.biggest is not None
+    rates = draw(spec(), 0).adapters.rate_per_s
+    assert found.biggest.name == found.adapters[int(np.argmax(rates))]
+    assert found.biggest.growth >= 1
