@@ -13,12 +13,12 @@ from loratwin.calibrate.clients.rows import (
     MISTIMED,
     ClientRows,
     client_rows,
-    dense_s,
     parts_of,
     together,
 )
 from loratwin.calibrate.clients.twin import match
-from loratwin.calibrate.steps.rows import STEP_LINEAR, step_rows
+from loratwin.calibrate.steps.rows import step_rows
+from loratwin.perf.step_time import COEFFICIENTS
 from tests.calibrate.known_clients import OVERHEAD_S, client_runs, open_
 from tests.calibrate.known_steps import STEP_TIME, config_of, known_design, known_profile, known_runs
 
@@ -35,9 +35,7 @@ def rows() -> ClientRows:
 
 def test_a_row_is_what_the_known_formula_says() -> None:
     found = rows()
-    dense = dense_s(found.tokens, STEP_TIME.weights_s, STEP_TIME.token_s, STEP_TIME.roofline_power)
-    said = dense + found.features @ np.array([getattr(STEP_TIME, name) for name in STEP_LINEAR])
-    said += found.first_tokens * OVERHEAD_S
+    said = found.predicted_s(STEP_TIME) + found.first_tokens * OVERHEAD_S
     np.testing.assert_allclose(said[found.decoding], found.duration_s[found.decoding], rtol=0.01)
     np.testing.assert_allclose(said[~found.decoding], found.duration_s[~found.decoding], rtol=0.03)
 
@@ -46,7 +44,7 @@ def test_an_open_loop_gives_rows_of_different_batches_and_a_closed_one_a_single_
     found = rows()
     decoding = [int((found.decoding & (found.run == i)).sum()) for i in range(len(found.names))]
     assert decoding == [1, 1, 1, 1, 4]
-    running = found.features[(found.run == 4) & found.decoding, STEP_LINEAR.index("running_s")]
+    running = found.features[(found.run == 4) & found.decoding, COEFFICIENTS.index("running_s")]
     assert (np.diff(running) > 0).all() and running[-1] > 1.5 * running[0]
 
 

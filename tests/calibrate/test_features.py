@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loratwin.calibrate.hours.features import LINEAR, evidence, padded
+from loratwin.calibrate.hours.features import LINEAR, evidence
 from loratwin.calibrate.hours.matching import Match, StepSample
 from loratwin.calibrate.hours.micro import MicroPoint
 from loratwin.calibrate.hours.serving import ServingRun
-from loratwin.calibrate.hours.step_time_fit import roofline_s
+from loratwin.calibrate.hours.step_time_fit import mean_roofline_s
 from loratwin.kernel import StepFeatures, step_time_s
-from loratwin.perf import StepTimeModel
+from loratwin.perf import EngineBehaviour, StepTimeModel
 from tests.calibrate.measured import row, serving_runs
 
 COST = st.floats(0, 1e-3)
 SLOTS_AND_RANK = st.tuples(st.sampled_from([0, 1, 16, 300]), st.sampled_from([8, 16, 32, 64]))
+V085 = EngineBehaviour()
 STRIDE = 5  # the roofline is averaged over every fifth sampled step
 
 
@@ -82,30 +83,16 @@ def test_rows_times_coefficients_are_the_kernels_mean_step_time(
     run = ServingRun("r", "m", slots, 1, rank, 8, 8, (8,), "", (), (), 1, 1, 1, {"adapter_ranks_cycle": "8"})
     cost = model.resolve(slots, rank)
     alone = [f._replace(skipped=0) for f in found]  # micro measurements have no queue
-    rows = evidence([matched(run, found)], [micro(f, slots, rank) for f in alone], model.graph_tokens)
+    rows = evidence([matched(run, found)], [micro(f, slots, rank) for f in alone], V085, model.graph_tokens)
     linear = rows.features @ np.array([getattr(model, name) for name in LINEAR])
-    dense = roofline_s(rows.tokens, model.weights_s, model.token_s, model.roofline_power)
+    dense = mean_roofline_s(rows.tokens, model.weights_s, model.token_s, model.roofline_power)
     expected = [np.mean([step_time_s(cost, f) for f in found]), *(step_time_s(cost, f) for f in alone)]
     np.testing.assert_allclose(linear + dense, expected, rtol=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
-@given(found=st.lists(steps(), min_size=1, max_size=3), server=SLOTS_AND_RANK, column=st.sampled_from(LINEAR))
-def test_every_column_alone(found: list[StepFeatures], server: tuple[int, int], column: str) -> None:
-    """A column is what its coefficient adds: two mistakes cannot cancel."""
-    slots, rank = server
-    run = ServingRun("r", "m", slots, 1, rank, 8, 8, (8,), "", (), (), 1, 1, 1, {"adapter_ranks_cycle": "8"})
-    nothing = dict.fromkeys(LINEAR, 0.0)
-    base = StepTimeModel(weights_s=1e-9, token_s=1e-15, roofline_power=1, graph_tokens=512, **nothing)
-    more = base.model_copy(update={column: 1.0})
-    [features] = evidence([matched(run, found)], [], 512.0).features
-    added = [step_time_s(more.resolve(slots, rank), f) - step_time_s(base.resolve(slots, rank), f) for f in found]
-    assert features[LINEAR.index(column)] == pytest.approx(np.mean(added), rel=1e-6, abs=1e-6)
-
-
 def test_what_is_known_of_each_row(server: ServingRun) -> None:
     step = StepFeatures(8, 0, 80, 0, 2, 8, 0, 0, 0, 8)
-    rows = evidence([matched(server, [step])], [micro(step, 300, 8)], 512.0)
+    rows = evidence([matched(server, [step])], [micro(step, 300, 8)], V085, 512.0)
     assert rows.group == (server.group, "kind")
     assert rows.duration_s.tolist() == [0.02, 0.03]
     assert rows.known_s.tolist() == [0.001, 0.0]
@@ -115,17 +102,9 @@ def test_what_is_known_of_each_row(server: ServingRun) -> None:
 def test_without_a_group_no_row_of_it_is_left(tmp_path: Path) -> None:
     one, two = serving_runs(tmp_path, row("one", rate=0.1), row("two", rate=0.2, slots=64))
     step, other = StepFeatures(8, 0, 80, 0, 2, 8, 0, 0, 0, 8), StepFeatures(32, 0, 640, 0, 4, 32, 0, 0, 0, 32)
-    every = evidence([matched(one, [step]), matched(two, [other])], [micro(step, 0, 8)], 512.0)
+    every = evidence([matched(one, [step]), matched(two, [other])], [micro(step, 0, 8)], V085, 512.0)
     rest = every.without(one.group)
     assert rest.group == (two.group, "kind")
     np.testing.assert_array_equal(rest.features, every.features[1:])
     assert [t.tolist() for t in rest.tokens] == [t.tolist() for t in every.tokens[1:]]
     assert [len(a) for a in (rest.duration_s, rest.known_s, rest.weight)] == [2, 2, 2]
-
-
-@given(tokens=st.integers(0, 20) | st.integers(0, 3000), graph=st.sampled_from([0, 1, 3, 6, 100, 512]))
-def test_padding_is_the_kernels(tokens: int, graph: int) -> None:
-    from loratwin.kernel.cost import padded_tokens
-
-    literal = padded_tokens.py_func if hasattr(padded_tokens, "py_func") else padded_tokens
-    assert padded(np.array([float(tokens)]), graph)[0] == literal(tokens, graph)

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from loratwin.calibrate.steps.fit import StepFit, fit_steps
-from loratwin.calibrate.steps.rows import STEP_LINEAR, STEPS_PER_ROW, StepRows, step_features, step_rows
+from loratwin.calibrate.steps.rows import STEPS_PER_ROW, StepRows, run_columns, step_rows
 from loratwin.errors import DataError
 from loratwin.kernel import StepFeatures, step_time_s
-from tests.calibrate.known_steps import STEP_TIME, known_profile, known_runs
+from loratwin.perf import LoadingModel
+from loratwin.perf.engines import GENERATIONS, Generation
+from loratwin.records import EngineConfig
+from loratwin.simulate import simulate
+from loratwin.workload import Workload
+from tests.calibrate.known_steps import ADAPTERS, STEP_TIME, known_profile, known_runs
 
 BEHAVIOUR = known_profile().behaviour
 
@@ -20,13 +25,12 @@ def rows(noise: float = 0.0, but: str = "nothing") -> StepRows:
 
 
 @pytest.mark.parametrize("name", ["few-changing", "many-full", "rank-disk", "few-base", "few-prompts"])
-def test_the_features_are_those_of_the_kernel(name: str) -> None:
+def test_the_columns_of_a_run_are_those_of_its_steps(name: str) -> None:
     run = known_runs()[name]
     steps = run.steps
     assert steps is not None
-    linear = np.array([getattr(STEP_TIME, each) for each in STEP_LINEAR])
-    dense = STEP_TIME.weights_s + STEP_TIME.token_s * (steps.decode_requests + steps.prefill_tokens)
-    found = dense + step_features(run, BEHAVIOUR, 0.0) @ linear
+    linear, tokens = run_columns(run, BEHAVIOUR, 0.0)
+    found = STEP_TIME.dense_s(tokens) + linear @ STEP_TIME.linear
     cost = STEP_TIME.resolve(run.config.max_loras, run.config.max_lora_rank, BEHAVIOUR)
     names = set(StepFeatures._fields) & set(steps.column_types())
     for i in range(0, len(steps), 7):
@@ -35,6 +39,30 @@ def test_the_features_are_those_of_the_kernel(name: str) -> None:
         decodes = known["decode_requests"] if known["distinct_adapters"] else 0
         step = StepFeatures(**known, lora_decode_requests=decodes, lora_prefill_tokens=has)
         assert found[i] == pytest.approx(step_time_s(cost, step), rel=1e-9)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS, ids=lambda each: each.name)
+def test_rows_of_the_twins_own_run_are_predicted_to_the_nanosecond(generation: Generation) -> None:
+    """Whatever the version pads, hides or leaves out: batches on both sides of 256 and of what is a graph."""
+    model = STEP_TIME.model_copy(update={"graph_tokens": 512.0, "eager_s": 2e-3, "skipped_s": 0.0, "lora_s": 1e-3})
+    free = LoadingModel(swap_in_s=0.0, swap_in_padded_s=0.0, disk_load_s=0.0, disk_load_per_rank_s=0.0)
+    known = known_profile()
+    profile = known.model_copy(
+        update={"engine": generation.name, "behaviour": generation.behaviour, "step_time": model, "loading": free}
+    )
+    config = EngineConfig(
+        max_loras=8, max_cpu_loras=16, max_lora_rank=32, max_num_seqs=300, max_num_batched_tokens=2048
+    )
+    num = 600
+    rng = np.random.default_rng(0)
+    workload = Workload(
+        np.sort(rng.uniform(0, 2, num)), np.arange(num, dtype=np.int32) % 16, rng.integers(1, 60, num, dtype=np.int32),
+        rng.integers(2, 60, num, dtype=np.int32), ADAPTERS, 60.0, 0,
+    )  # fmt: skip
+    run = simulate(workload, profile, config)
+    found = step_rows([("run", run)], generation.behaviour, model.graph_tokens)
+    assert (found.tokens > 256).any() and (found.tokens > 512).any() and (found.tokens < 128).any()
+    np.testing.assert_allclose(found.predicted_s(model), found.duration_s, atol=1e-9)
 
 
 def test_a_known_servers_coefficients_come_back() -> None:
@@ -47,9 +75,7 @@ def test_a_known_servers_coefficients_come_back() -> None:
 
 def of_runs_s(fit: StepFit, truth: StepRows) -> dict[str, float]:
     """Predicted time of each run's steps."""
-    dense = fit.model.weights_s * (1 + truth.tokens / (fit.model.weights_s / fit.model.token_s)).mean(axis=1)
-    linear = np.array([getattr(fit.model, name) for name in STEP_LINEAR])
-    predicted = dense + truth.features @ linear + fit.swap_extra_s * truth.swap_ins
+    predicted = truth.predicted_s(fit.model) + fit.swap_extra_s * truth.swap_ins
     return {name: float(predicted[truth.run == i].sum()) for i, name in enumerate(truth.names)}
 
 

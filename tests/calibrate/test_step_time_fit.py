@@ -10,8 +10,8 @@ import pytest
 from loratwin.calibrate.hours.features import LINEAR, Evidence, evidence
 from loratwin.calibrate.hours.micro import MicroPoint
 from loratwin.calibrate.hours.start import starting_profile
-from loratwin.calibrate.hours.step_time_fit import KNOWN, fit_coefficients, fit_roofline, roofline_s
-from loratwin.perf import StepTimeModel
+from loratwin.calibrate.hours.step_time_fit import KNOWN, fit_coefficients, fit_roofline, mean_roofline_s
+from loratwin.perf import EngineBehaviour, StepTimeModel
 from tests.calibrate.measured import LLAMA
 
 START = starting_profile(LLAMA).step_time
@@ -41,12 +41,12 @@ def points(number: int, seed: int = 0) -> list[MicroPoint]:
 
 
 def durations(model: StepTimeModel, rows: Evidence) -> np.ndarray:
-    dense = roofline_s(rows.tokens, model.weights_s, model.token_s, model.roofline_power)
+    dense = mean_roofline_s(rows.tokens, model.weights_s, model.token_s, model.roofline_power)
     return dense + rows.features @ np.array([getattr(model, name) for name in LINEAR])
 
 
 def rows_of(model: StepTimeModel, number: int = 300, seed: int = 0) -> Evidence:
-    rows = evidence([], points(number, seed), model.graph_tokens)
+    rows = evidence([], points(number, seed), EngineBehaviour(), model.graph_tokens)
     return replace(rows, duration_s=durations(model, rows))
 
 

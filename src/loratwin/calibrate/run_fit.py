@@ -28,7 +28,7 @@ from loratwin.calibrate.run_profile import (
 )
 from loratwin.calibrate.steps.fit import LEAST_ROWS, StepFit, fit_steps
 from loratwin.calibrate.steps.overhead import Estimate, LoadTimes, fit_loads, fit_overhead
-from loratwin.calibrate.steps.rows import STEP_LINEAR, StepRows, step_rows
+from loratwin.calibrate.steps.rows import StepRows, step_rows
 from loratwin.errors import DataError
 from loratwin.launch.arguments import option
 from loratwin.perf import Card, LlmShapes, MemoryModel, Profile
@@ -233,14 +233,7 @@ def _fit_clients(evidence: Evidence, llm: LlmShapes, draws: int, start: Profile)
 def _log_error(run: Run, fit: StepFit, behaviour: EngineBehaviour, graphs: float) -> float:
     """Log of measured / predicted time of the steps of a run that was not fitted."""
     rows = step_rows([("run", run)], behaviour, graphs)
-    model = fit.model
-    dense = np.nanmean(
-        (model.weights_s**model.roofline_power + (model.token_s * rows.tokens) ** model.roofline_power)
-        ** (1 / model.roofline_power),
-        axis=1,
-    )
-    predicted = dense + rows.features @ np.array([getattr(model, name) for name in STEP_LINEAR])
-    return float(np.log(rows.duration_s.sum() / predicted.sum()))
+    return float(np.log(rows.duration_s.sum() / rows.predicted_s(fit.model).sum()))
 
 
 def _around(

@@ -11,6 +11,7 @@ from loratwin.calibrate.steps.overhead import Estimate, LoadTimes
 from loratwin.errors import DataError
 from loratwin.perf import Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, lora_reserved_bytes
 from loratwin.perf.memory import GIB
+from loratwin.perf.step_time import NO_TIMES
 from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty
 from loratwin.records import EngineConfig, Run
 
@@ -131,8 +132,7 @@ def domain_of(runs: Iterable[Run]) -> Domain:
 def uncertainty_of(steps: StepFit, loads: LoadTimes, overhead: Estimate) -> Uncertainty:
     """Standard errors of all coefficients that are not 0, correlations of those of the step time."""
     model = steps.model.model_dump()
-    fixed = {"roofline_power", "graph_tokens"}
-    drawn = {n: v for n, v in steps.draws.items() if n in model and n not in fixed and model[n] > 0 and v.std() > 0}
+    drawn = {n: v for n, v in steps.draws.items() if n in model and n not in NO_TIMES and model[n] > 0 and v.std() > 0}
     errors = {f"step_time.{name}": float(values.std()) for name, values in drawn.items()}
     correlation = np.atleast_2d(np.corrcoef(np.array(list(drawn.values())))) if drawn else np.empty((0, 0))
     names = tuple(errors)

@@ -1,9 +1,18 @@
 """The engine, compiled: arrays in, arrays out. No randomness, no files, no globals."""
 
-from loratwin.kernel.cost import step_time_s
+from loratwin.kernel.cost import average_time_s, step_time_s, works
 from loratwin.kernel.jit import is_compiled
 from loratwin.kernel.trace import EngineTrace, run_engine
-from loratwin.kernel.types import AdapterCosts, EngineLimits, EngineRules, Requests, StepCost, StepFeatures, StepSeries
+from loratwin.kernel.types import (
+    AdapterCosts,
+    EngineLimits,
+    EngineRules,
+    Requests,
+    StepCost,
+    StepFeatures,
+    StepSeries,
+    StepWork,
+)
 
 __all__ = [
     "AdapterCosts",
@@ -14,7 +23,10 @@ __all__ = [
     "StepCost",
     "StepFeatures",
     "StepSeries",
+    "StepWork",
+    "average_time_s",
     "is_compiled",
     "run_engine",
     "step_time_s",
+    "works",
 ]

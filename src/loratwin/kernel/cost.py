@@ -1,9 +1,16 @@
-"""How long one engine step takes: a formula in the step's features, its coefficients given."""
+"""How long one engine step takes: the formula, in the step's features, its coefficients given.
+
+It stands here alone. `step_work` says what a step consists of, `roofline_s` and `sum_s` what that costs. The last two
+have no branches, so that their source (`jit.source`) computes with arrays as well: of that the fits make their design
+matrices, and the estimates of `learn` are the formula at an average step.
+"""
 
 from __future__ import annotations
 
-from loratwin.kernel.jit import entry, jit
-from loratwin.kernel.types import StepCost, StepFeatures
+import numpy as np
+
+from loratwin.kernel.jit import entry, jit, source
+from loratwin.kernel.types import F8, Count, StepCost, StepFeatures, StepWork
 
 TILE = 64
 """Tokens in one row of the LoRA kernels' grid (engine.md 2.5)."""
@@ -13,7 +20,7 @@ SMALL_STEP = 128
 
 
 @jit
-def padded_tokens(tokens: int, graph_tokens: float, fine_tokens: float = 0.0) -> int:
+def padded_tokens(tokens: float, graph_tokens: float, fine_tokens: float = 0.0) -> float:
     """Tokens computed when `tokens` are scheduled: CUDA graphs exist for 1, 2, 4 and multiples of 8 (engine.md 1.5).
 
     From vLLM 0.13 on for multiples of 16 beyond 256 (`fine_tokens`, 0: no such limit).
@@ -21,50 +28,110 @@ def padded_tokens(tokens: int, graph_tokens: float, fine_tokens: float = 0.0) ->
     if tokens > graph_tokens or tokens <= 2:
         return tokens
     if 0.0 < fine_tokens < tokens:
-        return (tokens + 15) // 16 * 16
-    return 4 if tokens <= 4 else (tokens + 7) // 8 * 8
+        return -(-tokens // 16) * 16
+    return 4 if tokens <= 4 else -(-tokens // 8) * 8
+
+
+@jit
+def roofline_s(weights_s: float, token_s: float, power: float, tokens: Count) -> Count:
+    """Seconds in the dense layers for so many computed tokens: weight reads and compute joined by a p-norm."""
+    return (weights_s**power + (token_s * tokens) ** power) ** (1.0 / power)
 
 
 @jit
 def dense_time_s(cost: StepCost, tokens: int) -> float:
-    """Seconds in the dense layers for `tokens` scheduled ones: weight reads and compute joined by a p-norm."""
+    """Seconds in the dense layers for `tokens` scheduled ones."""
     computed = padded_tokens(tokens, cost.graph_tokens, cost.graph_fine_tokens)
-    power = cost.roofline_power
-    return (cost.weights_s**power + (cost.token_s * computed) ** power) ** (1.0 / power)
+    return roofline_s(cost.weights_s, cost.token_s, cost.roofline_power, computed)
 
 
 @jit
-def lora_time_s(cost: StepCost, f: StepFeatures, tokens: int) -> float:
-    """Seconds that LoRA adds (engine.md 2.5): per server, tile of tokens, distinct adapter, and token."""
-    if cost.base_graphs > 0.0 and f.distinct_adapters == 0:
-        return 0.0
-    tiles = (tokens + TILE - 1) // TILE
-    adapter = cost.adapter_s
-    if f.prefill_tokens > 0:
-        adapter += cost.adapter_tile_s * tiles
-    if tokens < SMALL_STEP:
-        adapter += cost.adapter_small_s
-    time = cost.lora_s + cost.lora_tile_s * tiles
-    time += adapter * f.distinct_adapters + cost.lora_token_s * f.lora_prefill_tokens
-    return time + cost.lora_decode_s * f.lora_decode_requests
+def step_work(cost: StepCost, f: StepFeatures) -> StepWork:
+    """What a step consists of, on an engine that pads, runs LoRA kernels and walks its queue as `cost` says."""
+    tokens = float(padded_tokens(f.decode_requests + f.prefill_tokens, cost.graph_tokens, cost.graph_fine_tokens))
+    tiles = -(-tokens // TILE)
+    lora = 0.0 if cost.base_graphs > 0.0 and f.distinct_adapters == 0 else 1.0
+    prefill = 1.0 if f.prefill_tokens > 0 else 0.0
+    return StepWork(
+        tokens,
+        float(f.running),
+        float(f.decode_context),
+        prefill * f.prefill_context,
+        prefill,
+        1.0 if tokens > cost.graph_tokens else 0.0,
+        0.0 if cost.hidden_walk > 0.0 else float(f.skipped),
+        lora,
+        lora * tiles,
+        lora * f.distinct_adapters,
+        prefill * tiles,
+        1.0 if tokens < SMALL_STEP else 0.0,
+        lora * f.lora_prefill_tokens,
+        lora * f.lora_decode_requests,
+    )
+
+
+@jit
+def sum_s(cost: StepCost, work: StepWork, dense_s: float) -> float:
+    """Seconds of a step of this work, `dense_s` of them in the dense layers; linear in the coefficients.
+
+    LoRA adds (engine.md 2.5): per server, tile of tokens, distinct adapter, and token.
+    """
+    adapter = cost.adapter_s + cost.adapter_tile_s * work.adapter_tiles + cost.adapter_small_s * work.small
+    lora = cost.lora_s * work.lora + cost.lora_tile_s * work.tiles
+    lora = lora + (adapter * work.adapters + cost.lora_token_s * work.lora_prefill_tokens)
+    lora = lora + cost.lora_decode_s * work.lora_decode_requests
+    batch = cost.running_s * work.running + cost.context_s * work.decode_context + cost.skipped_s * work.walked
+    prefill = cost.prefill_step_s * work.prefill_step + cost.prefill_context_s * work.prefill_context
+    return dense_s + lora + batch + prefill + cost.eager_s * work.eager
 
 
 @jit
 def total_time_s(cost: StepCost, f: StepFeatures, dense_s: float) -> float:
-    """Duration of one engine step in seconds, without adapter loading; `dense_s`: `dense_time_s` of its tokens."""
-    tokens = padded_tokens(f.decode_requests + f.prefill_tokens, cost.graph_tokens, cost.graph_fine_tokens)
-    time = dense_s + lora_time_s(cost, f, tokens)
-    walk_s = cost.skipped_s * f.skipped
-    hidden = cost.hidden_walk > 0.0
-    time += cost.running_s * f.running + cost.context_s * f.decode_context + (0.0 if hidden else walk_s)
-    if f.prefill_tokens > 0:
-        time += cost.prefill_step_s + cost.prefill_context_s * f.prefill_context
-    if tokens > cost.graph_tokens:
-        time += cost.eager_s
-    return max(time, walk_s) if hidden else time
+    """Duration of one engine step in seconds, without adapter loading; `dense_s`: `dense_time_s` of its tokens.
+
+    A walk that is hidden behind the step before counts only where it is longer than the step.
+    """
+    time = sum_s(cost, step_work(cost, f), dense_s)
+    return max(time, cost.skipped_s * f.skipped) if cost.hidden_walk > 0.0 else time
 
 
 @entry
 def step_time_s(cost: StepCost, f: StepFeatures) -> float:
     """Duration of one engine step in seconds, to be called from Python."""
     return total_time_s(cost, f, dense_time_s(cost, f.decode_requests + f.prefill_tokens))
+
+
+@entry
+def _work_into(cost: StepCost, f: StepFeatures, work: F8) -> None:
+    for i in range(work.shape[1]):
+        one = step_work(
+            cost,
+            StepFeatures(
+                f.decode_requests[i],
+                f.prefill_tokens[i],
+                f.decode_context[i],
+                f.prefill_context[i],
+                f.distinct_adapters[i],
+                f.lora_decode_requests[i],
+                f.lora_prefill_tokens[i],
+                f.waiting[i],
+                f.skipped[i],
+                f.running[i],
+            ),
+        )
+        for j in range(work.shape[0]):
+            work[j, i] = one[j]
+
+
+def average_time_s(cost: StepCost, work: StepWork) -> F8:
+    """Seconds of an average step: the formula at means of work, of coefficients and work of one shape or none."""
+    dense_s = source(roofline_s)(cost.weights_s, cost.token_s, cost.roofline_power, work.tokens)
+    return np.asarray(source(sum_s)(cost, work, dense_s))
+
+
+def works(cost: StepCost, features: StepFeatures) -> StepWork:
+    """`step_work` of many steps at once: of features of shape (num_steps,), fractions allowed; so is what it gives."""
+    columns = StepFeatures(*(np.ascontiguousarray(column, np.float64) for column in features))
+    work = np.empty((len(StepWork._fields), len(columns.running)))
+    _work_into(StepCost(*map(float, cost)), columns, work)
+    return StepWork(*work)

@@ -68,6 +68,12 @@ def jit(function: F) -> F:
     return compiled
 
 
+def source(function: F) -> F:
+    """The Python function behind a compiled one: of a formula without branches, to compute with arrays."""
+    plain: F = getattr(function, "py_func", function)
+    return plain
+
+
 def entry(function: F) -> F:
     """Compile and cache a function that Python calls."""
     before = _config.CACHE_DIR

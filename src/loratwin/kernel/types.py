@@ -6,7 +6,7 @@ arrival, adapters from 0 (-1: the request uses the LLM without adapter).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 I4 = NDArray[np.int32]
 I1 = NDArray[np.int8]
+
+Count = Any
+"""A number of one step, or an array of many steps' (num_steps,)."""
 
 
 class Requests(NamedTuple):
@@ -60,22 +63,22 @@ class AdapterCosts(NamedTuple):
 class StepFeatures(NamedTuple):
     """What one engine step computes: the arguments of its duration."""
 
-    decode_requests: int  # requests that compute one token past their prompt
-    prefill_tokens: int  # prompt (or recomputed) tokens computed in this step
-    decode_context: int  # tokens in the KV cache of the decode requests before this step, summed
-    prefill_context: int  # sum over prefill chunks of n tokens of n * computed before + n * n // 2
-    distinct_adapters: int  # adapters with at least one request in this step
-    lora_decode_requests: int  # decode requests that use an adapter
-    lora_prefill_tokens: int  # prefill tokens of requests that use an adapter
-    waiting: int  # requests left waiting after scheduling
-    skipped: int  # waiting requests passed over in this step because their adapter had no place
-    running: int  # requests in the running list after scheduling
+    decode_requests: Count  # requests that compute one token past their prompt
+    prefill_tokens: Count  # prompt (or recomputed) tokens computed in this step
+    decode_context: Count  # tokens in the KV cache of the decode requests before this step, summed
+    prefill_context: Count  # sum over prefill chunks of n tokens of n * computed before + n * n // 2
+    distinct_adapters: Count  # adapters with at least one request in this step
+    lora_decode_requests: Count  # decode requests that use an adapter
+    lora_prefill_tokens: Count  # prefill tokens of requests that use an adapter
+    waiting: Count  # requests left waiting after scheduling
+    skipped: Count  # waiting requests passed over in this step because their adapter had no place
+    running: Count  # requests in the running list after scheduling
 
 
 class StepCost(NamedTuple):
     """Coefficients of an engine step's duration, already resolved for one server configuration (slots, rank).
 
-    Seconds for each unit that the name says; the formula is `cost.step_time_s`.
+    Seconds for each unit that the name says; the formula is `cost.sum_s`.
     """
 
     weights_s: float  # any step: the weights are read once, the layers launched
@@ -98,6 +101,25 @@ class StepCost(NamedTuple):
     base_graphs: float = 0.0  # 1: a step without adapters runs no LoRA kernels
     hidden_walk: float = 0.0  # 1: the scheduler walks the queue while the step before computes
     lora_decode_s: float = 0.0  # per decode request with an adapter
+
+
+class StepWork(NamedTuple):
+    """What a step consists of: what the coefficients of `StepCost` are multiplied by in `cost.sum_s`."""
+
+    tokens: Count  # computed in the dense layers, padding included
+    running: Count
+    decode_context: Count
+    prefill_context: Count
+    prefill_step: Count  # 1: it holds prefill
+    eager: Count  # 1: beyond the captured graphs
+    walked: Count  # requests passed over while the step waits
+    lora: Count  # 1: LoRA kernels run, if the server has LoRA on
+    tiles: Count  # of 64 tokens, in these kernels
+    adapters: Count  # distinct ones
+    adapter_tiles: Count  # tiles that each of the adapters pays for: all in a step that holds prefill, else none
+    small: Count  # 1: fewer than 128 tokens
+    lora_prefill_tokens: Count
+    lora_decode_requests: Count
 
 
 class StepSeries(NamedTuple):

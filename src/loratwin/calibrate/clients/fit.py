@@ -22,14 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.clients.rows import ClientRows, dense_s
+from loratwin.calibrate.clients.rows import ClientRows
 from loratwin.calibrate.steps.fit import StepFit
-from loratwin.calibrate.steps.rows import STEP_LINEAR
 from loratwin.perf import Profile, StepTimeModel
+from loratwin.perf.step_time import COEFFICIENTS, roofline_slopes
 
 F8 = NDArray[np.float64]
 
-NAMES = (*STEP_LINEAR, "weights_s", "token_s", "overhead_s")
+NAMES = (*COEFFICIENTS, "weights_s", "token_s", "overhead_s")
 """What is fitted, in the order of the columns: the step time, and the front end's share of TTFT."""
 
 PRIOR = 1.0
@@ -137,10 +137,8 @@ def _prior(rows: ClientRows, start: Profile, factor: float) -> _Prior:
 
 def _columns(rows: ClientRows, weights_s: float, token_s: float, power: float) -> F8:
     """What each of NAMES is multiplied by: the roofline's times by its derivatives. Shape (rows, len(NAMES))."""
-    dense = (weights_s**power + (token_s * rows.tokens) ** power) ** (1 / power)
-    by_weights = ((weights_s / dense) ** (power - 1)).mean(axis=1)
-    by_token = (rows.tokens * (token_s * rows.tokens / dense) ** (power - 1)).mean(axis=1)
-    return np.column_stack([rows.features, by_weights, by_token, rows.first_tokens])
+    slopes = [slope.mean(axis=1) for slope in roofline_slopes(weights_s, token_s, power, rows.tokens)]
+    return np.column_stack([rows.features, *slopes, rows.first_tokens])
 
 
 def _own_error(rows: ClientRows, prior: _Prior) -> float:
@@ -223,9 +221,7 @@ def _model(values: F8, start: Profile) -> StepTimeModel:
 
 def client_overheads(rows: ClientRows, model: StepTimeModel) -> dict[str, float]:
     """By run without a queue: mean seconds of a first token beyond the engine's steps that it waited for."""
-    steps = dense_s(rows.tokens, model.weights_s, model.token_s, model.roofline_power)
-    steps = steps + rows.features @ np.array([getattr(model, name) for name in STEP_LINEAR])
-    found = {}
+    steps, found = rows.predicted_s(model), {}
     for i in np.unique(rows.run[~rows.decoding]):
         mine = (rows.run == i) & ~rows.decoding
         found[rows.names[i]] = float(((rows.duration_s - steps)[mine] / rows.first_tokens[mine]).mean())

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.calibrate.clients.twin import ClientMatch
-from loratwin.calibrate.hours.features import padded
-from loratwin.calibrate.steps.rows import StepRows, step_features
-from loratwin.perf import Profile
+from loratwin.calibrate.steps.rows import StepRows, run_columns
+from loratwin.perf import Profile, StepTimeModel
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
@@ -45,7 +44,7 @@ _UNSURE = 0.1  # relative error of a mean of too few requests to tell
 class ClientRows:
     """Rows of several runs, run after run."""
 
-    features: F8  # (rows, len(STEP_LINEAR)) means over the twin's steps
+    features: F8  # (rows, len(perf.step_time.COEFFICIENTS)) means over the twin's steps
     tokens: F8  # (rows, SAMPLES) padded tokens of these steps
     swap_ins: F8  # (rows,) per step
     first_tokens: F8  # (rows,) per step, of rows that are TTFTs; 0: time between tokens
@@ -61,6 +60,10 @@ class ClientRows:
     def decoding(self) -> NDArray[np.bool_]:
         """Which rows are times between tokens. Shape (rows,)."""
         return np.asarray(self.first_tokens == 0)
+
+    def predicted_s(self, model: StepTimeModel) -> F8:
+        """The mean step of each row as a model has it, loads and front end left out. Shape (rows,)."""
+        return np.asarray(model.dense_s(self.tokens).mean(axis=1)) + self.features @ model.linear
 
     def take(self, rows: NDArray[np.bool_]) -> ClientRows:
         """Some of the rows; the runs keep their numbers."""
@@ -136,15 +139,15 @@ class _Steps:
     def of(cls, m: ClientMatch, profile: Profile) -> _Steps:
         s, config = m.twin.steps, m.twin.config
         assert s is not None
-        graphs = profile.behaviour.graph_tokens(profile.step_time.graph_tokens, config.max_num_seqs)
+        columns = run_columns(m.twin, profile.behaviour, profile.step_time.graph_tokens)
         costs = profile.loading.costs(m.twin.adapters.rank, config.max_lora_rank)
         swap_s = float(costs.swap_in_s.mean()) if len(costs.swap_in_s) else 0.0
         disk_s = float(costs.disk_load_s.mean()) if len(costs.disk_load_s) else 0.0
         return cls(
             start_s=s.start_s,
             end_s=s.start_s + s.duration_s,
-            features=step_features(m.twin, profile.behaviour, graphs),
-            tokens=padded((s.decode_requests + s.prefill_tokens).astype(np.float64), graphs),
+            features=columns.linear,
+            tokens=columns.tokens,
             swap_ins=s.swap_ins.astype(np.float64),
             load_s=s.swap_ins * swap_s + s.disk_loads * disk_s,
             decode_requests=s.decode_requests.astype(np.float64),
@@ -267,8 +270,3 @@ def together(logged: StepRows, clients: ClientRows, between_runs: float) -> Weig
 def _wide(tokens: F8, width: int) -> F8:
     """Filled up with NaN, which no mean counts."""
     return np.pad(tokens, ((0, 0), (0, width - tokens.shape[1])), constant_values=np.nan)
-
-
-def dense_s(tokens: F8, weights_s: float, token_s: float, power: float) -> F8:
-    """Mean time in the dense layers of each row; `kernel.cost.dense_time_s`. Shape (rows,)."""
-    return np.asarray(np.nanmean((weights_s**power + (token_s * tokens) ** power) ** (1 / power), axis=1))

@@ -4,37 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log2
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.calibrate.hours.matching import Match, StepSample
 from loratwin.calibrate.hours.micro import MicroPoint
-from loratwin.kernel.cost import SMALL_STEP, TILE
+from loratwin.kernel import StepFeatures
+from loratwin.perf.engines import EngineBehaviour
+from loratwin.perf.step_time import COEFFICIENTS, StepColumns, step_columns
 
 F8 = NDArray[np.float64]
 
-LINEAR = (
-    "running_s",
-    "context_s",
-    "prefill_context_s",
-    "prefill_step_s",
-    "eager_s",
-    "skipped_s",
-    "lora_s",
-    "slot_s",
-    "slot_rank_s",
-    "slot_tile_s",
-    "adapter_s",
-    "adapter_rank_s",
-    "adapter_tile_s",
-    "adapter_small_s",
-    "lora_token_s",
-    "lora_token_rank_s",
-)
-"""Coefficients that the step time is linear in, in the order of the columns."""
+LINEAR = tuple(name for name in COEFFICIENTS if not name.startswith("lora_decode"))
+"""Coefficients that averages over runs tell, in the order of the columns: all their requests have an adapter."""
 
+_TELLING = [COEFFICIENTS.index(name) for name in LINEAR]
+
+_MICRO_SEQS = 2048
+"""As of the serving runs; the graphs of the measured engine do not depend on it."""
 
 _ROOFLINE_STRIDE = 5
 """The roofline is averaged over every fifth sampled step: it hardly varies, and is evaluated often."""
@@ -64,31 +52,40 @@ class Evidence:
         )
 
 
-def padded(tokens: F8, graph_tokens: float) -> F8:
-    """`kernel.cost.padded_tokens` for arrays."""
-    rounded = np.where(tokens <= 4, np.where(tokens <= 2, tokens, 4), np.ceil(tokens / 8) * 8)
-    return np.where(tokens > graph_tokens, tokens, rounded)
+def evidence(
+    matches: Sequence[Match], micro: Sequence[MicroPoint], behaviour: EngineBehaviour, graph_tokens: float
+) -> Evidence:
+    """Rows from matched serving runs and from micro measurements, of an engine that behaves so."""
 
+    def columns(sample: StepSample, slots: int, rank: int, seqs: int) -> StepColumns:
+        return step_columns(_features(sample), slots, rank, behaviour, graph_tokens, seqs)
 
-def evidence(matches: Sequence[Match], micro: Sequence[MicroPoint], graph_tokens: float) -> Evidence:
-    """Rows from matched serving runs and from micro measurements."""
-    rows, tokens = [], []
-    for m in matches:
-        computed = padded(m.sample.decode_requests + m.sample.prefill_tokens, graph_tokens)
-        rows.append(_with_server(_columns(computed, m.sample, graph_tokens), m.run.max_loras, m.run.max_lora_rank))
-        tokens.append(computed[::_ROOFLINE_STRIDE])
-    for p in micro:
-        sample = _one_step(p)
-        computed = padded(sample.decode_requests + sample.prefill_tokens, graph_tokens)
-        rows.append(_with_server(_columns(computed, sample, graph_tokens), p.max_loras, p.max_lora_rank))
-        tokens.append(computed)
+    runs = [columns(m.sample, m.run.max_loras, m.run.max_lora_rank, m.run.max_num_seqs) for m in matches]
+    points = [columns(_one_step(p), p.max_loras, p.max_lora_rank, _MICRO_SEQS) for p in micro]
+    means = [part.linear.mean(axis=0)[_TELLING] for part in [*runs, *points]]
     return Evidence(
-        features=np.array(rows),
+        features=np.array(means),
         duration_s=np.array([m.step_s for m in matches] + [p.step_s for p in micro]),
         known_s=np.array([m.swap_s for m in matches] + [0.0] * len(micro)),
-        tokens=tuple(tokens),
+        tokens=tuple([part.tokens[::_ROOFLINE_STRIDE] for part in runs] + [part.tokens for part in points]),
         weight=np.array([1.0] * len(matches) + [p.weight for p in micro]),
         group=tuple([m.run.group for m in matches] + [p.kind for p in micro]),
+    )
+
+
+def _features(s: StepSample) -> StepFeatures:
+    """All requests of the measurements use an adapter, where the server has LoRA on."""
+    return StepFeatures(
+        decode_requests=s.decode_requests,
+        prefill_tokens=s.prefill_tokens,
+        decode_context=s.decode_context,
+        prefill_context=s.prefill_context,
+        distinct_adapters=s.distinct_adapters,
+        lora_decode_requests=s.decode_requests,
+        lora_prefill_tokens=s.prefill_tokens,
+        waiting=np.zeros_like(s.running),
+        skipped=s.skipped,
+        running=s.running,
     )
 
 
@@ -104,45 +101,3 @@ def _one_step(p: MicroPoint) -> StepSample:
         p.prefill_context,
     )
     return StepSample(*(np.array([value]) for value in values))
-
-
-def _columns(computed: F8, s: StepSample, graph_tokens: float) -> dict[str, float]:
-    """Means over steps of what does not depend on the server."""
-    tiles, mixed, eager = np.ceil(computed / TILE), s.prefill_tokens > 0, computed > graph_tokens
-    means = {
-        "running": s.running,
-        "context": s.decode_context,
-        "prefill_context": s.prefill_context,
-        "mixed": mixed,
-        "eager": eager,
-        "skipped": s.skipped,
-        "tiles": tiles,
-        "adapters": s.distinct_adapters,
-        "adapter_tiles": mixed * s.distinct_adapters * tiles,
-        "adapter_small": (computed < SMALL_STEP) * s.distinct_adapters,
-        "prefill": s.prefill_tokens,
-    }
-    return {name: float(values.mean()) for name, values in means.items()}
-
-
-def _with_server(c: dict[str, float], slots: int, rank: int) -> list[float]:
-    """One row in the order of LINEAR; see `StepTimeModel.resolve`."""
-    on, doublings = float(slots > 0), max(0.0, log2(rank / 8))
-    return [
-        c["running"],
-        c["context"],
-        c["prefill_context"],
-        c["mixed"],
-        c["eager"],
-        c["skipped"],
-        on,
-        slots,
-        slots * doublings,
-        slots * c["tiles"],
-        on * c["adapters"],
-        on * c["adapters"] * doublings,
-        on * c["adapter_tiles"],
-        on * c["adapter_small"],
-        on * c["prefill"],
-        on * c["prefill"] * doublings,
-    ]

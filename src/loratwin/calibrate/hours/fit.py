@@ -68,7 +68,7 @@ class Fit:
     def uncertainty(self) -> Uncertainty:
         """How uncertain the coefficients of the step time are (`intervals`)."""
         usable = [m for m in self.matches if m.usable]
-        rows = evidence(usable, self.micro, self.start.step_time.graph_tokens)
+        rows = evidence(usable, self.micro, self.start.behaviour, self.start.step_time.graph_tokens)
         return step_time_uncertainty(rows, frozenset(m.run.group for m in usable), self.profile.step_time)
 
     def without(self, group: str) -> Profile:
@@ -148,7 +148,7 @@ def _share_of(model: str, runs: Sequence[ServingRun]) -> float:
 
 def _fit_rest(start: Profile, matches: Sequence[Match], micro: Sequence[MicroPoint], chosen: bool = False) -> Profile:
     usable = [m for m in matches if m.usable]
-    rows = evidence(usable, micro, start.step_time.graph_tokens)
+    rows = evidence(usable, micro, start.behaviour, start.step_time.graph_tokens)
 
     roofline = fit_roofline(rows, start.step_time)
 

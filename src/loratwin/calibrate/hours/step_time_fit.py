@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loratwin.calibrate.hours.features import LINEAR, Evidence
 from loratwin.perf import StepTimeModel
+from loratwin.perf.step_time import roofline_s
 
 F8 = NDArray[np.float64]
 
@@ -25,10 +26,10 @@ _REWEIGHTINGS = 12
 _POWER_BOUNDS = (1.0, 8.0)
 
 
-def roofline_s(tokens: tuple[F8, ...], weights_s: float, token_s: float, power: float) -> F8:
-    """Mean time in the dense layers of each row, shape (rows,); `kernel.cost.dense_time_s`."""
+def mean_roofline_s(tokens: tuple[F8, ...], weights_s: float, token_s: float, power: float) -> F8:
+    """Mean time in the dense layers of each row, shape (rows,)."""
     lengths = np.array([len(t) for t in tokens])
-    values = (weights_s**power + (token_s * np.concatenate(tokens)) ** power) ** (1 / power)
+    values = roofline_s(weights_s, token_s, power, np.concatenate(tokens))
     sums = np.add.reduceat(values, np.concatenate([[0], np.cumsum(lengths)[:-1]]))
     means: F8 = sums / lengths
     return means
@@ -65,7 +66,7 @@ def fit_roofline(evidence: Evidence, start: StepTimeModel, tries: int = 120) -> 
         weights_s, token_s, power = np.exp(logs)
         if not _POWER_BOUNDS[0] < power < _POWER_BOUNDS[1]:
             return float(np.finfo(float).max)
-        return fit_linear(known, roofline_s(evidence.tokens, weights_s, token_s, power))[1]
+        return fit_linear(known, mean_roofline_s(evidence.tokens, weights_s, token_s, power))[1]
 
     first = np.log([start.weights_s, start.token_s, start.roofline_power])
     simplex = first + np.vstack([np.zeros(3), np.diag([0.05, 0.1, 0.3])])
@@ -78,7 +79,7 @@ def fit_roofline(evidence: Evidence, start: StepTimeModel, tries: int = 120) -> 
 
 def fit_coefficients(evidence: Evidence, roofline: StepTimeModel, skipped_s: float) -> StepTimeModel:
     """All linear coefficients, the roofline and the cost of the queue's walk being given."""
-    dense_s = roofline_s(evidence.tokens, roofline.weights_s, roofline.token_s, roofline.roofline_power)
+    dense_s = mean_roofline_s(evidence.tokens, roofline.weights_s, roofline.token_s, roofline.roofline_power)
     given = roofline.model_copy(update={"skipped_s": skipped_s})
     linear, _ = fit_linear(_explained(evidence, given), dense_s)
     fitted = {name: float(v) for name, v in zip(LINEAR, linear, strict=True) if name not in KNOWN}

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.steps.rows import STEP_LINEAR, StepRows
+from loratwin.calibrate.steps.rows import StepRows
 from loratwin.errors import DataError
 from loratwin.perf import StepTimeModel
+from loratwin.perf.step_time import COEFFICIENTS, roofline_s
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
@@ -28,14 +29,14 @@ KNEES = tuple(float(k) for k in 2.0 ** np.arange(2, 13))
 """Tokens at which weights and compute take the same time."""
 
 DRAWS = 60
-SWAP = len(STEP_LINEAR)
+SWAP = len(COEFFICIENTS)
 """Column of what a swap-in costs beside its own time."""
 
-DENSE = len(STEP_LINEAR) + 1
+DENSE = len(COEFFICIENTS) + 1
 """Column of the roofline, in units of `weights_s`."""
 
-_RANK = {STEP_LINEAR.index(n) for n in ("slot_rank_s", "adapter_rank_s", "lora_token_rank_s", "lora_decode_rank_s")}
-_FINER = _RANK | {STEP_LINEAR.index(n) for n in ("slot_tile_s", "adapter_tile_s", "adapter_small_s", "prefill_step_s")}
+_RANK = {COEFFICIENTS.index(n) for n in ("slot_rank_s", "adapter_rank_s", "lora_token_rank_s", "lora_decode_rank_s")}
+_FINER = _RANK | {COEFFICIENTS.index(n) for n in ("slot_tile_s", "adapter_tile_s", "adapter_small_s", "prefill_step_s")}
 """Refinements of `slot_s`, `adapter_s` and the token's cost."""
 
 LEAST_ROWS = 40
@@ -96,7 +97,7 @@ def fit_steps(rows: StepRows, graph_tokens: float, draws: int = DRAWS, seed: int
     columns, unknown = _usable(rows)
     shape = _best_shape(rows, columns)
     kept = _telling(rows, shape, columns)
-    unknown |= {STEP_LINEAR[c]: "not told from 0" for c in columns if c not in kept and c < len(STEP_LINEAR)}
+    unknown |= {COEFFICIENTS[c]: "not told from 0" for c in columns if c not in kept and c < len(COEFFICIENTS)}
     problem = _Problem.of(rows, shape, kept)
     solution, weight, spread = _solve(problem)
     error = np.abs(problem.target - problem.rows @ solution) / (problem.rows @ solution)
@@ -114,14 +115,14 @@ def fit_steps(rows: StepRows, graph_tokens: float, draws: int = DRAWS, seed: int
 
 @dataclass(frozen=True)
 class _Shape:
-    """Of the roofline: see `kernel.cost.dense_time_s`."""
+    """Of the roofline."""
 
     power: float
     knee: float
 
     def column(self, tokens: F8) -> F8:
-        """Mean of (1 + (tokens / knee)^power)^(1 / power) of each row; NaN tokens are left out."""
-        return np.asarray(np.nanmean((1 + (tokens / self.knee) ** self.power) ** (1 / self.power), axis=1))
+        """Its mean in each row where reading the weights takes 1; NaN tokens are left out."""
+        return np.asarray(np.nanmean(roofline_s(1.0, 1.0 / self.knee, self.power, tokens), axis=1))
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class _Problem:
 
     @classmethod
     def of(cls, rows: StepRows, shape: _Shape, columns: Sequence[int]) -> _Problem:
-        """With these columns: of STEP_LINEAR, SWAP, and DENSE."""
+        """With these columns: of COEFFICIENTS, SWAP, and DENSE."""
         extra = np.column_stack([rows.features, rows.swap_ins, shape.column(rows.tokens)])
         return cls(extra[:, list(columns)], rows.duration_s, rows.weight)
 
@@ -144,7 +145,7 @@ def _usable(rows: StepRows) -> tuple[list[int], dict[str, str]]:
     chosen, unknown = [DENSE], {}
     seen: list[tuple[str, F8]] = [("weights_s", np.ones(len(rows)))]
     for c, values in [*enumerate(rows.features.T), (SWAP, rows.swap_ins)]:
-        name = STEP_LINEAR[c] if c < len(STEP_LINEAR) else "swap_extra_s"
+        name = COEFFICIENTS[c] if c < len(COEFFICIENTS) else "swap_extra_s"
         if not values.any():
             unknown[name] = "nothing measured shows it"
             continue
@@ -238,7 +239,7 @@ def _telling(rows: StepRows, shape: _Shape, columns: Sequence[int]) -> list[int]
         one = _Problem.of(rows, shape, rest)
         return _loss(one, _nnls(one, weight), weight)
 
-    for candidates in (_FINER, set(range(len(STEP_LINEAR) + 1))):
+    for candidates in (_FINER, set(range(len(COEFFICIENTS) + 1))):
         while losses := {c: without(c) for c in kept if c in candidates}:
             least = min(losses, key=lambda c: losses[c])
             if losses[least] - total > _TELLING * per_chunk:
@@ -254,7 +255,7 @@ def _value(solution: F8, columns: Sequence[int], column: int) -> float:
 
 def _model(solution: F8, columns: Sequence[int], shape: _Shape, graph_tokens: float) -> StepTimeModel:
     weights_s = _value(solution, columns, DENSE)
-    linear = {name: _value(solution, columns, c) for c, name in enumerate(STEP_LINEAR)}
+    linear = {name: _value(solution, columns, c) for c, name in enumerate(COEFFICIENTS)}
     return StepTimeModel(
         weights_s=max(weights_s, 1e-9),
         token_s=max(weights_s / shape.knee, 1e-12),

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import log2
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.hours.features import LINEAR, padded
 from loratwin.errors import DataError
-from loratwin.kernel.cost import SMALL_STEP, TILE
+from loratwin.kernel import StepFeatures
+from loratwin.perf import StepTimeModel
 from loratwin.perf.engines import EngineBehaviour
+from loratwin.perf.step_time import StepColumns, step_columns
 from loratwin.records import Run, StepSeries
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
-
-STEP_LINEAR = (*LINEAR, "lora_decode_s", "lora_decode_rank_s")
-"""Coefficients that logged steps tell: those of averages over runs, and what a decode request pays for its adapter."""
 
 STEPS_PER_ROW = 8
 ROWS_PER_CHUNK = 8
@@ -39,7 +36,7 @@ MOST_GAP_S = 0.002
 class StepRows:
     """Rows of several runs, run after run."""
 
-    features: F8  # (rows, len(STEP_LINEAR))
+    features: F8  # (rows, len(perf.step_time.COEFFICIENTS))
     duration_s: F8  # (rows,) mean step, loads left out
     tokens: F8  # (rows, STEPS_PER_ROW) padded tokens of its steps; NaN where a row has fewer
     swap_ins: F8  # (rows,) per step
@@ -63,6 +60,10 @@ class StepRows:
         part = (np.arange(len(self)) - first) // ROWS_PER_CHUNK
         starts = np.concatenate([[True], (np.diff(self.run) != 0) | (np.diff(part) != 0)])
         return np.cumsum(starts) - 1
+
+    def predicted_s(self, model: StepTimeModel) -> F8:
+        """The mean step of each row as a model has it, loads left out. Shape (rows,)."""
+        return np.asarray(np.nanmean(model.dense_s(self.tokens), axis=1)) + self.features @ model.linear
 
     def take(self, rows: NDArray[np.bool_]) -> StepRows:
         """Some of the rows; the runs keep their numbers."""
@@ -108,8 +109,7 @@ def _rows_of(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> tuple
     steps = run.steps
     if steps is None or steps.decode_context is None or steps.prefill_context is None:
         raise DataError("a run without steps and their context")
-    features = step_features(run, behaviour, graph_tokens)
-    computed = padded((steps.decode_requests + steps.prefill_tokens).astype(np.float64), graph_tokens)
+    columns = run_columns(run, behaviour, graph_tokens)
     load_s = np.zeros(len(steps)) if steps.load_s is None else steps.load_s
     seconds = np.maximum(steps.duration_s + _gap_s(steps) - load_s, 0.0)
     num = len(steps) // STEPS_PER_ROW
@@ -118,9 +118,9 @@ def _rows_of(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> tuple
         rows: F8 = values[: num * STEPS_PER_ROW].reshape(num, STEPS_PER_ROW, -1).mean(axis=1)
         return rows
 
-    tokens = computed[: num * STEPS_PER_ROW].reshape(num, STEPS_PER_ROW)
+    tokens = columns.tokens[: num * STEPS_PER_ROW].reshape(num, STEPS_PER_ROW)
     swaps = means(steps.swap_ins.astype(np.float64))[:, 0]
-    return means(features), means(seconds)[:, 0], tokens, swaps
+    return means(columns.linear), means(seconds)[:, 0], tokens, swaps
 
 
 def _gap_s(steps: StepSeries) -> F8:
@@ -132,43 +132,29 @@ def _gap_s(steps: StepSeries) -> F8:
     return gap
 
 
-def step_features(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> F8:
-    """What `kernel.cost.step_time_s` multiplies each of STEP_LINEAR by. Shape (num_steps, len(STEP_LINEAR)).
+def run_columns(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> StepColumns:
+    """What the step time multiplies each coefficient by in each step of a run (`perf.step_time.step_columns`)."""
+    config = run.config
+    slots, rank, seqs = config.max_loras, config.max_lora_rank, config.max_num_seqs
+    return step_columns(_features(run), slots, rank, behaviour, graph_tokens, seqs)
 
-    Prompt tokens and decode requests count as with an adapter in the share that those of the run's requests have. A
-    walk that is hidden behind the step before (asynchronous scheduling) is not linear: its column is empty.
-    """
-    s, slots = run.steps, run.config.max_loras
+
+def _features(run: Run) -> StepFeatures:
+    """Of all steps. Prompt tokens and decode requests count as with an adapter in the share of the run's requests."""
+    s = run.steps
     assert s is not None and s.decode_context is not None and s.prefill_context is not None
-    doublings = max(0.0, log2(run.config.max_lora_rank / 8))
-    tokens = padded((s.decode_requests + s.prefill_tokens).astype(np.float64), graph_tokens)
-    adapters = s.distinct_adapters.astype(np.float64)
-    on = np.full(len(s), float(slots > 0)) * (1.0 if not behaviour.base_graphs else adapters > 0)
-    mixed, tiles = s.prefill_tokens > 0, np.ceil(tokens / TILE)
-    prompt = on * s.prefill_tokens * _adapter_share(run, run.requests.prompt_tokens)
-    decode = on * s.decode_requests * _adapter_share(run, run.requests.output_tokens)
-    skipped = np.zeros(len(s)) if s.skipped is None or behaviour.async_scheduling else s.skipped
-    columns: dict[str, NDArray[Any]] = {
-        "running_s": s.running,
-        "context_s": s.decode_context,
-        "prefill_context_s": s.prefill_context,
-        "prefill_step_s": mixed,
-        "eager_s": tokens > graph_tokens,
-        "skipped_s": skipped,
-        "lora_s": on,
-        "slot_s": on * slots,
-        "slot_rank_s": on * slots * doublings,
-        "slot_tile_s": on * slots * tiles,
-        "adapter_s": on * adapters,
-        "adapter_rank_s": on * adapters * doublings,
-        "adapter_tile_s": on * mixed * adapters * tiles,
-        "adapter_small_s": on * (tokens < SMALL_STEP) * adapters,
-        "lora_token_s": prompt,
-        "lora_token_rank_s": prompt * doublings,
-        "lora_decode_s": decode,
-        "lora_decode_rank_s": decode * doublings,
-    }
-    return np.column_stack([np.asarray(columns[name], dtype=np.float64) for name in STEP_LINEAR])
+    return StepFeatures(
+        decode_requests=s.decode_requests,
+        prefill_tokens=s.prefill_tokens,
+        decode_context=s.decode_context,
+        prefill_context=s.prefill_context,
+        distinct_adapters=s.distinct_adapters,
+        lora_decode_requests=s.decode_requests * _adapter_share(run, run.requests.output_tokens),
+        lora_prefill_tokens=s.prefill_tokens * _adapter_share(run, run.requests.prompt_tokens),
+        waiting=s.waiting,
+        skipped=np.zeros(len(s)) if s.skipped is None else s.skipped,
+        running=s.running,
+    )
 
 
 def _adapter_share(run: Run, tokens: NDArray[Any]) -> float:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.kernel import StepWork, average_time_s
+from loratwin.kernel.cost import TILE
 from loratwin.learn.cases.case import F8, MAX_NUM_SEQS, Mix
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig
@@ -141,12 +143,7 @@ class _Estimate:
 
     def __init__(self, mix: Mix, profile: Profile, adapters: F8, slots: F8) -> None:
         self.mix, self.adapters, self.slots = mix, adapters, slots
-        self.cost = profile.step_time.resolve(1, mix.max_lora_rank)
-        none = profile.step_time.resolve(0, mix.max_lora_rank)
-        more = profile.step_time.resolve(2, mix.max_lora_rank)
-        self.slot_s = more.lora_s - self.cost.lora_s
-        self.lora_s = self.cost.lora_s - self.slot_s - none.lora_s
-        self.tile_s = self.cost.lora_tile_s
+        self.cost = profile.step_time.resolve(slots, mix.max_lora_rank)
         self.share = mix.rate_per_s / mix.mean_rate  # popularity relative to the average adapter
 
     def distinct(self, running: F8) -> F8:
@@ -157,17 +154,26 @@ class _Estimate:
 
     def step_s(self, running: F8) -> F8:
         """Seconds per step in a steady mix of decode and prefill: each request brings its prompt once."""
-        cost, power = self.cost, self.cost.roofline_power
         prefill = running * self.mix.prompt_mean / self.mix.output_mean  # prompt tokens per step
         tokens = running + prefill
-        dense = (cost.weights_s**power + (cost.token_s * tokens) ** power) ** (1 / power)
-        tiles = tokens / 64
-        distinct = np.minimum(self.slots, self.distinct(running))
-        lora = self.lora_s + self.slots * (self.slot_s + self.tile_s * tiles)
-        lora = lora + distinct * (cost.adapter_s + cost.adapter_tile_s * tiles * np.minimum(1.0, prefill))
-        lora = lora + cost.lora_token_s * prefill + cost.lora_decode_s * running
-        seconds: F8 = dense + lora + running * (cost.running_s + cost.context_s * self.mix.context_mean)
-        return seconds
+        tiles = tokens / TILE
+        average = StepWork(
+            tokens=tokens,
+            running=running,
+            decode_context=running * self.mix.context_mean,
+            prefill_context=0.0,
+            prefill_step=0.0,
+            eager=0.0,
+            walked=0.0,
+            lora=1.0,
+            tiles=tiles,
+            adapters=np.minimum(self.slots, self.distinct(running)),
+            adapter_tiles=tiles * np.minimum(1.0, prefill),
+            small=0.0,
+            lora_prefill_tokens=prefill,
+            lora_decode_requests=running,
+        )
+        return average_time_s(self.cost, average)
 
     def swap_ins_per_s(self) -> F8:
         """Adapters loaded per second if requests came one by one (Che's approximation of LRU); shape (configs,)."""
