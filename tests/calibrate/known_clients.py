@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from loratwin.calibrate.clients.twin import serve_closed
 from loratwin.calibrate.design import RunDesign, ServerDesign
+from loratwin.calibrate.rows.operating_point import serve_closed
 from loratwin.perf import Profile, StepTimeModel
 from loratwin.records import EngineConfig, Run
 from loratwin.simulate import simulate

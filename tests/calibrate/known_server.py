@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from loratwin.calibrate.hours.features import LINEAR
-from loratwin.calibrate.hours.start import starting_profile
-from loratwin.calibrate.hours.step_time_fit import KNOWN
+from loratwin.calibrate.published.rows import LINEAR
+from loratwin.calibrate.published.start import starting_profile
+from loratwin.calibrate.published.step_time import KNOWN
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf import Profile
 from tests.calibrate.measured import HEADER, LLAMA, Row, measured, row, write_csv
-from tests.calibrate.test_capacity_fit import capacities, loading_row
+from tests.calibrate.test_published_memory import capacities, loading_row
 
 START = starting_profile(LLAMA)
 

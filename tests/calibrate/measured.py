@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from loratwin.calibrate.hours.serving import ServingRun, profile_for, read_serving
-from loratwin.calibrate.hours.start import SHAPES
+from loratwin.calibrate.published.serving import ServingRun, profile_for, read_serving
+from loratwin.calibrate.published.start import SHAPES
 from loratwin.metrics import summarize
 from loratwin.perf import Profile
 from loratwin.records import Run

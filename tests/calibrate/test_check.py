@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from loratwin.calibrate.checks.check import Checked, Predicted, Prediction, Score, predict, score
+from loratwin.calibrate.checks.check import Checked, CheckPrediction, CheckScore, Predicted, predict, score
 from loratwin.calibrate.checks.learned import with_measured_errors
 from loratwin.calibrate.checks.loads import Check, make_checks
 from loratwin.calibrate.checks.plausible import plausible_profiles
@@ -94,10 +94,10 @@ def test_stated_90_percent_hold_for_servers_as_uncertain_as_stated() -> None:
 
 
 def test_scores_are_errors_of_the_mean_beside_the_noise() -> None:
-    one = Score("x", "itl_mean_ms", Predicted(11.0, 9.0, 12.0), (9.5, 10.5))
+    one = CheckScore("x", "itl_mean_ms", Predicted(11.0, 9.0, 12.0), (9.5, 10.5))
     assert one.error == pytest.approx(0.1) and one.noise == pytest.approx(0.05) and one.covered == 1.0
-    assert Score("x", "itl_mean_ms", Predicted(11.0, 10.0, 12.0), (9.5, 10.5)).covered == 0.5
-    assert np.isnan(Score("x", "itl_mean_ms", Predicted(11.0, 10.0, 12.0), (10.0,)).noise)
+    assert CheckScore("x", "itl_mean_ms", Predicted(11.0, 10.0, 12.0), (9.5, 10.5)).covered == 0.5
+    assert np.isnan(CheckScore("x", "itl_mean_ms", Predicted(11.0, 10.0, 12.0), (10.0,)).noise)
 
 
 def test_measured_runs_are_scored_against_their_prediction() -> None:
@@ -121,11 +121,11 @@ def test_a_wrong_verdict_counts_as_wrong() -> None:
 
 def test_a_profile_learns_how_far_off_it_was() -> None:
     measured = {f"c{i}": 10.0 * np.exp(error) for i, error in enumerate((-0.3, -0.2, -0.1, 0.1, 0.2, 0.3))}
-    scores = tuple(Score(n, "itl_mean_ms", Predicted(10.0, 9.0, 11.0), (value,)) for n, value in measured.items())
+    scores = tuple(CheckScore(n, "itl_mean_ms", Predicted(10.0, 9.0, 11.0), (value,)) for n, value in measured.items())
     checked = Checked(scores, tuple((name, False, (False,)) for name in measured))
     learned = with_measured_errors(known_profile(), checked)
     assert learned.uncertainty is not None
     assert learned.uncertainty.error("itl_mean_ms", "open", 0.5) == pytest.approx(0.2, abs=1e-3)
     assert "itl_mean_ms" not in learned.uncertainty.residual.get("saturated", {})
     assert "MAPE" in learned.card.held_out_error["itl_mean_ms, before the check was learned from"]
-    assert isinstance(predict(checks()[0], learned, draws=2), Prediction)
+    assert isinstance(predict(checks()[0], learned, draws=2), CheckPrediction)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loratwin.calibrate.run_evidence import gather
-from loratwin.calibrate.run_fit import RunFit, fit_runs
+from loratwin.calibrate.evidence import gather
+from loratwin.calibrate.records_fit import RecordsFit, fit_records
 from loratwin.errors import DataError
 from loratwin.metrics import summarize
 from loratwin.perf import Profile, StepTimeModel, dump_profile, find_gpu, load_profile
@@ -23,8 +23,8 @@ from tests.calibrate.known_steps import LLM, STEP_TIME, config_of, known_design,
 
 
 @lru_cache(maxsize=2)
-def fitted(noise: float = 0.0) -> RunFit:
-    return fit_runs(gather(client_runs(noise)), LLM, draws=20, start=off_start())
+def fitted(noise: float = 0.0) -> RecordsFit:
+    return fit_records(gather(client_runs(noise)), LLM, draws=20, start=off_start())
 
 
 def predicts(profile: Profile, rate: float, server: int, within: tuple[float, float, float]) -> None:
@@ -79,7 +79,7 @@ def test_the_front_ends_share_is_found_and_the_card_says_what_it_is_made_of(tmp_
 
 def test_what_no_client_tells_stays_near_the_start_and_is_said_so() -> None:
     some = {name: run for name, run in client_runs().items() if name in ("few-full", "few-half", "few-one-adapter")}
-    found = fit_runs(gather(some), LLM, draws=20, start=off_start())
+    found = fit_records(gather(some), LLM, draws=20, start=off_start())
     note = next(note for note in found.profile.card.notes if "since clients" in note)
     assert {"skipped_s", "slot_rank_s"} < set(note.split(": ")[1].split(", ")) and "weights_s" not in note
     factor = float(next(n for n in found.profile.card.notes if "its step times x" in n).split(" x ")[1])
@@ -92,7 +92,7 @@ def test_what_no_client_tells_stays_near_the_start_and_is_said_so() -> None:
 def test_the_kv_cache_is_the_starts_where_no_server_told_it() -> None:
     runs = {name: replace(run, kv_tokens=None) for name, run in list(client_runs().items())[:4]}
     start = off_start()
-    found = fit_runs(gather(runs), LLM, draws=2, start=start)
+    found = fit_records(gather(runs), LLM, draws=2, start=start)
     assert found.profile.memory == start.memory
     assert any("memory as in other/one/tiny" in note for note in found.profile.card.notes)
 
@@ -107,13 +107,13 @@ def both_kinds() -> dict[str, Run]:
 
 
 @lru_cache(maxsize=1)
-def mixed() -> RunFit:
-    return fit_runs(gather(both_kinds()), LLM, draws=3)
+def mixed() -> RecordsFit:
+    return fit_records(gather(both_kinds()), LLM, draws=3)
 
 
 @pytest.mark.parametrize("rate", [10.0, 60.0])
 def test_clients_tell_of_slots_what_logged_steps_did_not_see(rate: float) -> None:
-    logged = fit_runs(gather({name: both_kinds()[name] for name in LOGGED}), LLM, draws=0).profile
+    logged = fit_records(gather({name: both_kinds()[name] for name in LOGGED}), LLM, draws=0).profile
     predicts(mixed().profile, rate, 1, (0.03, 0.04, 0.06))
     with pytest.raises(AssertionError):
         predicts(logged, rate, 1, (0.03, 0.04, 0.06))
@@ -131,7 +131,9 @@ def test_too_few_logged_steps_count_by_what_their_client_saw() -> None:
     run = client_runs(logged=True)["few-full"]
     assert run.steps is not None
     short = replace(run, steps=run.steps.take(np.arange(len(run.steps)) < 100))
-    found = fit_runs(gather({"short": short, **{n: client_runs()[n] for n in PLAIN}}), LLM, draws=2, start=off_start())
+    found = fit_records(
+        gather({"short": short, **{n: client_runs()[n] for n in PLAIN}}), LLM, draws=2, start=off_start()
+    )
     assert found.profile.card.fitted_on.startswith("100 engine steps of 1 runs and clients' figures of 3 runs")
     assert "short" in found.steps.held_out
 
@@ -169,7 +171,7 @@ def on_gpu(runs: Mapping[str, Run], gpu: str) -> dict[str, Run]:
 )
 def test_without_a_start_the_error_says_what_to_give(gpu: str, why: str) -> None:
     with pytest.raises(DataError, match=f"{why}.*--start"):
-        fit_runs(gather(on_gpu({"one": client_runs()["few-full"]}, gpu)), LLM)
+        fit_records(gather(on_gpu({"one": client_runs()["few-full"]}, gpu)), LLM)
 
 
 def test_a_known_gpu_is_assumed_to_start_from() -> None:
@@ -177,7 +179,7 @@ def test_a_known_gpu_is_assumed_to_start_from() -> None:
     config = config_of(known_design().servers[1]).replace(max_num_seqs=64)
     faster = truth.model_copy(update={"step_time": truth.step_time.scaled(0.8)})
     runs = {f"r{i}": seen(simulate(drawn(4.0 * i, i), faster, config)) for i in (1, 2, 3)}
-    found = fit_runs(
+    found = fit_records(
         gather(on_gpu(runs, "NVIDIA H100 80GB HBM3")), find_llm("llama-3.1-8b-instruct", "vllm-0.32.0"), 10
     )
     assert any("start h100-sxm/vllm-0.32.0/llama" in note for note in found.profile.card.notes)
@@ -193,7 +195,7 @@ def test_a_known_gpu_is_assumed_to_start_from() -> None:
     ],
 )  # fmt: skip
 def test_gpus_are_known_by_the_name_that_nvml_gives_them(name: str, gpu: str) -> None:
-    from loratwin.calibrate.clients.start import gpu_like
+    from loratwin.calibrate.start import gpu_like
 
     assert gpu_like(name) == find_gpu(gpu)
     assert gpu_like("Unheard-of 9000") is None
@@ -204,11 +206,11 @@ def test_no_profile_that_does_not_fit_is_forced_on_a_run() -> None:
     small = off_start().model_copy(update={"llm": LLM})
     ranks = replace(run.adapters, rank=np.full(16, 64, dtype=np.int32))
     with pytest.raises(DataError, match="cannot serve any of 1 records .*rank 64"):
-        fit_runs(gather({"odd": replace(run, adapters=ranks)}), LLM, start=small)
+        fit_records(gather({"odd": replace(run, adapters=ranks)}), LLM, start=small)
 
 
 def test_every_coefficient_has_a_place() -> None:
-    from loratwin.calibrate.clients.fit import NAMES
+    from loratwin.calibrate.regression.clients import NAMES
 
     fixed = {"roofline_power", "graph_tokens"}
     assert set(NAMES) - {"overhead_s"} == set(StepTimeModel.model_fields) - fixed

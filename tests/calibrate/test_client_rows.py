@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from loratwin.calibrate.clients.fit import client_overheads
-from loratwin.calibrate.clients.rows import (
+from loratwin.calibrate.regression.clients import client_overheads
+from loratwin.calibrate.rows.clients import (
     MISMATCH,
     MISTIMED,
     ClientRows,
@@ -16,8 +16,8 @@ from loratwin.calibrate.clients.rows import (
     parts_of,
     together,
 )
-from loratwin.calibrate.clients.twin import match
-from loratwin.calibrate.steps.rows import step_rows
+from loratwin.calibrate.rows.operating_point import match
+from loratwin.calibrate.rows.step_log import step_rows
 from loratwin.perf.step_time import COEFFICIENTS
 from tests.calibrate.known_clients import OVERHEAD_S, client_runs, open_
 from tests.calibrate.known_steps import STEP_TIME, config_of, known_design, known_profile, known_runs

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loratwin.calibrate.hours.serving import profile_for
+from loratwin.calibrate.published.serving import profile_for
 from loratwin.metrics import itl_mean_s, tpot_s, ttft_s
 from loratwin.metrics.latency import finished_only
 from loratwin.perf import Frontend

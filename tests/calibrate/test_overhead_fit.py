@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loratwin.calibrate.steps.overhead import fit_loads, fit_overhead, overheads_s
+from loratwin.calibrate.regression.overhead import fit_loads, fit_overhead, overheads_s
 from loratwin.records import Run
 from tests.calibrate.known_steps import known_design, known_runs, run_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loratwin.calibrate.steps.fit import StepFit, fit_steps
-from loratwin.calibrate.steps.rows import STEPS_PER_ROW, StepRows, run_columns, step_rows
+from loratwin.calibrate.regression.step_log import StepFit, fit_steps
+from loratwin.calibrate.rows.step_log import STEPS_PER_ROW, StepRows, run_columns, step_rows
 from loratwin.errors import DataError
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf import LoadingModel

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.checks.check import Checked, Predicted, Score
+from loratwin.calibrate.checks.check import Checked, CheckScore, Predicted
 from loratwin.calibrate.checks.loads import make_checks
 from loratwin.calibrate.design import load_design
 from loratwin.cli.calibration import loop
@@ -234,8 +234,8 @@ def test_with_a_url_it_says_what_is_measured_what_is_not_and_how_well_it_is_know
 
 def test_a_check_is_shown_in_three_forms() -> None:
     scores = (
-        Score("open-2", "itl_mean_ms", Predicted(10.0, 9.0, 11.0), (9.5, 10.5)),
-        Score("open-2", "total_throughput", Predicted(900.0, 800.0, 1000.0), (1100.0, 1000.0)),
+        CheckScore("open-2", "itl_mean_ms", Predicted(10.0, 9.0, 11.0), (9.5, 10.5)),
+        CheckScore("open-2", "total_throughput", Predicted(900.0, 800.0, 1000.0), (1100.0, 1000.0)),
     )
     checked = Checked(scores, (("open-2", False, (False, True)),))
     text, markdown, plain = as_text(checked), as_markdown(checked), json.loads(as_json(checked))

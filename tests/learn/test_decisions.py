@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loratwin.calibrate.hours.serving import read_serving
+from loratwin.calibrate.published.serving import read_serving
 from loratwin.learn.models.model import load_model
 from loratwin.validate import decide_all, decisions_csv, predict_all
 from loratwin.validate.learned import mix_of_run, predict_learned

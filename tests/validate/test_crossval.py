@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.hours.fit import Fit, fit_profile
-from loratwin.calibrate.hours.serving import ServingRun
+from loratwin.calibrate.published.fit import TablesFit, fit_tables
+from loratwin.calibrate.published.serving import ServingRun
 from loratwin.perf import dump_profile, load_profile
 from loratwin.validate import decide_all, predict
 from loratwin.validate.cards import carded_profiles
@@ -27,12 +27,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fit(data: Path) -> Fit:
-    return fit_profile(data, LLAMA, processes=1, passes=1)
+def fit(data: Path) -> TablesFit:
+    return fit_tables(data, LLAMA, processes=1, passes=1)
 
 
 @pytest.fixture(scope="module")
-def found(data: Path, fit: Fit) -> Validation:
+def found(data: Path, fit: TablesFit) -> Validation:
     return cross_validate(data, {LLAMA.name: fit}, 1, lambda what, done, of: None)
 
 
@@ -40,7 +40,7 @@ def of_group(found: Validation, group: str) -> list[ServingRun]:
     return [run for run in found.runs if run.group == group]
 
 
-def test_every_run_is_predicted_without_its_workload(found: Validation, fit: Fit) -> None:
+def test_every_run_is_predicted_without_its_workload(found: Validation, fit: TablesFit) -> None:
     assert len(found.runs) == len(found.predictions) == 9
     by_name = {p.run: p for p in found.predictions}
     for group in fit.groups:
@@ -50,7 +50,7 @@ def test_every_run_is_predicted_without_its_workload(found: Validation, fit: Fit
             assert by_name[run.name] != predict(run, fit.profile)
 
 
-def test_grids_are_decided_without_their_workload(found: Validation, fit: Fit) -> None:
+def test_grids_are_decided_without_their_workload(found: Validation, fit: TablesFit) -> None:
     grid = [run for i, run in enumerate(found.runs) if i >= 5]  # serving_optimum.csv follows serving_validation.csv
     expected = [
         decision
@@ -75,7 +75,7 @@ def test_the_published_twin_is_scored_on_its_runs(found: Validation, data: Path,
     assert read_published(tmp_path, found.runs) == []
 
 
-def test_an_llm_without_a_fit_is_left_out(data: Path, fit: Fit, tmp_path: Path) -> None:
+def test_an_llm_without_a_fit_is_left_out(data: Path, fit: TablesFit, tmp_path: Path) -> None:
     for name in ("serving_validation.csv", "serving_optimum.csv"):
         rows = [by_hand(row(f"q-{name}", model=QWEN.name), 100.0)]
         (tmp_path / name).write_text((data / name).read_text())
@@ -87,7 +87,7 @@ def test_an_llm_without_a_fit_is_left_out(data: Path, fit: Fit, tmp_path: Path) 
     assert found.published == ()
 
 
-def test_cards_say_what_was_fitted_and_how_far_off_it_was(found: Validation, fit: Fit, tmp_path: Path) -> None:
+def test_cards_say_what_was_fitted_and_how_far_off_it_was(found: Validation, fit: TablesFit, tmp_path: Path) -> None:
     [profile] = carded_profiles({LLAMA.name: fit}, found)
     assert profile.digest == fit.profile.digest
     assert "9 of 9 serving runs" in profile.card.fitted_on
@@ -100,7 +100,7 @@ def test_cards_say_what_was_fitted_and_how_far_off_it_was(found: Validation, fit
     assert load_profile(str(path)) == profile
 
 
-def test_cards_are_of_their_own_llm(found: Validation, fit: Fit, tmp_path: Path) -> None:
+def test_cards_are_of_their_own_llm(found: Validation, fit: TablesFit, tmp_path: Path) -> None:
     """Another LLM's runs, however wrong, are not on the card."""
     [other] = serving_runs(tmp_path, by_hand(row("q", model=QWEN.name), 1.0, tpot_mean_ms=1.0))
     more = Validation(

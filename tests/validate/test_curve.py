@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.hours.fit import fit_profile, read_runs
-from loratwin.calibrate.hours.serving import ServingRun, read_serving
-from loratwin.calibrate.hours.start import SHAPES
+from loratwin.calibrate.published.fit import fit_tables, read_runs
+from loratwin.calibrate.published.serving import ServingRun, read_serving
+from loratwin.calibrate.published.start import SHAPES
 from loratwin.errors import DataError, InputError
 from loratwin.perf import LlmShapes
 from loratwin.validate import Prediction, predict
@@ -99,7 +99,7 @@ def test_a_plan_that_cannot_be(wrong: dict[str, object]) -> None:
 def test_predictions_are_of_a_profile_fitted_to_the_evidence(curve: Curve, data: Path) -> None:
     for i in (0, -1):
         fold, predictions = curve.folds[i], curve.predictions[i]
-        profile = fit_profile(data, LLAMA, processes=1, only=fold.evidence).profile
+        profile = fit_tables(data, LLAMA, processes=1, only=fold.evidence).profile
         assert predictions == tuple(predict(run, profile) for run in fold.asked)
 
 
@@ -134,7 +134,7 @@ def test_serving_runs_teach_what_micro_measurements_cannot(curve: Curve) -> None
 
 
 def test_without_runs_what_they_tell_stays_as_it_starts(data: Path) -> None:
-    fit = fit_profile(data, LLAMA, processes=1, only=())
+    fit = fit_tables(data, LLAMA, processes=1, only=())
     assert fit.matches == ()
     assert fit.profile.frontend == START.frontend
     assert fit.profile.step_time.skipped_s == START.step_time.skipped_s
@@ -144,7 +144,7 @@ def test_without_runs_what_they_tell_stays_as_it_starts(data: Path) -> None:
 
 def test_only_the_chosen_runs_are_evidence(data: Path) -> None:
     chosen = read_runs(data, LLAMA.name)[:2]
-    fit = fit_profile(data, LLAMA, processes=1, passes=1, only=chosen)
+    fit = fit_tables(data, LLAMA, processes=1, passes=1, only=chosen)
     assert sorted(m.run.name for m in fit.matches) == sorted(run.name for run in chosen)
 
 
@@ -219,7 +219,7 @@ def test_the_measurements_allow_the_usual_plan(llm: LlmShapes) -> None:
 @EACH_LLM
 def test_the_micro_measurements_alone_make_a_profile(llm: LlmShapes) -> None:
     """Slots did not vary in them, so that their cost cannot be told from that of LoRA as such."""
-    fitted = fit_profile(DATA, llm, processes=1, only=()).profile.step_time
+    fitted = fit_tables(DATA, llm, processes=1, only=()).profile.step_time
     assert fitted.weights_s > 0.01
     assert fitted.adapter_s > 0
     assert sum(getattr(fitted, name) > 0 for name in ("lora_s", "slot_s")) == 1

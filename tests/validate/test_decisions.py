@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.hours.serving import CONFIGURATION, ServingRun
+from loratwin.calibrate.published.serving import CONFIGURATION, ServingRun
 from loratwin.errors import DataError
 from loratwin.validate import Decision, Prediction, decide_all, decisions_csv
 from loratwin.validate.decisions import Point, best, decide, fill_workloads, predicted_point

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.calibrate.hours.serving import CONFIGURATION, ServingRun, profile_for, read_serving
+from loratwin.calibrate.published.serving import CONFIGURATION, ServingRun, profile_for, read_serving
 from loratwin.errors import DataError
 from loratwin.metrics import Summary, summarize
 from loratwin.perf import kv_capacity

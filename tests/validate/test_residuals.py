@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loratwin.calibrate.hours.serving import ServingRun
+from loratwin.calibrate.published.serving import ServingRun
 from loratwin.perf.uncertainty import LEVELS
 from loratwin.validate import Prediction
 from loratwin.validate.residuals import coverage, held_out_errors

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from loratwin.calibrate.hours.serving import ServingRun
+from loratwin.calibrate.published.serving import ServingRun
 from loratwin.validate import Decision, Prediction, decisions_csv, predictions_csv
 from loratwin.validate.decisions import Point
 from loratwin.validate.scores import (

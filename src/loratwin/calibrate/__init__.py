@@ -1,1 +1,1 @@
-"""Measurements become profiles: what to measure (`design`), what counts (`run_evidence`), fits, and checks of them."""
+"""Measurements become profiles: what to measure (`design`), what counts (`evidence`), fits, and checks of them."""

@@ -10,7 +10,7 @@ from loratwin.kernel.types import (
     Requests,
     StepCost,
     StepFeatures,
-    StepSeries,
+    StepTrace,
     StepWork,
 )
 
@@ -22,7 +22,7 @@ __all__ = [
     "Requests",
     "StepCost",
     "StepFeatures",
-    "StepSeries",
+    "StepTrace",
     "StepWork",
     "average_time_s",
     "is_compiled",

@@ -42,7 +42,7 @@ from loratwin.kernel.state import (
     fifo_of,
     note,
 )
-from loratwin.kernel.types import AdapterCosts, EngineLimits, Requests, StepCost, StepFeatures, StepSeries
+from loratwin.kernel.types import AdapterCosts, EngineLimits, Requests, StepCost, StepFeatures, StepTrace
 
 
 @jit
@@ -98,7 +98,7 @@ def _dense_time_s(s: State, cost: StepCost, f: StepFeatures) -> float:
 
 
 @jit
-def _log_step(log: StepSeries, step: int, s: State, f: StepFeatures, num_blocks: int, duration_s: float) -> None:
+def _log_step(log: StepTrace, step: int, s: State, f: StepFeatures, num_blocks: int, duration_s: float) -> None:
     log.start_s[step] = s.clock[NOW]
     log.duration_s[step] = duration_s
     log.decode_requests[step] = f.decode_requests
@@ -116,7 +116,7 @@ def _log_step(log: StepSeries, step: int, s: State, f: StepFeatures, num_blocks:
 
 @jit
 def _step(
-    s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log: StepSeries, step: int
+    s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log: StepTrace, step: int
 ) -> int:
     """One step of the engine; 1, or 0 when all that run are leaving and nothing else could be scheduled."""
     schedule(s, r, lim)
@@ -137,7 +137,7 @@ def _step(
 
 
 @entry
-def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log: StepSeries) -> int:
+def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log: StepTrace) -> int:
     """Run until the window ends, nothing is left to do, or the log is full; the number of steps taken.
 
     Parameters

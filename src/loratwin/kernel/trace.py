@@ -19,12 +19,12 @@ from loratwin.kernel.types import (
     EngineRules,
     Requests,
     StepCost,
-    StepSeries,
+    StepTrace,
 )
 
 AnyArray = NDArray[Any]
 
-_STEP_TYPES = [{F8: np.float64, I8: np.int64, I4: np.int32}[kind] for kind in get_type_hints(StepSeries).values()]
+_STEP_TYPES = [{F8: np.float64, I8: np.int64, I4: np.int32}[kind] for kind in get_type_hints(StepTrace).values()]
 
 _PIECE = 131_072
 """Steps in one piece of the series; memory that is not written to is never taken from the machine."""
@@ -38,7 +38,7 @@ class EngineTrace(NamedTuple):
     finish_s: F8
     num_preemptions: I4
     refused: np.ndarray
-    steps: StepSeries
+    steps: StepTrace
     events: I8  # (num_events, 3) kind, request or adapter, step; empty unless asked for
 
 
@@ -124,19 +124,17 @@ def _fixed(values: AnyArray, dtype: DTypeLike) -> AnyArray:
     return view
 
 
-def _run(
-    state: State, requests: Requests, limits: EngineLimits, costs: AdapterCosts, step_cost: StepCost
-) -> StepSeries:
+def _run(state: State, requests: Requests, limits: EngineLimits, costs: AdapterCosts, step_cost: StepCost) -> StepTrace:
     """Advance in pieces of the series until a piece is not full."""
     pieces = []
     while True:
-        log = StepSeries(*(np.empty(_PIECE, dtype) for dtype in _STEP_TYPES))
+        log = StepTrace(*(np.empty(_PIECE, dtype) for dtype in _STEP_TYPES))
         steps = advance(state, requests, limits, costs, step_cost, log)
-        pieces.append(StepSeries._make(column[:steps] for column in log))
+        pieces.append(StepTrace._make(column[:steps] for column in log))
         if steps < _PIECE:
             return _joined(pieces)
 
 
-def _joined(pieces: list[StepSeries]) -> StepSeries:
+def _joined(pieces: list[StepTrace]) -> StepTrace:
     """The pieces one behind the other; a single one (nearly always) is not copied."""
-    return pieces[0] if len(pieces) == 1 else StepSeries(*map(np.concatenate, zip(*pieces, strict=True)))
+    return pieces[0] if len(pieces) == 1 else StepTrace(*map(np.concatenate, zip(*pieces, strict=True)))

@@ -122,7 +122,7 @@ class StepWork(NamedTuple):
     lora_decode_requests: Count
 
 
-class StepSeries(NamedTuple):
+class StepTrace(NamedTuple):
     """What the engine says of its steps; every array has shape (num_steps,)."""
 
     start_s: F8

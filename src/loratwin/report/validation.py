@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 import loratwin
-from loratwin.calibrate.hours.fit import SOURCE
+from loratwin.calibrate.published.fit import SOURCE
 from loratwin.validate.crossval import Validation
 from loratwin.validate.predict import Prediction
 from loratwin.validate.scores import METRICS, Advice, Score, Verdicts, measured_value, regime, relative_error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loratwin.calibrate.hours.fit import COMMAND, SOURCE, Fit
+from loratwin.calibrate.published.fit import COMMAND, SOURCE, TablesFit
 from loratwin.perf import Card, Profile
 from loratwin.validate.crossval import Validation
 from loratwin.validate.residuals import held_out_errors
 from loratwin.validate.scores import Score, score
 
 
-def carded_profiles(fits: dict[str, Fit], validation: Validation) -> Iterator[Profile]:
+def carded_profiles(fits: dict[str, TablesFit], validation: Validation) -> Iterator[Profile]:
     """The fitted profiles with their cards."""
     for model, fit in fits.items():
         pairs = [(r, p) for r, p in zip(validation.runs, validation.predictions, strict=True) if r.model == model]
@@ -21,7 +21,7 @@ def carded_profiles(fits: dict[str, Fit], validation: Validation) -> Iterator[Pr
         yield fit.profile.model_copy(update={"card": _card(fit, scores), "uncertainty": uncertainty})
 
 
-def _card(fit: Fit, scores: list[Score]) -> Card:
+def _card(fit: TablesFit, scores: list[Score]) -> Card:
     usable = sum(m.usable for m in fit.matches)
     return Card(
         fitted_on=(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from loratwin.calibrate.hours.fit import SERVING_FILES, Fit, fit_profile
-from loratwin.calibrate.hours.serving import ServingRun, read_serving
-from loratwin.calibrate.hours.start import SHAPES
-from loratwin.calibrate.hours.tables import number, read_table
+from loratwin.calibrate.published.fit import SERVING_FILES, TablesFit, fit_tables
+from loratwin.calibrate.published.serving import ServingRun, read_serving
+from loratwin.calibrate.published.start import SHAPES
+from loratwin.calibrate.published.tables import number, read_table
 from loratwin.validate.decisions import Decision, decide_all
 from loratwin.validate.predict import Prediction, predict_all
 from loratwin.validate.scores import (
@@ -66,12 +66,12 @@ class Validation:
         return kv_errors(self.runs, self.predictions)
 
 
-def fit_all(folder: Path, processes: int, progress: Progress) -> dict[str, Fit]:
+def fit_all(folder: Path, processes: int, progress: Progress) -> dict[str, TablesFit]:
     """Fits of every LLM that the measurements cover, by its name."""
-    return {llm.name: fit_profile(folder, llm, processes, progress=progress) for llm in SHAPES}
+    return {llm.name: fit_tables(folder, llm, processes, progress=progress) for llm in SHAPES}
 
 
-def cross_validate(folder: Path, fits: dict[str, Fit], processes: int, progress: Progress) -> Validation:
+def cross_validate(folder: Path, fits: dict[str, TablesFit], processes: int, progress: Progress) -> Validation:
     """Predict and advise on every open workload with the profile fitted without it."""
     files = [read_serving(folder / name) for name in SERVING_FILES]
     runs = [run for file in files for run in file]

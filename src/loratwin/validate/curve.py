@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.calibrate.hours.fit import fit_profile, read_runs
-from loratwin.calibrate.hours.serving import ServingRun
-from loratwin.calibrate.hours.start import SHAPES
+from loratwin.calibrate.published.fit import fit_tables, read_runs
+from loratwin.calibrate.published.serving import ServingRun
+from loratwin.calibrate.published.start import SHAPES
 from loratwin.errors import DataError, InputError
 from loratwin.simulate.workers import Workers
 from loratwin.validate.predict import Prediction, predict_all
@@ -208,7 +208,7 @@ def _drawn(runs: Sequence[ServingRun], count: int, seed: Sequence[int]) -> tuple
 
 def _predicted(folder: Path, fold: Fold) -> tuple[Prediction, ...]:
     llm = next(llm for llm in SHAPES if llm.name == fold.model)
-    profile = fit_profile(folder, llm, processes=1, only=fold.evidence).profile
+    profile = fit_tables(folder, llm, processes=1, only=fold.evidence).profile
     return tuple(predict_all(fold.asked, profiles={fold.model: profile}))
 
 

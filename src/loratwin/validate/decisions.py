@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from loratwin.calibrate.hours.serving import ServingRun, profile_for
+from loratwin.calibrate.published.serving import ServingRun, profile_for
 from loratwin.errors import DataError
 from loratwin.learn.models.model import LearnedModel
 from loratwin.metrics import STARVED_RATIO

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from loratwin.calibrate.hours.serving import ServingRun, profile_for
+from loratwin.calibrate.published.serving import ServingRun, profile_for
 from loratwin.learn.cases.case import Mix, context_mean
 from loratwin.learn.models.model import LearnedModel
 from loratwin.metrics import STARVED_RATIO

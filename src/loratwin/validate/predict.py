@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.hours.serving import ServingRun, profile_for
+from loratwin.calibrate.published.serving import ServingRun, profile_for
 from loratwin.errors import CapacityError, DataError, InputError
 from loratwin.metrics import STARVED_RATIO, Summary, summarize
 from loratwin.perf import Profile

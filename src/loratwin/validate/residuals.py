@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.hours.serving import ServingRun
+from loratwin.calibrate.published.serving import ServingRun
 from loratwin.perf import Uncertainty
 from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime
 from loratwin.validate.predict import Prediction, offered_tokens_per_s

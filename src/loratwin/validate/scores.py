@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loratwin.calibrate.hours.serving import ServingRun
-from loratwin.calibrate.hours.tables import number
+from loratwin.calibrate.published.serving import ServingRun
+from loratwin.calibrate.published.tables import number
 from loratwin.metrics import STARVED_RATIO
 from loratwin.validate.decisions import Decision
 from loratwin.validate.predict import Prediction, offered_tokens_per_s

@@ -33,7 +33,7 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class CheckPrediction:
     """What is said of a check beforehand."""
 
     name: str
@@ -43,7 +43,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Score:
+class CheckScore:
     """One figure of one check: predicted, measured (each repetition), error of the prediction."""
 
     check: str
@@ -75,7 +75,7 @@ class Score:
 class Checked:
     """All scores, and the verdicts on starvation: (check, predicted, measured in each repetition)."""
 
-    scores: tuple[Score, ...]
+    scores: tuple[CheckScore, ...]
     starved: tuple[tuple[str, bool, tuple[bool, ...]], ...]
 
     def mean_error(self, figure: str) -> float:
@@ -101,7 +101,7 @@ def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else float("nan")
 
 
-def predict(check: Check, profile: Profile, draws: int = DRAWS, seed: int = 0) -> Prediction:
+def predict(check: Check, profile: Profile, draws: int = DRAWS, seed: int = 0) -> CheckPrediction:
     """What the profile says of a check.
 
     Intervals are quantiles over plausible profiles (`plausible`). Throughput may miss or gain `_AT_THE_END` requests
@@ -116,7 +116,7 @@ def predict(check: Check, profile: Profile, draws: int = DRAWS, seed: int = 0) -
         value = float(getattr(fitted, name))
         edge = _AT_THE_END * _request_tokens(check) / check.workload.window_s if name == "total_throughput" else 0.0
         figures[name] = Predicted(value, min(value, float(low)) - edge, max(value, float(high)) + edge)
-    return Prediction(check.name, figures, fitted.starved, fmean(each.starved for each in drawn))
+    return CheckPrediction(check.name, figures, fitted.starved, fmean(each.starved for each in drawn))
 
 
 def _request_tokens(check: Check) -> float:
@@ -129,7 +129,7 @@ def _figures(check: Check, profile: Profile) -> Summary:
     return summarize(simulate(check.workload, profile, check.config), percentiles=False)
 
 
-def score(predictions: Sequence[Prediction], measured: Mapping[str, Sequence[Run]]) -> Checked:
+def score(predictions: Sequence[CheckPrediction], measured: Mapping[str, Sequence[Run]]) -> Checked:
     """Compare predictions with the measurements of each check, in the order of the predictions."""
     scores, starved = [], []
     for prediction in predictions:
@@ -139,6 +139,6 @@ def score(predictions: Sequence[Prediction], measured: Mapping[str, Sequence[Run
         for name, predicted in prediction.figures.items():
             values = tuple(float(getattr(each, name)) for each in summaries)
             if np.isfinite([*values, predicted.value]).all():
-                scores.append(Score(prediction.name, name, predicted, values))
+                scores.append(CheckScore(prediction.name, name, predicted, values))
         starved.append((prediction.name, prediction.starved, tuple(each.starved for each in summaries)))
     return Checked(tuple(scores), tuple(starved))

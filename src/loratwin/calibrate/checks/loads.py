@@ -56,7 +56,7 @@ def make_checks(
     checks = []
     for number in slots:
         server = config.replace(max_loras=number, max_cpu_loras=max(number, len(adapters)))
-        loads = _Loads(server, adapters, window_s, [profile, *likely])
+        loads = _LoadSearch(server, adapters, window_s, [profile, *likely])
         carried = _capacity(profile, server, adapters)
         near = loads.sure(_NEAR * carried, _POISSON, 0.6, seed + 1, starved=False)
         drawn = {
@@ -70,7 +70,7 @@ def make_checks(
 
 
 @dataclass(frozen=True)
-class _Loads:
+class _LoadSearch:
     """Loads of one server, and the profiles that are to agree on them."""
 
     config: EngineConfig

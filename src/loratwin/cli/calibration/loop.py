@@ -16,8 +16,8 @@ from loratwin.calibrate.checks.check import Checked, predict, score
 from loratwin.calibrate.checks.learned import with_measured_errors
 from loratwin.calibrate.checks.loads import Check, make_checks
 from loratwin.calibrate.design import Design, ServerDesign, dump_design, load_design, make_design
-from loratwin.calibrate.run_evidence import gather, read_records
-from loratwin.calibrate.run_fit import RunFit, fit_runs
+from loratwin.calibrate.evidence import gather, read_records
+from loratwin.calibrate.records_fit import RecordsFit, fit_records
 from loratwin.cli.calibration.output import as_json, as_markdown, progress_line
 from loratwin.cli.calibration.servers import Job, Source, measure_jobs
 from loratwin.errors import DataError, InputError
@@ -118,7 +118,7 @@ def run_design(
     Parameters
     ----------
     start
-        For runs without a step log: see `fit_runs`.
+        For runs without a step log: see `fit_records`.
     server
         With a URL: which server of the design it is; None: as its slots and rank tell.
 
@@ -208,16 +208,16 @@ def _jobs(server: ServerDesign, passes: int, folder: Folder, source: Source) -> 
 
 def _state(runs: Mapping[str, Run], llm: LlmShapes, start: Profile | None) -> str:
     try:
-        return progress_line(fit_runs(gather(runs), llm, draws=12, start=start))
+        return progress_line(fit_records(gather(runs), llm, draws=12, start=start))
     except DataError as error:
         return str(error)
 
 
 def fit_folder(
     folder: Path, llm: LlmShapes, beside: Mapping[str, Run] | None = None, start: Profile | None = None
-) -> RunFit:
+) -> RecordsFit:
     """Fit the records of a folder, and others beside them."""
-    return fit_runs(gather({**read_records(folder), **(beside or {})}), llm, start=start)
+    return fit_records(gather({**read_records(folder), **(beside or {})}), llm, start=start)
 
 
 def checks_for(profile: Profile, folder: Folder, source: Source, window_s: float) -> list[Check]:

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 from math import isnan
 
-from loratwin.calibrate.checks.check import FIGURES, Checked, Score
+from loratwin.calibrate.checks.check import FIGURES, Checked, CheckScore
 from loratwin.calibrate.checks.plausible import LEVEL
-from loratwin.calibrate.run_fit import RunFit
+from loratwin.calibrate.records_fit import RecordsFit
 
 _TITLES = {"total_throughput": "tokens/s", "itl_mean_ms": "ITL ms", "ttft_mean_ms": "TTFT ms"}
 
 
-def progress_line(fit: RunFit) -> str:
+def progress_line(fit: RecordsFit) -> str:
     """The fit as it stands, in one line: how sure the known coefficients are, and what nothing tells yet."""
     errors = fit.profile.uncertainty.standard_errors if fit.profile.uncertainty else {}
     known = {name: error / value for name, error in errors.items() if (value := _value(fit, name)) > 0}
@@ -28,12 +28,12 @@ def progress_line(fit: RunFit) -> str:
     )
 
 
-def _value(fit: RunFit, name: str) -> float:
+def _value(fit: RecordsFit, name: str) -> float:
     part, _, key = name.partition(".")
     return float(getattr(getattr(fit.profile, part), key))
 
 
-def fitted_lines(fit: RunFit) -> Iterator[str]:
+def fitted_lines(fit: RecordsFit) -> Iterator[str]:
     """Each coefficient with its error, then the card."""
     errors = fit.profile.uncertainty.standard_errors if fit.profile.uncertainty else {}
     for name, error in errors.items():
@@ -53,7 +53,7 @@ def check_rows(checked: Checked) -> Iterator[tuple[str, ...]]:
         yield (name, *cells, f"{_yes(said)} / {', '.join(map(_yes, seen))}")
 
 
-def _cell(score: Score) -> str:
+def _cell(score: CheckScore) -> str:
     p = score.predicted
     measured = ", ".join(f"{value:.3g}" for value in score.measured)
     mark = "" if score.covered == 1 else " (!)"

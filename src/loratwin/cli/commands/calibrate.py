@@ -13,8 +13,8 @@ from loratwin.errors import InputError
 
 if TYPE_CHECKING:
     from loratwin.calibrate.checks.check import Checked
-    from loratwin.calibrate.run_evidence import Evidence
-    from loratwin.calibrate.run_fit import RunFit
+    from loratwin.calibrate.evidence import Evidence
+    from loratwin.calibrate.records_fit import RecordsFit
     from loratwin.cli.calibration.loop import Folder
     from loratwin.cli.calibration.servers import Source
     from loratwin.perf import LlmShapes, Profile
@@ -170,11 +170,11 @@ def fit(
 
 
 def _fit_records(records: Path, output: Path, llm: str | None, start: str | None) -> None:
-    from loratwin.calibrate.run_evidence import gather, read_records
-    from loratwin.calibrate.run_fit import fit_runs
+    from loratwin.calibrate.evidence import gather, read_records
+    from loratwin.calibrate.records_fit import fit_records
 
     evidence, known = gather(read_records(records)), _profile(start)
-    fitted = fit_runs(evidence, _llm_of(evidence, llm, known), start=known)
+    fitted = fit_records(evidence, _llm_of(evidence, llm, known), start=known)
     _save(fitted, _profile_file(output, fitted.profile.name))
 
 
@@ -297,7 +297,7 @@ def _folder(path: Path) -> Folder:
     return folder
 
 
-def _save(fitted: RunFit, path: Path) -> None:
+def _save(fitted: RecordsFit, path: Path) -> None:
     from loratwin.cli.calibration.loop import save_profile
     from loratwin.cli.calibration.output import fitted_lines
 

@@ -19,7 +19,7 @@ Processes = Annotated[int, typer.Option(min=1, help="Processes to use.")]
 @app.command()
 def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Processes = 1) -> None:
     """Predict every row from its configuration columns: throughput, latencies, KV capacity, starts, starved."""
-    from loratwin.calibrate.hours.serving import read_serving
+    from loratwin.calibrate.published.serving import read_serving
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.records import write_atomically
     from loratwin.validate import predict_all, predictions_csv
@@ -44,7 +44,7 @@ def decisions(
     ),
 ) -> None:
     """Answer for every workload of a grid: adapters and slots for throughput, slots for throughput and for latency."""
-    from loratwin.calibrate.hours.serving import read_serving
+    from loratwin.calibrate.published.serving import read_serving
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.learn.models.model import load_model
     from loratwin.records import write_atomically

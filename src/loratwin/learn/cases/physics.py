@@ -67,7 +67,7 @@ def steady(mix: Mix, profile: Profile, adapters: I8 | F8, slots: I8, loading: bo
     by_slots = {int(g): kv_tokens(profile, int(g), mix.max_lora_rank) for g in np.unique(slots)}
     tokens = np.array([by_slots[int(g)] for g in slots], dtype=float)
     n, g = adapters.astype(float), slots.astype(float)
-    estimate = _Estimate(mix, profile, n, g)
+    estimate = _SteadyServer(mix, profile, n, g)
     most = _largest_batch(mix, tokens)
     swap_ins = estimate.swap_ins_per_s() if loading else np.zeros_like(n)
     swap_s = profile.loading.swap_in_padded_s if mix.rank_min < mix.max_lora_rank else profile.loading.swap_in_s
@@ -130,7 +130,7 @@ def most_adapters(mix: Mix, profile: Profile) -> Most:
     low, high = 0.0, np.log(MAX_ADAPTERS)
     for _ in range(3):
         adapters = np.linspace(low, high, _POINTS)
-        estimate = _Estimate(mix, profile, np.exp(adapters), slots)
+        estimate = _SteadyServer(mix, profile, np.exp(adapters), slots)
         used = adapters + np.log(mix.mean_rate * mix.output_mean * estimate.step_s(full) / full)  # logarithm
         above = int(np.argmax(used > 0)) if (used > 0).any() else _POINTS - 1
         low, high = adapters[max(0, above - 1)], adapters[above]
@@ -138,7 +138,7 @@ def most_adapters(mix: Mix, profile: Profile) -> Most:
     return Most(float(np.exp(found)), float(np.interp(found, adapters, estimate.distinct(full))))
 
 
-class _Estimate:
+class _SteadyServer:
     """Step time and adapters in the batch, for given numbers of running requests."""
 
     def __init__(self, mix: Mix, profile: Profile, adapters: F8, slots: F8) -> None:

@@ -1,1 +1,0 @@
-"""Coefficients from what clients saw, where no steps were logged."""

@@ -1,1 +1,0 @@
-"""Profiles from tables of measured hours: averages over serving runs, and micro measurements."""

@@ -1,0 +1,164 @@
+"""The parts of a profile that runs tell beside the step time: loading, front end, memory, domain, uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from loratwin.calibrate.regression.overhead import Estimate, LoadTimes
+from loratwin.calibrate.regression.step_log import StepFit
+from loratwin.errors import DataError
+from loratwin.perf import Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, lora_reserved_bytes
+from loratwin.perf.memory import GIB
+from loratwin.perf.step_time import NO_TIMES
+from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty
+from loratwin.records import EngineConfig, Run
+
+_FIGURES = ("itl_mean_ms", "tpot_mean_ms", "ttft_mean_ms")
+"""Figures that are off as much as the step time is; of the throughput this holds where the server is saturated."""
+
+
+def loading_of(loads: LoadTimes, swap_extra_s: float) -> LoadingModel:
+    """Logged loads; what was not measured costs nothing."""
+    swap = _known(loads.swap_in.value) + swap_extra_s
+    return LoadingModel(
+        swap_in_s=swap, swap_in_padded_s=swap, disk_load_s=_known(loads.disk_load.value), disk_load_per_rank_s=0.0
+    )
+
+
+def _known(value: float) -> float:
+    return 0.0 if np.isnan(value) else value
+
+
+def frontend_of(runs: Iterable[Run], overhead: Estimate) -> Frontend:
+    """Scrapes of later versions stop nothing worth modelling: they are part of the overhead."""
+    return Frontend(
+        overhead_s=_known(overhead.value),
+        first_use_s=0.0,
+        scrape_interval_s=1.0,
+        series_s=0.0,
+        series_name_s=0.0,
+        stall_ttft=0.0,
+        generated_share=generated_share(runs),
+    )
+
+
+def generated_share(runs: Iterable[Run]) -> float:
+    """Output tokens generated per token asked for, of finished requests."""
+    generated = asked = 0
+    for run in runs:
+        table = run.requests
+        if table.asked_tokens is not None:
+            done = ~np.isnan(table.finish_s)
+            generated += int(table.output_tokens[done].sum())
+            asked += int(table.asked_tokens[done].sum())
+    return generated / asked if generated and asked else 1.0
+
+
+def told_kv(runs: Iterable[Run]) -> list[tuple[EngineConfig, int]]:
+    """Each server that told the size of its KV cache in tokens, with its configuration."""
+    return [(run.config, run.kv_tokens) for run in runs if run.kv_tokens and run.kv_tokens > 0]
+
+
+def memory_of(
+    runs: Iterable[Run], llm: LlmShapes, on_cpu: bool, extra_vocabulary: int = 0, tensor_parallel: int = 1
+) -> MemoryModel:
+    """The KV cache as the servers told its size: given on a CPU; on a GPU what is left beside weights and slots.
+
+    The GPU's memory and what else is in it cannot be told apart: half a GiB is taken for the latter.
+
+    Parameters
+    ----------
+    extra_vocabulary
+        Rows that the engine version adds to the embedding for each slot.
+    tensor_parallel
+        GPUs that share the LLM; the figures are of each of them.
+
+    Raises
+    ------
+    DataError
+        No server told its KV cache.
+    """
+    known = told_kv(runs)
+    if not known:
+        raise DataError("no run tells the size of its server's KV cache")
+    t = 1 if on_cpu else tensor_parallel
+    sizes = [tokens * llm.kv_bytes_on_gpu(t) / GIB for _, tokens in known]
+    if on_cpu:
+        kv = float(np.median(sizes)) * (1 + 1e-9)  # whole blocks must not be lost by rounding
+        weights = llm.num_parameters * llm.dtype_bytes / GIB
+        return MemoryModel(gpu_gib=kv + weights, other_gib=0.0, sampler_copies=0.0, extra_vocabulary=0, kv_gib=kv)
+    copies, other = 4.0, 0.5
+    totals = []
+    for (config, _), kv in zip(known, sizes, strict=True):
+        lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, extra_vocabulary, t) / GIB
+        weights = llm.weight_bytes_on_gpu(t) / GIB
+        sampler = copies * min(config.max_num_seqs, config.max_num_batched_tokens) * llm.vocab_size * 4 / GIB
+        totals.append((kv + lora + weights + sampler + other) / config.gpu_memory_utilization)
+    return MemoryModel(
+        gpu_gib=float(np.median(totals)),
+        other_gib=other,
+        sampler_copies=copies,
+        extra_vocabulary=extra_vocabulary,
+        tensor_parallel=t,
+    )
+
+
+def domain_of(runs: Iterable[Run]) -> Domain:
+    """The ranges that the runs cover; prompts and outputs from 1 token on."""
+    runs = list(runs)
+
+    def span(name: str) -> tuple[int, int]:
+        values = [getattr(run.config, name) for run in runs]
+        return min(values), max(values)
+
+    used = [len(run.adapters) for run in runs]
+    utilization = [run.config.gpu_memory_utilization for run in runs]
+    prompts = [float(run.requests.prompt_tokens.mean()) for run in runs if len(run.requests)]
+    outputs = [float(run.requests.output_tokens.mean()) for run in runs if len(run.requests)]
+    return Domain(
+        max_loras=span("max_loras"),
+        max_lora_rank=span("max_lora_rank"),
+        max_num_seqs=span("max_num_seqs"),
+        max_num_batched_tokens=span("max_num_batched_tokens"),
+        gpu_memory_utilization=(min(utilization), max(utilization)),
+        served_adapters=(1, max(used)),
+        prompt_tokens_mean=(1.0, max(prompts)),
+        output_tokens_mean=(1.0, max(outputs)),
+    )
+
+
+def uncertainty_of(steps: StepFit, loads: LoadTimes, overhead: Estimate) -> Uncertainty:
+    """Standard errors of all coefficients that are not 0, correlations of those of the step time."""
+    model = steps.model.model_dump()
+    drawn = {n: v for n, v in steps.draws.items() if n in model and n not in NO_TIMES and model[n] > 0 and v.std() > 0}
+    errors = {f"step_time.{name}": float(values.std()) for name, values in drawn.items()}
+    correlation = np.atleast_2d(np.corrcoef(np.array(list(drawn.values())))) if drawn else np.empty((0, 0))
+    names = tuple(errors)
+    if loads.swap_in.number:
+        errors["loading.swap_in_s"] = errors["loading.swap_in_padded_s"] = loads.swap_in.error
+    if loads.disk_load.number:
+        errors["loading.disk_load_s"] = loads.disk_load.error
+    if overhead.number:
+        errors["frontend.overhead_s"] = overhead.error
+    return Uncertainty(
+        standard_errors=errors,
+        correlated=names,
+        correlation=tuple(tuple(float(v) for v in row) for row in correlation),
+        residual=_residual(steps),
+        source="bootstrap over runs and stretches of time; residual: whole runs, fitted without each",
+    )
+
+
+def _residual(steps: StepFit) -> dict[Regime, dict[str, Quantiles]]:
+    """Errors of figures for want of better: those of the step time of whole runs, fitted without each.
+
+    A check replaces them by errors of the figures themselves.
+    """
+    errors = np.abs(np.array(list(steps.held_out.values())))
+    if len(errors) < 3:
+        return {}
+    quantiles = tuple(round(float(q), 5) for q in np.quantile(errors, LEVELS))
+    open_: dict[str, Quantiles] = dict.fromkeys(_FIGURES, quantiles)
+    return {"open": open_, "saturated": {**open_, "total_throughput": quantiles}}

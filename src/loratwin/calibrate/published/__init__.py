@@ -1,0 +1,1 @@
+"""Profiles from published tables: averages over serving runs, and micro measurements."""

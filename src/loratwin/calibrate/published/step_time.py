@@ -1,0 +1,96 @@
+"""Coefficients of the step time from the evidence: constrained, robust regression.
+
+The linear coefficients are never negative (non-negative least squares of relative errors, reweighted so that a far
+outlier pulls with a bounded force); the three of the roofline are searched around it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.calibrate.published.rows import LINEAR, TableRows
+from loratwin.perf import StepTimeModel
+from loratwin.perf.step_time import roofline_s
+
+F8 = NDArray[np.float64]
+
+KNOWN = ("skipped_s", "context_s", "prefill_context_s")
+"""Coefficients that the regression takes as given. The first is found by simulation (`walk_fit`), the others follow
+from the hardware (`start`): all measured workloads have the same lengths and cannot tell them from the batch."""
+
+_ROBUST = 0.02  # relative error from which on a row's pull stops growing
+_REWEIGHTINGS = 12
+_POWER_BOUNDS = (1.0, 8.0)
+
+
+def mean_roofline_s(tokens: tuple[F8, ...], weights_s: float, token_s: float, power: float) -> F8:
+    """Mean time in the dense layers of each row, shape (rows,)."""
+    lengths = np.array([len(t) for t in tokens])
+    values = roofline_s(weights_s, token_s, power, np.concatenate(tokens))
+    sums = np.add.reduceat(values, np.concatenate([[0], np.cumsum(lengths)[:-1]]))
+    means: F8 = sums / lengths
+    return means
+
+
+def fit_linear(evidence: TableRows, dense_s: F8) -> tuple[F8, float]:
+    """Non-negative linear coefficients given the roofline's times; and the robust loss."""
+    from scipy.optimize import nnls
+
+    scale = np.abs(evidence.features).max(axis=0)
+    scale[scale == 0] = 1.0
+    rows = evidence.features / scale / evidence.duration_s[:, None]
+    target = (evidence.duration_s - dense_s - evidence.known_s) / evidence.duration_s
+    weight = evidence.weight.copy()
+    for _ in range(_REWEIGHTINGS):
+        root = np.sqrt(weight)
+        solution, _ = nnls(rows * root[:, None], target * root)
+        error = np.abs(rows @ solution - target) / _ROBUST
+        weight = evidence.weight / (1 + error)
+    loss = float((evidence.weight * (error - np.log1p(error))).sum())
+    return solution / scale, loss
+
+
+def fit_roofline(evidence: TableRows, start: StepTimeModel, tries: int = 120) -> StepTimeModel:
+    """The model that explains the evidence best, from `start` on; what `start` says of KNOWN is kept.
+
+    `tries` bounds the models that are looked at.
+    """
+    from scipy.optimize import minimize
+
+    known = _explained(evidence, start)
+
+    def loss(logs: F8) -> float:
+        weights_s, token_s, power = np.exp(logs)
+        if not _POWER_BOUNDS[0] < power < _POWER_BOUNDS[1]:
+            return float(np.finfo(float).max)
+        return fit_linear(known, mean_roofline_s(evidence.tokens, weights_s, token_s, power))[1]
+
+    first = np.log([start.weights_s, start.token_s, start.roofline_power])
+    simplex = first + np.vstack([np.zeros(3), np.diag([0.05, 0.1, 0.3])])
+    options = {"maxfev": tries, "xatol": 3e-3, "fatol": 1e-3, "initial_simplex": simplex}
+    found = minimize(loss, first, method="Nelder-Mead", options=options)
+    weights_s, token_s, power = (float(v) for v in np.exp(found.x))
+    roofline = {"weights_s": weights_s, "token_s": token_s, "roofline_power": power}
+    return fit_coefficients(evidence, start.model_copy(update=roofline), start.skipped_s)
+
+
+def fit_coefficients(evidence: TableRows, roofline: StepTimeModel, skipped_s: float) -> StepTimeModel:
+    """All linear coefficients, the roofline and the cost of the queue's walk being given."""
+    dense_s = mean_roofline_s(evidence.tokens, roofline.weights_s, roofline.token_s, roofline.roofline_power)
+    given = roofline.model_copy(update={"skipped_s": skipped_s})
+    linear, _ = fit_linear(_explained(evidence, given), dense_s)
+    fitted = {name: float(v) for name, v in zip(LINEAR, linear, strict=True) if name not in KNOWN}
+    return StepTimeModel(**{**given.model_dump(), **fitted})
+
+
+def _explained(evidence: TableRows, model: StepTimeModel) -> TableRows:
+    """The evidence with the known coefficients' part explained and their columns empty."""
+    features, known_s = evidence.features.copy(), evidence.known_s.copy()
+    for name in KNOWN:
+        column = LINEAR.index(name)
+        known_s += getattr(model, name) * features[:, column]
+        features[:, column] = 0.0
+    return replace(evidence, features=features, known_s=known_s)

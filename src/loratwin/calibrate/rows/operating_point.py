@@ -1,0 +1,236 @@
+"""The operating point of a run whose engine steps nobody logged: the twin, as fast as the client saw the server.
+
+As for the measured tables (`published/operating_point.py`), the twin serves the run's own requests with all step times
+scaled by one factor, until its time between tokens is the client's. What it then did in its steps is near enough what
+the server did.
+
+An open loop is served as it was sent. A closed loop is served as one: the next request arrives when another finishes.
+The kernel takes arrivals as given, so they are found by rounds: from how long each request took to when the next
+arrived, from that to how long they take, until nothing changes (waveform relaxation: Lelarasmee, Ruehli and
+Sangiovanni-Vincentelli 1982), which takes some dozens of rounds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.metrics import in_flight, itl_mean_s
+from loratwin.metrics.latency import finished
+from loratwin.perf import Profile
+from loratwin.records import EngineConfig, Run
+from loratwin.simulate import simulate
+from loratwin.workload import Workload, sent_s, served_rows, served_workload
+
+F8 = NDArray[np.float64]
+I8 = NDArray[np.int64]
+
+HELD = 0.9
+"""A run counts as a closed loop where requests in flight are, on average, not further than the rest from one number."""
+
+CLOSE = 0.003
+"""Of the time between tokens, relative: near enough."""
+
+ACCEPTED = 0.05
+"""What a match may be off to be used: the row has the measured figure, and only its features are off a little."""
+
+_LOOKS = 200  # at the requests in flight
+_MAX_TRIES = 8
+_STEP = 0.5  # most that the logarithm of the factor changes at once
+_ROUNDS = 150
+_SETTLED_S = 1e-4
+_DAMPED = 0.5  # of a change that each round makes: without damping arrivals bunch together before they settle
+_MORE = 2  # times the requests that a closed loop had, for a twin that is faster
+_GUESS = 0.8  # of the time that a request took on average, to begin with
+
+
+@dataclass(frozen=True)
+class ClientMatch:
+    """A measured run and the twin at its operating point.
+
+    Parameters
+    ----------
+    name
+        Of the run.
+    served
+        What the twin was given; row i is row `rows[i]` of the measured requests, as far as there are so many.
+    twin
+        What it did; request i is that of `served`.
+    factor
+        Step times of the profile x this.
+    residual
+        Log of simulated / measured time between tokens that is left.
+    """
+
+    name: str
+    measured: Run
+    served: Workload
+    rows: I8
+    twin: Run
+    factor: float
+    residual: float
+
+    @property
+    def usable(self) -> bool:
+        """False when no factor brought the twin near the measurement."""
+        return abs(self.residual) < ACCEPTED
+
+    @property
+    def held(self) -> bool:
+        """Whether it was a closed loop."""
+        return closed_loop(self.measured) > 0
+
+    @property
+    def both(self) -> I8:
+        """Requests that finished in the twin and were measured to: indices into the twin's."""
+        num = min(len(self.rows), len(self.twin.requests))
+        there = finished(self.twin)[:num] & finished(self.measured)[self.rows[:num]]
+        return np.flatnonzero(there)
+
+
+def closed_loop(run: Run) -> int:
+    """Requests that were always in flight; 0 for an open loop."""
+    flight = in_flight(run)
+    number = round(flight.mean)
+    edges = np.linspace(0.0, run.window_s, _LOOKS + 1)
+    off = float(np.abs(flight.means(edges) - number).mean())
+    return number if off <= (1 - HELD) * number else 0
+
+
+def match(name: str, run: Run, profile: Profile, kv_tokens: int | None = None) -> ClientMatch:
+    """Find the operating point of one run.
+
+    Parameters
+    ----------
+    kv_tokens
+        Of the server, where the run does not tell; None: what the profile says.
+
+    Raises
+    ------
+    CapacityError, InputError
+        The profile's server would not start with this configuration, or an adapter or prompt does not fit it.
+    """
+    rows, served, target = served_rows(run), served_workload(run), itl_mean_s(run)
+    tokens = run.kv_tokens or kv_tokens
+    position, tries = 0.0, list[tuple[float, float]]()
+    best: ClientMatch | None = None
+    while len(tries) < _MAX_TRIES:
+        faster = profile.model_copy(update={"step_time": profile.step_time.scaled(math.exp(position))})
+        twin = _serve(run, served, faster, tokens)
+        error = _error(twin, target)
+        tries.append((position, error))
+        if best is None or abs(error) < abs(best.residual):
+            best = ClientMatch(name, run, served, rows, twin, math.exp(position), error)
+        if abs(error) < CLOSE:
+            break
+        position -= min(_STEP, max(-_STEP, error / _slope(tries)))
+    assert best is not None
+    return best
+
+
+def _error(twin: Run, target: float) -> float:
+    """Log of simulated / measured; a twin so slow that nothing finished is taken to be far too slow."""
+    found = itl_mean_s(twin)
+    return math.log(found / target) if found > 0 else 2 * _STEP
+
+
+def _slope(tries: list[tuple[float, float]]) -> float:
+    """Change of the log time between tokens with the log factor: secant, within what is plausible."""
+    if len(tries) < 2 or tries[-1][0] == tries[-2][0]:
+        return 1.1
+    (x0, y0), (x1, y1) = tries[-2:]
+    return min(8.0, max(0.5, (y1 - y0) / (x1 - x0)))
+
+
+def _serve(run: Run, served: Workload, profile: Profile, kv_tokens: int | None) -> Run:
+    number = closed_loop(run)
+    if not number:
+        return simulate(served, profile, run.config, kv_tokens)
+    delay_s = client_delay_s(run, number) + profile.frontend.overhead_s
+    return serve_closed(served, number, profile, run.config, delay_s, kv_tokens)
+
+
+def serve_closed(
+    served: Workload,
+    number: int,
+    profile: Profile,
+    config: EngineConfig,
+    delay_s: float,
+    kv_tokens: int | None = None,
+) -> Run:
+    """The requests in their order, `number` of them always in flight; when they are used up, the same again.
+
+    Parameters
+    ----------
+    served
+        When they arrive does not matter, but where the search begins.
+    delay_s
+        From a request's end in the engine to the next one's arrival there.
+
+    Raises
+    ------
+    CapacityError, InputError
+        As `simulate`.
+    """
+    delay_s = max(_SETTLED_S, delay_s)
+    many = _repeated(served, _MORE)
+    lasts = np.full(many.num_requests, _GUESS * many.window_s * number / max(1, served.num_requests))
+    arrival = loop_arrivals(lasts + delay_s, number)
+    for _ in range(_ROUNDS):
+        twin = simulate(_arriving(many, arrival), profile, config, kv_tokens)
+        lasts += _DAMPED * (_lasted(twin, len(lasts)) - lasts)
+        before, arrival = arrival, loop_arrivals(lasts + delay_s, number)
+        num = len(twin.requests)
+        if np.abs(arrival - before)[:num].mean() < _SETTLED_S:
+            break
+    return twin
+
+
+def loop_arrivals(cycle_s: F8, number: int) -> F8:
+    """When each request arrives if the next always follows one that has taken its cycle. Shape (len(cycle_s),)."""
+    free, arrival = [0.0] * min(number, len(cycle_s)), np.empty(len(cycle_s))
+    for i, cycle in enumerate(cycle_s.tolist()):
+        arrival[i] = heapq.heappushpop(free, free[0] + cycle)
+    return arrival
+
+
+def _lasted(twin: Run, number: int) -> F8:
+    """How long requests took; until the window's end at least, if that cut them off; as others, if they never came."""
+    table = twin.requests
+    took = np.where(finished(twin), table.finish_s - table.arrival_s, twin.window_s - table.arrival_s + _SETTLED_S)
+    typical = float(np.median(took)) if len(took) else twin.window_s
+    return np.concatenate([took, np.full(number - len(took), typical)])
+
+
+def client_delay_s(run: Run, number: int) -> float:
+    """Median time from a finish to the sending that it caused, in a closed loop of `number` requests."""
+    start_s, end_s = np.sort(sent_s(run)[served_rows(run)])[number:], np.sort(run.requests.finish_s[finished(run)])
+    num = min(len(start_s), len(end_s))
+    return max(0.0, float(np.median(start_s[:num] - end_s[:num]))) if num else 0.0
+
+
+def _repeated(served: Workload, times: int) -> Workload:
+    arrival = np.concatenate([served.arrival_s + i * served.window_s for i in range(times)])
+    return replace(
+        served,
+        arrival_s=arrival,
+        adapter=np.tile(served.adapter, times),
+        prompt_tokens=np.tile(served.prompt_tokens, times),
+        output_tokens=np.tile(served.output_tokens, times),
+    )
+
+
+def _arriving(served: Workload, arrival_s: F8) -> Workload:
+    """The first of the requests, at these times, as far as they lie in the window."""
+    num = int(np.count_nonzero(arrival_s < served.window_s))
+    return replace(
+        served,
+        arrival_s=arrival_s[:num],
+        adapter=served.adapter[:num],
+        prompt_tokens=served.prompt_tokens[:num],
+        output_tokens=served.output_tokens[:num],
+    )

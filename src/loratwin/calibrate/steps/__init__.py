@@ -1,1 +1,0 @@
-"""Coefficients from logged engine steps."""
