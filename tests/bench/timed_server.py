@@ -5,7 +5,7 @@ written to a file at its end: when each request came and what was sent. Names of
 `status-500`, `cut-3` (closes after 3 tokens), `malformed-3`, `error-3`, `fewer` (half of the tokens), `unreasoned`
 (no reason for finishing), `silent` (never answers), `once-x` (a connection is answered once, and closed when it is
 used again).
-With `--models`, the first is the LLM and the others are its adapters.
+With `--models`, the first is the LLM and the others are its adapters; more can be loaded as into vLLM.
 
 Run it: python -m tests.bench.timed_server --port 8000 --ttft 0.02 --itl 0.005
 """
@@ -198,6 +198,9 @@ class Connection(asyncio.Protocol):
             llm, *adapters = self.server.models or ["llm"]
             entries = [{"id": llm}, *({"id": name, "parent": llm} for name in adapters)]
             self.answer(200, {"data": entries})
+        elif self.url == b"/v1/load_lora_adapter":
+            self.server.models.append(loads(text)["lora_name"])
+            self.answer(200, {})
         elif self.parser.get_method() == b"GET":
             self.answer(200 if self.url == b"/health" else 404, {})
         else:

@@ -110,3 +110,8 @@ def known_runs(noise: float = 0.0) -> dict[str, Run]:
         for server in known_design().servers
         for run in server.runs
     }
+
+
+def as_measured(run: Run) -> Run:
+    """A run of the twin as a server's client would have recorded it."""
+    return replace(run, kind="measured", provenance=replace(run.provenance, gpu="cpu", llm="tiny"))

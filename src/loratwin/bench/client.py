@@ -8,7 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -16,12 +16,14 @@ from typing import Any
 
 from loratwin.bench.exchange.job import HEADERS_VARIABLE
 from loratwin.bench.exchange.journal import Journal
-from loratwin.bench.options import Progress, Watch
+from loratwin.bench.listener import Progress
 from loratwin.errors import InputError
 
 WATCH_S = 0.5
 DEAD_SERVER_S = 30.0
 """A server that answers nothing for so long, while requests fail, ends the run."""
+
+INTERRUPTED = "interrupted by the user"
 
 _GRACE_S = 10.0
 
@@ -37,7 +39,8 @@ class Client:
             env={**os.environ, HEADERS_VARIABLE: json.dumps(dict(headers))},
         )
         self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Client:
         return self
@@ -49,6 +52,7 @@ class Client:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join()
 
     def stop(self) -> None:
         """Ask it to end; what is on its way is cut off."""
@@ -62,13 +66,14 @@ class Client:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with suppress(ValueError):
-                self.lines.put(json.loads(line))
+        with self._process.stdout as lines:
+            for line in lines:
+                with suppress(ValueError):
+                    self.lines.put(json.loads(line))
         self.lines.put({"ended": True})
 
 
-def follow(client: Client, folder: Path, watch: Watch, window_s: float) -> str | None:
+def follow(client: Client, folder: Path, watch: Callable[[Progress], None], window_s: float) -> str | None:
     """Follow the load client to its end; why it ended early, or None.
 
     Raises
@@ -85,13 +90,13 @@ def follow(client: Client, folder: Path, watch: Watch, window_s: float) -> str |
         client.stop()
         if not following.anything_sent():
             raise
-        return "interrupted by the user"
+        return INTERRUPTED
 
 
 class _Following:
     """Where the load client is."""
 
-    def __init__(self, folder: Path, watch: Watch, window_s: float) -> None:
+    def __init__(self, folder: Path, watch: Callable[[Progress], None], window_s: float) -> None:
         self._folder, self._watch, self._window_s = folder, watch, window_s
         self._journal = Journal.open(folder)
         self._phase, self._since_s, self._of = "starting", monotonic(), 0

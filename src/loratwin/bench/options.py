@@ -1,11 +1,20 @@
-"""How a workload is sent, and what is told to whoever watches."""
+"""How a workload is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
 
 from loratwin.bench.exchange.requests import Api
+from loratwin.errors import InputError
+
+
+def _random_seed() -> int:
+    """For prompts that no server has seen."""
+    return int.from_bytes(os.urandom(4), "little")
 
 
 @dataclass(frozen=True)
@@ -14,12 +23,22 @@ class Options:
 
     Parameters
     ----------
+    api
+        "completions" or "chat".
     in_flight
         Requests in flight (closed loop); 0: open loop, at the workload's own times.
+    prompts
+        "random" (token ids of exact length), or a file: ShareGPT's .json, .jsonl with a `prompt`, or lines of text.
+    prompt_seed
+        Of random prompts; another each time by default, since a server that caches prefixes answers known ones faster.
     warm_up
         Requests before the window.
     preload
         Bring every adapter in before the window, with a request of one token.
+    scrape_every_s
+        Seconds between scrapes of `/metrics` and the GPU.
+    phase_timeout_s
+        Seconds that each of the phases before the window may take.
     headers
         HTTP headers, as an API key; never written to a file.
     """
@@ -27,26 +46,48 @@ class Options:
     api: Api = "completions"
     in_flight: int = 0
     prompts: str = "random"
-    prompt_seed: int = 0
+    prompt_seed: int = field(default_factory=_random_seed)
     warm_up: int = 16
     preload: bool = True
     scrape_every_s: float = 1.0
     phase_timeout_s: float = 600.0
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def check(self) -> None:
+        """Refuse before a server is asked what would fail after it.
 
-@dataclass(frozen=True)
-class Progress:
-    """What is going on, for whoever watches."""
+        Raises
+        ------
+        InputError, DataError
+            Another API, a period that is too short, or a file without prompts.
+        """
+        from loratwin.telemetry import check_period  # not at the top: the load client imports this package too
 
-    phase: str
-    elapsed_s: float
-    of_s: float
-    sent: int = 0
-    finished: int = 0
-    failed: int = 0
-    in_flight: int = 0
-    tokens: int = 0
+        if self.api not in get_args(Api):
+            raise InputError(f"--api {self.api!r}: completions or chat")
+        check_period(self.scrape_every_s, "--scrape-every")
+        if self.prompts != "random":
+            _check_prompts(Path(self.prompts))
 
 
-Watch = Callable[[Progress], None]
+def _check_prompts(path: Path) -> None:
+    """Read here for its faults only; the load client reads it again."""
+    from loratwin.bench.worker.prompts import load_texts
+
+    if not path.is_file():
+        raise InputError(f"--prompts {str(path)!r}: no such file (or random)")
+    load_texts(path)
+
+
+def key_headers(variable: str) -> dict[str, str]:
+    """HTTP headers with the API key in an environment variable; none if it is empty or not there.
+
+    Raises
+    ------
+    InputError
+        The key has characters that no header may have.
+    """
+    key = os.environ.get(variable, "")
+    if not key.isascii() or not key.isprintable() or any(character.isspace() for character in key):
+        raise InputError(f"the API key in {variable} has characters that no HTTP header may have")
+    return {"Authorization": f"Bearer {key}"} if key else {}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from loratwin.bench.client import Client, follow
+from loratwin.bench.client import INTERRUPTED, Client, follow
 from loratwin.bench.exchange.journal import Journal
-from loratwin.bench.options import Options, Watch
+from loratwin.bench.listener import DONE, SILENT, Listener, Progress
+from loratwin.bench.options import Options
 from loratwin.bench.prepare import prepare, surroundings
 from loratwin.bench.recovery import load_surroundings
 from loratwin.bench.result import run_from_journal, window_start_s
@@ -21,11 +21,13 @@ from loratwin.records import Run
 from loratwin.workload import Workload
 
 
-def measure(workload: Workload, target: Target, options: Options, folder: Path, watch: Watch = lambda _: None) -> Run:
-    """Send a workload to servers and measure.
+def measure_window(
+    workload: Workload, target: Target, options: Options, folder: Path, listener: Listener = SILENT
+) -> Run:
+    """Send a workload to servers that answer, and measure.
 
     Everything measured is in `folder` at any moment; the caller removes it when the record is written. Ctrl-C ends the
-    window early: the record is then of what was measured until then.
+    window early: the record is then of what was measured until then (`was_interrupted`).
 
     Raises
     ------
@@ -34,16 +36,18 @@ def measure(workload: Workload, target: Target, options: Options, folder: Path, 
     """
     prepare(workload, target, options, folder)
     with sampling(target, options, folder) as sampled, Client(folder, options.headers) as client:
-        trouble = follow(client, folder, watch, workload.window_s)
+        trouble = follow(client, folder, listener.progress, workload.window_s)
         ended_s = None if trouble is None else _end_s(folder)
         samples = sampled.take(window_start_s(folder), workload.window_s if ended_s is None else ended_s)
+    listener.progress(Progress(DONE, 0.0, 0.0))
     around = surroundings(workload, target, options, samples)
-    return with_notes(run_from_journal(folder, around, ended_s, [trouble] if trouble else []), sampled.notes())
+    run = run_from_journal(folder, around, ended_s, [trouble] if trouble else [])
+    return run.with_notes(sampled.notes())
 
 
-def with_notes(run: Run, notes: Sequence[str]) -> Run:
-    """The run with more to say of where it comes from."""
-    return replace(run, provenance=replace(run.provenance, notes=(*run.provenance.notes, *notes)))
+def was_interrupted(run: Run) -> bool:
+    """Whether somebody ended its window early."""
+    return INTERRUPTED in run.invalid
 
 
 def nothing_measured(folder: Path) -> bool:

@@ -5,7 +5,8 @@ All times are float seconds from the start of the run; a time that never came is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -175,3 +176,7 @@ class Run:
             raise InputError(f"Run: a request's failure is none of the {len(self.failures)} in Run.failures")
         if self.gaps is not None and len(self.gaps.counts) != len(self.adapters) + 1:
             raise InputError(f"Run: gaps have {len(self.gaps.counts)} rows for {len(self.adapters)} adapters and none")
+
+    def with_notes(self, notes: Sequence[str]) -> Run:
+        """The same run with more in `provenance.notes`: what a reader must know."""
+        return replace(self, provenance=replace(self.provenance, notes=(*self.provenance.notes, *notes)))

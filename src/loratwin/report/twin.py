@@ -10,7 +10,6 @@ from loratwin.errors import InputError
 from loratwin.perf import Profile
 from loratwin.records import Run
 from loratwin.simulate import simulate
-from loratwin.simulate.engine import with_notes
 from loratwin.workload import Workload, served_workload
 
 
@@ -36,7 +35,7 @@ def twin_of(run: Run, profile: Profile) -> Run:
     workload = served_workload(run)
     twin = simulate(workload, profile, run.config, run.kv_tokens)
     twin = replace(twin, provenance=replace(twin.provenance, workload_hash=run.provenance.workload_hash, seed=None))
-    return with_notes(twin, *_remarks(run, profile, workload))
+    return twin.with_notes(_remarks(run, profile, workload))
 
 
 def _remarks(run: Run, profile: Profile, workload: Workload) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 import loratwin
@@ -160,8 +158,3 @@ def _record(
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
-
-
-def with_notes(run: Run, *notes: str) -> Run:
-    """The same run with further remarks."""
-    return replace(run, provenance=replace(run.provenance, notes=run.provenance.notes + notes))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,12 +11,9 @@ from loratwin.cli.interrupts import terminable
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
-    from loratwin.bench import Options
-    from loratwin.cli.measuring.output import BenchOutput
-    from loratwin.cli.measuring.servers import Launch, Running
+    from loratwin.bench.servers import Servers
     from loratwin.metrics import Slo
     from loratwin.records import Run
-    from loratwin.workload import Workload, WorkloadSpec
 
 _URL = "Server(s) to ask, as http://127.0.0.1:8000; several share the requests evenly."
 _ARGS = "With --launch: the engine's arguments, in one string. With --url: what the server runs with, for the record."
@@ -83,6 +77,8 @@ def bench(
 
     For example: loratwin bench example:support-desk --url http://127.0.0.1:8000 --window 600 -o measured.json
     """
+    from loratwin.bench import Options, key_headers, load_requests, measure, was_interrupted
+    from loratwin.cli.measuring.progress import watching
     from loratwin.metrics import parse_slo
 
     limits = parse_slo(slo) if slo is not None else None
@@ -92,22 +88,19 @@ def bench(
         return
     _check_sources(workload, url, launch, replicas, mps, steps)
     _check_launch(launch, start_timeout, llm, server_command)
-    drawn = _workload(str(workload), seed, window)
-    options = _options(
-        api=api, in_flight=in_flight, prompts=prompts, warm_up=warm_up, preload=preload,
-        scrape_every_s=scrape_every, headers=_headers(api_key_env),
+    requests = load_requests(str(workload), seed, window)
+    options = Options(
+        api=api, in_flight=in_flight, prompts=prompts, warm_up=warm_up, preload=preload,  # type: ignore[arg-type]
+        scrape_every_s=scrape_every, headers=key_headers(api_key_env),
     )  # fmt: skip
-    from loratwin.cli.measuring.output import BenchOutput
-
-    files = BenchOutput(output, force)
-    files.check_free()
     names = tuple(name.strip() for name in adapters.split(",")) if adapters else ()
-    started = _launch(launch, server_args, server_command, replicas, mps, steps, start_timeout, lora_folder)
-    with terminable():
-        servers = _servers(started, url or [], drawn, names, options, server_args, llm, lora_folder, files)
-        run = _measured(drawn, servers, options, files)
+    servers = _servers(
+        launch, url or [], server_args, server_command, replicas, mps, steps, start_timeout, lora_folder, llm, names
+    )
+    with terminable(), watching() as listener:
+        run = measure(requests, servers, output, options=options, force=force, listener=listener)
     _show(run, output, limits, profile, per_adapter, report)
-    if any("interrupted" in reason for reason in run.invalid):
+    if was_interrupted(run):
         raise KeyboardInterrupt
 
 
@@ -144,73 +137,9 @@ def _check_shown(report: Path | None, profile: str | None) -> None:
         load_profile(profile)
 
 
-def _workload(source: str, seed: int, window_s: float | None) -> Workload:
-    """A workload of a file and a seed, or the requests of a record."""
-    from loratwin.records import load_run
-    from loratwin.workload import draw, load_spec, recorded_workload
-
-    if source.endswith((".json", ".parquet")):
-        run = load_run(source)
-        return recorded_workload(run if window_s is None else _cut(run, window_s))
-    spec = load_spec(source)
-    return draw(spec if window_s is None else _over(spec, window_s), seed)
-
-
-def _over(spec: WorkloadSpec, window_s: float) -> WorkloadSpec:
-    """The workload over another window, checked again: it may ask for too many requests now."""
-    from loratwin.workload import WorkloadSpec
-
-    values = {name: getattr(spec, name) for name in WorkloadSpec.model_fields} | {"window_s": _positive(window_s)}
-    try:
-        return WorkloadSpec(**values)
-    except InputError as error:
-        raise InputError(f"--window {window_s:g}: {str(error).removeprefix('WorkloadSpec: ')}") from None
-
-
-def _cut(run: Run, window_s: float) -> Run:
-    from dataclasses import replace
-
-    if window_s > run.window_s:
-        raise InputError(f"--window {window_s:g}: the record has {run.window_s:g} s")
-    return replace(run, window_s=_positive(window_s))
-
-
-def _positive(window_s: float) -> float:
-    if not 0 < window_s < float("inf"):
-        raise InputError(f"--window {window_s:g}: it must be a positive number of seconds")
-    return window_s
-
-
-def _options(**given: Any) -> Options:
-    from loratwin.bench import Options
-    from loratwin.telemetry import check_period
-
-    if given["api"] not in ("completions", "chat"):
-        raise InputError(f"--api {given['api']!r}: completions or chat")
-    check_period(given["scrape_every_s"], "--scrape-every")
-    if given["prompts"] != "random":
-        _check_prompts(Path(given["prompts"]))
-    return Options(prompt_seed=int.from_bytes(os.urandom(4), "little"), **given)
-
-
-def _check_prompts(path: Path) -> None:
-    """Read here for its faults only; the load client reads it again."""
-    from loratwin.bench.worker.prompts import load_texts
-
-    if not path.is_file():
-        raise InputError(f"--prompts {str(path)!r}: no such file (or random)")
-    load_texts(path)
-
-
-def _headers(variable: str) -> dict[str, str]:
-    key = os.environ.get(variable, "")
-    if not key.isascii() or not key.isprintable() or any(character.isspace() for character in key):
-        raise InputError(f"the API key in {variable} has characters that no HTTP header may have")
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _launch(
+def _servers(
     engine: str | None,
+    urls: list[str],
     args: str | None,
     command: str | None,
     replicas: int,
@@ -218,65 +147,22 @@ def _launch(
     steps: bool,
     timeout_s: float,
     lora_folder: Path | None,
-) -> Launch | None:
-    from loratwin.cli.measuring.servers import Launch
-
-    return None if engine is None else Launch(engine, args or "", command, replicas, mps, steps, timeout_s, lora_folder)
-
-
-@contextmanager
-def _servers(
-    launch: Launch | None,
-    urls: list[str],
-    workload: Workload,
-    names: tuple[str, ...],
-    options: Options,
-    server_args: str | None,
     llm: str | None,
-    lora_folder: Path | None,
-    files: BenchOutput,
-) -> Iterator[Running]:
-    from loratwin.cli.measuring.servers import given_servers, launched_servers
+    adapters: tuple[str, ...],
+) -> Servers:
+    from loratwin.bench import GivenServers, LaunchedServers
 
-    wanted = workload.adapters.name
-    with ExitStack() as stack:
-        if launch is None:
-            yield given_servers(urls, wanted, names, options.headers, "vllm", server_args, llm, lora_folder)
-        else:
-            typer.echo(f"starting {launch.replicas} x {launch.engine}; logs in {files.logs}", err=True)
-            yield stack.enter_context(launched_servers(launch, wanted, names, options.headers, files.logs))
-
-
-def _measured(workload: Workload, servers: Any, options: Options, files: BenchOutput) -> Run:
-    """Measure, stop the servers, and write the record; what was measured stays in a folder until then."""
-    import shutil
-
-    from loratwin.bench import measure
-    from loratwin.bench.result import window_start_s
-    from loratwin.bench.session import nothing_measured
-    from loratwin.cli.measuring.progress import watching
-
-    running: Running
-    with servers as running, watching() as watch:
-        try:
-            run = measure(workload, running.target, options, files.partial, watch)
-        except BaseException:
-            if files.partial.is_dir() and nothing_measured(files.partial):
-                shutil.rmtree(files.partial)
-            raise
-    start_s = window_start_s(files.partial)
-    run, written = files.write(run, start_s, running.kv_tokens, running.step_logs)
-    for path in written:
-        typer.echo(f"written: {path}", err=True)
-    return run
+    if engine is None:
+        return GivenServers(urls, adapters, args, llm, lora_folder)
+    return LaunchedServers(args or "", engine, command, replicas, mps, steps, timeout_s, lora_folder, adapters)
 
 
 def _recover(folder: Path, output: Path, force: bool) -> Run:
     from loratwin.bench import recover
-    from loratwin.cli.measuring.output import BenchOutput
+    from loratwin.bench.files import RecordFiles
     from loratwin.records import save_run
 
-    files = BenchOutput(output, force)
+    files = RecordFiles(output, force)
     run = recover(folder)
     typer.echo(f"written: {save_run(run, files.path)} ({folder} can be removed)", err=True)
     return run

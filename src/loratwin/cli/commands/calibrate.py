@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +12,10 @@ from loratwin.errors import InputError
 
 if TYPE_CHECKING:
     from loratwin.calibrate.checks.check import Checked
-    from loratwin.calibrate.evidence import Evidence
+    from loratwin.calibrate.loop.folder import CalibrationFolder
+    from loratwin.calibrate.loop.source import ServerSource
     from loratwin.calibrate.records_fit import RecordsFit
-    from loratwin.cli.calibration.loop import Folder
-    from loratwin.cli.calibration.servers import Source
-    from loratwin.perf import LlmShapes, Profile
+    from loratwin.perf import Profile
 
 app = typer.Typer(help="Make profiles from measurements.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -65,16 +63,16 @@ def server(
 
     For example: loratwin calibrate server mine --lora-folder adapters --server-args "--model tiny --max-num-seqs 16"
     """
-    from loratwin.cli.calibration import loop
+    from loratwin.calibrate.loop.calibration import calibrate_server
+    from loratwin.cli.measuring.progress import watching
 
     source = _source(lora_folder, server_args, server_command, None, None, start_timeout, "")
-    shapes, files = loop.given_llm(server_args, llm), _folder(folder)
     with terminable():
-        loop.run_design(loop.design_in(files, source, minutes, llm), source, files, shapes)
-        fitted = loop.fit_folder(files.records, shapes)
-        _save(fitted, files.path / "profile.yaml")
+        with watching() as listener:
+            done = calibrate_server(folder, source, minutes=minutes, llm=llm, check=False, listener=listener)
+        _print_fit(done.fit, done.folder.profile)
         if check:
-            _check(files, files.path / "profile.yaml", source, window, repeats, learn, llm, "text")
+            _check(done.folder, done.folder.profile, source, window, repeats, learn, llm, "text")
 
 
 @app.command()
@@ -90,15 +88,15 @@ def design(
     For example: loratwin calibrate design --lora-folder adapters --server-args "--model tiny" --minutes 5
     """
     from loratwin.calibrate.design import dump_design
-    from loratwin.cli.calibration.loop import design_for
+    from loratwin.calibrate.loop.designed import design_for
     from loratwin.records import write_atomically
 
     source = _source(lora_folder, server_args, None, None, None, 600.0, "")
     made = design_for(source, minutes, llm)
     write_atomically(output, dump_design(made))
-    for each in made.servers:
-        typer.echo(f"{each.name}: {' '.join(each.arguments)}")
-        for run in each.runs:
+    for server in made.servers:
+        typer.echo(f"{server.name}: {' '.join(server.arguments)}")
+        for run in server.runs:
             typer.echo(f"  {run.name:12s} {run.in_flight:4d} in flight, {run.window_s:g} s: {run.tells}")
     typer.echo(f"{output}: {made.num_runs} runs, about {made.seconds() / 60:.1f} minutes")
 
@@ -128,17 +126,16 @@ def run_(
     For example: loratwin calibrate run design.yaml -o mine --lora-folder adapters --server-args "--model tiny"
     """
     from loratwin.calibrate.design import load_design
-    from loratwin.cli.calibration import loop
+    from loratwin.calibrate.loop.designed import measure_design
+    from loratwin.cli.measuring.progress import watching
 
     source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
     if server is not None and url is None:
         raise InputError("--server is for a server at --url; of those that we start, all are measured")
     known = _profile(start)
-    shapes = known.llm if known else None
-    if llm or "--model" in server_args:
-        shapes = loop.given_llm(server_args, llm)
-    with terminable():
-        loop.run_design(load_design(design), source, _folder(folder), shapes, known, server)
+    shapes = source.llm(llm) if llm or source.names_llm() else known.llm if known else None
+    with terminable(), watching() as listener:
+        measure_design(load_design(design), source, _folder(folder), shapes, known, server, listener)
 
 
 @app.command()
@@ -157,40 +154,20 @@ def fit(
 
     For example: loratwin calibrate fit mine -o mine.yaml --llm tiny
     """
+    from loratwin.calibrate.loop.calibration import fit_folder, records_in, save_profile
     from loratwin.records import check_writable
 
     check_writable(_profile_file(output, "profile"))
-    records = data / "records" if (data / "records").is_dir() else data
+    records = records_in(data)
     if any(records.glob("*.json")) or any(records.glob("*.parquet")):
-        _fit_records(records, output, llm, start)
+        fitted = fit_folder(records, llm, _profile(start))
+        path = _profile_file(output, fitted.profile.name)
+        save_profile(fitted.profile, path)
+        _print_fit(fitted, path)
     elif any(data.glob("*.csv")):
         _fit_tables(data, output, processes)
     else:
         raise InputError(f"{data}: neither records of runs (.json, .parquet) nor measured tables (.csv) are there")
-
-
-def _fit_records(records: Path, output: Path, llm: str | None, start: str | None) -> None:
-    from loratwin.calibrate.evidence import gather, read_records
-    from loratwin.calibrate.records_fit import fit_records
-
-    evidence, known = gather(read_records(records)), _profile(start)
-    fitted = fit_records(evidence, _llm_of(evidence, llm, known), start=known)
-    _save(fitted, _profile_file(output, fitted.profile.name))
-
-
-def _llm_of(evidence: Evidence, llm: str | None, start: Profile | None) -> LlmShapes:
-    """The LLM that is named, or that the records' server was given, or the start's."""
-    from loratwin.cli.calibration.loop import NEWEST, given_llm
-    from loratwin.launch.arguments import option
-
-    told = evidence.first.provenance
-    named = llm or option(told.server_args, "--model")
-    try:
-        return given_llm("", named, told.engine_version or NEWEST)
-    except InputError:
-        if llm or start is None:
-            raise
-        return start.llm  # the server's --model may be a folder of another machine
 
 
 def _profile_file(output: Path, name: str) -> Path:
@@ -273,14 +250,14 @@ def import_(
 
 def _source(
     lora_folder: Path, args: str, command: str | None, url: str | None, log: Path | None, timeout_s: float, key_env: str
-) -> Source:
-    from loratwin.cli.calibration.servers import Source
+) -> ServerSource:
+    from loratwin.bench import key_headers
+    from loratwin.calibrate.loop.source import ServerSource
 
     if log is not None and url is None:
         raise InputError("--step-log is for a server at --url; one that we start logs its steps anyway")
-    key = os.environ.get(key_env, "") if key_env else ""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return Source(lora_folder, args, command, url, log, timeout_s, headers)
+    headers = key_headers(key_env) if key_env else {}
+    return ServerSource(lora_folder, args, command, url, log, timeout_s, headers)
 
 
 def _profile(start: str | None) -> Profile | None:
@@ -289,51 +266,50 @@ def _profile(start: str | None) -> Profile | None:
     return None if start is None else load_profile(start)
 
 
-def _folder(path: Path) -> Folder:
-    from loratwin.cli.calibration.loop import Folder
+def _folder(path: Path) -> CalibrationFolder:
+    from loratwin.calibrate.loop.folder import CalibrationFolder
 
-    folder = Folder(path)
+    folder = CalibrationFolder(path)
     folder.make()
     return folder
 
 
-def _save(fitted: RecordsFit, path: Path) -> None:
-    from loratwin.cli.calibration.loop import save_profile
-    from loratwin.cli.calibration.output import fitted_lines
+def _print_fit(fitted: RecordsFit, path: Path) -> None:
+    from loratwin.calibrate.loop.text import fitted_lines
 
-    save_profile(fitted.profile, path)
     typer.echo(f"{path}: {fitted.profile.name}, fitted on {fitted.profile.card.fitted_on}")
     for line in fitted_lines(fitted):
         typer.echo(line)
 
 
 def _check(
-    folder: Folder,
+    folder: CalibrationFolder,
     profile: Path,
-    source: Source,
+    source: ServerSource,
     window_s: float,
     repeats: int,
     learn: bool,
     llm: str | None,
     form: str,
 ) -> None:
-    from loratwin.cli.calibration import loop
+    from loratwin.calibrate.loop.calibration import learned_file, save_profile
+    from loratwin.calibrate.loop.checking import check_server, learn_from_check
+    from loratwin.cli.measuring.progress import watching
     from loratwin.cli.progress import announce_compilation
     from loratwin.perf import load_profile
 
     known = load_profile(str(profile))
     announce_compilation()
-    checked, measured = loop.check_server(known, source, folder, window_s, repeats)
-    typer.echo(_shown(checked, form))
+    with watching() as listener:
+        check = check_server(known, source, folder, window_s, repeats, listener)
+    typer.echo(_shown(check.checked, form))
     if learn:
-        named = llm or "--model" in source.args
-        learned = loop.learn(folder, loop.given_llm(source.args, llm) if named else known.llm, checked, measured, known)
-        path = profile.with_name(profile.stem + "-learned.yaml")
-        loop.save_profile(learned, path)
+        shapes = source.llm(llm) if llm or source.names_llm() else None
+        save_profile(learn_from_check(check, folder, shapes), path := learned_file(profile))
         typer.echo(f"{path}: fitted once more, the check's runs included")
 
 
 def _shown(checked: Checked, form: str) -> str:
-    from loratwin.cli.calibration.output import as_json, as_markdown, as_text
+    from loratwin.calibrate.loop.text import as_json, as_markdown, as_text
 
     return dict(zip(FORMATS, (as_text, as_json, as_markdown), strict=True))[form](checked)

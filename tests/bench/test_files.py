@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loratwin.bench.exchange.failures import FILE, MAX_KINDS, Failures, read_failures
-from loratwin.cli.measuring.output import BenchOutput
+from loratwin.bench.files import RecordFiles
 from loratwin.errors import DataError
 from loratwin.records import load_run
 from tests.metrics.runs import make_run
@@ -16,7 +16,7 @@ from tests.probe.test_log import step, write
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_step_logs_without_steps_cost_the_steps_and_not_the_record(tmp_path, replicas):
     """As of a server that took another scheduler, or whose several engines wrote at the same time."""
-    files = BenchOutput(tmp_path / "run.json", force=False)
+    files = RecordFiles(tmp_path / "run.json", force=False)
     files.partial.mkdir()
     logs = [tmp_path / f"steps-{i}" for i in range(replicas)]
     for log in logs:
@@ -34,7 +34,7 @@ def test_step_logs_without_steps_cost_the_steps_and_not_the_record(tmp_path, rep
 
 def test_what_is_shown_is_what_is_written(tmp_path):
     """The table and --report must have the steps that the record has."""
-    files = BenchOutput(tmp_path / "run.json", force=False)
+    files = RecordFiles(tmp_path / "run.json", force=False)
     files.partial.mkdir()
     (tmp_path / "log").mkdir()
     write(tmp_path / "log", "steps", 1, [step(0, 1, 2), step(1, 2, 3)], engine=1)

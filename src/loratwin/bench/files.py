@@ -10,14 +10,13 @@ from pathlib import Path
 
 from loratwin.bench.prepare import unfinished
 from loratwin.bench.replicas import of_replica
-from loratwin.bench.session import with_notes
 from loratwin.errors import DataError, InputError
 from loratwin.probe import read_notes, read_steps, write_parquet
 from loratwin.records import Run, StepSeries, check_writable, save_run
 
 
-class BenchOutput:
-    """Where everything goes, from the name of the record.
+class RecordFiles:
+    """Where everything of a benchmark goes, from the name of its record.
 
     Attributes
     ----------
@@ -32,7 +31,8 @@ class BenchOutput:
         The record cannot be written, or is there already.
     """
 
-    def __init__(self, path: Path, force: bool) -> None:
+    def __init__(self, path: str | Path, force: bool = False) -> None:
+        path = Path(path)
         check_writable(path)
         if path.suffix not in (".json", ".parquet"):
             raise InputError(f"{path}: a run is a .json or a .parquet file")
@@ -60,12 +60,26 @@ class BenchOutput:
     ) -> tuple[Run, list[Path]]:
         """Write the record(s); then the folder of what was being measured is no more needed.
 
-        Returns the run as it is in its record, with what the step logs say, and the files.
-
         A step log that cannot be read costs the steps, and a note says so; never the record.
+
+        Parameters
+        ----------
+        start_s
+            When the window opened, on the monotonic clock.
+        kv_tokens
+            Of each server.
+        step_logs
+            Folder of each server's log; empty: none.
+
+        Returns
+        -------
+        Run
+            As it is in its record, with what the step logs say.
+        list of Path
+            The files.
         """
-        logs = [_StepLog.read(log, start_s, run.window_s) for log in step_logs]
-        run = with_notes(run, [note for log in logs for note in log.notes])
+        logs = [_LoggedSteps.read(log, start_s, run.window_s) for log in step_logs]
+        run = run.with_notes([note for log in logs for note in log.notes])
         steps = [log.series for log in logs] or [None] * len(kv_tokens)
         run = replace(run, steps=steps[0]) if len(steps) == 1 else run
         written = [save_run(run, self.path)]
@@ -85,7 +99,7 @@ class BenchOutput:
 
 
 @dataclass(frozen=True)
-class _StepLog:
+class _LoggedSteps:
     """What a server logged of its steps; `series` None: nothing that can be read, and `notes` say why."""
 
     folder: Path
@@ -93,7 +107,7 @@ class _StepLog:
     notes: tuple[str, ...]
 
     @classmethod
-    def read(cls, folder: Path, start_s: float, window_s: float) -> _StepLog:
+    def read(cls, folder: Path, start_s: float, window_s: float) -> _LoggedSteps:
         """The steps of the window."""
         try:
             return cls(folder, read_steps(folder, start_s, start_s, start_s + window_s), read_notes(folder))

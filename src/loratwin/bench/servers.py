@@ -1,0 +1,280 @@
+"""The servers that a benchmark measures: those that answer at given addresses, or those that it starts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from loratwin.bench.exchange.requests import parse_url
+from loratwin.bench.listener import SILENT, Listener
+from loratwin.bench.target import Target, assign_adapters
+from loratwin.errors import DataError, InputError
+from loratwin.launch import Server, load_adapters, start_mps, start_replicas
+from loratwin.launch.arguments import as_arguments
+from loratwin.launch.config import engine_config
+from loratwin.launch.engines import engine
+from loratwin.probe import server_arguments
+from loratwin.records import EngineConfig
+from loratwin.synthetic import lora_modules_args, read_adapters
+from loratwin.telemetry import ServerFacts, gpu_name, server_facts
+
+
+@dataclass(frozen=True)
+class RunningServers:
+    """Servers that answer.
+
+    Parameters
+    ----------
+    target
+        What is known of them, and their names for the workload's adapters.
+    kv_tokens
+        Tokens that the KV cache of each holds; None: it does not say.
+    step_logs
+        Folder of each server's step log; empty: none.
+    """
+
+    target: Target
+    kv_tokens: tuple[int | None, ...]
+    step_logs: tuple[Path, ...] = ()
+
+
+class Servers(Protocol):
+    """Servers to measure: `GivenServers` or `LaunchedServers`."""
+
+    def running(
+        self, wanted: Sequence[str], headers: Mapping[str, str], logs: Path, listener: Listener = SILENT
+    ) -> AbstractContextManager[RunningServers]:
+        """The servers, as long as the `with` lasts.
+
+        Parameters
+        ----------
+        wanted
+            Names of the workload's adapters.
+        headers
+            HTTP headers of every request, as that with an API key.
+        logs
+            Folder for what servers that are started print and log.
+        """
+
+
+@dataclass(frozen=True)
+class GivenServers:
+    """Servers that answer already.
+
+    Parameters
+    ----------
+    urls
+        Where, as "http://127.0.0.1:8000"; several share the requests evenly.
+    adapters
+        The servers' adapters that stand for the workload's, in its order; empty: equal names, else in natural order.
+    server_args
+        What the servers run with, for the record; None: what they tell, and the engine's defaults.
+    llm
+        Name of the LLM itself; None: as the server says.
+    lora_folder
+        Adapters of `make_adapters` to register first; the servers must see the same folder.
+    """
+
+    urls: str | Sequence[str]
+    adapters: Sequence[str] = ()
+    server_args: str | None = None
+    llm: str | None = None
+    lora_folder: Path | None = None
+
+    @contextmanager
+    def running(
+        self, wanted: Sequence[str], headers: Mapping[str, str], logs: Path, listener: Listener = SILENT
+    ) -> Iterator[RunningServers]:
+        """Ask them what they are; register the adapters of a folder first. They stay when the `with` ends.
+
+        Raises
+        ------
+        InputError
+            One does not answer, is given twice, or lacks an adapter.
+        """
+        urls = _different([self.urls] if isinstance(self.urls, str) else self.urls)
+        if self.lora_folder is not None:
+            _register(urls, self.lora_folder, headers)
+        facts = [_facts(url, headers) for url in urls]
+        config, note = _config(facts[0], self.server_args)
+        target = Target(
+            urls=tuple(urls),
+            names=(*_names(wanted, facts, self.adapters), self.llm or _llm(facts[0], urls[0])),
+            config=config,
+            kv_tokens=facts[0].kv_tokens,
+            engine_version=facts[0].engine_version,
+            gpu=gpu_name(),
+            notes=(note,),
+        )
+        yield RunningServers(_noted(target, wanted), tuple(one.kv_tokens for one in facts))
+
+
+@dataclass(frozen=True)
+class LaunchedServers:
+    """Servers that are started for the measurement, and stopped after it.
+
+    Parameters
+    ----------
+    args
+        The engine's arguments, in one string.
+    engine
+        "vllm" or "sglang".
+    command
+        What the arguments are appended to; None: the engine's own.
+    replicas
+        How many, on one GPU, started one after the other.
+    mps
+        With an MPS daemon of their own.
+    steps
+        Log the engine's steps (vLLM).
+    timeout_s
+        Seconds that a server may take to start.
+    lora_folder
+        Adapters of `make_adapters` to serve.
+    adapters
+        As of `GivenServers`.
+    """
+
+    args: str
+    engine: str = "vllm"
+    command: str | None = None
+    replicas: int = 1
+    mps: bool = False
+    steps: bool = False
+    timeout_s: float = 600.0
+    lora_folder: Path | None = None
+    adapters: Sequence[str] = ()
+
+    @contextmanager
+    def running(
+        self, wanted: Sequence[str], headers: Mapping[str, str], logs: Path, listener: Listener = SILENT
+    ) -> Iterator[RunningServers]:
+        """Start them, one after the other; they are gone when the `with` ends.
+
+        Raises
+        ------
+        InputError, ServerError
+            They do not start, or lack an adapter.
+        """
+        listener.line(f"starting {self.replicas} x {self.engine}; logs in {logs}")
+        with ExitStack() as stack:
+            mps = stack.enter_context(start_mps(logs)) if self.mps else None
+            folders, args, env_of = self._step_logs(logs)
+            args = [*args, *([] if self.lora_folder is None else lora_modules_args(self.lora_folder))]
+            servers = stack.enter_context(
+                start_replicas(
+                    self.replicas, self.engine, [*as_arguments(self.args), *args], log_folder=logs, env_of=env_of,
+                    command=None if self.command is None else as_arguments(self.command),
+                    env={} if mps is None else mps.env, timeout_s=self.timeout_s,
+                )
+            )  # fmt: skip
+            if mps is not None:
+                mps.check(servers)
+            yield self._running(servers, wanted, headers, folders)
+
+    def _step_logs(self, logs: Path) -> tuple[tuple[Path, ...], list[str], Callable[[int], Mapping[str, str]]]:
+        """Where each server logs its steps, the arguments that make it, and the environment of each."""
+        if not self.steps:
+            return (), [], lambda i: {}
+        folders = tuple(logs / f"steps-{i}" for i in range(self.replicas))
+        probes = [server_arguments(folder) for folder in folders]
+        return folders, probes[0][0], lambda i: probes[i][1]
+
+    def _running(
+        self, servers: Sequence[Server], wanted: Sequence[str], headers: Mapping[str, str], step_logs: tuple[Path, ...]
+    ) -> RunningServers:
+        facts = [_facts(server.url, headers) for server in servers]
+        target = Target(
+            urls=tuple(server.url for server in servers),
+            names=(*_names(wanted, facts, self.adapters), _llm(facts[0], servers[0].url)),
+            config=servers[0].config,
+            kv_tokens=servers[0].kv_tokens,
+            engine_version=servers[0].engine_version,
+            gpu=gpu_name() or "cpu",
+            server_args=servers[0].args,
+            notes=_notes(servers, self.mps),
+        )
+        return RunningServers(_noted(target, wanted), tuple(server.kv_tokens for server in servers), step_logs)
+
+
+def _different(urls: Sequence[str]) -> list[str]:
+    """The URLs in one form; a server that is given twice would count twice."""
+    endpoints = [parse_url(url).url for url in urls]
+    for url in endpoints:
+        if endpoints.count(url) > 1:
+            raise InputError(f"--url {url} is given twice; each server counts once")
+    return endpoints
+
+
+def _register(urls: Sequence[str], folder: Path, headers: Mapping[str, str]) -> None:
+    """By `/v1/load_lora_adapter`."""
+    made = {adapter.name: adapter.path for adapter in read_adapters(folder)}
+    key = headers.get("Authorization", "").removeprefix("Bearer ") or None
+    for url in urls:
+        load_adapters(url, made, api_key=key)
+
+
+def _names(wanted: Sequence[str], facts: Sequence[ServerFacts], given: Sequence[str]) -> tuple[str, ...]:
+    """The servers' names of the workload's adapters; all servers must have them."""
+    served = [name for name in facts[0].adapters if all(name in server.adapters for server in facts)]
+    return assign_adapters(wanted, served, given) if wanted else ()
+
+
+def _noted(target: Target, wanted: Sequence[str]) -> Target:
+    """Say so where the server's names differ from the workload's."""
+    pairs = [(name, served) for name, served in zip(wanted, target.names, strict=False) if name != served]
+    if not pairs:
+        return target
+    note = f"{len(pairs)} adapters of the workload stand for others on the server: {pairs[0][0]} is {pairs[0][1]}, ..."
+    return replace(target, notes=(*target.notes, note))
+
+
+def _facts(url: str, headers: Mapping[str, str]) -> ServerFacts:
+    try:
+        return server_facts(url, headers)
+    except DataError as error:
+        raise InputError(f"no usable server at {url}: {error}{_hint(str(error))}") from None
+
+
+def _hint(error: str) -> str:
+    """What would be right, where the error alone does not say it."""
+    if error.endswith(("HTTP 401", "HTTP 403")):
+        return " (the API key is missing or wrong; it is taken from $OPENAI_API_KEY, or --api-key-env)"
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        return " (the environment variable SSL_CERT_FILE names a file with certificates to trust)"
+    return ""
+
+
+def _llm(facts: ServerFacts, url: str) -> str:
+    if facts.llm is None:
+        raise InputError(f"{url} does not name its LLM; give it: --llm NAME")
+    return facts.llm
+
+
+def _config(facts: ServerFacts, server_args: str | None) -> tuple[EngineConfig, str]:
+    """The configuration by what the user and the server say; the rest is vLLM's default, and the note says so."""
+    if server_args is not None:
+        config = engine_config(engine("vllm"), as_arguments(server_args))
+        return config, "limits of the server as given by --server-args, not checked with it"
+    limits = {"max_loras": facts.max_loras, "block_size": facts.block_size, "max_model_len": facts.max_model_len}
+    known = {name: value for name, value in limits.items() if value is not None}
+    missing = "all limits" if not known else f"all limits but {', '.join(known)}"
+    note = f"the server does not tell {missing}: vLLM's defaults are assumed (--server-args says what it runs with)"
+    return _tolerant({"max_loras": 1, **known}), note
+
+
+def _tolerant(known: Mapping[str, int]) -> EngineConfig:
+    try:
+        return EngineConfig(**known)
+    except InputError:
+        return EngineConfig(max_loras=known["max_loras"])
+
+
+def _notes(servers: Sequence[Server], mps: bool) -> tuple[str, ...]:
+    if len(servers) == 1:
+        return ()
+    tokens = ", ".join("unknown" if server.kv_tokens is None else f"{server.kv_tokens:,}" for server in servers)
+    return (f"{len(servers)} replicas{' with MPS' if mps else ''}, requests sent to them in turn; KV tokens: {tokens}",)

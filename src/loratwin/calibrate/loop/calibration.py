@@ -1,0 +1,159 @@
+"""A calibration in one call: designed, measured, fitted, checked, each kept in files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from loratwin.bench import Listener
+from loratwin.bench.listener import SILENT
+from loratwin.calibrate.evidence import Evidence, gather, read_records
+from loratwin.calibrate.loop.checking import ServerCheck, check_server, learn_from_check
+from loratwin.calibrate.loop.designed import design_in, measure_design
+from loratwin.calibrate.loop.folder import CalibrationFolder
+from loratwin.calibrate.loop.source import NEWEST, ServerSource, llm_shapes
+from loratwin.calibrate.records_fit import RecordsFit, fit_records
+from loratwin.errors import InputError
+from loratwin.launch.arguments import option
+from loratwin.perf import LlmShapes, Profile, dump_profile, load_profile
+from loratwin.records import write_atomically
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration came to.
+
+    Parameters
+    ----------
+    folder
+        Where its files are.
+    fit
+        The profile and how it came about.
+    check
+        None: it was not checked.
+    learned
+        The profile fitted once more, the check's runs included; None: that was not asked for.
+    """
+
+    folder: CalibrationFolder
+    fit: RecordsFit
+    check: ServerCheck | None = None
+    learned: Profile | None = None
+
+    @property
+    def profile(self) -> Profile:
+        """The best there is."""
+        return self.learned or self.fit.profile
+
+
+def calibrate_server(
+    folder: str | Path,
+    source: ServerSource,
+    *,
+    minutes: float = 7.0,
+    llm: str | None = None,
+    check: bool = True,
+    window_s: float = 18.0,
+    repeats: int = 2,
+    learn: bool = False,
+    listener: Listener = SILENT,
+) -> Calibration:
+    """Calibrate your own server: which runs, measured, fitted, checked; what `loratwin calibrate server` does.
+
+    Interrupted and called again with the same folder, it goes on where it was.
+
+    Parameters
+    ----------
+    folder
+        For all files: the design, records, `profile.yaml`, predictions, `check.md` and `check.json`.
+    source
+        What servers are started with.
+    minutes
+        Of measuring for the design, starts of servers included; the check takes its own.
+    llm
+        Name of the LLM, or the folder of its config.json; None: `--model` of the server's arguments.
+    check
+        Predict and measure workloads that the profile has not seen.
+    window_s, repeats
+        Seconds of each workload of the check, and its measurements.
+    learn
+        Then fit once more, the check's runs included, to `profile-learned.yaml`.
+    listener
+        Who is told how it goes on.
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    InputError, ServerError
+        The LLM is not known, there are no adapters, the folder cannot be made, or a server does not start.
+    DataError
+        What was measured does not tell what adapters cost.
+    """
+    shapes, files = source.llm(llm), CalibrationFolder(Path(folder))
+    files.make()
+    measure_design(design_in(files, source, minutes, llm), source, files, shapes, listener=listener)
+    fitted = fit_records(gather(read_records(files.records)), shapes)
+    save_profile(fitted.profile, files.profile)
+    if not check:
+        return Calibration(files, fitted)
+    known = load_profile(str(files.profile))  # as `check` of the command line has it: what the file holds
+    checked = check_server(known, source, files, window_s, repeats, listener)
+    if not learn:
+        return Calibration(files, fitted, checked)
+    learned = learn_from_check(checked, files, shapes)
+    save_profile(learned, learned_file(files.profile))
+    return Calibration(files, fitted, checked, learned)
+
+
+def fit_folder(folder: str | Path, llm: str | None = None, start: Profile | None = None) -> RecordsFit:
+    """Fit a profile to all records of runs in a folder; what `loratwin calibrate fit` does.
+
+    Parameters
+    ----------
+    folder
+        With records (.json, .parquet) in it, or in its folder `records`.
+    llm
+        Name of the LLM, or the folder of its config.json; None: as the records' server was given, else the start's.
+    start
+        Profile to start from where no engine steps were logged; None: an assumed one, if the GPU is known.
+
+    Raises
+    ------
+    DataError
+        There are no records, or they are no evidence.
+    InputError
+        The LLM is not known.
+    """
+    evidence = gather(read_records(records_in(folder)))
+    return fit_records(evidence, _llm_of(evidence, llm, start), start=start)
+
+
+def records_in(folder: str | Path) -> Path:
+    """Where the records are: in the folder of that name inside, or in the folder itself."""
+    inside = Path(folder) / "records"
+    return inside if inside.is_dir() else Path(folder)
+
+
+def _llm_of(evidence: Evidence, llm: str | None, start: Profile | None) -> LlmShapes:
+    """The LLM that is named, or that the records' server was given, or the start's."""
+    source = evidence.first.provenance
+    named = llm or option(source.server_args, "--model")
+    try:
+        return llm_shapes(named, source.engine_version or NEWEST)
+    except InputError:
+        if llm or start is None:
+            raise
+        return start.llm  # the server's --model may be a folder of another machine
+
+
+def save_profile(profile: Profile, path: Path) -> None:
+    """Write a profile's file, whole or not at all."""
+    write_atomically(path, dump_profile(profile))
+
+
+def learned_file(path: Path) -> Path:
+    """Where the profile goes that was fitted once more, beside the one that was checked."""
+    return path.with_name(path.stem + "-learned.yaml")

@@ -1,0 +1,130 @@
+"""The runs of a calibration, measured one after the other on real servers and kept as records."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loratwin.bench import Listener, Options, RunningServers, measure_window, was_interrupted
+from loratwin.bench.listener import SILENT
+from loratwin.bench.result import window_start_s
+from loratwin.calibrate.loop.source import ServerSource
+from loratwin.errors import DataError
+from loratwin.probe import read_notes, read_steps
+from loratwin.records import Run, load_run, save_run
+from loratwin.workload import Workload
+
+_FLUSH_S = 0.7
+"""The probe writes its rows every half second."""
+
+_BUSY = 0.7
+"""Load of a core above which it is not ours; the calibration's own last server still counts in it."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run to be measured, and where its record goes.
+
+    Parameters
+    ----------
+    in_flight
+        Requests in flight (closed loop); 0: open loop.
+    about
+        What it is there for, in words.
+    """
+
+    path: Path
+    workload: Workload
+    in_flight: int = 0
+    about: str = ""
+
+
+Seen = Callable[[Path, Run], None]
+"""Told of each record, new or there before."""
+
+
+def measure_runs(
+    source: ServerSource,
+    arguments: Sequence[str],
+    planned: Sequence[PlannedRun],
+    logs: Path,
+    seen: Seen = lambda path, run: None,
+    listener: Listener = SILENT,
+) -> None:
+    """Measure runs on one server; those whose record is there are not measured again.
+
+    Parameters
+    ----------
+    arguments
+        Of the design, for the server.
+    logs
+        Folder for what it prints and logs.
+
+    Raises
+    ------
+    InputError, ServerError
+        As `ServerSource.server` and `measure_window`.
+    KeyboardInterrupt
+        As it came; the record of that run is not kept.
+    """
+    missing = [run for run in planned if not run.path.exists()]
+    for run in planned:
+        if run not in missing:
+            seen(run.path, load_run(run.path))
+    if not missing:
+        return
+    if note := busy_note(os.getloadavg()[0], os.cpu_count() or 1):
+        listener.line(note)
+    with source.server(arguments, source.adapters().name, logs, listener) as running:
+        for run in missing:
+            listener.line(f"{run.path.stem}: {run.about}")
+            seen(run.path, _measured(run, running, source, listener))
+
+
+def busy_note(load: float, cores: int) -> str:
+    """A warning where others use the machine already; empty where it is quiet.
+
+    Parameters
+    ----------
+    load
+        Processes that ran or waited in the last minute, on average.
+    """
+    if load < _BUSY * cores:
+        return ""
+    return (
+        f"others use this machine (load {load:.1f} on {cores} cores): steps take up to twice as long while they do, "
+        "and neither the fit nor the check can be better than that"
+    )
+
+
+def _measured(planned: PlannedRun, running: RunningServers, source: ServerSource, listener: Listener) -> Run:
+    partial = planned.path.with_name(planned.path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # a calibration's run is short: begun again, not recovered
+    options = Options(
+        in_flight=planned.in_flight, prompt_seed=0, warm_up=2 * planned.in_flight or 16, headers=source.headers
+    )
+    try:
+        run = measure_window(planned.workload, running.target, options, partial, listener)
+        if was_interrupted(run):
+            raise KeyboardInterrupt
+        run = _with_steps(run, running, window_start_s(partial))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    save_run(run, planned.path)
+    return run
+
+
+def _with_steps(run: Run, running: RunningServers, start_s: float) -> Run:
+    """The run with the steps of its window, where the server logs them."""
+    if not running.step_logs:
+        return run
+    time.sleep(_FLUSH_S)
+    log = running.step_logs[0]
+    try:
+        return replace(run, steps=read_steps(log, start_s, start_s, start_s + run.window_s))
+    except DataError as error:
+        return run.with_notes([str(error), *read_notes(log)])

@@ -1,0 +1,170 @@
+"""Where the servers of a calibration come from, and what is said of them: by the user, by themselves, by the design."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from loratwin.bench import GivenServers, LaunchedServers, Listener, RunningServers, parse_url
+from loratwin.bench.listener import SILENT
+from loratwin.errors import DataError, InputError
+from loratwin.launch.arguments import as_arguments, option, whole_number, without
+from loratwin.launch.config import engine_config
+from loratwin.launch.engines import engine
+from loratwin.perf import LlmShapes
+from loratwin.perf.llms import find_llm
+from loratwin.records import EngineConfig
+from loratwin.synthetic import read_adapters
+from loratwin.telemetry import ServerFacts, server_facts
+from loratwin.workload import Adapters
+
+NEWEST = "vllm-0.32.0"
+"""Taken to be the engine as long as no server has told its version."""
+
+_CHOSEN = ("--enable-lora", "--max-loras", "--max-cpu-loras", "--max-lora-rank", "--lora-modules")
+"""Options that the design sets, whatever the user's arguments say."""
+
+
+@dataclass(frozen=True)
+class ServerSource:
+    """Where servers come from: started by us with a command and arguments, or one that answers already.
+
+    Parameters
+    ----------
+    lora_folder
+        Adapters of `loratwin.synthetic.make_adapters`.
+    args
+        vLLM's arguments, in one string, with --model; slots and rank are set by the design.
+    command
+        What the arguments are appended to; None: the engine's own.
+    url
+        Of a server that runs already; None: servers are started.
+    step_log
+        Of such a server, if it was started with the probe: the folder of its step log.
+    timeout_s
+        Seconds that a server may take to start.
+    headers
+        HTTP headers, as that with an API key.
+    """
+
+    lora_folder: Path
+    args: str = ""
+    command: str | None = None
+    url: str | None = None
+    step_log: Path | None = None
+    timeout_s: float = 600.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def adapters(self) -> Adapters:
+        """The adapters in the folder.
+
+        Raises
+        ------
+        InputError, DataError
+            There is none, or it is damaged.
+        """
+        made = read_adapters(self.lora_folder)
+        if not made:
+            raise InputError(f"{self.lora_folder} has no adapters: loratwin adapters make")
+        num = len(made)
+        ranks = np.array([adapter.rank for adapter in made], dtype=np.int32)
+        names = tuple(adapter.name for adapter in made)
+        return Adapters(names, ranks, np.full(num, np.nan), np.zeros(num, dtype=np.int32))
+
+    def config(self) -> EngineConfig:
+        """What a server with the user's arguments is limited to."""
+        return engine_config(engine("vllm"), (*as_arguments(self.args), "--enable-lora"))
+
+    def names_llm(self) -> bool:
+        """Whether the arguments name an LLM."""
+        return bool(option(as_arguments(self.args), "--model"))
+
+    def llm(self, name: str | None = None) -> LlmShapes:
+        """Shapes of the LLM that is named, or that the arguments name.
+
+        Raises
+        ------
+        InputError
+            Neither names one, or it is not known.
+        """
+        return llm_shapes(name or option(as_arguments(self.args), "--model"))
+
+    def all_arguments(self, arguments: Sequence[str], facts: ServerFacts | None = None) -> list[str]:
+        """What a server at the URL runs with: as the user says, else as it tells, else as the design has it."""
+        given = as_arguments(self.args)
+        known = {"--block-size": facts and facts.block_size, "--max-model-len": facts and facts.max_model_len}
+        more = [(name, str(value)) for name, value in known.items() if value and option(given, name) is None]
+        said = [name for name in _CHOSEN if option(given, name) is not None]
+        return [*given, *(word for pair in more for word in pair), *without(list(arguments), *said)]
+
+    def slots_and_rank(self) -> tuple[int | None, int | None]:
+        """Slots and rank of the server at the URL, as the user says, else as the server does; None: nobody tells.
+
+        Raises
+        ------
+        InputError
+            The server does not answer.
+        """
+        given = as_arguments(self.args)
+        slots, rank = (_number(given, name) for name in ("--max-loras", "--max-lora-rank"))
+        return self._facts().max_loras if slots is None else slots, rank
+
+    def _facts(self) -> ServerFacts:
+        assert self.url is not None
+        try:
+            return server_facts(parse_url(self.url).url, self.headers)
+        except DataError as error:
+            raise InputError(f"no usable server at {self.url}: {error}") from None
+
+    @contextmanager
+    def server(
+        self, arguments: Sequence[str], names: Sequence[str], logs: Path, listener: Listener = SILENT
+    ) -> Iterator[RunningServers]:
+        """A server with these arguments of the design; gone afterwards, unless it was there before.
+
+        Raises
+        ------
+        InputError, ServerError
+            It does not start, does not answer, or lacks an adapter.
+        """
+        if self.url is not None:
+            args = shlex.join(self.all_arguments(arguments, self._facts()))
+            given = GivenServers(self.url, server_args=args, lora_folder=self.lora_folder)
+            with given.running(names, self.headers, logs) as running:
+                yield replace(running, step_logs=() if self.step_log is None else (self.step_log,))
+            return
+        args = shlex.join([*without(as_arguments(self.args), *_CHOSEN), *arguments])
+        launched = LaunchedServers(
+            args, command=self.command, steps=True, timeout_s=self.timeout_s, lora_folder=self.lora_folder
+        )
+        listener.line(f"starting vllm {' '.join(arguments)}")
+        with launched.running(names, self.headers, logs) as running:
+            yield running
+
+
+def llm_shapes(name: str | None, engine_version: str = NEWEST) -> LlmShapes:
+    """Shapes of an LLM by its name, or by the folder of its config.json.
+
+    Parameters
+    ----------
+    engine_version
+        Which layers get LoRA buffers depends on it; it matters for the memory of a GPU only.
+
+    Raises
+    ------
+    InputError
+        There is no name, or it is not known.
+    """
+    if not name:
+        raise InputError("which LLM? Name it, or give the folder of its config.json: --llm")
+    return find_llm(name, engine_version)
+
+
+def _number(arguments: Sequence[str], name: str) -> int | None:
+    value = option(arguments, name)
+    return None if value is None else whole_number(value, name)

@@ -1,1 +1,0 @@
-"""What `loratwin calibrate` does on servers, step by step, and what it shows."""
