@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from loratwin.cli.commands import report as command
-from loratwin.cli.measuring.table import print_runs, runs_as_json
+from loratwin.cli.measuring.table import print_runs
 from loratwin.errors import LoratwinError
 from loratwin.metrics import client_per_adapter, parse_slo, run_figures, summarize
 from loratwin.records import Run, load_run, save_run
+from loratwin.report.run_json import runs_as_json
 from tests.cli.program import loratwin
 from tests.metrics.runs import make_run
 from tests.report.measured import NASTY, PROFILE, measured, simulated

@@ -49,7 +49,7 @@ def report(
         written = write_atomically(output, run_report(shown, limits))
         typer.echo(f"written: {written}", err=as_json)
     if as_json:
-        from loratwin.cli.measuring.table import runs_as_json
+        from loratwin.report.run_json import runs_as_json
 
         typer.echo(json.dumps(runs_as_json(shown, limits, adapters), indent=2, allow_nan=False))
     elif output is None:

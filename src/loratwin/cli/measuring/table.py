@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from math import isnan
 from typing import Any
 
@@ -13,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import loratwin
 from loratwin.metrics import (
     ClientAdapterFigures,
     Comparison,
@@ -23,7 +21,6 @@ from loratwin.metrics import (
     compare,
     config_differences,
     failures_by_kind,
-    run_figures,
     starvation,
     starving_adapters,
     workload_differences,
@@ -62,55 +59,6 @@ def heading(run: Run) -> str:
     rate = len(run.requests) / run.window_s
     size = f"{len(run.adapters):,} adapters, {rate:.4g} requests/s, {run.window_s:g} s"
     return ", ".join([run.kind, *(part for part in who if part), size])
-
-
-def runs_as_json(runs: Mapping[str, Run], slo: Slo | None = None, adapters: bool = False) -> dict[str, Any]:
-    """The same as plain data; what is undefined is None."""
-    return {
-        "loratwin": loratwin.__version__,
-        "runs": [_run_json(name, run, slo, adapters) for name, run in runs.items()],
-        "differences": _differences_json(compare(runs, slo)) if len(runs) > 1 else {},
-        "workloads_differ": list(workload_differences(runs)),
-        "configs_differ": list(config_differences(runs)),
-    }
-
-
-def _run_json(name: str, run: Run, slo: Slo | None, adapters: bool) -> dict[str, Any]:
-    verdict = starvation(run)
-    return {
-        "name": name,
-        "kind": run.kind,
-        "valid": not run.invalid,
-        "invalid": list(run.invalid),
-        "window_s": run.window_s,
-        "config": run.config.model_dump(),
-        "kv_tokens": run.kv_tokens,
-        "provenance": asdict(run.provenance),
-        "figures": {key: _plain(value) for key, value in run_figures(run, slo).items()},
-        "starved": verdict.starved,
-        "starved_reason": verdict.reason,
-        "failures": dict(failures_by_kind(run)),
-        **({"adapters": _adapters_json(client_per_adapter(run, slo))} if adapters else {}),
-    }
-
-
-def _differences_json(found: Comparison) -> dict[str, dict[str, float | None]]:
-    """By run, by figure: relative to the reference."""
-    others = [i for i in range(len(found.names)) if i != found.reference]
-    return {
-        found.names[i]: {row.figure.key: _plain(row.difference(i, found.reference)) for row in found.rows}
-        for i in others
-    }
-
-
-def _adapters_json(figures: ClientAdapterFigures) -> list[dict[str, Any]]:
-    columns = {name: np.asarray(column).tolist() for name, column in vars(figures).items() if name != "adapter"}
-    rows = zip(*columns.values(), strict=True)
-    return [{name: _plain(value) for name, value in zip(columns, row, strict=True)} for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    return None if value != value else value
 
 
 # --- the table of figures
