@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from loratwin.bench import Options, Target
+from loratwin.bench import Options
 from loratwin.bench.prepare import prepare
+from loratwin.bench.target import Target
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
 from loratwin.workload import AdapterGroup, Fixed, Separate, WorkloadSpec, draw

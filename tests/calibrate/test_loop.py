@@ -61,14 +61,13 @@ def test_a_busy_machine_is_said_before_it_spoils_the_measurement() -> None:
 
 def test_a_folder_goes_on_with_its_design_and_its_runs(made: Path, tmp_path: Path) -> None:
     args = f"--model {made / 'tiny'} --max-num-seqs 16 --max-model-len 512"
-    folder, source = CalibrationFolder(tmp_path / "mine"), Unstartable(made / "adapters", args)
-    folder.make()
+    folder, source = CalibrationFolder.made(tmp_path / "mine"), Unstartable(made / "adapters", args)
     first = design_in(folder, source, 1.2, None)
     assert design_in(folder, source, 30.0, None) == first  # the file counts
     for server in first.servers:
         for i, run in enumerate(server.runs):
             save_run(as_measured(list(known_runs().values())[i]), folder.records / f"{server.name}-{run.name}.json")
-    measure_design(first, source, folder)  # nothing is left to be measured
+    measure_design(first, source, folder.path)  # nothing is left to be measured
     assert len(list(folder.records.iterdir())) == first.num_runs
     assert load_run(next(iter(folder.records.iterdir()))).kind == "measured"
 
@@ -126,16 +125,15 @@ def test_a_server_at_a_url_runs_with_what_is_said_of_it_and_the_rest_as_designed
 
 def test_with_a_url_it_says_what_is_measured_what_is_not_and_how_well_it_is_known(made: Path, tmp_path: Path) -> None:
     made_design = design_in(
-        CalibrationFolder(tmp_path), ServerSource(made / "adapters", f"--model {made / 'tiny'}"), 6.0, None
+        CalibrationFolder.made(tmp_path), ServerSource(made / "adapters", f"--model {made / 'tiny'}"), 6.0, None
     )
     design = made_design.model_copy(update={"passes": 1})
-    folder, source = CalibrationFolder(tmp_path / "mine"), at(made / "adapters", 6)
-    folder.make()
+    folder, source = CalibrationFolder.made(tmp_path / "mine"), at(made / "adapters", 6)
     runs = [run for name, run in client_runs().items() if name in ("few-full", "few-half", "many-full")]
     for i, run in enumerate(design.servers[1].runs):
         save_run(runs[i % 3], folder.records / f"many-{run.name}.json")
     lines: list[str] = []
-    measure_design(design, source, folder, off_start().llm, off_start(), listener=Listener(lines.append))
+    measure_design(design, source, folder.path, off_start().llm, off_start(), listener=Listener(lines.append))
     said = "\n".join(lines)
     assert "http://there:1 is measured as server 'many' of the design (6 slots and rank 16)" in said
     assert "of server 'few' are not measured: start the server with --enable-lora --max-loras 2" in said
@@ -161,8 +159,11 @@ def test_records_of_another_check_are_not_scored_as_this_one(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = f"--model {made / 'tiny'} --max-num-seqs 16 --max-model-len 512"
-    folder, source, profile = CalibrationFolder(tmp_path / "mine"), Unstartable(made / "adapters", args), off_start()
-    folder.make()
+    folder, source, profile = (
+        CalibrationFolder.made(tmp_path / "mine"),
+        Unstartable(made / "adapters", args),
+        off_start(),
+    )
     (check, *_) = make_checks(profile, source.config(), [2], source.adapters(), 4.0)
     monkeypatch.setattr(checking, "checks_for", lambda *_: [check])
     run = replace(as_measured(known_runs()["few-full"]), config=check.config)
@@ -170,10 +171,10 @@ def test_records_of_another_check_are_not_scored_as_this_one(
         provenance = replace(run.provenance, workload_hash=digest)
         save_run(replace(run, provenance=provenance), folder.checks / f"{check.name}-1.json")
         if digest != "another":
-            check_server(profile, source, folder, 4.0, 1)
+            check_server(profile, source, folder.path, 4.0, 1)
     before = (folder.checks / "predictions.json").read_bytes()
     with pytest.raises(InputError, match=r"-1\.json was measured with another workload.*another profile, window"):
-        check_server(profile, source, folder, 4.0, 1)
+        check_server(profile, source, folder.path, 4.0, 1)
     assert (folder.checks / "predictions.json").read_bytes() == before
 
 
@@ -182,12 +183,11 @@ def test_runs_at_a_url_are_measured_and_not_measured_again(made: Path, tmp_path:
     few = known_design().servers[0]
     run = few.runs[0].model_copy(update={"window_s": 2.0, "adapters": 2})
     design = known_design().model_copy(update={"servers": (few.model_copy(update={"runs": (run,)}),), "passes": 1})
-    folder, lines, phases = CalibrationFolder(tmp_path / "mine"), [], []
-    folder.make()
+    folder, lines, phases = CalibrationFolder.made(tmp_path / "mine"), [], []
     listener = Listener(lines.append, lambda now: phases.append(now.phase))
     with timed_server(tmp_path, "llm") as server:
         source = ServerSource(made / "adapters", "--max-loras 2", url=server.url)
-        measure_design(design, source, folder, server=few.name, listener=listener)
+        measure_design(design, source, folder.path, server=few.name, listener=listener)
         truth = server.stop()
     (path,) = folder.records.iterdir()
     measured = load_run(path)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.cli.commands.examples import first_comment
 from loratwin.workload import example_names, example_path, load_spec
+from loratwin.workload.examples import first_comment
 from tests.cli.program import loratwin
 
 

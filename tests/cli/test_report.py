@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loratwin.cli.commands import report as command
-from loratwin.cli.measuring.table import print_runs
+from loratwin.cli.runs_table import print_runs
 from loratwin.errors import LoratwinError
 from loratwin.metrics import client_per_adapter, parse_slo, run_figures, summarize
 from loratwin.records import Run, load_run, save_run

@@ -10,26 +10,23 @@ this process watches, scrapes the servers (`telemetry`), and makes the record (`
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from loratwin.lazy import lazy_names
 
 if TYPE_CHECKING:
     from loratwin.bench.benchmark import load_requests, measure
-    from loratwin.bench.exchange.requests import parse_url
     from loratwin.bench.listener import Listener, Progress
     from loratwin.bench.options import Options, key_headers
-    from loratwin.bench.servers import GivenServers, LaunchedServers, RunningServers
-    from loratwin.bench.session import measure_window, recover, was_interrupted
-    from loratwin.bench.target import Target, assign_adapters
+    from loratwin.bench.servers import GivenServers, LaunchedServers
+    from loratwin.bench.session import recover, was_interrupted
 
 _HOMES = {
     "benchmark": ("load_requests", "measure"),
-    "exchange.requests": ("parse_url",),
     "listener": ("Listener", "Progress"),
     "options": ("Options", "key_headers"),
-    "servers": ("GivenServers", "LaunchedServers", "RunningServers"),
-    "session": ("measure_window", "recover", "was_interrupted"),
-    "target": ("Target", "assign_adapters"),
+    "servers": ("GivenServers", "LaunchedServers"),
+    "session": ("recover", "was_interrupted"),
 }
 """Imported when asked for: the process that sends the load is of this package, too, and must stay small."""
 
@@ -39,23 +36,12 @@ __all__ = [
     "Listener",
     "Options",
     "Progress",
-    "RunningServers",
-    "Target",
-    "assign_adapters",
     "key_headers",
     "load_requests",
     "measure",
-    "measure_window",
-    "parse_url",
     "recover",
     "was_interrupted",
 ]
 
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        for module, names in _HOMES.items():
-            if name in names:
-                return getattr(import_module(f"{__name__}.{module}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

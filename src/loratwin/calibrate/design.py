@@ -98,12 +98,24 @@ class ServerDesign(Strict):
 
 
 class Design(Strict):
-    """All servers, in the order in which they are measured; to stop early costs the least important coefficients."""
+    """All servers, in the order in which they are measured; to stop early costs the least important coefficients.
+
+    Parameters
+    ----------
+    format
+        Version of the file format.
+    num_adapters, max_num_seqs
+        What it was made for: adapters of the server, and its limit of requests in a batch.
+    passes
+        Times that the runs of a server are gone through, one pass after the other.
+    servers
+        With the runs of each.
+    """
 
     format: int = Field(default=FORMAT, le=FORMAT)
     num_adapters: PositiveInt
     max_num_seqs: PositiveInt
-    passes: PositiveInt = 1  # times that the runs of a server are gone through, one pass after the other
+    passes: PositiveInt = 1
     servers: tuple[ServerDesign, ...]
 
     @property

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.errors import DataError, InputError
-from loratwin.launch.arguments import masked
+from loratwin.launch.arguments import as_arguments, masked
+from loratwin.launch.config import engine_config
+from loratwin.launch.engines import engine
 from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run
 from loratwin.records.config import engine_version as version_of
 
@@ -27,24 +29,25 @@ _NEEDED = ("start_times", "ttfts", "itls", "input_lens", "output_lens", "errors"
 
 def read_vllm_bench(
     path: str | Path,
-    config: EngineConfig,
+    server_args: Sequence[str] | str,
     engine_version: str = "",
     adapters: Sequence[str] = (),
     ranks: Sequence[int] = (),
-    server_args: Sequence[str] = (),
 ) -> Run:
-    """The record of a result file.
+    """The record of a result file; what `loratwin calibrate import` does.
 
     Parameters
     ----------
-    config
-        What the server was started with.
+    path
+        File of `vllm bench serve --save-result --save-detailed`.
+    server_args
+        vLLM's arguments, in a list or in one string: the file does not tell them. Kept without secrets.
+    engine_version
+        As "vllm-0.32.0"; "" where it is not known.
     adapters
         The adapters in the order of `--lora-modules` with `--lora-assignment round-robin`; empty: none were used.
     ranks
         Of each adapter, in turn.
-    server_args
-        What `config` was read from: it tells more, as GPUs that share the LLM. Kept without secrets.
 
     Raises
     ------
@@ -53,6 +56,8 @@ def read_vllm_bench(
     DataError
         It is no such result, or was saved without --save-detailed.
     """
+    given = as_arguments(server_args)
+    config = engine_config(engine("vllm"), given)
     _check_adapters(adapters, ranks, config)
     if engine_version:
         version_of(engine_version)
@@ -86,7 +91,7 @@ def read_vllm_bench(
             created_by="vllm bench serve",
             engine_version=engine_version,
             llm=str(data.get("model_id", "")),
-            server_args=masked(server_args),
+            server_args=masked(given),
             notes=("imported; the server's configuration is as told, and its steps are not known",),
         ),
         failures=("failed",) if failed.any() else (),
@@ -116,17 +121,17 @@ def _columns(data: dict[str, Any], path: Path) -> tuple[F8, F8, F8, tuple[F8, F8
         start, ttft, prompt, output = (
             np.array(data[name], dtype=np.float64) for name in ("start_times", "ttfts", "input_lens", "output_lens")
         )
-        gaps = [np.array(each, dtype=np.float64) for each in data["itls"]]
-        e2e = ttft + np.array([float(each.sum()) for each in gaps])
+        gaps = [np.array(request, dtype=np.float64) for request in data["itls"]]
+        e2e = ttft + np.array([float(request.sum()) for request in gaps])
         duration = float(data["duration"])
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: not a result of vllm bench serve ({error})") from None
     if not (np.isfinite(start).all() and 0 < duration < np.inf):
         raise DataError(f"{path}: start_times must be finite, and duration ({duration:g}) above 0")
-    odd = any(each.ndim != 1 or (each < 0).any() for each in gaps)
+    odd = any(request.ndim != 1 or (request < 0).any() for request in gaps)
     if odd or not (np.isfinite(e2e) & (ttft >= 0)).all():
         raise DataError(f"{path}: ttfts and itls must be seconds, 0 or more")
-    if any(((each < 0) | (each > _MOST_TOKENS) | (each % 1 != 0)).any() for each in (prompt, output)):
+    if any(((tokens < 0) | (tokens > _MOST_TOKENS) | (tokens % 1 != 0)).any() for tokens in (prompt, output)):
         raise DataError(f"{path}: input_lens and output_lens must be whole numbers of tokens")
     return start, ttft, e2e, (prompt, output)
 

@@ -1,42 +1,108 @@
-"""Progress of long work on stderr; nothing when stderr is not a terminal, but for one line per stage."""
+"""Progress of long work on stderr: bars on a terminal, in a pipe a line for each stage. And how it may be stopped."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loratwin.bench import Listener, Progress
 
 
 @contextmanager
 def staged_progress() -> Iterator[Callable[[str, int, int], None]]:
     """A callback (what, done, of) that draws one bar for each stage."""
     if not sys.stderr.isatty():
-        yield _lines()
+        seen: set[str] = set()
+        yield lambda what, done, of: _once(what, f"{what} ({of})", seen)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, object] = {}
+    with _bars(MofNCompleteColumn()) as bars:
+        tasks: dict[str, Any] = {}
 
         def report(what: str, done: int, of: int) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=of)
-            bars.update(tasks[what], completed=done)  # type: ignore[arg-type]
+            bars.update(tasks[what], completed=done)
 
         yield report
 
 
-def _lines() -> Callable[[str, int, int], None]:
-    seen: set[str] = set()
+@contextmanager
+def measuring() -> Iterator[Listener]:
+    """A listener for measurements; SIGTERM, as from Slurm at its time limit, ends them as Ctrl-C does."""
+    from loratwin.bench import Listener
 
-    def report(what: str, done: int, of: int) -> None:
-        if what not in seen:
-            seen.add(what)
-            print(f"{what} ({of})", file=sys.stderr)
+    shown = _RunBar() if sys.stderr.isatty() else _RunLines()
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield Listener(_say, shown.show)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        shown.end()
 
-    return report
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+class _RunBar:
+    """A bar with live figures for each run; gone when the run is done."""
+
+    def __init__(self) -> None:
+        self._bars: Any = None
+
+    def show(self, now: Progress) -> None:
+        if now.phase == "done":
+            self.end()
+            return
+        if self._bars is None:
+            from rich.progress import TextColumn
+
+            self._bars = _bars(TextColumn("{task.fields[figures]}"), refresh_per_second=2)
+            self._bars.add_task("starting", total=None, figures="")
+            self._bars.start()
+        total = now.of_s if now.phase == "window" else None
+        (task,) = self._bars.task_ids
+        self._bars.update(task, description=now.phase, total=total, completed=now.elapsed_s, figures=figures(now))
+
+    def end(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+class _RunLines:
+    """A line for each phase of a run."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def show(self, now: Progress) -> None:
+        if now.phase == "done":
+            self.end()
+            return
+        of = f" ({now.of_s:g} s)" if now.phase == "window" else f" ({now.of_s:.0f} requests)" if now.of_s else ""
+        _once(now.phase, f"{now.phase}{of}", self._seen)
+
+    def end(self) -> None:
+        self._seen.clear()
+
+
+def figures(now: Progress) -> str:
+    """Running totals of a measurement in a line."""
+    if now.phase != "window":
+        return f"{now.of_s:.0f} requests" if now.of_s else ""
+    elapsed = max(now.elapsed_s, 1e-3)
+    failed = f", {now.failed:,} FAILED" if now.failed else ""
+    return (
+        f"sent {now.sent:,}, finished {now.finished:,}{failed}, in flight {now.in_flight:,}, "
+        f"{now.sent / elapsed:,.1f} requests/s, {now.tokens / elapsed:,.0f} tokens/s"
+    )
 
 
 def announce_compilation() -> None:
@@ -44,4 +110,23 @@ def announce_compilation() -> None:
     from loratwin.kernel import is_compiled
 
     if not is_compiled():
-        print("compiling the kernel, once: about 15 s", file=sys.stderr)
+        _say("compiling the kernel, once: about 15 s")
+
+
+def _bars(last: Any, **options: Any) -> Any:
+    """Bars on stderr that are gone in the end; `last` is the column before the remaining time."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), last, TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, **options)
+
+
+def _once(what: str, line: str, seen: set[str]) -> None:
+    if what not in seen:
+        seen.add(what)
+        _say(line)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

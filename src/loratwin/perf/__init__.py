@@ -12,7 +12,7 @@ from loratwin.perf.memory import KvCapacity, MemoryModel, ReplayedMemory, kv_cap
 from loratwin.perf.profile import Card, Profile, dump_profile, load_profile, parse_profile, profile_names, user_names
 from loratwin.perf.shapes import LlmShapes
 from loratwin.perf.step_time import StepTimeModel
-from loratwin.perf.store import add_profile
+from loratwin.perf.store import add_profile, save_profile
 from loratwin.perf.uncertainty import Uncertainty
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "lora_reserved_bytes",
     "parse_profile",
     "profile_names",
+    "save_profile",
     "shapes_from_config",
     "slot_bytes",
     "user_names",

@@ -1,4 +1,4 @@
-"""The user's own profiles: checked, then copied to where `load_profile` finds them by name."""
+"""Profiles as files, and the user's own: checked, then copied to where `load_profile` finds them by name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ from pathlib import Path
 from loratwin.errors import InputError
 from loratwin.perf.profile import Profile, dump_profile, file_name, load_profile, shipped_names, user_folder, user_names
 from loratwin.records.atomic import write_atomically
+
+
+def save_profile(profile: Profile, path: str | Path) -> Path:
+    """Write a profile's file (YAML), whole or not at all.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist or cannot be written.
+    """
+    return write_atomically(path, dump_profile(profile))
 
 
 def add_profile(path: str, replace: bool = False) -> tuple[Profile, Path]:
@@ -30,8 +41,7 @@ def add_profile(path: str, replace: bool = False) -> tuple[Profile, Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder {target.parent} of your profiles: {error.strerror}") from None
-    write_atomically(target, dump_profile(profile))
-    return profile, target
+    return profile, save_profile(profile, target)
 
 
 def profile_path(name: str) -> Path:

@@ -28,6 +28,7 @@ MODULES_FILE = "lora-modules.txt"
 STRENGTH = 0.25
 """Size of what an adapter adds to a layer's output, as part of that output: enough to change what is generated."""
 
+_GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -53,8 +54,10 @@ def numbered(name: str, count: int, ranks: Sequence[int]) -> list[NewAdapter]:
     Raises
     ------
     InputError
-        No or too many adapters, or a rank that is not from 1 to 512.
+        A name that no workload file could give, no or too many adapters, or a rank that is not from 1 to 512.
     """
+    if name == "base" or not _GROUP_NAME.fullmatch(name):
+        raise InputError(f"--name {name!r}: letters, digits, '.', '_' and '-', a letter or digit first, and not 'base'")
     if count < 1:
         raise InputError(f"--count {count}: must be at least 1")
     _check_ranks(ranks)

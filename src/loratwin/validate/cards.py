@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from loratwin.calibrate.published.fit import COMMAND, SOURCE, TablesFit
 from loratwin.perf import Card, Profile
-from loratwin.validate.crossval import Validation
+from loratwin.validate.crossval import Progress, Validation, cross_validate, fit_all
 from loratwin.validate.residuals import held_out_errors
 from loratwin.validate.scores import Score, score
+
+
+def fit_with_errors(
+    folder: Path, processes: int = 2, progress: Progress = lambda what, done, of: None
+) -> list[Profile]:
+    """The profiles of all LLMs of measured tables, with held-out errors on their cards (takes some minutes).
+
+    Parameters
+    ----------
+    folder
+        With the tables (serving_*.csv, ...).
+    progress
+        Called with what is done, how much of it, and of how much.
+
+    Raises
+    ------
+    DataError
+        A table is missing or damaged.
+    """
+    fits = fit_all(folder, processes, progress)
+    return list(carded_profiles(fits, cross_validate(folder, fits, processes, progress)))
 
 
 def carded_profiles(fits: dict[str, TablesFit], validation: Validation) -> Iterator[Profile]:

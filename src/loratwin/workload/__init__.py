@@ -9,7 +9,8 @@ True
 from loratwin.workload.arrays import BASE, Adapters, Workload
 from loratwin.workload.arrivals import Deterministic, Diurnal, Gamma, OnOff, Poisson, Replay
 from loratwin.workload.draw import draw
-from loratwin.workload.files import example_names, example_path, load_spec, parse_spec
+from loratwin.workload.examples import copy_example, example_names, example_path
+from loratwin.workload.files import load_spec, parse_spec
 from loratwin.workload.lengths import Fixed, Histogram, Lognormal, Samples, Separate, Uniform
 from loratwin.workload.popularity import Equal, RateChoices, Zipf
 from loratwin.workload.recorded import recorded_workload, sent_s, served_rows, served_workload
@@ -41,6 +42,7 @@ __all__ = [
     "WorkloadSpec",
     "Zipf",
     "burst_of",
+    "copy_example",
     "draw",
     "example_names",
     "example_path",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from loratwin.errors import InputError, UnknownNameError
+from loratwin.errors import InputError
+from loratwin.workload.examples import example_path
 from loratwin.workload.spec import WorkloadSpec
 from loratwin.workload.strict import one_line
 
@@ -45,29 +45,6 @@ def parse_spec(data: Any, source: str = "workload", folder: Path | None = None) 
         return WorkloadSpec.model_validate(data, context={"folder": folder})
     except ValidationError as error:
         raise InputError(one_line(error, data, source)) from None
-
-
-def example_names() -> list[str]:
-    """Names of the workloads that come with the package."""
-    return sorted(item.name.removesuffix(".yaml") for item in _examples().iterdir() if item.name.endswith(".yaml"))
-
-
-def example_path(name: str) -> Path:
-    """File of a workload that comes with the package.
-
-    Raises
-    ------
-    UnknownNameError
-        There is no such example.
-    """
-    name = name.removesuffix(".yaml")
-    if name not in example_names():
-        raise UnknownNameError("example", name, example_names())
-    return Path(str(_examples().joinpath(f"{name}.yaml")))
-
-
-def _examples() -> Any:
-    return files("loratwin.examples")
 
 
 class _NoDuplicates(yaml.SafeLoader):

@@ -15,8 +15,7 @@ from loratwin.calibrate.loop.source import NEWEST, ServerSource, llm_shapes
 from loratwin.calibrate.records_fit import RecordsFit, fit_records
 from loratwin.errors import InputError
 from loratwin.launch.arguments import option
-from loratwin.perf import LlmShapes, Profile, dump_profile, load_profile
-from loratwin.records import write_atomically
+from loratwin.perf import LlmShapes, Profile, load_profile, save_profile
 
 
 @dataclass(frozen=True)
@@ -92,18 +91,17 @@ def calibrate_server(
     DataError
         What was measured does not tell what adapters cost.
     """
-    shapes, files = source.llm(llm), CalibrationFolder(Path(folder))
-    files.make()
-    measure_design(design_in(files, source, minutes, llm), source, files, shapes, listener=listener)
+    shapes, files = source.llm(llm), CalibrationFolder.made(folder)
+    measure_design(design_in(files, source, minutes, llm), source, folder, shapes, listener=listener)
     fitted = fit_records(gather(read_records(files.records)), shapes)
     save_profile(fitted.profile, files.profile)
     if not check:
         return Calibration(files, fitted)
     known = load_profile(str(files.profile))  # as `check` of the command line has it: what the file holds
-    checked = check_server(known, source, files, window_s, repeats, listener)
+    checked = check_server(known, source, folder, window_s, repeats, listener)
     if not learn:
         return Calibration(files, fitted, checked)
-    learned = learn_from_check(checked, files, shapes)
+    learned = learn_from_check(checked, shapes)
     save_profile(learned, learned_file(files.profile))
     return Calibration(files, fitted, checked, learned)
 
@@ -147,11 +145,6 @@ def _llm_of(evidence: Evidence, llm: str | None, start: Profile | None) -> LlmSh
         if llm or start is None:
             raise
         return start.llm  # the server's --model may be a folder of another machine
-
-
-def save_profile(profile: Profile, path: Path) -> None:
-    """Write a profile's file, whole or not at all."""
-    write_atomically(path, dump_profile(profile))
 
 
 def learned_file(path: Path) -> Path:

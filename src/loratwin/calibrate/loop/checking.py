@@ -55,6 +55,8 @@ class ServerCheck:
 
     Parameters
     ----------
+    folder
+        Where its files are.
     profile
         Which was checked.
     checked
@@ -63,6 +65,7 @@ class ServerCheck:
         By name of the check: the runs, one for each repetition.
     """
 
+    folder: CalibrationFolder
     profile: Profile
     checked: Checked
     measured: Mapping[str, Sequence[Run]]
@@ -71,7 +74,7 @@ class ServerCheck:
 def check_server(
     profile: Profile,
     source: ServerSource,
-    folder: CalibrationFolder,
+    folder: str | Path,
     window_s: float = 18.0,
     repeats: int = 2,
     listener: Listener = SILENT,
@@ -82,33 +85,40 @@ def check_server(
 
     Parameters
     ----------
+    profile
+        To be checked.
+    source
+        Where servers come from; at a URL its slots alone are checked.
     folder
-        Where predictions and records go; it must be there (`CalibrationFolder.make`). Its records of the design, if
-        any, say what the servers are like.
+        Of the calibration: predictions and records go to `checks` in it. Its records of the design, if any, say what
+        the servers are like.
     window_s
         Seconds of each workload.
     repeats
         Measurements of each workload: two show the machine's noise.
+    listener
+        Who is told how it goes on.
 
     Raises
     ------
     InputError
         Workloads of another check are in the folder; or as `measure_runs`.
     """
-    checks = checks_for(profile, folder, source, window_s)
+    files = CalibrationFolder.made(folder)
+    checks = checks_for(profile, files, source, window_s)
     for check in checks:
-        _refuse_another(check, folder, repeats)
+        _refuse_another(check, files, repeats)
     predictions = [predict(check, profile) for check in checks]
     text = json.dumps([asdict(prediction) for prediction in predictions], indent=1, allow_nan=False)
-    write_atomically(folder.checks / "predictions.json", text + "\n")
+    write_atomically(files.checks / "predictions.json", text + "\n")
     measured: dict[str, list[Run]] = {check.name: [] for check in checks}
     for slots in sorted({check.config.max_loras for check in checks}):
         at_once = [check for check in checks if check.config.max_loras == slots]
-        _measure_checks(at_once, source, folder, repeats, measured, listener)
+        _measure_checks(at_once, source, files, repeats, measured, listener)
     checked = score(predictions, measured)
-    write_atomically(folder.path / "check.json", as_json(checked))
-    write_atomically(folder.path / "check.md", as_markdown(checked))
-    return ServerCheck(profile, checked, measured)
+    write_atomically(files.path / "check.json", as_json(checked))
+    write_atomically(files.path / "check.md", as_markdown(checked))
+    return ServerCheck(files, profile, checked, measured)
 
 
 def _check_record(folder: CalibrationFolder, check: Check, repetition: int) -> Path:
@@ -152,13 +162,15 @@ def _measure_checks(
     measure_runs(source, server.arguments, planned, folder.logs(f"check-{config.max_loras}"), keep, listener)
 
 
-def learn_from_check(check: ServerCheck, folder: CalibrationFolder, llm: LlmShapes | None = None) -> Profile:
+def learn_from_check(check: ServerCheck, llm: LlmShapes | None = None) -> Profile:
     """The profile fitted once more, the check's runs among the evidence, with the errors that the check showed.
 
     Where no steps were logged, the fit starts from the checked profile.
 
     Parameters
     ----------
+    check
+        As `check_server` gives it.
     llm
         None: the checked profile's.
 
@@ -168,6 +180,6 @@ def learn_from_check(check: ServerCheck, folder: CalibrationFolder, llm: LlmShap
         There are no records in the folder, or they are no evidence.
     """
     more = {f"check-{name}-{i}": run for name, runs in check.measured.items() for i, run in enumerate(runs, start=1)}
-    evidence = gather({**read_records(folder.records), **more})
+    evidence = gather({**read_records(check.folder.records), **more})
     fitted = fit_records(evidence, llm or check.profile.llm, start=check.profile)
     return with_measured_errors(fitted.profile, check.checked)

@@ -24,6 +24,8 @@ def design_for(source: ServerSource, minutes: float = 7.0, llm: str | None = Non
 
     Parameters
     ----------
+    source
+        What servers are started with.
     minutes
         To measure in, starts of servers included.
     llm
@@ -52,7 +54,7 @@ def design_in(folder: CalibrationFolder, source: ServerSource, minutes: float = 
 def measure_design(
     design: Design,
     source: ServerSource,
-    folder: CalibrationFolder,
+    folder: str | Path,
     llm: LlmShapes | None = None,
     start: Profile | None = None,
     server: str | None = None,
@@ -64,20 +66,27 @@ def measure_design(
 
     Parameters
     ----------
+    design
+        As `design_for` or `load_design` give it.
+    source
+        Where servers come from; at a URL the runs of one server of the design are measured.
     folder
-        Where the records go; it must be there (`CalibrationFolder.make`).
+        Of the calibration: records go to `records` in it.
     llm
         Shapes of the server's LLM; None: nothing is said of what is uncertain.
     start
         For runs without a step log: see `fit_records`.
     server
         With a URL: which server of the design it is; None: as its slots and rank tell.
+    listener
+        Who is told how it goes on.
 
     Raises
     ------
     InputError, ServerError
         As `measure_runs`; or the design has no such server.
     """
+    files = CalibrationFolder.made(folder)
     seen: dict[str, Run] = {}
     chosen = design.servers if source.url is None else (server_at_url(design, source, server),)
     if source.url is not None:
@@ -91,10 +100,10 @@ def measure_design(
             listener.line(f"  {len(seen)} of {design.num_runs} runs; {_state(seen, llm, start)}")
 
     for one in chosen:
-        planned = _planned(one, design.passes, folder, source)
-        measure_runs(source, one.arguments, planned, folder.logs(one.name), look, listener)
+        planned = _planned(one, design.passes, files, source)
+        measure_runs(source, one.arguments, planned, files.logs(one.name), look, listener)
     for one in design.servers:
-        if one not in chosen and not all(run.path.exists() for run in _planned(one, design.passes, folder, source)):
+        if one not in chosen and not all(run.path.exists() for run in _planned(one, design.passes, files, source)):
             listener.line(_not_measured(one))
 
 

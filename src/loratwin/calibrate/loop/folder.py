@@ -38,16 +38,19 @@ class CalibrationFolder:
         """What a server that was started printed and logged."""
         return self.path / f"logs-{server}"
 
-    def make(self) -> None:
-        """Make it, and what is in it.
+    @classmethod
+    def made(cls, path: str | Path) -> CalibrationFolder:
+        """The folder, made with what is in it if it is not there.
 
         Raises
         ------
         InputError
             It cannot be made.
         """
+        folder = cls(Path(path))
         try:
-            for folder in (self.records, self.checks):
-                folder.mkdir(parents=True, exist_ok=True)
+            for inside in (folder.records, folder.checks):
+                inside.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"cannot make the folder {self.path}: {error.strerror or error}") from None
+            raise InputError(f"cannot make the folder {path}: {error.strerror or error}") from None
+        return folder

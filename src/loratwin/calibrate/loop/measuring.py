@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loratwin.bench import Listener, Options, RunningServers, measure_window, was_interrupted
+from loratwin.bench import Listener, Options, was_interrupted
 from loratwin.bench.listener import SILENT
 from loratwin.bench.result import window_start_s
+from loratwin.bench.servers import RunningServers
+from loratwin.bench.session import measure_window
 from loratwin.calibrate.loop.source import ServerSource
 from loratwin.errors import DataError
 from loratwin.probe import read_notes, read_steps

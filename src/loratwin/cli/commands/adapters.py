@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,17 +62,10 @@ def _wanted(count: int | None, ranks: str | None, name: str | None, workload: st
     if workload is None:
         if count is None:
             raise InputError("say how many adapters (--count 300), or which (--workload FILE)")
-        return numbered(_group_name(name or "adapter"), count, _numbers(ranks or "8"))
+        return numbered(name or "adapter", count, _numbers(ranks or "8"))
     if (count, ranks, name) != (None, None, None):
         raise InputError("--workload gives number, ranks and names; leave out --count, --ranks and --name")
     return from_workload(load_spec(workload))
-
-
-def _group_name(name: str) -> str:
-    """The rule of workload files, so that a workload can name these adapters."""
-    if name == "base" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise InputError(f"--name {name!r}: letters, digits, '.', '_' and '-', a letter or digit first, and not 'base'")
-    return name
 
 
 def _numbers(text: str) -> list[int]:

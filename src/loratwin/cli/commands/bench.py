@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loratwin.cli.interrupts import terminable
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def bench(
     For example: loratwin bench example:support-desk --url http://127.0.0.1:8000 --window 600 -o measured.json
     """
     from loratwin.bench import Options, key_headers, load_requests, measure, was_interrupted
-    from loratwin.cli.measuring.progress import watching
+    from loratwin.cli.progress import measuring
     from loratwin.metrics import parse_slo
 
     limits = parse_slo(slo) if slo is not None else None
@@ -97,7 +96,7 @@ def bench(
     servers = _servers(
         launch, url or [], server_args, server_command, replicas, mps, steps, start_timeout, lora_folder, llm, names
     )
-    with terminable(), watching() as listener:
+    with measuring() as listener:
         run = measure(requests, servers, output, options=options, force=force, listener=listener)
     _show(run, output, limits, profile, per_adapter, report)
     if was_interrupted(run):
@@ -170,7 +169,7 @@ def _recover(folder: Path, output: Path, force: bool) -> Run:
 
 def _show(run: Run, output: Path, slo: Slo | None, profile: str | None, per_adapter: bool, report: Path | None) -> None:
     from loratwin.cli.commands.report import simulated_beside
-    from loratwin.cli.measuring.table import print_runs
+    from loratwin.cli.runs_table import print_runs
     from loratwin.records import write_atomically
 
     runs = {output.stem: run}

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loratwin.cli.interrupts import terminable
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
+    from loratwin.bench import Listener
     from loratwin.calibrate.checks.check import Checked
-    from loratwin.calibrate.loop.folder import CalibrationFolder
     from loratwin.calibrate.loop.source import ServerSource
     from loratwin.calibrate.records_fit import RecordsFit
     from loratwin.perf import Profile
@@ -64,15 +63,14 @@ def server(
     For example: loratwin calibrate server mine --lora-folder adapters --server-args "--model tiny --max-num-seqs 16"
     """
     from loratwin.calibrate.loop.calibration import calibrate_server
-    from loratwin.cli.measuring.progress import watching
+    from loratwin.cli.progress import measuring
 
     source = _source(lora_folder, server_args, server_command, None, None, start_timeout, "")
-    with terminable():
-        with watching() as listener:
-            done = calibrate_server(folder, source, minutes=minutes, llm=llm, check=False, listener=listener)
+    with measuring() as listener:
+        done = calibrate_server(folder, source, minutes=minutes, llm=llm, check=False, listener=listener)
         _print_fit(done.fit, done.folder.profile)
         if check:
-            _check(done.folder, done.folder.profile, source, window, repeats, learn, llm, "text")
+            _check(folder, done.folder.profile, source, window, repeats, learn, llm, "text", listener)
 
 
 @app.command()
@@ -127,15 +125,15 @@ def run_(
     """
     from loratwin.calibrate.design import load_design
     from loratwin.calibrate.loop.designed import measure_design
-    from loratwin.cli.measuring.progress import watching
+    from loratwin.cli.progress import measuring
 
     source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
     if server is not None and url is None:
         raise InputError("--server is for a server at --url; of those that we start, all are measured")
     known = _profile(start)
     shapes = source.llm(llm) if llm or source.names_llm() else known.llm if known else None
-    with terminable(), watching() as listener:
-        measure_design(load_design(design), source, _folder(folder), shapes, known, server, listener)
+    with measuring() as listener:
+        measure_design(load_design(design), source, folder, shapes, known, server, listener)
 
 
 @app.command()
@@ -154,7 +152,8 @@ def fit(
 
     For example: loratwin calibrate fit mine -o mine.yaml --llm tiny
     """
-    from loratwin.calibrate.loop.calibration import fit_folder, records_in, save_profile
+    from loratwin.calibrate.loop.calibration import fit_folder, records_in
+    from loratwin.perf import save_profile
     from loratwin.records import check_writable
 
     check_writable(_profile_file(output, "profile"))
@@ -178,19 +177,17 @@ def _profile_file(output: Path, name: str) -> Path:
 def _fit_tables(data: Path, output: Path, processes: int) -> None:
     """The fit of measured tables, with held-out errors on the profiles' cards (takes some minutes)."""
     from loratwin.cli.progress import announce_compilation, staged_progress
-    from loratwin.perf import dump_profile
-    from loratwin.records import check_writable, write_atomically
-    from loratwin.validate.cards import carded_profiles
-    from loratwin.validate.crossval import cross_validate, fit_all
+    from loratwin.perf import save_profile
+    from loratwin.records import check_writable
+    from loratwin.validate.cards import fit_with_errors
 
     check_writable(output / "profile.yaml")  # one profile per LLM: a folder
     announce_compilation()
     with staged_progress() as progress:
-        fits = fit_all(data, processes, progress)
-        validation = cross_validate(data, fits, processes, progress)
-    for profile in carded_profiles(fits, validation):
+        profiles = fit_with_errors(data, processes, progress)
+    for profile in profiles:
         path = _profile_file(output, profile.name)
-        write_atomically(path, dump_profile(profile))
+        save_profile(profile, path)
         typer.echo(str(path))
 
 
@@ -217,9 +214,11 @@ def check(
     """
     if format not in FORMATS:
         raise InputError(f"--format {format!r}: must be one of {', '.join(FORMATS)}")
+    from loratwin.cli.progress import measuring
+
     source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
-    with terminable():
-        _check(_folder(folder), profile, source, window, repeats, learn, llm, format)
+    with measuring() as listener:
+        _check(folder, profile, source, window, repeats, learn, llm, format, listener)
 
 
 @app.command("import")
@@ -236,15 +235,12 @@ def import_(
     For example: loratwin calibrate import result.json -o run.json --server-args "--model tiny --max-loras 4"
     """
     from loratwin.calibrate.vllm_bench import read_vllm_bench
-    from loratwin.launch.arguments import as_arguments, whole_number
-    from loratwin.launch.config import engine_config
-    from loratwin.launch.engines import engine as engine_of
+    from loratwin.launch.arguments import whole_number
     from loratwin.records import save_run
 
     names = [name.strip() for name in adapters.split(",") if name.strip()]
     in_turn = [whole_number(rank.strip(), "--ranks") for rank in ranks.split(",") if rank.strip()]
-    given = as_arguments(server_args)
-    run = read_vllm_bench(result, engine_config(engine_of("vllm"), given), engine, names, in_turn, given)
+    run = read_vllm_bench(result, server_args, engine, names, in_turn)
     typer.echo(f"written: {save_run(run, output)}")
 
 
@@ -266,14 +262,6 @@ def _profile(start: str | None) -> Profile | None:
     return None if start is None else load_profile(start)
 
 
-def _folder(path: Path) -> CalibrationFolder:
-    from loratwin.calibrate.loop.folder import CalibrationFolder
-
-    folder = CalibrationFolder(path)
-    folder.make()
-    return folder
-
-
 def _print_fit(fitted: RecordsFit, path: Path) -> None:
     from loratwin.calibrate.loop.text import fitted_lines
 
@@ -283,7 +271,7 @@ def _print_fit(fitted: RecordsFit, path: Path) -> None:
 
 
 def _check(
-    folder: CalibrationFolder,
+    folder: Path,
     profile: Path,
     source: ServerSource,
     window_s: float,
@@ -291,21 +279,20 @@ def _check(
     learn: bool,
     llm: str | None,
     form: str,
+    listener: Listener,
 ) -> None:
-    from loratwin.calibrate.loop.calibration import learned_file, save_profile
+    from loratwin.calibrate.loop.calibration import learned_file
     from loratwin.calibrate.loop.checking import check_server, learn_from_check
-    from loratwin.cli.measuring.progress import watching
     from loratwin.cli.progress import announce_compilation
-    from loratwin.perf import load_profile
+    from loratwin.perf import load_profile, save_profile
 
     known = load_profile(str(profile))
     announce_compilation()
-    with watching() as listener:
-        check = check_server(known, source, folder, window_s, repeats, listener)
+    check = check_server(known, source, folder, window_s, repeats, listener)
     typer.echo(_shown(check.checked, form))
     if learn:
         shapes = source.llm(llm) if llm or source.names_llm() else None
-        save_profile(learn_from_check(check, folder, shapes), path := learned_file(profile))
+        save_profile(learn_from_check(check, shapes), path := learned_file(profile))
         typer.echo(f"{path}: fitted once more, the check's runs included")
 
 

@@ -23,45 +23,15 @@ def examples(
     """
     if name is None and copy is not None:
         raise InputError("--copy needs the name of an example; `loratwin examples` lists them")
+    from loratwin.workload import copy_example, example_names, example_path
+    from loratwin.workload.examples import first_comment
+
     if name is None:
-        _list()
+        width = max(map(len, example_names()), default=0)
+        for known in example_names():
+            typer.echo(f"{known:{width}}  {first_comment(example_path(known))}".rstrip())
     elif copy is None:
-        _print(name)
+        typer.echo(example_path(name).read_text(encoding="utf-8"), nl=False)
     else:
-        _copy(name, copy)
-
-
-def _list() -> None:
-    from loratwin.workload import example_names, example_path
-
-    known = example_names()
-    width = max((len(each) for each in known), default=0)
-    for each in known:
-        typer.echo(f"{each:{width}}  {first_comment(example_path(each))}".rstrip())
-
-
-def _print(name: str) -> None:
-    from loratwin.workload import example_path
-
-    typer.echo(example_path(name).read_text(encoding="utf-8"), nl=False)
-
-
-def _copy(name: str, folder: Path) -> None:
-    """Copy an example and the data files of the same name, none of which may be there already."""
-    from loratwin.records import write_atomically
-    from loratwin.workload import example_path
-
-    path = example_path(name)
-    sources = sorted(path.parent.glob(f"{path.stem}.*"))
-    for source in sources:
-        if (folder / source.name).exists():
-            raise InputError(f"{folder / source.name} is there already; nothing copied")
-    for source in sources:
-        typer.echo(write_atomically(folder / source.name, source.read_bytes()))
-
-
-def first_comment(path: Path) -> str:
-    """What a workload file says of itself: its first comment line that is not a directive for editors."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    comments = (line.lstrip("# ").strip() for line in lines if line.startswith("#"))
-    return next((text for text in comments if text and not text.startswith("yaml-language-server:")), "")
+        for path in copy_example(name, copy):
+            typer.echo(path)

@@ -87,13 +87,12 @@ def assume(
     """
     from loratwin.errors import InputError
     from loratwin.perf import assume as assumed
-    from loratwin.perf import dump_profile, find_gpu, find_llm
-    from loratwin.records.atomic import write_atomically
+    from loratwin.perf import find_gpu, find_llm, save_profile
 
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"{out}: the file of a profile must end in .yaml")
     profile = assumed(find_gpu(gpu), find_llm(llm, engine), engine, tensor_parallel)
-    write_atomically(out, dump_profile(profile))
+    save_profile(profile, out)
     typer.echo(f"{profile.name}: {out}")
     for note in profile.notes:
         typer.echo(f"note: {note}", err=True)

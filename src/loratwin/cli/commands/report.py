@@ -53,7 +53,7 @@ def report(
 
         typer.echo(json.dumps(runs_as_json(shown, limits, adapters), indent=2, allow_nan=False))
     elif output is None:
-        from loratwin.cli.measuring.table import print_runs
+        from loratwin.cli.runs_table import print_runs
 
         print_runs(shown, limits, adapters)
 

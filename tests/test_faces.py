@@ -1,0 +1,55 @@
+"""The faces of packages: every name is there, documented, and costs nothing before it is asked for."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+LAZY = ["loratwin.bench", "loratwin.calibrate"]
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_every_name_is_there_and_typed_as_it_is(name: str) -> None:
+    """What type checkers see under TYPE_CHECKING is what is imported when it is asked for."""
+    package = import_module(name)
+    assert dir(package) == sorted(package.__all__)
+    assert package.__file__ is not None
+    tree = ast.parse(Path(package.__file__).read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module != "loratwin.lazy"]
+    seen = {alias.name: node.module for node in imports for alias in node.names if (node.module or "").startswith(name)}
+    assert sorted(seen) == sorted(package.__all__)
+    for known, module in seen.items():
+        assert getattr(package, known) is getattr(import_module(str(module)), known)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = package.nothing
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_what_takes_arguments_says_what_they_are(name: str) -> None:
+    """Each parameter of a public function or class is named in its docstring, unless there is but one."""
+    package = import_module(name)
+    lacking = []
+    for known in package.__all__:
+        thing = getattr(package, known)
+        assert inspect.getdoc(thing), known
+        parameters = list(inspect.signature(thing).parameters)
+        _, _, section = (inspect.getdoc(thing) or "").partition("Parameters\n----------\n")
+        described = {word for line in section.split("\n") if re.match(r"\S", line) for word in line.split(", ")}
+        lacking += [f"{known}.{p}" for p in parameters if p not in described and len(parameters) > 1]
+    assert lacking == []
+
+
+def test_the_load_clients_process_imports_none_of_what_starts_servers() -> None:
+    program = "import loratwin.bench.worker.__main__, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    loaded = set(done.stdout.split())
+    assert "loratwin.bench.worker.load" in loaded
+    rooms = {f"loratwin.{room}" for room in ("launch", "probe", "synthetic", "telemetry", "calibrate")}
+    assert not loaded & {*rooms, "prometheus_client"}
