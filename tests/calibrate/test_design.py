@@ -60,7 +60,7 @@ def test_a_budget_that_is_left_over_repeats_the_runs_before_it_lengthens_them() 
         ((16, (8,), 16, 1024, 30.0), "minutes hold no calibration: at least"),
         ((16, (8,), 16, 1024, float("nan")), "the minutes of a calibration must be a number"),
         ((0, (8,), 16, 1024, 300.0), "needs adapters"),
-        ((4, (1000,), 16, 1024, 300.0), "no vLLM serves more than 512"),
+        ((4, (1000,), 16, 1024, 300.0), "no vLLM holds more than 512"),
         ((4, (8,), 16, 32, 300.0), "needs 64 tokens"),
     ],
 )

@@ -5,12 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loratwin.errors import InputError
-from loratwin.plan.grid import coarse_slots, finer_slots, smallest_rank, spread_order
+from loratwin.plan.grid import coarse_slots, finer_slots, spread_order
 from loratwin.workload import Adapters
 
 
@@ -48,16 +46,6 @@ def test_finer_slots_are_new_and_positive(tried: set[int], data: st.DataObject) 
     finer = finer_slots(sorted(tried), best)
     assert all(slots >= 1 for slots in finer)
     assert not set(finer) & tried
-
-
-@pytest.mark.parametrize(("highest", "allowed"), [(1, 8), (8, 8), (9, 16), (32, 32), (257, 320), (512, 512)])
-def test_the_smallest_rank_that_fits(highest: int, allowed: int) -> None:
-    assert smallest_rank(adapters([1, 1], [0, 0], [1, highest])) == allowed
-
-
-def test_a_rank_that_vllm_does_not_know_is_refused() -> None:
-    with pytest.raises(InputError, match="rank of 513 is above the highest that vLLM allows, 512"):
-        smallest_rank(adapters([1], [0], [513]))
 
 
 @given(st.integers(1, 200), st.integers(1, 3), st.integers(0, 2**32))

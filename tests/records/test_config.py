@@ -8,7 +8,7 @@ import pytest
 
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
-from loratwin.records.config import engine_version
+from loratwin.records.config import engine_version, ranks_that_hold
 
 
 def test_defaults_are_those_of_vllm_on_a_small_gpu() -> None:
@@ -31,9 +31,9 @@ def test_host_cache_holds_all_served_adapters_unless_told(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"max_loras": -1}, "max_loras = -1, but it should be greater than or equal to 0"),
-        ({"max_loras": "many"}, "max_loras = 'many', but it should be a valid integer"),
-        ({}, "max_loras is missing"),
+        ({"max_loras": -1}, "max_loras = -1: must be greater than or equal to 0"),
+        ({"max_loras": "many"}, "max_loras = 'many': must be a whole number"),
+        ({}, "max_loras: this key is required"),
         ({"max_loras": 8, "max_cpu_loras": 7}, "max_cpu_loras = 7, but it must be at least max_loras = 8"),
         ({"max_loras": 8, "max_lora_rank": 24}, "max_lora_rank = 24, but vLLM accepts 8, 16, 32, 64, 128, 256, 320"),
         ({"max_loras": 8, "block_size": 10}, "block_size = 10, but vLLM accepts 1, 8, 16"),
@@ -41,8 +41,11 @@ def test_host_cache_holds_all_served_adapters_unless_told(
             {"max_loras": 8, "max_num_seqs": 256, "max_num_batched_tokens": 255},
             "max_num_batched_tokens = 255, but it must be at least max_num_seqs = 256",
         ),
-        ({"max_loras": 8, "gpu_memory_utilization": 1.1}, "gpu_memory_utilization = 1.1, but it should be less than"),
-        ({"max_loras": 8, "max_lora": 3}, "unknown key 'max_lora'. Known: max_loras, max_cpu_loras, max_lora_rank"),
+        ({"max_loras": 8, "gpu_memory_utilization": 1.1}, "gpu_memory_utilization = 1.1: must be less than"),
+        (
+            {"max_loras": 8, "max_lora": 3},
+            "max_lora = 3: unknown key; did you mean 'max_loras'? valid: max_loras,",
+        ),
     ],
 )
 def test_refusals_are_one_clear_line(values: dict[str, Any], message: str) -> None:
@@ -50,6 +53,20 @@ def test_refusals_are_one_clear_line(values: dict[str, Any], message: str) -> No
         EngineConfig(**values)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("rank", "least"), [(1, 8), (8, 8), (9, 16), (32, 32), (257, 320), (512, 512)])
+def test_the_smallest_rank_that_holds_an_adapter(rank: int, least: int) -> None:
+    assert ranks_that_hold(rank)[0] == least
+
+
+def test_ranks_that_hold_are_all_from_the_smallest_on() -> None:
+    assert ranks_that_hold(300) == (320, 512)
+
+
+def test_a_rank_that_no_vllm_holds_is_refused() -> None:
+    with pytest.raises(InputError, match="an adapter has rank 513; no vLLM holds more than 512"):
+        ranks_that_hold(513)
 
 
 @pytest.mark.parametrize(

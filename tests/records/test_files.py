@@ -146,7 +146,7 @@ def edited(path: Path, **changes: Any) -> Path:
         ({"loratwin_run": 2}, "written by a newer loratwin (format 2, this one reads up to 1)"),
         ({"loratwin_run": None}, "lacks 'loratwin_run'"),
         ({"kind": "dreamt"}, "Run.kind: 'dreamt'"),
-        ({"config": {"max_loras": 0, "hue": 1}}, "unknown key 'hue'"),
+        ({"config": {"max_loras": 0, "hue": 1}}, "hue = 1: unknown key"),
         ({"requests": {}}, "missing 9 required"),
         ({"adapters": {"name": []}}, "required positional arguments"),
         ({"window_s": "long"}, "not a run of loratwin, or damaged"),

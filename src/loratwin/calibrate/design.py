@@ -17,9 +17,10 @@ import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from loratwin.errors import InputError
-from loratwin.records.config import LORA_RANKS
+from loratwin.records.config import ranks_that_hold
+from loratwin.refusals import one_line
 from loratwin.workload import Adapters, Workload
-from loratwin.workload.strict import Strict, one_line
+from loratwin.workload.strict import Strict
 
 START_S = 30.0
 """What a start is taken to last, as long as none was seen; of a large LLM it is minutes."""
@@ -196,9 +197,7 @@ def _without_last(servers: list[ServerDesign]) -> list[ServerDesign]:
 
 def _servers(num_adapters: int, rank: int, seqs: int, longest: int) -> list[ServerDesign]:
     """Few slots, many slots, and a higher rank with a small host cache."""
-    fit = [each for each in LORA_RANKS if each >= rank]
-    if not fit:
-        raise InputError(f"an adapter has rank {rank}, but no vLLM serves more than {LORA_RANKS[-1]}")
+    fit = ranks_that_hold(rank)
     few, many = min(2, num_adapters), min(8, num_adapters)
     between = min(4, num_adapters)
     few_cache = max(between, num_adapters // 2)

@@ -19,6 +19,7 @@ from loratwin.errors import InputError, UnknownNameError
 from loratwin.perf.shapes import MOST, MOST_LAYERS, LlmShapes
 from loratwin.perf.tables import read_yaml_table
 from loratwin.records.config import Version, engine_version
+from loratwin.refusals import one_line
 
 
 class Architecture(NamedTuple):
@@ -186,5 +187,4 @@ def _checked(
             fused_projections=kind.fused_projections,
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{where}: {first['loc'][0]} = {first['input']!r}: {first['msg']}") from None
+        raise InputError(one_line(error, None, where)) from None

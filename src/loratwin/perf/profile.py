@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from difflib import get_close_matches
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +23,7 @@ from loratwin.perf.memory import MemoryModel
 from loratwin.perf.shapes import LlmShapes
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.uncertainty import Uncertainty
+from loratwin.refusals import one_line
 
 PARTS = ("memory", "step_time", "loading", "frontend")
 """Where coefficients are."""
@@ -220,27 +220,13 @@ def parse_profile(text: str, where: str) -> Profile:
     try:
         profile = Profile.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"profile {where}: {_problem(error)}") from None
+        raise InputError(one_line(error, data, f"profile {where}")) from None
     if stated is not None and stated != profile.checksum:
         raise InputError(
             f"profile {where}: hash is {stated}, but that of its figures {profile.checksum}: it was changed by hand "
             "or damaged (remove the line 'hash' to accept it as it is)"
         )
     return profile
-
-
-def _problem(error: ValidationError) -> str:
-    """The first problem, with its key; an unknown key before one that is missing, for which it may be meant."""
-    found = error.errors()
-    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return f"{key} is missing"
-    if first["type"] != "extra_forbidden":
-        return f"{key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}"
-    missing = [".".join(map(str, each["loc"])) for each in found if each["type"] == "missing"]
-    close = get_close_matches(key, missing, n=1)
-    return f"{key} is not known" + (f"; {close[0]} is missing, was that meant?" if close else "")
 
 
 def dump_profile(profile: Profile) -> str:

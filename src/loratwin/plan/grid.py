@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loratwin.errors import InputError
-from loratwin.records.config import LORA_RANKS
 from loratwin.workload import Adapters
 
 SLOTS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320, 384, 512, 768, 1024)
@@ -40,21 +38,6 @@ def _round(slots: float, gap: int) -> int:
     """To a multiple of 8, 4 or 1, as the gap allows."""
     unit = 8 if gap >= 32 else 4 if gap >= 16 else 1
     return int(slots / unit + 0.5) * unit
-
-
-def smallest_rank(adapters: Adapters) -> int:
-    """The smallest value of `--max-lora-rank` that every adapter fits: all of it is allocated, and computed.
-
-    Raises
-    ------
-    InputError
-        A rank is above what vLLM allows.
-    """
-    highest = int(adapters.rank.max())
-    for allowed in LORA_RANKS:
-        if allowed >= highest:
-            return allowed
-    raise InputError(f"a rank of {highest} is above the highest that vLLM allows, {LORA_RANKS[-1]}")
 
 
 def spread_order(adapters: Adapters) -> tuple[int, ...]:

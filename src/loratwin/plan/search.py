@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 from loratwin.metrics import Slo
 from loratwin.plan.choice import Candidate, Objective, choose, closest
-from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots, smallest_rank
+from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots
 from loratwin.plan.limits import STEP, last_good, margin_search, run_all
 from loratwin.plan.margin import MARGIN_DRAWS, SHORTER, BiggestCustomer, MarginInterval, margin_interval
 from loratwin.plan.trial import Bench, Outcome, Trial, combine
 from loratwin.records import EngineConfig
+from loratwin.records.config import ranks_that_hold
 from loratwin.simulate.workers import Workers
 
 Progress = Callable[[int, int, str], None]
@@ -134,7 +135,7 @@ class Finder:
         return EngineConfig(
             max_loras=slots,
             max_cpu_loras=max(slots, num_adapters),
-            max_lora_rank=smallest_rank(adapters),
+            max_lora_rank=ranks_that_hold(int(adapters.rank.max()))[0],
             max_num_seqs=sequences,
             max_num_batched_tokens=self.settings.max_num_batched_tokens,
             max_model_len=self.settings.max_model_len,

@@ -17,11 +17,11 @@ import numpy as np
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.plan.choice import Candidate
 from loratwin.plan.export import candidate_json, plan_json
-from loratwin.plan.grid import smallest_rank
 from loratwin.plan.plan import Plan, plan
 from loratwin.plan.search import Finder, Progress, Settings
 from loratwin.plan.trial import Bench, Outcome, Trial
 from loratwin.plan.words import duration, margin_text, num_replicas, status
+from loratwin.records.config import ranks_that_hold
 from loratwin.simulate.workers import Workers
 from loratwin.workload import AdapterGroup, Workload, WorkloadSpec, draw, grown
 
@@ -193,7 +193,7 @@ def _served(
     config, num_adapters = found.best.config, len(workloads[0].adapters)
     config = config.replace(
         max_cpu_loras=max(config.max_cpu_loras or 0, config.max_loras, num_adapters),
-        max_lora_rank=max(config.max_lora_rank, smallest_rank(workloads[0].adapters)),
+        max_lora_rank=max(config.max_lora_rank, ranks_that_hold(int(workloads[0].adapters.rank.max()))[0]),
     )
     bench = Bench(workloads, tuple(range(num_adapters)), found.profile, found.slo, found.slo_for, groups)
     settings = Settings(found.objective, found.slo, headroom=found.headroom)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from loratwin.errors import InputError
+from loratwin.refusals import one_line
 
 Version = tuple[int, int, int]
 """Of vLLM: major, minor, patch."""
@@ -20,6 +21,22 @@ BLOCK_SIZES = (1, 8, 16, 32, 64, 128)
 """Values that vLLM accepts for `--block-size`: 16 unless told, 128 on CPU."""
 
 _RANK_1_SINCE = (0, 13, 0)
+
+
+def ranks_that_hold(rank: int) -> tuple[int, ...]:
+    """Values of `--max-lora-rank` that hold an adapter of this rank, ascending.
+
+    The first is the one to take: all of a slot is allocated, and computed.
+
+    Raises
+    ------
+    InputError
+        The rank is above what vLLM allows.
+    """
+    fitting = tuple(allowed for allowed in LORA_RANKS if allowed >= rank)
+    if not fitting:
+        raise InputError(f"an adapter has rank {rank}; no vLLM holds more than {LORA_RANKS[-1]}")
+    return fitting
 
 
 def engine_version(text: str) -> Version:
@@ -80,7 +97,7 @@ class EngineConfig(BaseModel):
         try:
             config = handler(data)
         except ValidationError as error:
-            raise InputError(_one_line(error)) from None
+            raise InputError(one_line(error, data, "engine configuration", tuple(cls.model_fields))) from None
         for problem in _broken_rules(config):
             raise InputError(f"engine configuration: {problem}")
         return config
@@ -109,17 +126,6 @@ class EngineConfig(BaseModel):
             As the constructor.
         """
         return EngineConfig(**{**self.model_dump(), **changes})
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"engine configuration: unknown key {key!r}. Known: {', '.join(EngineConfig.model_fields)}"
-    if first["type"] == "missing":
-        return f"engine configuration: {key} is missing"
-    rule = first["msg"].removeprefix("Input ")
-    return f"engine configuration: {key} = {first['input']!r}, but it {rule}"
 
 
 def _broken_rules(config: EngineConfig) -> list[str]:

@@ -10,9 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from loratwin.errors import InputError
+from loratwin.refusals import one_line
 from loratwin.workload.examples import example_path
 from loratwin.workload.spec import WorkloadSpec
-from loratwin.workload.strict import one_line
 
 EXAMPLE = "example:"
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from loratwin.errors import InputError
+from loratwin.refusals import REFUSED, did_you_mean, one_line
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -65,80 +65,7 @@ def _holds_bool(value: Any) -> bool:
 def refusal(key: str, message: str) -> PydanticCustomError:
     """An error about one key of a model, to be raised in validators of the whole model."""
     escaped = message.replace("{", "{{").replace("}", "}}")  # pydantic formats the message with the context
-    return PydanticCustomError("refused", escaped, {"key": key})
-
-
-def did_you_mean(name: object, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """``; did you mean 'rate'? Valid: ...``."""
-    options = list(known)
-    close = get_close_matches(str(name), options, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} valid: {', '.join(options)}"
-
-
-def one_line(error: ValidationError, data: Any, source: str) -> str:
-    """First problem of a validation error: source, key path, value, what would be valid, how many more."""
-    first = error.errors(include_url=False)[0]
-    path, value = _locate(first["loc"], first, data)
-    if first["type"] == "union_tag_invalid" and isinstance(value, Mapping):
-        path, value = _join(path, "kind"), value.get("kind")
-    if first["type"] == "refused":
-        key = first["ctx"]["key"]
-        path = _join(path, key) if key else path
-        value = value.get(key) if isinstance(value, Mapping) else None
-    shown = f" = {_short(value)}" if isinstance(value, (int, float, str, Path)) else ""
-    more = f" (+{error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{source}: {path}{shown}: {_plain(first)}{more}" if path else f"{source}: {_plain(first)}{more}"
-
-
-def _locate(loc: tuple[int | str, ...], first: Any, data: Any) -> tuple[str, Any]:
-    """Key path as in the file, and the value there. pydantic also names the branches of unions: those are left out."""
-    path, here = "", data
-    for position, part in enumerate(loc):
-        if isinstance(here, Mapping) and part in here:
-            path, here = _join(path, part), here[part]
-        elif isinstance(here, (list, tuple)) and isinstance(part, int):
-            path, here = f"{path}[{part}]", here[part] if part < len(here) else None
-        elif position == len(loc) - 1 and first["type"] == "missing":
-            path, here = _join(path, part), None
-    return path, None if first["type"] == "missing" else here
-
-
-def _join(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)
-
-
-def _short(value: object) -> str:
-    text = repr(str(value) if isinstance(value, Path) else value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-_OUR_WORDS = {
-    "missing": "this key is required",
-    "union_tag_not_found": "must be a mapping with the key 'kind'",
-    "model_attributes_type": "must be a mapping with the key 'kind'",
-    "model_type": "must be a mapping of keys to values",
-    "tuple_type": "must be a list",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "string_type": "must be text",
-    "string_pattern_mismatch": "must start with a letter or digit, then letters, digits, '.', '_' or '-'",
-    "too_short": "must have at least one entry",
-}
-
-
-def _plain(first: Any) -> str:
-    """pydantic's message in our words."""
-    if first["type"] in _OUR_WORDS:
-        return _OUR_WORDS[first["type"]]
-    if first["type"] == "union_tag_invalid":
-        known = [tag.strip("' ") for tag in str(first["ctx"]["expected_tags"]).split(",")]
-        return f"unknown kind {first['ctx']['tag']!r}{did_you_mean(first['ctx']['tag'], known)}"
-    message = str(first["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    return message.replace("\n", " ")
+    return PydanticCustomError(REFUSED, escaped, {"key": key})
 
 
 def either(form: Callable[[Any], str | None], valid: str) -> Discriminator:

@@ -152,13 +152,10 @@ def _slots(given: list[str] | None, spec: WorkloadSpec) -> list[int]:
 
 def _rank_for(spec: WorkloadSpec) -> int:
     """The smallest rank that vLLM accepts and that holds every adapter."""
-    from loratwin.records.config import LORA_RANKS
+    from loratwin.records.config import ranks_that_hold
     from loratwin.workload.popularity import rank_list
 
-    highest = max((int(rank_list(group.ranks, group.count).max()) for group in spec.groups), default=1)
-    if highest > LORA_RANKS[-1]:
-        raise InputError(f"an adapter has rank {highest}; vLLM holds at most {LORA_RANKS[-1]}")
-    return next(rank for rank in LORA_RANKS if rank >= highest)
+    return ranks_that_hold(max((int(rank_list(group.ranks, group.count).max()) for group in spec.groups), default=1))[0]
 
 
 def _configs(slots: list[int], given: dict[str, Any]) -> list[EngineConfig]:

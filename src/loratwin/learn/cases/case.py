@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.records import EngineConfig
-from loratwin.records.config import LORA_RANKS
+from loratwin.records.config import ranks_that_hold
 from loratwin.workload import AdapterGroup, Gamma, Lognormal, Poisson, RateChoices, Separate, ShareGpt, WorkloadSpec
 
 F8 = NDArray[np.float64]
@@ -60,7 +60,7 @@ class Case:
     @property
     def max_lora_rank(self) -> int:
         """The smallest value that vLLM accepts and every adapter fits."""
-        return next(allowed for allowed in LORA_RANKS if allowed >= max(self.ranks))
+        return ranks_that_hold(max(self.ranks))[0]
 
     def counts(self, num_adapters: int) -> tuple[int, ...]:
         """How many of the adapters have each rate; what does not divide is spread, so that the mean rate stays."""

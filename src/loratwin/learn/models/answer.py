@@ -17,7 +17,7 @@ from loratwin.learn.models.model import Figures, LearnedModel
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig
-from loratwin.records.config import LORA_RANKS
+from loratwin.records.config import ranks_that_hold
 from loratwin.workload import Workload, WorkloadSpec, draw
 
 SHARE_ERROR = 0.02
@@ -95,19 +95,12 @@ def mix_of_workload(workload: Workload) -> Mix:
         rank_std=float(ranks.std()),
         rank_min=int(ranks.min()),
         rank_max=int(ranks.max()),
-        max_lora_rank=_allowed_rank(int(ranks.max())),
+        max_lora_rank=ranks_that_hold(int(ranks.max()))[0],
         prompt_mean=float(prompt.mean()),
         output_mean=float(output.mean()),
         context_mean=float((output * (prompt + output / 2)).sum() / output.sum()),
         arrivals_cv=burstiness(workload),
     )
-
-
-def _allowed_rank(rank: int) -> int:
-    found = next((allowed for allowed in LORA_RANKS if allowed >= rank), None)
-    if found is None:
-        raise InputError(f"a rank of {rank} is above the highest that vLLM allows, {LORA_RANKS[-1]}")
-    return found
 
 
 def _reduced(rates: F8) -> tuple[F8, F8]:
