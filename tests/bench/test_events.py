@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loratwin.bench.worker.events import Answer, ErrorInStream, MalformedStream
+from loratwin.bench.worker.events import ErrorInStream, MalformedStream, StreamedAnswer
 
 
 def event(text=" a", reason=None, usage=None, chat=False):
@@ -20,7 +20,7 @@ ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},
 
 
 def answer_of(*parts):
-    answer = Answer()
+    answer = StreamedAnswer()
     for part in parts:
         answer.feed(part)
     answer.end()
@@ -56,7 +56,7 @@ def test_thoughts_are_tokens():
 @given(st.lists(st.integers(1, 40), max_size=60))
 def test_any_cut_of_the_bytes_counts_the_same(lengths):
     stream = b": ping\n\n" + event() + event(usage=(64, 2)) + event(reason="length", usage=(64, 3)) + FINAL + DONE
-    answer, at = Answer(), 0
+    answer, at = StreamedAnswer(), 0
     for length in [*lengths, len(stream)]:
         answer.feed(stream[at : at + length])
         at += length
@@ -84,7 +84,7 @@ def test_other_line_ends_comments_and_fields():
     ],
 )
 def test_what_is_no_event_is_named(broken):
-    answer = Answer()
+    answer = StreamedAnswer()
     answer.feed(event())
     with pytest.raises(MalformedStream):
         answer.feed(broken)
@@ -92,12 +92,12 @@ def test_what_is_no_event_is_named(broken):
 
 def test_an_error_in_the_stream_is_told():
     with pytest.raises(ErrorInStream, match="engine died"):
-        Answer().feed(b'data: {"error":{"message":"engine died","code":500}}\n\n')
+        StreamedAnswer().feed(b'data: {"error":{"message":"engine died","code":500}}\n\n')
 
 
 @pytest.mark.parametrize("stream", [event() + b'data: {"choi', event()])
 def test_a_body_that_ends_too_early(stream):
-    answer = Answer()
+    answer = StreamedAnswer()
     answer.feed(stream)
     with pytest.raises(MalformedStream):
         answer.end()

@@ -5,7 +5,7 @@ from array import array
 import numpy as np
 import pytest
 
-from loratwin.bench.exchange.journal import Journal, Shape
+from loratwin.bench.shared.journal import RequestJournal, Shape
 from loratwin.bench.worker.feeds import PAUSE_S, ClosedLoop, OpenLoop
 from loratwin.workload import AdapterGroup, WorkloadSpec, draw
 
@@ -43,7 +43,7 @@ def test_an_empty_schedule_has_no_start():
 
 @pytest.fixture
 def journal(tmp_path):
-    made = Journal.create(tmp_path, Shape(5, 1, 1))
+    made = RequestJournal.create(tmp_path, Shape(5, 1, 1))
     made.counters[0] = 5
     return made
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loratwin.bench.exchange.failures import FILE, MAX_KINDS, Failures, read_failures
 from loratwin.bench.files import RecordFiles
+from loratwin.bench.shared.failures import FILE, MAX_KINDS, Failures, read_failures
 from loratwin.errors import DataError
 from loratwin.records import load_run
 from tests.metrics.runs import make_run

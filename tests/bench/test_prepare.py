@@ -6,7 +6,7 @@ import pytest
 
 from loratwin.bench import Options
 from loratwin.bench.prepare import prepare
-from loratwin.bench.target import Target
+from loratwin.bench.running import RunningServers
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
 from loratwin.workload import AdapterGroup, Fixed, Separate, WorkloadSpec, draw
@@ -15,8 +15,8 @@ LENGTHS = Separate(prompt=Fixed(tokens=60), output=Fixed(tokens=5))
 WORKLOAD = draw(WorkloadSpec(window_s=10, lengths=LENGTHS, groups=(AdapterGroup(name="a", count=1, rate=2),)))
 
 
-def target(**config):
-    return Target(("http://127.0.0.1:9",), ("a-0", "llm"), EngineConfig(max_loras=1, **config))
+def servers(**config):
+    return RunningServers(("http://127.0.0.1:9",), ("a-0", "llm"), EngineConfig(max_loras=1, **config))
 
 
 def test_requests_that_cannot_fit_the_server(tmp_path):
@@ -25,7 +25,7 @@ def test_requests_that_cannot_fit_the_server(tmp_path):
         rf"^{num} of {num} requests are longer than the server's max_model_len = 64 \(the longest has 65 tokens\)"
     )
     with pytest.raises(InputError, match=expected):
-        prepare(WORKLOAD, target(max_model_len=64), Options(), tmp_path / "p")
+        prepare(WORKLOAD, servers(max_model_len=64), Options(), tmp_path / "p")
     assert not (tmp_path / "p").exists()
 
 
@@ -33,5 +33,5 @@ def test_requests_that_cannot_fit_the_server(tmp_path):
     ("config", "prompts"), [({"max_model_len": 65}, "random"), ({}, "random"), ({"max_model_len": 64}, "file")]
 )
 def test_requests_that_fit_or_of_whose_length_nothing_is_known(tmp_path, config, prompts):
-    prepare(WORKLOAD, target(**config), replace(Options(), prompts=prompts), tmp_path / "p")
+    prepare(WORKLOAD, servers(**config), replace(Options(), prompts=prompts), tmp_path / "p")
     assert (tmp_path / "p" / "job.json").is_file()

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from loratwin.bench.exchange.requests import RequestMaker, parse_url
-from loratwin.bench.target import assign_adapters
+from loratwin.bench.running import assign_adapters
+from loratwin.bench.shared.requests import RequestMaker, parse_url
+from loratwin.bench.worker.chat_words import CANDIDATES, single_tokens
 from loratwin.bench.worker.prompts import RandomIds, Texts, Words, load_texts
-from loratwin.bench.worker.words import CANDIDATES, single_tokens
 from loratwin.errors import DataError, InputError
 
 

@@ -1,6 +1,6 @@
 """The load client: sends a workload to real servers and measures, one record for each run.
 
-The load itself is sent by a process of its own (`worker`), which writes to a journal in mapped memory (`exchange`);
+The load itself is sent by a process of its own (`worker`), which writes to a journal in mapped memory (`shared`);
 this process watches, scrapes the servers (`telemetry`), and makes the record (`result`).
 
     from loratwin.bench import GivenServers, load_requests, measure

@@ -10,7 +10,8 @@ from loratwin.bench.files import RecordFiles
 from loratwin.bench.listener import SILENT, Listener
 from loratwin.bench.options import Options
 from loratwin.bench.result import window_start_s
-from loratwin.bench.servers import RunningServers, Servers
+from loratwin.bench.running import RunningServers
+from loratwin.bench.servers import Servers
 from loratwin.bench.session import measure_window, nothing_measured
 from loratwin.errors import InputError
 from loratwin.records import Run, load_run
@@ -75,7 +76,7 @@ def measure(
 def _measured(workload: Workload, running: RunningServers, options: Options, folder: Path, listener: Listener) -> Run:
     """Measure; a folder in which there is nothing to recover is not left behind."""
     try:
-        return measure_window(workload, running.target, options, folder, listener)
+        return measure_window(workload, running, options, folder, listener)
     except BaseException:
         if folder.is_dir() and nothing_measured(folder):
             shutil.rmtree(folder)

@@ -14,9 +14,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from loratwin.bench.exchange.job import HEADERS_VARIABLE
-from loratwin.bench.exchange.journal import Journal
 from loratwin.bench.listener import Progress
+from loratwin.bench.shared.job import HEADERS_VARIABLE
+from loratwin.bench.shared.journal import RequestJournal
 from loratwin.errors import InputError
 
 WATCH_S = 0.5
@@ -28,7 +28,7 @@ INTERRUPTED = "interrupted by the user"
 _GRACE_S = 10.0
 
 
-class Client:
+class ClientProcess:
     """The load client's process. Its stdin closes when we die, and then it stops too."""
 
     def __init__(self, folder: Path, headers: Mapping[str, str]) -> None:
@@ -42,7 +42,7 @@ class Client:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> ClientProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,7 +73,7 @@ class Client:
         self.lines.put({"ended": True})
 
 
-def follow(client: Client, folder: Path, watch: Callable[[Progress], None], window_s: float) -> str | None:
+def follow(client: ClientProcess, folder: Path, watch: Callable[[Progress], None], window_s: float) -> str | None:
     """Follow the load client to its end; why it ended early, or None.
 
     Raises
@@ -98,7 +98,7 @@ class _Following:
 
     def __init__(self, folder: Path, watch: Callable[[Progress], None], window_s: float) -> None:
         self._folder, self._watch, self._window_s = folder, watch, window_s
-        self._journal = Journal.open(folder)
+        self._journal = RequestJournal.open(folder)
         self._phase, self._since_s, self._of = "starting", monotonic(), 0
         self.start_s: float | None = None
         self.done = self.ended = False
@@ -106,7 +106,7 @@ class _Following:
         self._answered = 0
         self._answered_at_s = monotonic()
 
-    def take(self, client: Client) -> None:
+    def take(self, client: ClientProcess) -> None:
         """Wait for the next line, or for some time, and look."""
         with suppress(queue.Empty):
             self._line(client.lines.get(timeout=WATCH_S))
@@ -119,7 +119,7 @@ class _Following:
         """Whether there is something measured to keep: the window opens a little before its first request."""
         return self.start_s is not None and self._journal.count("sent") > 0
 
-    def reason(self, client: Client) -> str | None:
+    def reason(self, client: ClientProcess) -> str | None:
         """Why it ended early."""
         if self._dead is not None:
             return self._dead
@@ -143,7 +143,7 @@ class _Following:
             self.start_s = line.get("start_s")
             self._answered_at_s = monotonic()
 
-    def _window(self, client: Client) -> None:
+    def _window(self, client: ClientProcess) -> None:
         assert self.start_s is not None
         count = self._journal.count
         failed, finished, tokens = count("failed"), count("finished"), count("tokens")

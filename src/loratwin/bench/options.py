@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from loratwin.bench.exchange.requests import Api
+from loratwin.bench.shared.requests import Api
 from loratwin.errors import InputError
 
 

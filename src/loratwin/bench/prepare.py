@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.bench.exchange.job import Job, Phase
-from loratwin.bench.exchange.journal import Journal, Shape, bins_per_octave
 from loratwin.bench.options import Options
-from loratwin.bench.recovery import save_surroundings
-from loratwin.bench.result import Surroundings
-from loratwin.bench.target import Target
+from loratwin.bench.record_context import RecordContext, save_context
+from loratwin.bench.running import RunningServers
+from loratwin.bench.shared.job import Job, Phase
+from loratwin.bench.shared.journal import RequestJournal, Shape, bins_per_octave
 from loratwin.errors import InputError
 from loratwin.records import AdapterTable, Provenance, Samples
 from loratwin.workload import Workload
@@ -23,7 +22,7 @@ _PRELOAD_IN_FLIGHT = 4
 _WARM_UP_IN_FLIGHT = 8
 
 
-def prepare(workload: Workload, target: Target, options: Options, folder: Path) -> None:
+def prepare(workload: Workload, servers: RunningServers, options: Options, folder: Path) -> None:
     """Make the journal with all requests in it, before anything starts.
 
     Raises
@@ -34,7 +33,7 @@ def prepare(workload: Workload, target: Target, options: Options, folder: Path) 
     if not workload.num_requests:
         raise InputError("the workload has no requests in the window: nothing to measure")
     if options.prompts == "random":  # the lengths of other prompts are what the server counts
-        _check_lengths(workload, target.config.max_model_len)
+        _check_lengths(workload, servers.config.max_model_len)
     try:
         folder.mkdir(parents=False)
     except FileExistsError:
@@ -42,7 +41,7 @@ def prepare(workload: Workload, target: Target, options: Options, folder: Path) 
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror or error}") from None
     try:
-        _fill(workload, target, options, folder)
+        _fill(workload, servers, options, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -68,30 +67,32 @@ def unfinished(folder: Path) -> InputError:
     )
 
 
-def _fill(workload: Workload, target: Target, options: Options, folder: Path) -> None:
+def _fill(workload: Workload, servers: RunningServers, options: Options, folder: Path) -> None:
     num_adapters = len(workload.adapters)
     parts = max(1, ceil(workload.window_s))
-    journal = Journal.create(folder, Shape(workload.num_requests, num_adapters, parts, bins_per_octave(num_adapters)))
+    journal = RequestJournal.create(
+        folder, Shape(workload.num_requests, num_adapters, parts, bins_per_octave(num_adapters))
+    )
     if not options.in_flight:
         journal.fill("scheduled_s", workload.arrival_s)
     journal.fill("adapter", workload.adapter)
     journal.fill("prompt_tokens", workload.prompt_tokens)
     journal.fill("output_tokens", workload.output_tokens)
     journal.counters[0] = workload.num_requests
-    _job(workload, target, options).save(folder)
-    save_surroundings(folder, surroundings(workload, target, options, ()))
+    _job(workload, servers, options).save(folder)
+    save_context(folder, context_of(workload, servers, options, ()))
 
 
-def _job(workload: Workload, target: Target, options: Options) -> Job:
+def _job(workload: Workload, servers: RunningServers, options: Options) -> Job:
     return Job(
-        urls=target.urls,
-        names=target.names,
+        urls=servers.urls,
+        names=servers.names,
         window_s=workload.window_s,
         api=options.api,
         in_flight=options.in_flight,
         prompts=options.prompts,
         prompt_seed=options.prompt_seed,
-        phases=tuple(_phases(workload, len(target.urls), options)),
+        phases=tuple(_phases(workload, len(servers.urls), options)),
         phase_timeout_s=options.phase_timeout_s,
     )
 
@@ -108,24 +109,27 @@ def _phases(workload: Workload, num_servers: int, options: Options) -> Iterator[
         yield Phase("warm-up", adapter, prompt, output, _WARM_UP_IN_FLIGHT)
 
 
-def surroundings(workload: Workload, target: Target, options: Options, samples: tuple[Samples, ...]) -> Surroundings:
+def context_of(
+    workload: Workload, servers: RunningServers, options: Options, samples: tuple[Samples, ...]
+) -> RecordContext:
     """What the record says beside what is measured."""
     adapters = AdapterTable(workload.adapters.name, workload.adapters.rank, workload.adapters.rate_per_s)
-    return Surroundings(adapters, target.config, target.kv_tokens, _provenance(workload, target, options), samples)
+    kv_tokens = servers.kv_tokens[0] if servers.kv_tokens else None
+    return RecordContext(adapters, servers.config, kv_tokens, _provenance(workload, servers, options), samples)
 
 
-def _provenance(workload: Workload, target: Target, options: Options) -> Provenance:
+def _provenance(workload: Workload, servers: RunningServers, options: Options) -> Provenance:
     import loratwin
 
     loop = f"closed loop, {options.in_flight} in flight" if options.in_flight else "open loop"
     return Provenance(
         created_by="loratwin bench",
         loratwin_version=loratwin.__version__,
-        engine_version=target.engine_version,
-        llm=target.llm,
-        gpu=target.gpu,
-        server_args=target.server_args,
+        engine_version=servers.engine_version,
+        llm=servers.llm,
+        gpu=servers.gpu,
+        server_args=servers.server_args,
         workload_hash=workload.digest,
         seed=workload.seed,
-        notes=(f"{options.api}, {loop}, prompts: {options.prompts} (seed {options.prompt_seed})", *target.notes),
+        notes=(f"{options.api}, {loop}, prompts: {options.prompts} (seed {options.prompt_seed})", *servers.notes),
     )

@@ -4,41 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from loratwin.bench.exchange.failures import read_failures
-from loratwin.bench.exchange.job import Job
-from loratwin.bench.exchange.journal import COLUMNS, LEAST_GAP_S, Journal
 from loratwin.bench.gauges import scraped_gauges
+from loratwin.bench.record_context import RecordContext
+from loratwin.bench.shared.failures import read_failures
+from loratwin.bench.shared.job import Job
+from loratwin.bench.shared.journal import COLUMNS, LEAST_GAP_S, RequestJournal
 from loratwin.errors import DataError
 from loratwin.metrics import validity
 from loratwin.records import (
-    AdapterTable,
     DeliverySeries,
-    EngineConfig,
     GapHistogram,
-    Provenance,
     RequestTable,
     Run,
-    Samples,
 )
 from loratwin.records.columns import AnyArray, BoolArray
 
 F8 = np.float64
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a run's record says beside what the load client measured."""
-
-    adapters: AdapterTable
-    config: EngineConfig
-    kv_tokens: int | None
-    provenance: Provenance
-    samples: tuple[Samples, ...] = ()
 
 
 def window_start_s(folder: Path) -> float:
@@ -56,7 +42,7 @@ def window_start_s(folder: Path) -> float:
 
 
 def run_from_journal(
-    folder: Path, around: Surroundings, ended_s: float | None = None, trouble: Sequence[str] = ()
+    folder: Path, context: RecordContext, ended_s: float | None = None, trouble: Sequence[str] = ()
 ) -> Run:
     """The record of what was measured.
 
@@ -72,7 +58,7 @@ def run_from_journal(
     DataError
         The journal is damaged, or the window never opened.
     """
-    job, journal, start = Job.load(folder), Journal.open(folder), window_start_s(folder)
+    job, journal, start = Job.load(folder), RequestJournal.open(folder), window_start_s(folder)
     window_s = job.window_s if ended_s is None else min(ended_s, job.window_s)
     columns = {name: _from_start(name, journal.array(name), start) for name in COLUMNS}
     kinds = read_failures(folder, int(columns["failure"].max(initial=-1)) + 1)
@@ -80,15 +66,15 @@ def run_from_journal(
         kind="measured",
         window_s=window_s,
         requests=_requests(columns, window_s),
-        adapters=around.adapters,
-        config=around.config,
-        kv_tokens=around.kv_tokens,
-        provenance=replace(around.provenance, notes=(*around.provenance.notes, *_notes(journal, kinds))),
+        adapters=context.adapters,
+        config=context.config,
+        kv_tokens=context.kv_tokens,
+        provenance=replace(context.provenance, notes=(*context.provenance.notes, *_notes(journal, kinds))),
         failures=tuple(kinds),
-        gauges=scraped_gauges(around.samples),
+        gauges=scraped_gauges(context.samples),
         gaps=_gaps(journal),
         deliveries=_deliveries(journal, job.window_s, window_s),
-        samples=around.samples,
+        samples=context.samples,
     )
     return replace(run, invalid=(*trouble, *validity(run)))
 
@@ -130,12 +116,12 @@ def _produced(at: dict[str, AnyArray], finished: BoolArray) -> AnyArray:
     return np.where(finished, at["received_tokens"], at["output_tokens"])
 
 
-def _gaps(journal: Journal) -> GapHistogram:
+def _gaps(journal: RequestJournal) -> GapHistogram:
     counts = np.frombuffer(journal.gaps, dtype=np.int64).reshape(-1, journal.shape.num_bins).copy()
     return GapHistogram(counts, LEAST_GAP_S, journal.shape.per_octave)
 
 
-def _deliveries(journal: Journal, planned_s: float, window_s: float) -> DeliverySeries:
+def _deliveries(journal: RequestJournal, planned_s: float, window_s: float) -> DeliverySeries:
     """Tokens over time; parts after the end of a window that was cut short are left out."""
     tokens = np.frombuffer(journal.tokens, dtype=np.int64).copy()
     ends = np.arange(1, len(tokens) + 1) * (planned_s / len(tokens))
@@ -143,7 +129,7 @@ def _deliveries(journal: Journal, planned_s: float, window_s: float) -> Delivery
     return DeliverySeries(end_s=np.minimum(ends[:kept], window_s), output_tokens=tokens[:kept])
 
 
-def _notes(journal: Journal, kinds: dict[str, str]) -> list[str]:
+def _notes(journal: RequestJournal, kinds: dict[str, str]) -> list[str]:
     notes = [f"{kind}: first said {detail!r}" for kind, detail in kinds.items() if detail]
     if again := journal.count("sent_again"):
         notes.append(f"{again} requests sent again: the server had closed an idle connection")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratwin.bench.options import Options
-from loratwin.bench.target import Target
+from loratwin.bench.running import RunningServers
 from loratwin.records import Samples
 
 if TYPE_CHECKING:
@@ -33,17 +33,17 @@ class Sampling:
 
 
 @contextmanager
-def sampling(target: Target, options: Options, folder: Path) -> Iterator[Sampling]:
+def sampling(servers: RunningServers, options: Options, folder: Path) -> Iterator[Sampling]:
     """Sample from now on, until the end of the `with`."""
     from loratwin.telemetry import GpuSampler, Scrape  # not at the top: the load client imports this package too
 
     every_s, headers = options.scrape_every_s, options.headers
     with ExitStack() as stack:
-        servers = [
+        scrapes = [
             stack.enter_context(Scrape(url, every_s, folder / f"server-{i}.scrapes", headers=headers))
-            for i, url in enumerate(target.urls)
+            for i, url in enumerate(servers.urls)
         ]
-        yield Sampling([*servers, stack.enter_context(GpuSampler(every_s, folder / "gpu.samples"))])
+        yield Sampling([*scrapes, stack.enter_context(GpuSampler(every_s, folder / "gpu.samples"))])
 
 
 def name_servers(sources: Sequence[Samples]) -> tuple[Samples, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from loratwin.bench.exchange.requests import parse_url
 from loratwin.bench.listener import SILENT, Listener
-from loratwin.bench.target import Target, assign_adapters
+from loratwin.bench.running import RunningServers, assign_adapters
+from loratwin.bench.shared.requests import parse_url
 from loratwin.errors import DataError, InputError
 from loratwin.launch import Server, load_adapters, start_mps, start_replicas
 from loratwin.launch.arguments import as_arguments
@@ -20,25 +20,6 @@ from loratwin.probe import server_arguments
 from loratwin.records import EngineConfig
 from loratwin.synthetic import lora_modules_args, read_adapters
 from loratwin.telemetry import ServerFacts, gpu_name, server_facts
-
-
-@dataclass(frozen=True)
-class RunningServers:
-    """Servers that answer.
-
-    Parameters
-    ----------
-    target
-        What is known of them, and their names for the workload's adapters.
-    kv_tokens
-        Tokens that the KV cache of each holds; None: it does not say.
-    step_logs
-        Folder of each server's step log; empty: none.
-    """
-
-    target: Target
-    kv_tokens: tuple[int | None, ...]
-    step_logs: tuple[Path, ...] = ()
 
 
 class Servers(Protocol):
@@ -100,16 +81,16 @@ class GivenServers:
             _register(urls, self.lora_folder, headers)
         facts = [_facts(url, headers) for url in urls]
         config, note = _config(facts[0], self.server_args)
-        target = Target(
+        running = RunningServers(
             urls=tuple(urls),
             names=(*_names(wanted, facts, self.adapters), self.llm or _llm(facts[0], urls[0])),
             config=config,
-            kv_tokens=facts[0].kv_tokens,
+            kv_tokens=tuple(server.kv_tokens for server in facts),
             engine_version=facts[0].engine_version,
             gpu=gpu_name(),
             notes=(note,),
         )
-        yield RunningServers(_noted(target, wanted), tuple(one.kv_tokens for one in facts))
+        yield running.noting_names(wanted)
 
 
 @dataclass(frozen=True)
@@ -187,17 +168,18 @@ class LaunchedServers:
         self, servers: Sequence[Server], wanted: Sequence[str], headers: Mapping[str, str], step_logs: tuple[Path, ...]
     ) -> RunningServers:
         facts = [_facts(server.url, headers) for server in servers]
-        target = Target(
+        running = RunningServers(
             urls=tuple(server.url for server in servers),
             names=(*_names(wanted, facts, self.adapters), _llm(facts[0], servers[0].url)),
             config=servers[0].config,
-            kv_tokens=servers[0].kv_tokens,
+            kv_tokens=tuple(server.kv_tokens for server in servers),
             engine_version=servers[0].engine_version,
             gpu=gpu_name() or "cpu",
             server_args=servers[0].args,
             notes=_notes(servers, self.mps),
+            step_logs=step_logs,
         )
-        return RunningServers(_noted(target, wanted), tuple(server.kv_tokens for server in servers), step_logs)
+        return running.noting_names(wanted)
 
 
 def _different(urls: Sequence[str]) -> list[str]:
@@ -221,15 +203,6 @@ def _names(wanted: Sequence[str], facts: Sequence[ServerFacts], given: Sequence[
     """The servers' names of the workload's adapters; all servers must have them."""
     served = [name for name in facts[0].adapters if all(name in server.adapters for server in facts)]
     return assign_adapters(wanted, served, given) if wanted else ()
-
-
-def _noted(target: Target, wanted: Sequence[str]) -> Target:
-    """Say so where the server's names differ from the workload's."""
-    pairs = [(name, served) for name, served in zip(wanted, target.names, strict=False) if name != served]
-    if not pairs:
-        return target
-    note = f"{len(pairs)} adapters of the workload stand for others on the server: {pairs[0][0]} is {pairs[0][1]}, ..."
-    return replace(target, notes=(*target.notes, note))
 
 
 def _facts(url: str, headers: Mapping[str, str]) -> ServerFacts:

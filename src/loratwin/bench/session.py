@@ -7,22 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.bench.client import INTERRUPTED, Client, follow
-from loratwin.bench.exchange.journal import Journal
+from loratwin.bench.client import INTERRUPTED, ClientProcess, follow
 from loratwin.bench.listener import DONE, SILENT, Listener, Progress
 from loratwin.bench.options import Options
-from loratwin.bench.prepare import prepare, surroundings
-from loratwin.bench.recovery import load_surroundings
+from loratwin.bench.prepare import context_of, prepare
+from loratwin.bench.record_context import load_context
 from loratwin.bench.result import run_from_journal, window_start_s
+from loratwin.bench.running import RunningServers
 from loratwin.bench.sampling import name_servers, sampling
-from loratwin.bench.target import Target
+from loratwin.bench.shared.journal import RequestJournal
 from loratwin.errors import DataError
 from loratwin.records import Run
 from loratwin.workload import Workload
 
 
 def measure_window(
-    workload: Workload, target: Target, options: Options, folder: Path, listener: Listener = SILENT
+    workload: Workload, servers: RunningServers, options: Options, folder: Path, listener: Listener = SILENT
 ) -> Run:
     """Send a workload to servers that answer, and measure.
 
@@ -34,14 +34,14 @@ def measure_window(
     InputError
         A server or an adapter does not answer as it should before the window opens; the disk is full.
     """
-    prepare(workload, target, options, folder)
-    with sampling(target, options, folder) as sampled, Client(folder, options.headers) as client:
+    prepare(workload, servers, options, folder)
+    with sampling(servers, options, folder) as sampled, ClientProcess(folder, options.headers) as client:
         trouble = follow(client, folder, listener.progress, workload.window_s)
         ended_s = None if trouble is None else _end_s(folder)
         samples = sampled.take(window_start_s(folder), workload.window_s if ended_s is None else ended_s)
     listener.progress(Progress(DONE, 0.0, 0.0))
-    around = surroundings(workload, target, options, samples)
-    run = run_from_journal(folder, around, ended_s, [trouble] if trouble else [])
+    context = context_of(workload, servers, options, samples)
+    run = run_from_journal(folder, context, ended_s, [trouble] if trouble else [])
     return run.with_notes(sampled.notes())
 
 
@@ -52,7 +52,7 @@ def was_interrupted(run: Run) -> bool:
 
 def nothing_measured(folder: Path) -> bool:
     """Whether a benchmark ended before its first request was sent, so that its folder is of no use."""
-    return not (folder / "window.json").exists() or not Journal.open(folder).count("sent")
+    return not (folder / "window.json").exists() or not RequestJournal.open(folder).count("sent")
 
 
 def recover(folder: Path) -> Run:
@@ -65,18 +65,18 @@ def recover(folder: Path) -> Run:
     """
     from loratwin.telemetry import read_journal
 
-    around, start, ended_s = load_surroundings(folder), window_start_s(folder), _end_s(folder)
+    context, start, ended_s = load_context(folder), window_start_s(folder), _end_s(folder)
     files = [*sorted(folder.glob("server-*.scrapes")), *folder.glob("gpu.samples")]
     found = [read_journal(path, start, start, start + ended_s) for path in files]
     samples = name_servers([each for each in found if each is not None])
     return run_from_journal(
-        folder, replace(around, samples=samples), ended_s, ["the benchmark was killed; this is what it had measured"]
+        folder, replace(context, samples=samples), ended_s, ["the benchmark was killed; this is what it had measured"]
     )
 
 
 def _end_s(folder: Path) -> float:
     """How far a window came that was cut short: the last thing that happened in it."""
-    journal, start = Journal.open(folder), window_start_s(folder)
+    journal, start = RequestJournal.open(folder), window_start_s(folder)
     times = [journal.array(name) for name in ("sent_s", "first_token_s", "last_token_s", "finish_s")]
     last = np.nanmax(np.concatenate([*times, [start]])) - start
     if not last > 0:

@@ -24,14 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from loratwin.bench.exchange.failures import Failures
-from loratwin.bench.exchange.job import HEADERS_VARIABLE, Job, Phase
-from loratwin.bench.exchange.journal import Journal, Shape
-from loratwin.bench.exchange.requests import Prompts, RequestMaker, parse_url
+from loratwin.bench.shared.failures import Failures
+from loratwin.bench.shared.job import HEADERS_VARIABLE, Job, Phase
+from loratwin.bench.shared.journal import RequestJournal, Shape
+from loratwin.bench.shared.requests import Prompts, RequestMaker, parse_url
+from loratwin.bench.worker.chat_words import prompts_of_words
 from loratwin.bench.worker.feeds import ClosedLoop, OpenLoop
 from loratwin.bench.worker.load import Feed, Load, Window
 from loratwin.bench.worker.prompts import RandomIds, Texts, load_texts
-from loratwin.bench.worker.words import prompts_of_words
 from loratwin.errors import LoratwinError
 from loratwin.records import write_atomically
 
@@ -48,7 +48,7 @@ def say(**what: Any) -> None:
 
 
 @dataclass
-class Client:
+class LoadClient:
     """What all phases share."""
 
     folder: Path
@@ -58,7 +58,7 @@ class Client:
     stopping: asyncio.Event
     continuous_usage: bool = True
 
-    def load(self, journal: Journal) -> Load:
+    def load(self, journal: RequestJournal) -> Load:
         """A load generator that writes to this journal."""
         endpoints = [parse_url(url) for url in self.job.urls]
         maker = RequestMaker(
@@ -72,8 +72,8 @@ class Client:
 async def measure(folder: Path) -> None:
     """All phases, then the window."""
     job = Job.load(folder)
-    journal = Journal.open(folder)
-    client = Client(
+    journal = RequestJournal.open(folder)
+    client = LoadClient(
         folder, job, json.loads(os.environ.pop(HEADERS_VARIABLE, "{}")), await _prompts(job, journal), asyncio.Event()
     )
     _watch_stdin(client.stopping)
@@ -85,7 +85,7 @@ async def measure(folder: Path) -> None:
     say(phase="done")
 
 
-async def _prompts(job: Job, journal: Journal) -> Prompts:
+async def _prompts(job: Job, journal: RequestJournal) -> Prompts:
     longest = int(max(journal.array("prompt_tokens").max(initial=1), 1))
     if job.prompts != "random":
         return Texts(load_texts(Path(job.prompts)))
@@ -101,7 +101,7 @@ def _first_question(job: Job) -> Phase:
     return Phase("first question", (-1,) * num, (16,) * num, (2,) * num, 1)
 
 
-async def _run_phase(client: Client, phase: Phase) -> None:
+async def _run_phase(client: LoadClient, phase: Phase) -> None:
     say(phase=phase.name, of=len(phase.adapter))
     counts, refused = await _phase_load(client, phase)
     if refused and client.continuous_usage:  # an API that does not know `continuous_usage_stats`
@@ -110,11 +110,11 @@ async def _run_phase(client: Client, phase: Phase) -> None:
     say(phase_done=phase.name, **counts)
 
 
-async def _phase_load(client: Client, phase: Phase) -> tuple[dict[str, Any], bool]:
+async def _phase_load(client: LoadClient, phase: Phase) -> tuple[dict[str, Any], bool]:
     folder = client.folder / phase.name.replace(" ", "-")
     folder.mkdir(exist_ok=True)
     num = len(phase.adapter)
-    journal = Journal.create(folder, Shape(num, len(client.job.names) - 1, 1))
+    journal = RequestJournal.create(folder, Shape(num, len(client.job.names) - 1, 1))
     for name in ("adapter", "prompt_tokens", "output_tokens"):
         journal.fill(name, np.array(getattr(phase, name), dtype=np.int32))
     journal.counters[0] = num
@@ -130,13 +130,13 @@ async def _phase_load(client: Client, phase: Phase) -> tuple[dict[str, Any], boo
     return counts, "HTTP 400" in kinds and phase.name == "first question"
 
 
-def _failed_adapters(journal: Journal, kinds: list[str], names: tuple[str, ...]) -> dict[str, str]:
+def _failed_adapters(journal: RequestJournal, kinds: list[str], names: tuple[str, ...]) -> dict[str, str]:
     """Kind of failure by name."""
     failure, adapter = journal.array("failure"), journal.array("adapter")
     return {names[adapter[row]]: kinds[failure[row]] for row in np.flatnonzero(failure >= 0)}
 
 
-async def _run_window(client: Client, journal: Journal) -> None:
+async def _run_window(client: LoadClient, journal: RequestJournal) -> None:
     load = client.load(journal)
     await load.connect(_CONNECTIONS_AHEAD)
     gc.collect()
@@ -149,7 +149,7 @@ async def _run_window(client: Client, journal: Journal) -> None:
     load.close()
 
 
-def _feed(client: Client, load: Load, journal: Journal, start: float) -> Feed:
+def _feed(client: LoadClient, load: Load, journal: RequestJournal, start: float) -> Feed:
     if client.job.in_flight:
         return ClosedLoop(client.job.in_flight, start, journal, _repeat(load, journal))
     due = journal.array("scheduled_s") + start
@@ -157,7 +157,7 @@ def _feed(client: Client, load: Load, journal: Journal, start: float) -> Feed:
     return OpenLoop(array("d", due.tobytes()))
 
 
-def _repeat(load: Load, journal: Journal) -> Callable[[], None]:
+def _repeat(load: Load, journal: RequestJournal) -> Callable[[], None]:
     """More requests for a closed loop: the same again (of the same lengths; prompts differ)."""
     num = journal.count("rows")
 
@@ -174,7 +174,7 @@ def _repeat(load: Load, journal: Journal) -> Callable[[], None]:
     return more
 
 
-async def _until(client: Client, load: Load, feed: Feed, start: float, window_s: float) -> None:
+async def _until(client: LoadClient, load: Load, feed: Feed, start: float, window_s: float) -> None:
     stopper = asyncio.get_running_loop().create_task(client.stopping.wait())
     stopper.add_done_callback(lambda task: None if task.cancelled() else load.stop())
     try:

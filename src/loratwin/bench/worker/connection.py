@@ -8,7 +8,7 @@ from typing import Protocol
 
 from httptools import HttpParserError, HttpResponseParser
 
-from loratwin.bench.worker.events import Answer, ErrorInStream, MalformedStream
+from loratwin.bench.worker.events import ErrorInStream, MalformedStream, StreamedAnswer
 
 _ERROR_BODY = 4096  # bytes of an error's text that are kept
 
@@ -16,17 +16,17 @@ _ERROR_BODY = 4096  # bytes of an error's text that are kept
 class Owner(Protocol):
     """Who sends requests over connections and is told what comes of them."""
 
-    def on_tokens(self, connection: Connection, new: int, now: float) -> None:
+    def on_tokens(self, connection: StreamConnection, new: int, now: float) -> None:
         """Output tokens came."""
 
-    def on_end(self, connection: Connection, row: int, now: float) -> None:
+    def on_end(self, connection: StreamConnection, row: int, now: float) -> None:
         """The answer is complete; the connection is free if it is `reusable`."""
 
-    def on_failure(self, connection: Connection, row: int, kind: str, detail: str) -> None:
+    def on_failure(self, connection: StreamConnection, row: int, kind: str, detail: str) -> None:
         """The request failed; the connection is free if it is `reusable`, else closed."""
 
 
-class Connection(asyncio.Protocol):
+class StreamConnection(asyncio.Protocol):
     """The client's side of HTTP/1.1; the parsing is llhttp's, by httptools.
 
     Attributes
@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner, server: int) -> None:
         self._owner, self.server = owner, server
         self.transport: asyncio.Transport | None = None
-        self.answer = Answer()
+        self.answer = StreamedAnswer()
         self.row, self.idle_since, self.used = -1, monotonic(), 0
         self.request = b""
         self.started = False

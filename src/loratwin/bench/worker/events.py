@@ -17,7 +17,7 @@ class ErrorInStream(Exception):
     """The server reports an error in an event, with HTTP status 200 long sent."""
 
 
-class Answer:
+class StreamedAnswer:
     """What one answer has said so far. Feed it the bytes as they come.
 
     Attributes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from loratwin.bench.exchange.journal import Journal
+from loratwin.bench.shared.journal import RequestJournal
 
 PAUSE_S = 0.1
 """After a failure, before a closed loop sends again."""
@@ -60,7 +60,7 @@ class ClosedLoop:
     """
 
     def __init__(
-        self, in_flight: int, start_s: float, journal: Journal, more: Callable[[], None] | None = None
+        self, in_flight: int, start_s: float, journal: RequestJournal, more: Callable[[], None] | None = None
     ) -> None:
         self._start_s, self._journal, self._more = start_s, journal, more
         self._due = in_flight

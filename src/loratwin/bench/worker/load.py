@@ -15,10 +15,10 @@ from math import log2
 from time import monotonic
 from typing import Protocol
 
-from loratwin.bench.exchange.failures import Failures
-from loratwin.bench.exchange.journal import COUNTERS, LEAST_GAP_S, Journal
-from loratwin.bench.exchange.requests import Endpoint, RequestMaker
-from loratwin.bench.worker.connection import Connection
+from loratwin.bench.shared.failures import Failures
+from loratwin.bench.shared.journal import COUNTERS, LEAST_GAP_S, RequestJournal
+from loratwin.bench.shared.requests import Endpoint, RequestMaker
+from loratwin.bench.worker.connection import StreamConnection
 from loratwin.bench.worker.pacer import make_pacer
 
 _SENT, _FINISHED, _FAILED, _TOKENS, _IN_FLIGHT, _CONNECTIONS, _SENT_AGAIN = (
@@ -71,14 +71,14 @@ class Load:
         loop: asyncio.AbstractEventLoop,
         endpoints: Sequence[Endpoint],
         maker: RequestMaker,
-        journal: Journal,
+        journal: RequestJournal,
         failures: Failures,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._loop, self._endpoints, self._maker, self._tls = loop, endpoints, maker, tls
         self.journal, self.failures = journal, failures
-        self._idle: list[list[Connection]] = [[] for _ in endpoints]
-        self._busy: set[Connection] = set()
+        self._idle: list[list[StreamConnection]] = [[] for _ in endpoints]
+        self._busy: set[StreamConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._feed: Feed | None = None
         self._window = Window(0.0, 0.0)
@@ -108,7 +108,7 @@ class Load:
         """Open connections before they are needed; a server that refuses will say so when it is asked."""
         opened = [self._open(server) for server in range(len(self._endpoints)) for _ in range(num)]
         for connection in await asyncio.gather(*opened, return_exceptions=True):
-            if isinstance(connection, Connection):
+            if isinstance(connection, StreamConnection):
                 self._idle[connection.server].append(connection)
                 self._counters[_CONNECTIONS] += 1
 
@@ -161,7 +161,7 @@ class Load:
         else:
             self._write(connection, row, request)
 
-    def _write(self, connection: Connection, row: int, request: bytes) -> None:
+    def _write(self, connection: StreamConnection, row: int, request: bytes) -> None:
         counters = self._counters
         counters[_SENT] += 1
         counters[_IN_FLIGHT] += 1
@@ -169,7 +169,7 @@ class Load:
         self._sent[row] = monotonic()
         connection.send(row, request)
 
-    def _free(self, server: int) -> Connection | None:
+    def _free(self, server: int) -> StreamConnection | None:
         """The connection that was used last, unless the server may be about to close it."""
         pool = self._idle[server]
         while pool:
@@ -188,9 +188,9 @@ class Load:
         self._connecting.discard(task)
         self._stop_if_exhausted()
 
-    async def _open(self, server: int) -> Connection:
+    async def _open(self, server: int) -> StreamConnection:
         endpoint = self._endpoints[server]
-        connection = Connection(self, server)
+        connection = StreamConnection(self, server)
         await self._loop.create_connection(
             lambda: connection, endpoint.host, endpoint.port,
             ssl=self._tls if endpoint.tls else None,
@@ -225,7 +225,7 @@ class Load:
 
     # --- what connections tell
 
-    def on_tokens(self, connection: Connection, new: int, now: float) -> None:
+    def on_tokens(self, connection: StreamConnection, new: int, now: float) -> None:
         """Write down when tokens came."""
         if now > self._window.end_s:
             return
@@ -246,7 +246,7 @@ class Load:
         if connection.answer.finished:
             self._finish[row] = now
 
-    def on_end(self, connection: Connection, row: int, now: float) -> None:
+    def on_end(self, connection: StreamConnection, row: int, now: float) -> None:
         """Write down the server's counts; tokens that came without text are found out here."""
         answer = connection.answer
         self._counters[_IN_FLIGHT] -= 1
@@ -260,7 +260,7 @@ class Load:
         self._release(connection)
         self._ended(now, failed=False)
 
-    def on_failure(self, connection: Connection, row: int, kind: str, detail: str) -> None:
+    def on_failure(self, connection: StreamConnection, row: int, kind: str, detail: str) -> None:
         """Send again what a closing connection never delivered; all else has failed."""
         self._counters[_IN_FLIGHT] -= 1
         self._busy.discard(connection)
@@ -275,7 +275,7 @@ class Load:
 
     # --- ends
 
-    def _release(self, connection: Connection) -> None:
+    def _release(self, connection: StreamConnection) -> None:
         if connection.reusable:
             self._idle[connection.server].append(connection)
 

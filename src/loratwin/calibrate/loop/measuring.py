@@ -12,7 +12,7 @@ from pathlib import Path
 from loratwin.bench import Listener, Options, was_interrupted
 from loratwin.bench.listener import SILENT
 from loratwin.bench.result import window_start_s
-from loratwin.bench.servers import RunningServers
+from loratwin.bench.running import RunningServers
 from loratwin.bench.session import measure_window
 from loratwin.calibrate.loop.source import ServerSource
 from loratwin.errors import DataError
@@ -110,7 +110,7 @@ def _measured(planned: PlannedRun, running: RunningServers, source: ServerSource
         in_flight=planned.in_flight, prompt_seed=0, warm_up=2 * planned.in_flight or 16, headers=source.headers
     )
     try:
-        run = measure_window(planned.workload, running.target, options, partial, listener)
+        run = measure_window(planned.workload, running, options, partial, listener)
         if was_interrupted(run):
             raise KeyboardInterrupt
         run = _with_steps(run, running, window_start_s(partial))

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from loratwin.bench import GivenServers, LaunchedServers, Listener
-from loratwin.bench.exchange.requests import parse_url
 from loratwin.bench.listener import SILENT
-from loratwin.bench.servers import RunningServers
+from loratwin.bench.running import RunningServers
+from loratwin.bench.shared.requests import parse_url
 from loratwin.errors import DataError, InputError
 from loratwin.launch.arguments import as_arguments, option, whole_number, without
 from loratwin.launch.config import engine_config

@@ -66,7 +66,7 @@ def bins_per_octave(num_adapters: int) -> int:
     return 64 if num_adapters <= 2000 else 16
 
 
-class Journal:
+class RequestJournal:
     """The columns as memoryviews (fast to write one value), and as arrays (to read all).
 
     Attributes
@@ -90,7 +90,7 @@ class Journal:
         self.counters = self._open("counters", "q", len(COUNTERS))
 
     @classmethod
-    def create(cls, folder: Path, shape: Shape) -> Journal:
+    def create(cls, folder: Path, shape: Shape) -> RequestJournal:
         """Allocate all files.
 
         Raises
@@ -106,7 +106,7 @@ class Journal:
         return journal
 
     @classmethod
-    def open(cls, folder: Path) -> Journal:
+    def open(cls, folder: Path) -> RequestJournal:
         """A journal that was created before, perhaps by a process that is no more.
 
         Raises

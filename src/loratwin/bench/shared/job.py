@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loratwin.bench.exchange.requests import Api
+from loratwin.bench.shared.requests import Api
 from loratwin.errors import DataError
 from loratwin.records import as_tuple, write_atomically
 

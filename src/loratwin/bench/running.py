@@ -1,40 +1,57 @@
-"""Which servers a benchmark asks, and which of their models stands for which adapter of the workload."""
+"""The servers that a benchmark asks, and which of their models stands for which adapter of the workload."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
 
 
 @dataclass(frozen=True)
-class Target:
-    """Servers that serve the same, and what is known of them.
+class RunningServers:
+    """Servers that answer and serve the same.
 
     Parameters
     ----------
     names
-        The server's name of each adapter of the workload, in order; the last is the LLM's own.
-    config, kv_tokens
-        Of one server. What nobody told is vLLM's default, and `notes` say so.
+        The servers' name of each adapter of the workload, in order; the last is the LLM's own.
+    config
+        Of each server. What nobody told is vLLM's default, and `notes` say so.
+    kv_tokens
+        Tokens that the KV cache of each holds; None: it does not say. Empty: nothing is known.
+    server_args
+        What they were started with; empty: not known.
+    step_logs
+        Folder of each server's step log; empty: none.
     """
 
     urls: tuple[str, ...]
     names: tuple[str, ...]
     config: EngineConfig
-    kv_tokens: int | None = None
+    kv_tokens: tuple[int | None, ...] = ()
     engine_version: str = ""
     gpu: str = ""
     server_args: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    step_logs: tuple[Path, ...] = ()
 
     @property
     def llm(self) -> str:
-        """The LLM's name on the server."""
+        """The LLM's name on the servers."""
         return self.names[-1]
+
+    def noting_names(self, wanted: Sequence[str]) -> RunningServers:
+        """The same with a note where the servers' names differ from the workload's, `wanted`."""
+        pairs = [(name, served) for name, served in zip(wanted, self.names, strict=False) if name != served]
+        if not pairs:
+            return self
+        (name, served), num = pairs[0], len(pairs)
+        note = f"{num} adapters of the workload stand for others on the server: {name} is {served}, ..."
+        return replace(self, notes=(*self.notes, note))
 
 
 def assign_adapters(wanted: Sequence[str], served: Sequence[str], given: Sequence[str] = ()) -> tuple[str, ...]:

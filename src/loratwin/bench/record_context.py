@@ -1,33 +1,43 @@
-"""What is in the folder of an unfinished benchmark, beside the journal, so that its record can be made later."""
+"""What a record says beside what is measured: kept in the folder of a benchmark, so that it can be made later."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loratwin.bench.result import Surroundings
 from loratwin.errors import DataError
-from loratwin.records import AdapterTable, EngineConfig, Provenance, as_tuple, write_atomically
+from loratwin.records import AdapterTable, EngineConfig, Provenance, Samples, as_tuple, write_atomically
 
 _FILE = "surroundings.json"
 
 
-def save_surroundings(folder: Path, around: Surroundings) -> None:
+@dataclass(frozen=True)
+class RecordContext:
+    """What a run's record says beside what the load client measured."""
+
+    adapters: AdapterTable
+    config: EngineConfig
+    kv_tokens: int | None
+    provenance: Provenance
+    samples: tuple[Samples, ...] = ()
+
+
+def save_context(folder: Path, context: RecordContext) -> None:
     """Write down what the record will say beside what is measured; samples have journals of their own."""
     plain = {
-        "adapters": [list(around.adapters.name), around.adapters.rank.tolist(), _rates(around.adapters)],
-        "config": around.config.model_dump(),
-        "kv_tokens": around.kv_tokens,
-        "provenance": asdict(around.provenance),
+        "adapters": [list(context.adapters.name), context.adapters.rank.tolist(), _rates(context.adapters)],
+        "config": context.config.model_dump(),
+        "kv_tokens": context.kv_tokens,
+        "provenance": asdict(context.provenance),
     }
     write_atomically(folder / _FILE, json.dumps(plain))
 
 
-def load_surroundings(folder: Path) -> Surroundings:
+def load_context(folder: Path) -> RecordContext:
     """Read it.
 
     Raises
@@ -41,7 +51,7 @@ def load_surroundings(folder: Path) -> Surroundings:
         adapters = AdapterTable(tuple(names), np.array(ranks, dtype=np.int32), np.array(rates, dtype=np.float64))
         provenance: dict[str, Any] = {name: as_tuple(value) for name, value in plain["provenance"].items()}
         config = EngineConfig(**plain["config"])
-        return Surroundings(adapters, config, plain["kv_tokens"], Provenance(**provenance))
+        return RecordContext(adapters, config, plain["kv_tokens"], Provenance(**provenance))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: no unfinished benchmark, or damaged: {error}") from None
 
