@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-slow = pytest.mark.skipif(
-    os.environ.get("LORATWIN_SLOW") != "1", reason="takes more than ten seconds: set LORATWIN_SLOW=1"
-)
+SLOW = os.environ.get("LORATWIN_SLOW") == "1"
+
+slow = pytest.mark.skipif(not SLOW, reason="takes more than ten seconds: set LORATWIN_SLOW=1")
 """Put on a test of something that other tests go through every day, too."""

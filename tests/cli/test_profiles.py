@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,7 @@ ASSUME = ("profiles", "assume", "--gpu", "h100-sxm", "--llm", "qwen-3-8b", "--en
 
 def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     """Run with the user's profiles below a folder; exit code, stdout, stderr."""
-    environment = {**os.environ, "LORATWIN_PROFILES": str(folder / "home")}
-    done = loratwin(*arguments, cwd=folder, env=environment)
+    done = loratwin(*arguments, cwd=folder, env={"LORATWIN_PROFILES": str(folder / "home")})
     return done.returncode, done.stdout, done.stderr
 
 

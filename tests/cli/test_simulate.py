@@ -15,7 +15,7 @@ from loratwin.perf import dump_profile, load_profile
 from loratwin.records import EngineConfig, load_run
 from loratwin.simulate import replicate, simulate
 from loratwin.workload import draw, load_spec
-from tests.cli.program import loratwin
+from tests.cli.program import loratwin, loratwin_process
 from tests.slow import slow
 
 PROFILE = "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct"
@@ -35,9 +35,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str, **options: Any) -> Any:
+def simulate_command(*arguments: str) -> tuple[str, ...]:
+    """To simulate the small workload."""
+    return ("simulate", "workload.yaml", "--profile", PROFILE, *arguments)
+
+
+def run(folder: Path, *arguments: str) -> Any:
     """Simulate the small workload."""
-    return loratwin("simulate", "workload.yaml", "--profile", PROFILE, *arguments, cwd=folder, **options)
+    return loratwin(*simulate_command(*arguments), cwd=folder)
 
 
 def figures(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -229,10 +234,11 @@ def test_an_adapter_of_too_high_a_rank_is_refused(folder: Path) -> None:
 
 @slow
 def test_compiling_is_announced_first(folder: Path) -> None:
-    done = run(folder, "--max-loras", "4", env={**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")})
+    command, cache = simulate_command("--max-loras", "4"), {"NUMBA_CACHE_DIR": str(folder / "cache")}
+    done = loratwin_process(*command, cwd=folder, env=cache)
     assert done.returncode == 0
     assert done.stderr.startswith("compiling the kernel")
-    again = run(folder, "--max-loras", "4", env={**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")})
+    again = loratwin_process(*command, cwd=folder, env=cache)
     assert again.stderr == ""
     assert again.stdout == done.stdout
 
@@ -245,7 +251,8 @@ def test_names_are_shown_as_they_are(folder: Path) -> None:
 
 
 def test_a_terminal_without_unicode_gets_ascii(folder: Path) -> None:
-    done = run(folder, "--max-loras", "4", "--series", "--seeds", "2", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    arguments = ("--max-loras", "4", "--series", "--seeds", "2")
+    done = loratwin_process(*simulate_command(*arguments), cwd=folder, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
     assert "+-" in done.stdout
