@@ -91,3 +91,25 @@ def test_a_run_fits_together(changes: dict[str, object], message: str) -> None:
     }
     with pytest.raises(InputError, match=message):
         Run(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+def test_requests_as_columns_name_adapters_and_failures() -> None:
+    table = requests(failure=[-1, 0], adapter=[0, -1])
+    run = Run(
+        kind="measured", window_s=10.0, requests=table, adapters=adapters(), config=EngineConfig(max_loras=1),
+        kv_tokens=None, failures=("HTTP 500",),
+    )  # fmt: skip
+    columns = run.request_columns()
+    assert columns["adapter_name"].tolist() == ["a0", ""] and columns["adapter_rank"].tolist() == [8, 0]
+    assert columns["failure_kind"].tolist() == ["", "HTTP 500"]
+    np.testing.assert_array_equal(columns["finish_s"], table.finish_s)
+    assert "sent_s" not in columns and {len(values) for values in columns.values()} == {2}
+
+
+def test_columns_become_a_table_of_pyarrow() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    none = Run("simulated", 10.0, requests(adapter=[-1, -1]), AdapterTable((), np.array([]), np.array([])),
+               EngineConfig(max_loras=0), None)  # fmt: skip
+    table = pyarrow.table(none.request_columns())
+    assert table.num_rows == 2 and table.column("adapter_name").to_pylist() == ["", ""]
+    assert "failure_kind" not in table.column_names

@@ -16,10 +16,10 @@ def scraped_gauges(sources: Sequence[Samples]) -> Gauges | None:
     from loratwin.telemetry import canonical  # not at the top: the load client imports this package too
 
     servers = [canonical(source) for source in sources if source.source.startswith("server")]
-    known = {name: [each[name].values for each in servers if name in each] for name in ("running", "waiting")}
+    known = {name: [series[name].values for series in servers if name in series] for name in ("running", "waiting")}
     if not servers or not all(known.values()):
         return None
-    usage = [each["kv_usage"].values for each in servers if "kv_usage" in each]
+    usage = [series["kv_usage"].values for series in servers if "kv_usage" in series]
     figures: dict[str, Any] = {
         **_over_window("running", _together(known["running"])),
         **_over_window("waiting", _together(known["waiting"])),
@@ -31,7 +31,7 @@ def scraped_gauges(sources: Sequence[Samples]) -> Gauges | None:
 def _together(values: Sequence[FloatArray]) -> FloatArray:
     """Sum over servers; their samples are taken at the same ticks, and a server may miss the last."""
     shortest = min(map(len, values))
-    total: FloatArray = np.sum([each[:shortest] for each in values], axis=0)
+    total: FloatArray = np.sum([series[:shortest] for series in values], axis=0)
     return total
 
 

@@ -24,8 +24,8 @@ class Sampling:
 
     def take(self, start_s: float, window_s: float) -> tuple[Samples, ...]:
         """What was sampled in the window."""
-        found = [source.samples(start_s, start_s, start_s + window_s) for source in self._sources]
-        return name_servers([samples for samples in found if samples is not None])
+        sampled = [source.samples(start_s, start_s, start_s + window_s) for source in self._sources]
+        return name_servers([samples for samples in sampled if samples is not None])
 
     def notes(self) -> list[str]:
         """Why samples are missing, each reason once."""

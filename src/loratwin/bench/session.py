@@ -67,8 +67,8 @@ def recover(folder: Path) -> Run:
 
     context, start, ended_s = load_context(folder), window_start_s(folder), _end_s(folder)
     files = [*sorted(folder.glob("server-*.scrapes")), *folder.glob("gpu.samples")]
-    found = [read_journal(path, start, start, start + ended_s) for path in files]
-    samples = name_servers([each for each in found if each is not None])
+    sources = [read_journal(path, start, start, start + ended_s) for path in files]
+    samples = name_servers([source for source in sources if source is not None])
     return run_from_journal(
         folder, replace(context, samples=samples), ended_s, ["the benchmark was killed; this is what it had measured"]
     )

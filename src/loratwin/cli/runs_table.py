@@ -45,8 +45,8 @@ def print_runs(runs: Mapping[str, Run], slo: Slo | None = None, adapters: bool =
         _say(console, f"{name}: {heading(run)}")
         for reason in run.invalid:
             _say(console, f"  INVALID: {reason}", "bold red")
-    found = compare(runs, slo)
-    console.print(_figures(found, console))
+    comparison = compare(runs, slo)
+    console.print(_figures(comparison, console))
     _print_remarks(console, runs)
     for name, run in runs.items() if adapters else ():
         _print_adapters(console, name, run, slo)
@@ -76,35 +76,35 @@ def _box(console: Console) -> Any:
     return SIMPLE_HEAD if console.encoding.lower().startswith("utf") else ASCII
 
 
-def _figures(found: Comparison, console: Console) -> Table:
+def _figures(comparison: Comparison, console: Console) -> Table:
     table = Table(box=_box(console), pad_edge=False)
     table.add_column("", no_wrap=True)
-    for i, (name, run) in enumerate(found.runs.items()):
+    for i, (name, run) in enumerate(comparison.runs.items()):
         table.add_column(Text(f"{name}\n{run.kind}"), justify="right")
-        if i != found.reference:
-            table.add_column(Text(f"against\n{found.names[found.reference]}"), justify="right")
-    table.add_row("starved", *_verdicts(found), end_section=True)
-    for row, following in zip(found.rows, [*found.rows[1:], None], strict=True):
+        if i != comparison.reference:
+            table.add_column(Text(f"against\n{comparison.names[comparison.reference]}"), justify="right")
+    table.add_row("starved", *_verdicts(comparison), end_section=True)
+    for row, following in zip(comparison.rows, [*comparison.rows[1:], None], strict=True):
         last = following is None or following.figure.section != row.figure.section
-        table.add_row(row.figure.title, *_cells(row, found), end_section=last)
+        table.add_row(row.figure.title, *_cells(row, comparison), end_section=last)
     return table
 
 
-def _verdicts(found: Comparison) -> list[Text]:
+def _verdicts(comparison: Comparison) -> list[Text]:
     cells = []
-    for i, run in enumerate(found.runs.values()):
+    for i, run in enumerate(comparison.runs.values()):
         verdict = starvation(run)
         cells.append(Text(f"YES: {verdict.reason}", "red") if verdict.starved else Text("no", "green"))
-        cells += [Text("")] * (i != found.reference)
+        cells += [Text("")] * (i != comparison.reference)
     return cells
 
 
-def _cells(row: Row, found: Comparison) -> list[Text]:
+def _cells(row: Row, comparison: Comparison) -> list[Text]:
     cells = []
     for i, value in enumerate(row.values):
         cells.append(_value(row, value))
-        if i != found.reference:
-            cells.append(Text(_change(row.difference(i, found.reference))))
+        if i != comparison.reference:
+            cells.append(Text(_change(row.difference(i, comparison.reference))))
     return cells
 
 

@@ -10,7 +10,14 @@ from loratwin.errors import InputError
 
 
 def write_atomically(path: str | Path, data: bytes | str) -> Path:
-    """Write `data` (text as UTF-8) next to `path` and move it there when it is complete.
+    """Write a file next to its place and move it there when it is complete; the path.
+
+    Parameters
+    ----------
+    path
+        In a folder that is there; a file of that name is replaced.
+    data
+        Text is written as UTF-8.
 
     Raises
     ------

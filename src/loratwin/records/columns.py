@@ -56,8 +56,8 @@ class ColumnTable:
 
     def columns(self) -> dict[str, AnyArray]:
         """The columns that are there, in order."""
-        found = {name: getattr(self, name) for name in self.column_types()}
-        return {name: values for name, values in found.items() if values is not None}
+        all_columns = {name: getattr(self, name) for name in self.column_types()}
+        return {name: values for name, values in all_columns.items() if values is not None}
 
     def take(self: Table, which: BoolArray) -> Table:
         """The same table with some of its rows, in the same order. `which` has shape (num_rows,)."""

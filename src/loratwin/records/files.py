@@ -37,7 +37,14 @@ _MARK = "loratwin_run"
 
 
 def save_run(run: Run, path: str | Path) -> Path:
-    """Write a run to a `.json` or `.parquet` file, whole or not at all.
+    """Write a run to a `.json` or `.parquet` file, whole or not at all; the path.
+
+    Parameters
+    ----------
+    run
+        Measured or simulated.
+    path
+        In a folder that is there; a file of that name is replaced.
 
     Raises
     ------

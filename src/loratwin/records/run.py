@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from loratwin.errors import InputError
-from loratwin.records.columns import BoolArray, ColumnTable, FloatArray, IntArray, LongArray, column
+from loratwin.records.columns import AnyArray, BoolArray, ColumnTable, FloatArray, IntArray, LongArray, column
 from loratwin.records.config import EngineConfig
 from loratwin.records.series import DeliverySeries, GapHistogram, Samples
 
@@ -21,23 +21,62 @@ RunKind = Literal["simulated", "measured"]
 
 @dataclass(frozen=True, eq=False)
 class RequestTable(ColumnTable):
-    """One row for each request that was sent in the window, in order of arrival. Columns have shape (num_requests,)."""
+    """One row for each request that was sent in the window, in order of arrival. Columns have shape (num_requests,).
 
-    arrival_s: FloatArray = column(np.float64)  # enters the engine's queue; a client that cannot see it says sent_s
-    admitted_s: FloatArray = column(np.float64)  # first in a batch
+    Times are seconds from the start of the run; NaN: it never came to that. `columns` gives all as a dictionary.
+
+    Parameters
+    ----------
+    arrival_s
+        It enters the engine's queue; a client that cannot see it takes `sent_s`.
+    admitted_s
+        First in a batch.
+    first_token_s, finish_s
+        Its first token; its last.
+    adapter
+        Row of the adapter table; -1: the LLM without adapter.
+    prompt_tokens
+        Tokens of its prompt.
+    output_tokens
+        What a finished request has produced; of others: asked for.
+    num_preemptions
+        Times that it lost its KV blocks and began again.
+    refused
+        Turned away on arrival.
+    scheduled_s
+        Measured runs: the client meant to send.
+    sent_s
+        Measured runs: the client sent.
+    asked_tokens
+        Output tokens asked for.
+    received_tokens
+        Output tokens that reached the client within the window.
+    failure
+        Row of `Run.failures`; -1: did not fail.
+    replica
+        Which of several servers.
+
+    Raises
+    ------
+    InputError
+        Arrivals are NaN or do not ascend, or as `ColumnTable`.
+    """
+
+    arrival_s: FloatArray = column(np.float64)
+    admitted_s: FloatArray = column(np.float64)
     first_token_s: FloatArray = column(np.float64)
     finish_s: FloatArray = column(np.float64)
-    adapter: IntArray = column(np.int32)  # row of the adapter table; -1: the LLM without adapter
+    adapter: IntArray = column(np.int32)
     prompt_tokens: IntArray = column(np.int32)
-    output_tokens: IntArray = column(np.int32)  # what a finished request has produced; of others: asked for
+    output_tokens: IntArray = column(np.int32)
     num_preemptions: IntArray = column(np.int32)
-    refused: BoolArray = column(np.bool_)  # turned away on arrival
-    scheduled_s: FloatArray | None = column(np.float64, optional=True)  # the client meant to send
-    sent_s: FloatArray | None = column(np.float64, optional=True)  # the client sent; NaN: it did not come to that
-    asked_tokens: IntArray | None = column(np.int32, optional=True)  # output tokens asked for
-    received_tokens: IntArray | None = column(np.int32, optional=True)  # that reached the client within the window
-    failure: IntArray | None = column(np.int32, optional=True)  # row of Run.failures; -1: did not fail
-    replica: IntArray | None = column(np.int32, optional=True)  # which of several servers
+    refused: BoolArray = column(np.bool_)
+    scheduled_s: FloatArray | None = column(np.float64, optional=True)
+    sent_s: FloatArray | None = column(np.float64, optional=True)
+    asked_tokens: IntArray | None = column(np.int32, optional=True)
+    received_tokens: IntArray | None = column(np.int32, optional=True)
+    failure: IntArray | None = column(np.int32, optional=True)
+    replica: IntArray | None = column(np.int32, optional=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,11 +90,21 @@ class RequestTable(ColumnTable):
 
 @dataclass(frozen=True, eq=False)
 class AdapterTable(ColumnTable):
-    """The adapters that are served, in the order of their index. Each column has shape (num_adapters,)."""
+    """The adapters that are served, in the order of their index. Each column has shape (num_adapters,).
+
+    Parameters
+    ----------
+    name
+        Each once.
+    rank
+        Of its matrices.
+    rate_per_s
+        Requests per second, nominal, as asked for; NaN: unknown.
+    """
 
     name: tuple[str, ...]
     rank: IntArray = column(np.int32)
-    rate_per_s: FloatArray = column(np.float64)  # nominal, as asked for; NaN: unknown
+    rate_per_s: FloatArray = column(np.float64)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,6 +118,31 @@ class StepSeries(ColumnTable):
     """One row for each engine step, in order; the engine is idle between the end of one and the start of the next.
 
     Each column has shape (num_steps,). A step ends at `start_s + duration_s`, bit for bit the time of its tokens.
+
+    Parameters
+    ----------
+    start_s, duration_s
+        Seconds, from the start of the run.
+    decode_requests
+        Requests that compute one token.
+    prefill_tokens
+        Prompt tokens that are computed.
+    running, waiting
+        Requests in the batch, and in the queue.
+    distinct_adapters
+        Adapters in the batch.
+    kv_blocks
+        Owned by requests.
+    swap_ins, disk_loads
+        Adapters brought from host memory to a slot, and from disk to host memory.
+    decode_context
+        Tokens in the KV cache of decode requests.
+    prefill_context
+        Prompt tokens x tokens that each looks at.
+    skipped
+        Waiting requests that were passed over: their adapter has no place.
+    schedule_s, load_s
+        Parts of the duration: the scheduler's own; swap-ins and disk loads.
     """
 
     start_s: FloatArray = column(np.float64)
@@ -78,25 +152,37 @@ class StepSeries(ColumnTable):
     running: IntArray = column(np.int32)
     waiting: IntArray = column(np.int32)
     distinct_adapters: IntArray = column(np.int32)
-    kv_blocks: IntArray = column(np.int32)  # owned by requests
+    kv_blocks: IntArray = column(np.int32)
     swap_ins: IntArray = column(np.int32)
     disk_loads: IntArray = column(np.int32)
-    decode_context: IntArray | None = column(np.int32, optional=True)  # tokens in the KV cache of decode requests
-    prefill_context: LongArray | None = column(np.int64, optional=True)  # prompt tokens x tokens that each looks at
-    skipped: IntArray | None = column(np.int32, optional=True)  # waiting requests passed over: adapter without a place
-    schedule_s: FloatArray | None = column(np.float64, optional=True)  # part of the duration: the scheduler's own
-    load_s: FloatArray | None = column(np.float64, optional=True)  # part of the duration: swap-ins and disk loads
+    decode_context: IntArray | None = column(np.int32, optional=True)
+    prefill_context: LongArray | None = column(np.int64, optional=True)
+    skipped: IntArray | None = column(np.int32, optional=True)
+    schedule_s: FloatArray | None = column(np.float64, optional=True)
+    load_s: FloatArray | None = column(np.float64, optional=True)
 
 
 @dataclass(frozen=True)
 class Gauges:
-    """The server's own figures over the window, time-weighted, where the step series is not kept (or never was)."""
+    """The server's own figures over the window, time-weighted, where the step series is not kept (or never was).
+
+    Parameters
+    ----------
+    running_mean, running_max
+        Requests in a batch; NaN: unknown, as in all of these.
+    waiting_mean, waiting_max
+        Requests in the queue.
+    kv_usage_mean, kv_usage_max
+        Share of the KV tokens, 0 to 1.
+    swap_ins, disk_loads, num_steps
+        Totals; None: unknown.
+    """
 
     running_mean: float = float("nan")
     running_max: float = float("nan")
     waiting_mean: float = float("nan")
     waiting_max: float = float("nan")
-    kv_usage_mean: float = float("nan")  # share of the KV tokens, 0 to 1
+    kv_usage_mean: float = float("nan")
     kv_usage_max: float = float("nan")
     swap_ins: int | None = None
     disk_loads: int | None = None
@@ -105,19 +191,41 @@ class Gauges:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a run comes from. Holds no wall-clock time: the same seed gives the same bytes."""
+    """Where a run comes from. Holds no wall-clock time: the same seed gives the same bytes.
 
-    created_by: str = ""  # the command or function
+    Parameters
+    ----------
+    created_by
+        The command or function.
+    loratwin_version
+        That made it.
+    engine_version
+        As "vllm-0.8.5"; empty: unknown.
+    llm
+        As the server names it.
+    gpu
+        As NVML names it; of a server on CPU: "cpu".
+    server_args
+        What the server was started with, without secrets; empty: unknown.
+    profile, profile_hash
+        Simulated runs: name and hash of the profile.
+    workload_hash, seed
+        Of the workload that was sent.
+    notes
+        What a reader must know, as "outside the profile's domain: ...".
+    """
+
+    created_by: str = ""
     loratwin_version: str = ""
-    engine_version: str = ""  # as "vllm-0.8.5"
-    llm: str = ""  # as the server names it
-    gpu: str = ""  # as NVML names it; of a server on CPU: "cpu"
-    server_args: tuple[str, ...] = ()  # what the server was started with
+    engine_version: str = ""
+    llm: str = ""
+    gpu: str = ""
+    server_args: tuple[str, ...] = ()
     profile: str | None = None
     profile_hash: str | None = None
     workload_hash: str | None = None
     seed: int | None = None
-    notes: tuple[str, ...] = ()  # what a reader must know, as "outside the profile's domain: ..."
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +234,20 @@ class Run:
 
     Parameters
     ----------
+    kind
+        "simulated" or "measured".
     window_s
-        Requests arrive in [0, window_s); what finishes later does not count.
+        Seconds. Requests arrive in [0, window_s); what finishes later does not count.
+    requests
+        A row for each.
+    adapters
+        That were served, whether or not they were asked for.
+    config
+        What the server was started with.
     kv_tokens
         Tokens that the KV cache holds; None: unknown, as of a server that does not tell.
+    provenance
+        Where the run comes from.
     steps
         The step series, or None where it was not kept.
     gauges
@@ -142,6 +260,11 @@ class Run:
         Measured runs: gaps between tokens, tokens over time, and what was scraped, each source on its own cadence.
     client_overhead_s
         Simulated runs: seconds that a client sees on top of the engine's TTFT and end-to-end time (HTTP, tokenizer).
+
+    Raises
+    ------
+    InputError
+        Parts do not fit together: another kind, a window that is none, an adapter or a failure that is not there.
     """
 
     kind: RunKind
@@ -180,3 +303,23 @@ class Run:
     def with_notes(self, notes: Sequence[str]) -> Run:
         """The same run with more in `provenance.notes`: what a reader must know."""
         return replace(self, provenance=replace(self.provenance, notes=(*self.provenance.notes, *notes)))
+
+    def request_columns(self) -> dict[str, AnyArray]:
+        """The table of requests with the adapters' names and the kinds of failure, for pandas, pyarrow or polars.
+
+        pandas.DataFrame(run.request_columns())
+
+        Returns
+        -------
+        dict of arrays, each of shape (num_requests,)
+            Those of `RequestTable` that are there; `adapter_name` ("" without adapter) and `adapter_rank` (0); of a
+            measured run `failure_kind` ("" where it did not fail).
+        """
+        who = self.requests.adapter  # -1 is the last entry
+        extra = {
+            "adapter_name": np.array([*self.adapters.name, ""], dtype=np.str_)[who],
+            "adapter_rank": np.append(self.adapters.rank, np.int32(0))[who],
+        }
+        if self.requests.failure is not None:
+            extra["failure_kind"] = np.array([*self.failures, ""], dtype=np.str_)[self.requests.failure]
+        return {**self.requests.columns(), **extra}

@@ -23,6 +23,10 @@ class GapHistogram:
     ----------
     counts
         Shape (num_adapters + 1, num_bins).
+    least_s
+        Seconds: where bin 1 begins.
+    per_octave
+        Bins from one gap to twice as long a one.
     """
 
     counts: LongArray
@@ -47,7 +51,15 @@ class GapHistogram:
 
 @dataclass(frozen=True, eq=False)
 class DeliverySeries(ColumnTable):
-    """Output tokens that reached the client in consecutive parts of the window. Columns have shape (num_parts,)."""
+    """Output tokens that reached the client in consecutive parts of the window. Columns have shape (num_parts,).
+
+    Parameters
+    ----------
+    end_s
+        Seconds from the start of the window: where each part ends.
+    output_tokens
+        In each part.
+    """
 
     end_s: FloatArray = column(np.float64)
     output_tokens: LongArray = column(np.int64)
@@ -55,11 +67,19 @@ class DeliverySeries(ColumnTable):
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One series of a source, with its labels; NaN where a sample failed or the series was not there."""
+    """One series of a source, with its labels.
+
+    Parameters
+    ----------
+    name, labels
+        As the source has them.
+    values
+        One for each sample; NaN where it failed or the series was not there. Shape (num_samples,).
+    """
 
     name: str
     labels: tuple[tuple[str, str], ...]
-    values: FloatArray  # shape (num_samples,)
+    values: FloatArray
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, dtype=np.float64).view()
@@ -78,6 +98,8 @@ class Samples:
         "server" (the engine's `/metrics`), or "gpu".
     time_s
         When each sample was taken, from the start of the window; before it is negative. Shape (num_samples,).
+    series
+        All of the source.
     """
 
     source: str

@@ -33,9 +33,9 @@ class Failures:
 
     def code(self, kind: str, detail: str) -> int:
         """The number of a kind; a new one is written down at once."""
-        found = self._codes.get(kind)
-        if found is not None:
-            return found
+        known = self._codes.get(kind)
+        if known is not None:
+            return known
         if len(self.kinds) >= MAX_KINDS and kind != _OTHER:
             return self.code(_OTHER, f"{kind}: {detail}")
         self._codes[kind] = len(self.kinds)

@@ -72,7 +72,7 @@ class Job:
         """
         try:
             plain = json.loads((folder / "job.json").read_text())
-            phases = tuple(Phase(**{key: as_tuple(value) for key, value in each.items()}) for each in plain["phases"])
+            phases = tuple(Phase(**{key: as_tuple(value) for key, value in phase.items()}) for phase in plain["phases"])
             return cls(**{**{key: as_tuple(value) for key, value in plain.items()}, "phases": phases})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{folder}: no benchmark, or damaged: {error}") from None
