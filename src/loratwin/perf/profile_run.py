@@ -12,7 +12,7 @@ sample with top-k and top-p, and charges the KV cache with what that took. Read 
 - up to 0.6.3 all that the allocator holds is charged, so it counts whether the sampler's tensors fit into what the
   tensors before them left: the 4 MiB disappear where they do.
 
-Only tensors of megabytes are replayed. The scheduler and the steps of V0 are not modelled (docs/profiles.md).
+Only tensors of megabytes are replayed. The scheduler and the steps of V0 are not modelled (engine.md 4.1).
 """
 
 from __future__ import annotations
