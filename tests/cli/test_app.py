@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,34 @@ def test_help_answers_at_once_since_it_imports_nothing_heavy(command: str | None
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "Usage:" in done.stdout
     assert not (HEAVY - {"pydantic"}) & set(done.stderr.split())  # typer itself needs pydantic, for any option
+
+
+COMPLETE = """
+import sys
+from loratwin.cli import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("loratwin ca", {"calibrate"}), ("loratwin calibrate server --le", {"--learn"})]
+)
+def test_a_shell_completes_commands_and_options_at_once(line: str, expected: set[str]) -> None:
+    """As bash asks at each Tab."""
+    asked = {"_LORATWIN_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPLETE], capture_output=True, text=True, timeout=60, env={**os.environ, **asked}
+    )
+    assert set(done.stdout.split()) == expected, done.stderr
+    assert not (HEAVY - {"pydantic"}) & set(done.stderr.split())
+
+
+def test_the_completion_of_a_shell_is_shown() -> None:
+    done = loratwin("--show-completion", "bash")
+    assert done.returncode == 0 and "_LORATWIN_COMPLETE=complete_bash" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [["no-such-command"], ["--no-such-option"], ["schema", "extra"]])
