@@ -18,6 +18,12 @@ def pages() -> list[Path]:
     return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")])
 
 
+def blocks(page: str, language: str) -> list[str]:
+    """The blocks of a page in a language."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 def prose(text: str) -> str:
     """A page without its code."""
     return re.sub(r"`[^`\n]*`", "``", FENCE.sub("", text))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +29,7 @@ from loratwin.telemetry import ServerFacts
 from tests.bench.servers import timed_server
 from tests.calibrate.known_clients import client_runs, off_start
 from tests.calibrate.known_steps import as_measured, known_design, known_runs
+from tests.markdown import blocks
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +199,16 @@ def test_runs_at_a_url_are_measured_and_not_measured_again(made: Path, tmp_path:
     assert {name for _, name, *_ in truth["requests"]} == {"llm", *source.adapters().name}
     assert phases[-1] == "done" and lines[-1] == f"{few.name}-{run.name}: {run.tells}"
     measure_runs(Unstartable(made / "adapters"), [], [PlannedRun(path, run.workload(source.adapters(), 0))], tmp_path)
+
+
+def test_the_calls_that_the_page_shows_are_possible() -> None:
+    """docs/calibrate.md: its block takes minutes of a real vLLM; here every call is looked at, none made."""
+    (block,) = blocks("docs/calibrate.md", "python")
+    tree = ast.parse(block)
+    names: dict[str, Any] = {}
+    exec("\n".join(ast.unparse(node) for node in tree.body if isinstance(node, ast.ImportFrom)), names)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in names]
+    assert len(calls) == 7
+    for call in calls:
+        signature = inspect.signature(names[ast.unparse(call.func)])
+        signature.bind(*call.args, **{str(word.arg): word.value for word in call.keywords})

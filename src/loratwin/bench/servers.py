@@ -63,7 +63,7 @@ class GivenServers:
     adapters: Sequence[str] = ()
     server_args: str | None = None
     llm: str | None = None
-    lora_folder: Path | None = None
+    lora_folder: str | Path | None = None
 
     @contextmanager
     def running(
@@ -126,7 +126,7 @@ class LaunchedServers:
     mps: bool = False
     steps: bool = False
     timeout_s: float = 600.0
-    lora_folder: Path | None = None
+    lora_folder: str | Path | None = None
     adapters: Sequence[str] = ()
 
     @contextmanager
@@ -191,7 +191,7 @@ def _different(urls: Sequence[str]) -> list[str]:
     return endpoints
 
 
-def _register(urls: Sequence[str], folder: Path, headers: Mapping[str, str]) -> None:
+def _register(urls: Sequence[str], folder: str | Path, headers: Mapping[str, str]) -> None:
     """By `/v1/load_lora_adapter`."""
     made = {adapter.name: adapter.path for adapter in read_adapters(folder)}
     key = headers.get("Authorization", "").removeprefix("Bearer ") or None

@@ -2,7 +2,7 @@
 
 from loratwin.calibrate import ServerSource, calibrate_server
 
-done = calibrate_server("mine", ServerSource(Path("adapters"), "--model tiny --max-num-seqs 16"))
+done = calibrate_server("mine", ServerSource("adapters", "--model tiny --max-num-seqs 16"))
 done.profile, done.check.checked
 """
 

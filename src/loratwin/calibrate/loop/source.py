@@ -54,11 +54,11 @@ class ServerSource:
         HTTP headers, as that with an API key.
     """
 
-    lora_folder: Path
+    lora_folder: str | Path
     args: str = ""
     command: str | None = None
     url: str | None = None
-    step_log: Path | None = None
+    step_log: str | Path | None = None
     timeout_s: float = 600.0
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -138,7 +138,7 @@ class ServerSource:
             args = shlex.join(self.all_arguments(arguments, self._facts()))
             given = GivenServers(self.url, server_args=args, lora_folder=self.lora_folder)
             with given.running(names, self.headers, logs) as running:
-                yield replace(running, step_logs=() if self.step_log is None else (self.step_log,))
+                yield replace(running, step_logs=() if self.step_log is None else (Path(self.step_log),))
             return
         args = shlex.join([*without(as_arguments(self.args), *_CHOSEN), *arguments])
         launched = LaunchedServers(
