@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loratwin.calibrate.published.micro import MicroPoint
@@ -17,6 +17,7 @@ from loratwin.calibrate.published.step_time import mean_roofline_s
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf import EngineBehaviour, StepTimeModel
 from tests.calibrate.measured import row, serving_runs
+from tests.slow import examples
 
 COST = st.floats(0, 1e-3)
 SLOTS_AND_RANK = st.tuples(st.sampled_from([0, 1, 16, 300]), st.sampled_from([8, 16, 32, 64]))
@@ -74,7 +75,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> ServingRun:
     return serving_runs(tmp_path_factory.mktemp("rows"), row())[0]
 
 
-@settings(deadline=None, max_examples=150)
+@examples(every_day=100, thorough=1500)
 @given(model=models(), found=st.lists(steps(), min_size=1, max_size=6), server=SLOTS_AND_RANK)
 def test_rows_times_coefficients_are_the_kernels_mean_step_time(
     model: StepTimeModel, found: list[StepFeatures], server: tuple[int, int]

@@ -1,6 +1,6 @@
 """The fast kernel does what the reference does: counts and order of events exactly, times to 1e-9.
 
-`LORATWIN_EXAMPLES` sets the number of random scenarios (1,500 in an everyday run).
+`LORATWIN_EXAMPLES` sets the number of random scenarios.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from loratwin.kernel import AdapterCosts, EngineLimits, Requests
 from tests.kernel.adapter import difference, fast_columns, run_fast, run_slow, slow_columns
 from tests.kernel.strategies import Scenario, crowd, large_scenario, scenarios, scenarios_of_versions
+from tests.slow import SLOW
 
-EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "1500"))
-SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]  # the reference is slow, and meant to be
+EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "5000" if SLOW else "400"))
+LARGE_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 def first(num_requests: int, requests: Requests) -> Requests:
@@ -30,13 +31,13 @@ def first(num_requests: int, requests: Requests) -> Requests:
     )
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SLOW_IS_FINE)
+@settings(max_examples=EXAMPLES, suppress_health_check=LARGE_IS_FINE)
 @given(scenarios())
 def test_the_kernel_does_what_the_reference_does(scenario: Scenario) -> None:
     assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
 
 
-@settings(max_examples=max(EXAMPLES // 2, 1), deadline=None, suppress_health_check=SLOW_IS_FINE)
+@settings(max_examples=max(EXAMPLES // 2, 1), suppress_health_check=LARGE_IS_FINE)
 @given(scenarios_of_versions())
 def test_the_kernel_does_what_the_reference_does_under_the_rules_of_later_versions(scenario: Scenario) -> None:
     assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
@@ -57,7 +58,7 @@ def test_the_kernel_does_what_the_reference_does_in_a_crowd(seed: int) -> None:
     assert difference(slow_columns(slow), fast_columns(run_fast(scenario))) is None
 
 
-@settings(max_examples=max(EXAMPLES // 30, 1), deadline=None, suppress_health_check=SLOW_IS_FINE)
+@settings(max_examples=max(EXAMPLES // 30, 1), suppress_health_check=LARGE_IS_FINE)
 @given(scenarios())
 def test_events_are_only_watched_and_a_second_run_gives_the_same_bytes(scenario: Scenario) -> None:
     watched, unwatched = fast_columns(run_fast(scenario)), fast_columns(run_fast(scenario, record_events=False))
@@ -67,7 +68,7 @@ def test_events_are_only_watched_and_a_second_run_gives_the_same_bytes(scenario:
     }
 
 
-@settings(max_examples=max(EXAMPLES // 30, 1), deadline=None, suppress_health_check=SLOW_IS_FINE)
+@settings(max_examples=max(EXAMPLES // 30, 1), suppress_health_check=LARGE_IS_FINE)
 @given(scenarios(), st.data())
 def test_what_comes_later_changes_nothing_before(scenario: Scenario, data: st.DataObject) -> None:
     """A request that arrives later, and the end of the window, cannot be known in advance."""

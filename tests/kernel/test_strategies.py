@@ -21,6 +21,9 @@ from tests.kernel.broken_rules import BROKEN_RULES
 from tests.kernel.strategies import Scenario, scenarios
 from tests.reference import engine
 from tests.reference.engine import Corner, ReferenceTrace
+from tests.slow import slow
+
+pytestmark = slow  # of the tests themselves, not of the kernel
 
 NUM_EXAMPLES = 700
 MAX_STEPS = 3000  # a broken engine may never end

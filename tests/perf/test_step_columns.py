@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf import EngineBehaviour, StepTimeModel, generation_of
 from loratwin.perf.engines import GENERATIONS
 from loratwin.perf.step_time import COEFFICIENTS, NO_TIMES, TERMS, roofline_s, roofline_slopes, step_columns
+from tests.slow import examples
 
 BEHAVIOURS = [generation.behaviour for generation in GENERATIONS]
 ON_CPU = [generation_of(generation.name, "cpu").behaviour for generation in GENERATIONS]
@@ -59,7 +60,7 @@ def columns_of(found: list[StepFeatures]) -> StepFeatures:
 
 
 @pytest.mark.parametrize("behaviour", [*BEHAVIOURS, *ON_CPU], ids=lambda each: str(hash(each) % 10**6))
-@settings(deadline=None, max_examples=40)
+@examples(every_day=20, thorough=400)
 @given(
     model=models(), found=st.lists(steps(), min_size=1, max_size=6), server=SLOTS_AND_RANK,
     seqs=st.sampled_from([1, 3, 40, 200, 2048]),
@@ -76,7 +77,7 @@ def test_fit_and_twin_give_the_same_milliseconds(
     np.testing.assert_allclose(of_the_fit, [step_time_s(cost, step) for step in found], rtol=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@examples(every_day=50, thorough=500)
 @given(
     found=st.lists(steps(), min_size=1, max_size=3), server=SLOTS_AND_RANK, name=st.sampled_from(COEFFICIENTS),
     behaviour=st.sampled_from(BEHAVIOURS),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loratwin.kernel import StepCost, StepFeatures, step_time_s
 from loratwin.kernel.cost import padded_tokens
 from loratwin.perf import StepTimeModel, load_profile, profile_names
+from tests.slow import examples
 
 MODELS = [load_profile(name).step_time for name in profile_names()]
 
@@ -130,7 +131,7 @@ features = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(every_day=200, thorough=3000)
 @given(
     features, st.sampled_from(StepFeatures._fields), st.integers(1, 1000), st.sampled_from(MODELS),
     st.integers(0, 384), st.sampled_from([8, 16, 32, 64]),

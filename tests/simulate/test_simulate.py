@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loratwin.errors import CapacityError, InputError
@@ -18,6 +18,7 @@ from loratwin.records import EngineConfig, Run, save_run
 from loratwin.simulate import served_capacity, simulate
 from loratwin.workload import BASE, draw
 from tests.simulate.servers import CONFIG, KV_BLOCK, PROFILE, SPEC, with_domain, workload
+from tests.slow import examples
 
 DEMAND = draw(SPEC, seed=1)
 
@@ -89,7 +90,7 @@ def check_steps(run: Run) -> None:
     assert steps.decode_requests.sum() == (table.output_tokens - 1).sum()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(every_day=40, thorough=600)
 @given(
     max_loras=st.sampled_from([1, 2, 5, 24, 60]), max_num_seqs=st.sampled_from([1, 4, 256]),
     budget=st.sampled_from([256, 1000]), max_in_flight=st.sampled_from([None, 1, 20]), seed=st.integers(0, 3),
