@@ -1,17 +1,22 @@
 """A benchmark from Python: one call measures and writes, as the command does."""
 
+import shlex
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from loratwin.bench import GivenServers, Listener, Options, load_requests, measure, was_interrupted
+from loratwin.bench import GivenServers, LaunchedServers, Listener, Options, load_requests, measure, was_interrupted
 from loratwin.errors import InputError
 from loratwin.records import load_run
+from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
 from tests.markdown import blocks
 
-from .servers import timed_server, workload_file
+from .servers import processes_with, timed_server, workload_file
 
 
-def test_one_call_measures_and_writes_the_record(tmp_path):
+def test_one_call_measures_and_writes_a_record_that_can_be_sent_again(tmp_path):
     lines, phases = [], []
     requests = load_requests(workload_file(tmp_path, 9, count=2, rate=10), seed=3, window_s=2)
     listener = Listener(lines.append, lambda now: phases.append(now.phase))
@@ -23,16 +28,25 @@ def test_one_call_measures_and_writes_the_record(tmp_path):
     assert lines == [f"written: {tmp_path / 'run.json'}"] and not (tmp_path / "run.json.partial").exists()
     seen = [phase for phase in dict.fromkeys(phases) if phase != "starting"]  # a fast client says that it has started
     assert seen == ["first question", "adapters", "warm-up", "window", "done"]
-
-
-def test_a_record_is_sent_again(tmp_path):
-    requests = load_requests(workload_file(tmp_path, 2, count=2, rate=10))
-    with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
-        first = measure(requests, GivenServers(server.url), tmp_path / "run.json", options=Options(warm_up=1))
     again = load_requests(tmp_path / "run.json")
-    np.testing.assert_allclose(again.arrival_s, first.requests.scheduled_s)
+    np.testing.assert_allclose(again.arrival_s, run.requests.scheduled_s)
     with pytest.raises(InputError, match="--window 3: the record has 2 s"):
         load_requests(tmp_path / "run.json", window_s=3)
+
+
+def test_servers_that_are_started_share_the_load_and_are_gone(tmp_path):
+    """Servers of known timing that take vLLM's arguments, with adapters of a folder; each has a record of its own."""
+    make_adapters(tmp_path / "adapters", make_llm(tmp_path / "llm", NewLlm()), numbered("a", 2, (8,)))
+    command = shlex.join([sys.executable, str(Path(__file__).with_name("timed_server.py"))])
+    args = f"--model {tmp_path / 'llm'} --enable-lora --max-loras 2 --gpu-memory-utilization 0.8"
+    servers = LaunchedServers(args, command=command, replicas=2, lora_folder=tmp_path / "adapters")
+    requests, lines = load_requests(workload_file(tmp_path, 2, count=2, rate=10)), []
+    run = measure(requests, servers, tmp_path / "run.json", listener=Listener(lines.append))
+    assert run.config.max_loras == 2 and run.requests.replica.tolist().count(0) == -(-len(run.requests) // 2)
+    assert lines[0] == f"starting 2 x vllm; logs in {tmp_path / 'run-logs'}"
+    assert [line.rpartition("/")[2] for line in lines[1:]] == ["run.json", "run-replica-0.json", "run-replica-1.json"]
+    assert len(load_run(tmp_path / "run-replica-1.json").requests) == len(run.requests) // 2
+    assert not processes_with(str(tmp_path / "llm"))
 
 
 def test_prompts_are_new_to_the_server_each_time():

@@ -265,7 +265,11 @@ def main() -> None:
     parser.add_argument("--certificate", help="PEM file with certificate and key: serve TLS")
     parser.add_argument("--key", help="refuse requests without this API key")
     parser.add_argument("--models", nargs="*", default=[])
-    arguments = parser.parse_args()
+    parser.add_argument("--model", help="with --lora-modules NAME=PATH ..., as vLLM takes them")
+    parser.add_argument("--lora-modules", nargs="*", default=[])
+    arguments, _ = parser.parse_known_args()  # others of vLLM's, too
+    if arguments.model:
+        arguments.models = [arguments.model, *(module.partition("=")[0] for module in arguments.lora_modules)]
     uvloop.run(serve(arguments))
 
 
