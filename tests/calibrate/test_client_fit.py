@@ -151,14 +151,14 @@ def test_a_client_that_tells_nothing_is_refused_with_the_reason(change, reason: 
     run = client_runs()["few-full"]
     bad = replace(run, requests=replace(run.requests, **change(run.requests)))
     found = gather({"bad": bad, "good": run})
-    assert reason in found.refused["bad"] and set(found.plain) == {"good"}
+    assert reason in found.refused["bad"] and set(found.unlogged) == {"good"}
 
 
 def test_a_record_that_does_not_tell_its_gpu_is_taken_for_one_of_the_others() -> None:
     run = client_runs()["few-full"]
     silent = replace(run, provenance=replace(run.provenance, gpu="", engine_version=""))
     found = gather({"told": run, "silent": silent})
-    assert set(found.plain) == {"told", "silent"} and found.on_cpu
+    assert set(found.unlogged) == {"told", "silent"} and found.server.on_cpu
     assert any("GPU taken to be 'cpu'" in note and "silent" in note for note in found.notes)
 
 

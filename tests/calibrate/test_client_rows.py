@@ -12,9 +12,9 @@ from loratwin.calibrate.rows.clients import (
     MISMATCH,
     MISTIMED,
     ClientRows,
+    beside_logged,
     client_rows,
     parts_of,
-    together,
 )
 from loratwin.calibrate.rows.operating_point import match
 from loratwin.calibrate.rows.step_log import step_rows
@@ -30,7 +30,7 @@ def rows() -> ClientRows:
     runs = {name: client_runs()[name] for name in NAMES}
     runs["open"] = open_(7.0, config_of(known_design().servers[1]))
     matches = [match(name, run, known_profile()) for name, run in runs.items()]
-    return client_rows(matches, known_profile(), [True] * len(matches))
+    return client_rows(matches, known_profile(), runs)
 
 
 def test_a_row_is_what_the_known_formula_says() -> None:
@@ -78,8 +78,8 @@ def test_parts_have_the_mean_of_all() -> None:
 
 
 def test_beside_logged_steps_a_client_weighs_less_and_ttft_not_at_all() -> None:
-    logged = step_rows(list(known_runs().items())[:3], known_profile().behaviour, 0.0)
-    both = together(logged, rows(), between_runs=0.05)
+    logged = step_rows(dict(list(known_runs().items())[:3]), known_profile().behaviour, 0.0)
+    both = beside_logged(logged, rows(), between_runs=0.05)
     clients = both.run >= 3
     assert clients.sum() == rows().decoding.sum() and both.names[3:] == rows().names
     per_run = np.bincount(both.run, both.weight)

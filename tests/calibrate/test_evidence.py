@@ -26,7 +26,7 @@ def runs() -> dict[str, Run]:
 
 def test_good_runs_are_all_taken() -> None:
     found = gather(runs())
-    assert set(found.runs) == set(runs()) == found.clients
+    assert set(found.logged) == set(runs()) == found.in_time
     assert not found.refused and not found.notes
 
 
@@ -47,7 +47,7 @@ def test_bad_evidence_is_refused_with_its_reason(change, reason: str) -> None:  
     name = list(good)[1]
     found = gather({**good, name: change(good[name])})
     assert list(found.refused) == [name] and reason in found.refused[name]
-    assert name not in found.runs and len(found.runs) == 3
+    assert name not in found.logged and len(found.logged) == 3
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_what_is_the_default_in_other_words_is_no_other_way() -> None:
 
 def test_gpus_that_share_the_llm_are_known_and_numbers_of_other_bytes_noted() -> None:
     shared = gather({name: with_args(run, "-tp", "2") for name, run in runs().items()})
-    assert shared.tensor_parallel == 2 and not shared.notes
-    assert gather(runs()).tensor_parallel == 1
+    assert shared.server.tensor_parallel == 2 and not shared.notes
+    assert gather(runs()).server.tensor_parallel == 1
     (note,) = gather({name: with_args(run, "--kv-cache-dtype", "fp8") for name, run in runs().items()}).notes
     assert "ran with --kv-cache-dtype fp8: the twin takes weights and KV cache to be of 16 bits" in note
 
@@ -109,7 +109,7 @@ def test_a_late_client_leaves_the_engines_steps_as_evidence() -> None:
     good = runs()
     late = replace(good["few-full"], invalid=("the client fell behind its schedule: send lag p99 9 ms, above 5 ms",))
     found = gather({**good, "few-full": late})
-    assert "few-full" in found.runs and "few-full" not in found.clients
+    assert "few-full" in found.logged and "few-full" not in found.in_time
     assert "client was late" in found.notes[0] and "few-full" in found.notes[0]
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from loratwin.calibrate.profile import memory_of
 from loratwin.perf import MemoryModel, find_llm, kv_capacity
 from loratwin.records import EngineConfig
-from tests.calibrate.known_steps import known_runs
 
 LLAMA = find_llm("llama-3.1-8b-instruct")
 
@@ -22,12 +19,8 @@ def config(slots: int) -> EngineConfig:
 def test_a_gpus_kv_cache_is_known_with_slots_that_were_not_measured(extra: int, gpus: int) -> None:
     """The extra vocabulary and GPUs that share the LLM count, in weights, keys and values, and slots."""
     truth = MemoryModel(gpu_gib=39.4, other_gib=0.7, sampler_copies=4.0, extra_vocabulary=extra, tensor_parallel=gpus)
-    run = next(iter(known_runs().values()))
-    runs = [
-        replace(run, config=config(slots), kv_tokens=kv_capacity(LLAMA, truth, config(slots)).tokens)
-        for slots in (2, 8)
-    ]
-    found = memory_of(runs, LLAMA, False, extra, gpus)
+    told = [(config(slots), kv_capacity(LLAMA, truth, config(slots)).tokens) for slots in (2, 8)]
+    found = memory_of(told, LLAMA, False, extra, gpus)
     for slots in (2, 8, 48):
         wanted = kv_capacity(LLAMA, truth, config(slots)).tokens
         assert kv_capacity(LLAMA, found, config(slots)).tokens == pytest.approx(wanted, rel=0.005)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from loratwin.calibrate.published.frontend import fit_frontend
-from loratwin.calibrate.published.operating_point import Match, StepSample
+from loratwin.calibrate.published.operating_point import Match
 from loratwin.calibrate.published.start import starting_profile
 from loratwin.errors import DataError
+from loratwin.kernel import StepFeatures
 from loratwin.perf import Frontend
 from tests.calibrate.measured import LLAMA, by_hand, row, serving_runs
 
@@ -46,7 +47,7 @@ def matches(folder: Path, truth: Frontend = TRUTH, number: int = 60) -> list[Mat
         }
         rows.append(by_hand(row(f"r{i}", rate=0.01, served=served), 1000, **figures))
         seen.append((itl, ttft, series, names))
-    empty = StepSample(*[np.zeros(1)] * 7)
+    empty = StepFeatures(*[np.zeros(1)] * len(StepFeatures._fields))
     return [
         Match(run, 1.0, 0.0, itl, 0.0, empty, itl, itl, ttft, ttft, series, names)
         for run, (itl, ttft, series, names) in zip(serving_runs(folder, *rows), seen, strict=True)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loratwin.calibrate.published.micro import MicroPoint
-from loratwin.calibrate.published.operating_point import Match, StepSample
+from loratwin.calibrate.published.operating_point import Match
 from loratwin.calibrate.published.rows import LINEAR, table_rows
 from loratwin.calibrate.published.serving import ServingRun
 from loratwin.calibrate.published.step_time import mean_roofline_s
@@ -58,9 +58,9 @@ def steps(draw: st.DrawFn) -> StepFeatures:
 
 def matched(run: ServingRun, found: list[StepFeatures]) -> Match:
     """A match whose sample is these steps, each often enough to be in the roofline's."""
-    columns = {name: np.repeat([float(getattr(f, name)) for f in found], STRIDE) for name in StepSample.__annotations__}
+    columns = {name: np.repeat([float(getattr(f, name)) for f in found], STRIDE) for name in StepFeatures._fields}
     nothing = np.zeros(1)
-    return Match(run, 1.0, 0.0, 0.02, 0.001, StepSample(**columns), 0.02, 0.02, 0.1, 0.1, nothing, nothing)
+    return Match(run, 1.0, 0.0, 0.02, 0.001, StepFeatures(**columns), 0.02, 0.02, 0.1, 0.1, nothing, nothing)
 
 
 def micro(step: StepFeatures, slots: int, rank: int) -> MicroPoint:

@@ -20,7 +20,7 @@ BEHAVIOUR = known_profile().behaviour
 
 
 def rows(noise: float = 0.0, but: str = "nothing") -> StepRows:
-    runs = [(name, run) for name, run in known_runs(noise).items() if but not in name]
+    runs = {name: run for name, run in known_runs(noise).items() if but not in name}
     return step_rows(runs, BEHAVIOUR, 0.0)
 
 
@@ -60,7 +60,7 @@ def test_rows_of_the_twins_own_run_are_predicted_to_the_nanosecond(generation: G
         rng.integers(2, 60, num, dtype=np.int32), ADAPTERS, 60.0, 0,
     )  # fmt: skip
     run = simulate(workload, profile, config)
-    found = step_rows([("run", run)], generation.behaviour, model.graph_tokens)
+    found = step_rows({"run": run}, generation.behaviour, model.graph_tokens)
     assert (found.tokens > 256).any() and (found.tokens > 512).any() and (found.tokens < 128).any()
     np.testing.assert_allclose(found.predicted_s(model), found.duration_s, atol=1e-9)
 

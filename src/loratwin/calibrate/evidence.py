@@ -12,7 +12,11 @@ import numpy as np
 from loratwin.errors import DataError
 from loratwin.launch.arguments import option, whole_number
 from loratwin.metrics.latency import finished
-from loratwin.records import Run, StepSeries, load_run
+from loratwin.perf.engines import Engine, generation_of
+from loratwin.records import EngineConfig, Run, StepSeries, load_run
+
+GRAPH_TOKENS = 512.0
+"""The largest step that vLLM replays as a CUDA graph (engine.md 1.5)."""
 
 LEAST_STEPS = 16
 LEAST_REQUESTS = 4
@@ -30,60 +34,111 @@ is too: both ends of a request are late alike."""
 
 
 @dataclass(frozen=True)
+class RecordedServer:
+    """What the records tell of the server that they were measured on, "" where none does.
+
+    Parameters
+    ----------
+    engine
+        As the twin understands it; None: no record tells its version.
+    tensor_parallel
+        GPUs that share the LLM.
+    on_cpu
+        The engine ran without GPU; one that we started and that names none did.
+    eager
+        No step is replayed as a graph.
+    """
+
+    engine_version: str
+    engine: Engine | None
+    gpu: str
+    tensor_parallel: int
+    on_cpu: bool
+    eager: bool
+
+    @property
+    def graph_tokens(self) -> float:
+        """The largest step that it replays as a graph."""
+        return 0.0 if self.on_cpu or self.eager else GRAPH_TOKENS
+
+
+def recorded_engine(version: str, on_cpu: bool) -> Engine:
+    """An engine version on a device.
+
+    Without adapters in a step no LoRA kernels run on a CPU either (vLLM 0.32: the mapping says so to every layer).
+
+    Raises
+    ------
+    InputError
+        It is not known.
+    """
+    if not on_cpu:
+        return generation_of(version)
+    engine = generation_of(version, "cpu")
+    return engine._replace(behaviour=engine.behaviour.model_copy(update={"base_graphs": True}))
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Runs of one engine version, GPU and LLM, run in one way (GPUs that share it, types of numbers).
 
     Parameters
     ----------
-    runs
-        By name: runs with steps.
-    plain
+    logged
+        By name: runs whose engine steps were logged.
+    unlogged
         By name: runs without, of which a client's figures are all there is.
-    clients
+    in_time
         Names of those, of both kinds, whose client was in time: their TTFTs count.
+    server
+        What all of them tell of it.
     refused
         By name: why a run is no evidence.
     notes
         What was left out of runs that are.
     """
 
-    runs: Mapping[str, Run]
-    plain: Mapping[str, Run] = field(default_factory=dict)
-    clients: frozenset[str] = frozenset()
+    logged: Mapping[str, Run]
+    unlogged: Mapping[str, Run]
+    in_time: frozenset[str]
+    server: RecordedServer
     refused: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def engine(self) -> Engine:
+        """As the twin understands it.
+
+        Raises
+        ------
+        DataError
+            No record tells its version.
+        """
+        if self.server.engine is None:
+            raise DataError("no record tells the engine's version (as vllm-0.32.0)")
+        return self.server.engine
+
+    @property
+    def kv_tokens(self) -> list[tuple[EngineConfig, int]]:
+        """Each server that told the size of its KV cache in tokens, with its configuration."""
+        return [(run.config, run.kv_tokens) for run in self.all.values() if run.kv_tokens and run.kv_tokens > 0]
+
+    @property
+    def without_adapters(self) -> list[str]:
+        """Names of runs on a server with LoRA in which no request has an adapter."""
+        return [
+            name for name, run in self.all.items() if run.config.max_loras and not (run.requests.adapter >= 0).any()
+        ]
+
+    @property
+    def all(self) -> dict[str, Run]:
+        """Both kinds, those with steps first."""
+        return {**self.logged, **self.unlogged}
 
     @property
     def first(self) -> Run:
         """Any run, one with steps if there are: engine, GPU and LLM are those of all that know them."""
         return next(iter(self.all.values()))
-
-    @property
-    def all(self) -> dict[str, Run]:
-        """Both kinds, those with steps first."""
-        return {**self.runs, **self.plain}
-
-    @property
-    def gpu(self) -> str:
-        """As the first record that knows tells it; "" where none does."""
-        return next((run.provenance.gpu for run in self.all.values() if run.provenance.gpu), "")
-
-    @property
-    def engine_version(self) -> str:
-        """As the first record that knows tells it; "" where none does."""
-        return next((run.provenance.engine_version for run in self.all.values() if run.provenance.engine_version), "")
-
-    @property
-    def tensor_parallel(self) -> int:
-        """GPUs that share the LLM, as the first record that knows its server's arguments tells it."""
-        args = next((run.provenance.server_args for run in self.all.values() if run.provenance.server_args), ())
-        told = option(args, *_TENSOR_PARALLEL)
-        return whole_number(told, _TENSOR_PARALLEL[0]) if told else 1
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether the engine ran without GPU; one that we started and that names none did."""
-        return self.gpu == "cpu" or (not self.gpu and bool(self.runs))
 
 
 def gather(runs: Mapping[str, Run], allow_simulated: bool = False) -> Evidence:
@@ -98,10 +153,33 @@ def gather(runs: Mapping[str, Run], allow_simulated: bool = False) -> Evidence:
     ------
     DataError
         Nothing is left.
+    InputError
+        The engine's version is not known.
     """
     refused = {name: reason for name, run in runs.items() if (reason := _refusal(run, allow_simulated))}
     left = {name: run for name, run in runs.items() if name not in refused}
-    notes = []
+    others, notes = _of_other_kinds(left)
+    refused |= others
+    left = {name: run for name, run in left.items() if name not in others}
+    if not left:
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:3])
+        raise DataError(f"none of {len(runs)} records is evidence for a step time{f' ({why})' if why else ''}")
+    late = [name for name, run in left.items() if run.invalid]
+    logged = {name: run for name, run in left.items() if run.steps is not None}
+    unlogged = {name: run for name, run in left.items() if run.steps is None}
+    return Evidence(
+        logged=logged,
+        unlogged=unlogged,
+        in_time=frozenset(left) - frozenset(late),
+        server=_server([*logged.values(), *unlogged.values()], bool(logged)),
+        refused=refused,
+        notes=(*notes, *_limits_of(left, late)),
+    )
+
+
+def _of_other_kinds(runs: Mapping[str, Run]) -> tuple[dict[str, str], list[str]]:
+    """By name: why a run is of another kind than most evidence; and notes of what records do not tell."""
+    left, others, notes = dict(runs), dict[str, str](), []
     for kind, of in _KINDS.items():
         common = _most_common(left, of)
         unknown = [name for name, run in left.items() if not of(run)]
@@ -109,25 +187,38 @@ def gather(runs: Mapping[str, Run], allow_simulated: bool = False) -> Evidence:
             notes.append(f"{kind} taken to be {common!r}, which the record does not tell: {', '.join(unknown)}")
         for name, run in list(left.items()):
             if of(run) not in ("", common):
-                refused[name] = f"its {kind} is {of(run)!r}, that of most evidence {common!r}"
+                others[name] = f"its {kind} is {of(run)!r}, that of most evidence {common!r}"
                 del left[name]
-    if not left:
-        why = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:3])
-        raise DataError(f"none of {len(runs)} records is evidence for a step time{f' ({why})' if why else ''}")
-    if other := _other_bytes(next((run for run in left.values() if run.provenance.server_args), None)):
+    return others, notes
+
+
+def _limits_of(runs: Mapping[str, Run], late: Sequence[str]) -> list[str]:
+    """Notes of what these runs do not tell."""
+    notes = []
+    if other := _other_bytes(next((run for run in runs.values() if run.provenance.server_args), None)):
         notes.append(
             f"the server ran with {other}: the twin takes weights and KV cache to be of 16 bits and on the GPUs of one "
             "stage, so that its memory with other slots is not predicted well"
         )
-    late = [name for name, run in left.items() if run.invalid]
     if late:
         notes.append(f"the client was late, and its TTFTs do not count, in {len(late)} runs: {', '.join(late)}")
-    return Evidence(
-        runs={name: run for name, run in left.items() if run.steps is not None},
-        plain={name: run for name, run in left.items() if run.steps is None},
-        clients=frozenset(left) - frozenset(late),
-        refused=refused,
-        notes=tuple(notes),
+    return notes
+
+
+def _server(runs: Sequence[Run], logged: bool) -> RecordedServer:
+    """As the first record that knows tells each; whether there are graphs, as the first one does."""
+    facts = [run.provenance for run in runs]
+    version = next((fact.engine_version for fact in facts if fact.engine_version), "")
+    gpu = next((fact.gpu for fact in facts if fact.gpu), "")
+    shared = option(next((fact.server_args for fact in facts if fact.server_args), ()), *_TENSOR_PARALLEL)
+    on_cpu = gpu == "cpu" or (not gpu and logged)
+    return RecordedServer(
+        engine_version=version,
+        engine=recorded_engine(version, on_cpu) if version else None,
+        gpu=gpu,
+        tensor_parallel=whole_number(shared, _TENSOR_PARALLEL[0]) if shared else 1,
+        on_cpu=on_cpu,
+        eager=option(facts[0].server_args, _EAGER) is not None,
     )
 
 
@@ -184,9 +275,10 @@ def _no_client(run: Run) -> str:
     return ""
 
 
+_EAGER = "--enforce-eager"
 _TENSOR_PARALLEL = ("--tensor-parallel-size", "-tp")
 _BYTES = (("--quantization", "-q"), ("--kv-cache-dtype",), ("--dtype",), ("--pipeline-parallel-size", "-pp"))
-_WAYS = (*_BYTES, _TENSOR_PARALLEL, ("--data-parallel-size", "-dp"), ("--enforce-eager",))
+_WAYS = (*_BYTES, _TENSOR_PARALLEL, ("--data-parallel-size", "-dp"), (_EAGER,))
 """Options, by their names, that make other steps of the same LLM on the same GPU."""
 
 _PLAIN = {None, "1", "auto", "None", "bfloat16", "float16", "half"}

@@ -1,15 +1,18 @@
-"""The parts of a profile that runs tell beside the step time: loading, front end, memory, domain, uncertainty."""
+"""The profile that a fit of records makes: the step time and, from the same records, everything beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from loratwin.calibrate.regression.overhead import Estimate, LoadTimes
+from loratwin.calibrate.card import card_around, measured_card
+from loratwin.calibrate.evidence import Evidence
+from loratwin.calibrate.regression.clients import ClientFit
+from loratwin.calibrate.regression.overhead import UNKNOWN, Estimate, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
 from loratwin.errors import DataError
-from loratwin.perf import Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, lora_reserved_bytes
+from loratwin.perf import Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
 from loratwin.perf.memory import GIB
 from loratwin.perf.step_time import NO_TIMES
 from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty
@@ -17,6 +20,90 @@ from loratwin.records import EngineConfig, Run
 
 _FIGURES = ("itl_mean_ms", "tpot_mean_ms", "ttft_mean_ms")
 """Figures that are off as much as the step time is; of the throughput this holds where the server is saturated."""
+
+
+def measured_profile(
+    evidence: Evidence,
+    llm: LlmShapes,
+    steps: StepFit,
+    loads: LoadTimes,
+    overhead: Estimate,
+    law: str = "",
+    unmatched: Mapping[str, str] | None = None,
+) -> Profile:
+    """The profile of fitted steps, all else from the same records.
+
+    Parameters
+    ----------
+    law
+        Why runs without adapters were left out; "": they were not.
+    unmatched
+        By name: why a run without logged steps could not be used.
+
+    Raises
+    ------
+    DataError
+        No server told its KV cache.
+    """
+    server, runs = evidence.server, list(evidence.all.values())
+    return Profile(
+        name=_name(server.gpu or "cpu", server.engine_version, llm),
+        engine=server.engine_version,
+        behaviour=evidence.engine.behaviour,
+        llm=llm,
+        memory=_memory(evidence, llm),
+        step_time=steps.model,
+        loading=loading_of(loads, steps.swap_extra_s),
+        frontend=frontend_of(runs, overhead),
+        domain=domain_of(runs),
+        uncertainty=uncertainty_of(steps, loads, overhead),
+        card=measured_card(evidence, llm, steps, loads, overhead, law, unmatched or {}),
+    )
+
+
+def around(start: Profile, fit: ClientFit, overhead: Estimate) -> Profile:
+    """The start with the step time, and the front end's overhead, if it was told, of a fit around it."""
+    told = {"overhead_s": overhead.value} if overhead.number else {}
+    frontend = start.frontend.model_copy(update=told)
+    return start.model_copy(update={"step_time": fit.steps.model, "frontend": frontend})
+
+
+def profile_around(
+    start: Profile,
+    evidence: Evidence,
+    fit: ClientFit,
+    overhead: Estimate,
+    unmatched: Mapping[str, str],
+) -> Profile:
+    """The profile that clients' figures made of a start, and what they left of it."""
+    runs, tells_kv = list(evidence.all.values()), bool(evidence.kv_tokens)
+    uncertainty = uncertainty_of(fit.steps, LoadTimes(UNKNOWN, UNKNOWN), overhead)
+    theirs = start.uncertainty.standard_errors if start.uncertainty else {}
+    parts = ("loading",) if tells_kv else ("loading", "memory")
+    kept = {name: error for name, error in theirs.items() if name.split(".")[0] in parts}
+    errors = {"standard_errors": {**kept, **uncertainty.standard_errors}}
+    fitted = around(start, fit, overhead)
+    return fitted.model_copy(
+        update={
+            "name": _name(evidence.server.gpu or start.name.split("/")[0], start.engine, start.llm),
+            "memory": _memory(evidence, start.llm) if tells_kv else start.memory,
+            "frontend": fitted.frontend.model_copy(update={"generated_share": generated_share(runs)}),
+            "domain": domain_of(runs),
+            "card": card_around(start, evidence, fit, overhead, unmatched),
+            "origin": "fitted",
+            "uncertainty": uncertainty.model_copy(update=errors),
+        }
+    )
+
+
+def _name(gpu: str, engine: str, llm: LlmShapes) -> str:
+    return f"{gpu}/{engine}/{llm.name}".replace(" ", "-").lower()
+
+
+def _memory(evidence: Evidence, llm: LlmShapes) -> MemoryModel:
+    server = evidence.server
+    extra = server.engine.generation.extra_vocabulary if server.engine else 0
+    return memory_of(evidence.kv_tokens, llm, server.on_cpu, extra, server.tensor_parallel)
 
 
 def loading_of(loads: LoadTimes, swap_extra_s: float) -> LoadingModel:
@@ -56,13 +143,12 @@ def generated_share(runs: Iterable[Run]) -> float:
     return generated / asked if generated and asked else 1.0
 
 
-def told_kv(runs: Iterable[Run]) -> list[tuple[EngineConfig, int]]:
-    """Each server that told the size of its KV cache in tokens, with its configuration."""
-    return [(run.config, run.kv_tokens) for run in runs if run.kv_tokens and run.kv_tokens > 0]
-
-
 def memory_of(
-    runs: Iterable[Run], llm: LlmShapes, on_cpu: bool, extra_vocabulary: int = 0, tensor_parallel: int = 1
+    told: Sequence[tuple[EngineConfig, int]],
+    llm: LlmShapes,
+    on_cpu: bool,
+    extra_vocabulary: int = 0,
+    tensor_parallel: int = 1,
 ) -> MemoryModel:
     """The KV cache as the servers told its size: given on a CPU; on a GPU what is left beside weights and slots.
 
@@ -70,6 +156,8 @@ def memory_of(
 
     Parameters
     ----------
+    told
+        Configurations of servers, and the size of their KV cache in tokens.
     extra_vocabulary
         Rows that the engine version adds to the embedding for each slot.
     tensor_parallel
@@ -80,18 +168,17 @@ def memory_of(
     DataError
         No server told its KV cache.
     """
-    known = told_kv(runs)
-    if not known:
+    if not told:
         raise DataError("no run tells the size of its server's KV cache")
     t = 1 if on_cpu else tensor_parallel
-    sizes = [tokens * llm.kv_bytes_on_gpu(t) / GIB for _, tokens in known]
+    sizes = [tokens * llm.kv_bytes_on_gpu(t) / GIB for _, tokens in told]
     if on_cpu:
         kv = float(np.median(sizes)) * (1 + 1e-9)  # whole blocks must not be lost by rounding
         weights = llm.num_parameters * llm.dtype_bytes / GIB
         return MemoryModel(gpu_gib=kv + weights, other_gib=0.0, sampler_copies=0.0, extra_vocabulary=0, kv_gib=kv)
     copies, other = 4.0, 0.5
     totals = []
-    for (config, _), kv in zip(known, sizes, strict=True):
+    for (config, _), kv in zip(told, sizes, strict=True):
         lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, extra_vocabulary, t) / GIB
         weights = llm.weight_bytes_on_gpu(t) / GIB
         sampler = copies * min(config.max_num_seqs, config.max_num_batched_tokens) * llm.vocab_size * 4 / GIB

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 
-from loratwin.calibrate.evidence import Evidence
+from loratwin.calibrate.evidence import RecordedServer, recorded_engine
 from loratwin.errors import DataError
-from loratwin.launch.arguments import option
 from loratwin.perf import LlmShapes, Profile, assume, find_gpu
-from loratwin.perf.engines import generation_of
 from loratwin.perf.gpus import Gpu, gpu_names
 
 OLDEST = "vllm-0.8.5"
 
 
-def start_for(evidence: Evidence, llm: LlmShapes, given: Profile | None) -> Profile:
+def start_for(server: RecordedServer, llm: LlmShapes, given: Profile | None) -> Profile:
     """The start as a profile of the records' engine and LLM.
 
     Raises
@@ -22,33 +20,31 @@ def start_for(evidence: Evidence, llm: LlmShapes, given: Profile | None) -> Prof
     DataError
         None was given, and the GPU is not one that a profile can be assumed for.
     """
-    start = given or _assumed(evidence, llm)
-    version = evidence.engine_version
-    on_cpu = evidence.on_cpu or (not evidence.gpu and start.memory.kv_gib is not None)
+    start = given or _assumed(server, llm)
+    on_cpu = server.on_cpu or (not server.gpu and start.memory.kv_gib is not None)
     update: dict[str, object] = {"llm": llm}
-    if version:
-        behaviour = generation_of(version, "cpu" if on_cpu else "cuda").behaviour
-        update |= {"engine": version, "behaviour": behaviour}
-        if on_cpu:  # as for logged steps: no LoRA kernels without adapters
-            update["behaviour"] = behaviour.model_copy(update={"base_graphs": True})
-    if on_cpu or option(evidence.first.provenance.server_args, "--enforce-eager") is not None:
+    if server.engine is not None:
+        same = on_cpu == server.on_cpu
+        engine = server.engine if same else recorded_engine(server.engine_version, on_cpu)
+        update |= {"engine": server.engine_version, "behaviour": engine.behaviour}
+    if on_cpu or server.eager:
         model = start.step_time  # each step is one without a graph: what that costs belongs to all
         eager = {"graph_tokens": 0.0, "eager_s": 0.0, "weights_s": model.weights_s + model.eager_s}
         update["step_time"] = model.model_copy(update=eager)
     return start.model_copy(update=update)
 
 
-def _assumed(evidence: Evidence, llm: LlmShapes) -> Profile:
-    gpu = gpu_like(evidence.gpu)
+def _assumed(server: RecordedServer, llm: LlmShapes) -> Profile:
+    gpu = gpu_like(server.gpu)
     if gpu is None:
-        where = f"GPU {evidence.gpu!r} is not in the table" if evidence.gpu else "no record names its GPU"
-        if evidence.gpu == "cpu":
+        where = f"GPU {server.gpu!r} is not in the table" if server.gpu else "no record names its GPU"
+        if server.gpu == "cpu":
             where = "nothing is assumed of a CPU"
         raise DataError(
             f"without logged engine steps a fit needs a profile to start from, and {where}: name one, or its file, "
             "with --start (loratwin profiles list; loratwin profiles assume makes one)"
         )
-    return assume(gpu, llm, evidence.engine_version or OLDEST, evidence.tensor_parallel)
+    return assume(gpu, llm, server.engine_version or OLDEST, server.tensor_parallel)
 
 
 def gpu_like(name: str) -> Gpu | None:
@@ -59,10 +55,10 @@ def gpu_like(name: str) -> Gpu | None:
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
     memory = next((float(word[:-2]) for word in words if re.fullmatch(r"[0-9]+gb", word)), 0.0)
 
-    def likeness(each: str) -> tuple[float, ...]:
-        parts = each.split("-")
-        off = abs(find_gpu(each).memory_gib - memory) if memory else 0.0
+    def likeness(gpu: str) -> tuple[float, ...]:
+        parts = gpu.split("-")
+        off = abs(find_gpu(gpu).memory_gib - memory) if memory else 0.0
         return (sum(part in words for part in parts), -round(off / 4), "pcie" not in parts)
 
-    of_kind = [each for each in gpu_names() if each.split("-")[0] in words]
+    of_kind = [gpu for gpu in gpu_names() if gpu.split("-")[0] in words]
     return find_gpu(max(of_kind, key=likeness)) if of_kind else None

@@ -46,15 +46,8 @@ def resampled(rows: TableRows, workloads: frozenset[str], rng: np.random.Generat
         mine = np.flatnonzero(names == group)
         np.add.at(times, rng.choice(mine, size=len(mine)), 1)
     keep = np.flatnonzero(times)
-    return replace(
-        rows,
-        features=rows.features[keep],
-        duration_s=rows.duration_s[keep],
-        known_s=rows.known_s[keep],
-        tokens=tuple(rows.tokens[i] for i in keep),
-        weight=rows.weight[keep] * times[keep],
-        group=tuple(rows.group[i] for i in keep),
-    )
+    kept = rows.take(keep)
+    return replace(kept, weight=kept.weight * times[keep])
 
 
 def bootstrap(

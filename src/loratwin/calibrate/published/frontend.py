@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.calibrate.published.operating_point import Match
+from loratwin.calibrate.robust import fair, robust
 from loratwin.errors import DataError
 from loratwin.perf import Frontend
 
@@ -15,6 +16,7 @@ F8 = NDArray[np.float64]
 
 _CLIP = 0.1  # a run's log error counts at most so much: some overloaded clients were late for other reasons
 _MAX_RATE = 60.0  # requests/s; above, the measuring client itself was late
+_ROBUST = 0.02  # relative error from which on a run's pull stops growing
 _REWEIGHTINGS = 30
 
 
@@ -63,20 +65,15 @@ def _excess(m: Match) -> float:
 
 def _fit_ttft(matches: Sequence[Match], model: Frontend) -> Frontend:
     """Overhead from medians; first use and stalls from means, by robust regression of relative errors."""
-    from scipy.optimize import nnls
-
     measured = np.array([m.run.figure("ttft_mean_ms") for m in matches]) / 1e3
     medians = np.array([m.run.figure("ttft_median_ms") / 1e3 - m.ttft_median_s for m in matches])
     overhead = float(np.median(medians))
     stall = np.array([np.mean(model.stall_s(m.num_series, m.num_names) ** 2) for m in matches])
     use = np.array([m.run.served_adapters / m.run.figure("completed") for m in matches])
-    rows = np.stack([stall / model.scrape_interval_s, use], axis=1) / measured[:, None]
-    target = (measured - overhead - np.array([m.ttft_mean_s for m in matches])) / measured
-    weight = np.ones(len(matches))
-    for _ in range(_REWEIGHTINGS):
-        root = np.sqrt(weight)
-        (factor, first_use), _ = nnls(rows * root[:, None], target * root)
-        weight = 1 / (0.02 + np.abs(rows @ np.array([factor, first_use]) - target))
+    columns = np.stack([stall / model.scrape_interval_s, use], axis=1)
+    target = measured - overhead - np.array([m.ttft_mean_s for m in matches])
+    found = robust(columns, target, np.ones(len(matches)), fair(_ROBUST), _REWEIGHTINGS, unit=measured)
+    factor, first_use = found.values
     return model.model_copy(
         update={"overhead_s": max(0.0, overhead), "stall_ttft": float(factor), "first_use_s": float(first_use)}
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from loratwin.calibrate.published.tables import Row, number, read_table
+from loratwin.kernel import StepFeatures
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,22 @@ class MicroPoint:
     max_loras: int
     max_lora_rank: int
     weight: float
+
+    @property
+    def step(self) -> StepFeatures:
+        """The step, as arrays of shape (1,); all requests use an adapter where the server has LoRA on."""
+        return StepFeatures(
+            decode_requests=np.array([self.decode_requests]),
+            prefill_tokens=np.array([self.prefill_tokens]),
+            decode_context=np.array([self.decode_context]),
+            prefill_context=np.array([self.prefill_context]),
+            distinct_adapters=np.array([self.distinct_adapters]),
+            lora_decode_requests=np.array([self.decode_requests]),
+            lora_prefill_tokens=np.array([self.prefill_tokens]),
+            waiting=np.zeros(1),
+            skipped=np.zeros(1),
+            running=np.array([self.running]),
+        )
 
 
 _BACKBONE = ("model", "kind", "num_prompts", "input_tokens", "output_tokens", "mean_running", "step_median_ms")

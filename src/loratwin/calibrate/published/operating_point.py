@@ -10,37 +10,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.calibrate.factor import Search, Try, find_factor
 from loratwin.calibrate.published.serving import ServingRun
+from loratwin.kernel import StepFeatures
 from loratwin.metrics import itl_mean_s, tpot_s, ttft_s
 from loratwin.metrics.latency import finished_only
 from loratwin.perf import Profile
-from loratwin.records import Run
+from loratwin.records import Run, StepSeries
 from loratwin.simulate import simulate
 from loratwin.simulate.observe import metric_series
 
 F8 = NDArray[np.float64]
 
-_MAX_TRIES = 6
-_CLOSE = 0.002  # of TPOT, relative
+_SEARCH = Search(close=0.002, most_tries=6, most_step=0.3)  # of TPOT
 _ACCEPTED = 0.03
 _SAMPLE = 2000  # steps kept of each run, drawn with the number of tokens that they emit as weight
-
-
-@dataclass(frozen=True)
-class StepSample:
-    """Steps of the matched run, each as likely as a decoded token is to fall into it. Arrays of shape (_SAMPLE,)."""
-
-    decode_requests: F8
-    prefill_tokens: F8
-    running: F8
-    skipped: F8
-    distinct_adapters: F8
-    decode_context: F8
-    prefill_context: F8
 
 
 @dataclass(frozen=True)
@@ -52,7 +41,7 @@ class Match:
     residual: float  # log of simulated / measured TPOT that is left
     step_s: float  # mean duration of a step, weighted by the tokens that it emits
     swap_s: float  # of it, bringing adapters into slots
-    sample: StepSample
+    sample: StepFeatures  # of steps, each as likely as a decoded token is to fall into it; shape (_SAMPLE,)
     itl_s: float  # the engine's, at the match
     tpot_s: float
     ttft_mean_s: float  # the engine's
@@ -69,28 +58,13 @@ class Match:
 def match(run: ServingRun, profile: Profile, seed: int = 0) -> Match:
     """Match one measured run, with the KV capacity that was measured."""
     target = run.figure("tpot_mean_ms") / 1e3
-    tries: list[tuple[float, float]] = []  # log factor, log error
-    best: tuple[float, float, Run] | None = None
-    position = 0.0
-    while len(tries) < _MAX_TRIES:
-        simulated = _simulate(run, profile, math.exp(position), seed)
-        error = math.log(_mean_tpot_s(simulated) / target)
-        tries.append((position, error))
-        if best is None or abs(error) < abs(best[0]):
-            best = (error, position, simulated)
-        if abs(error) < _CLOSE:
-            break
-        position -= min(0.3, max(-0.3, error / _slope(tries, run)))
-    assert best is not None
-    return _summarise(run, profile, *best)
 
+    def serve(factor: float) -> tuple[Run, float]:
+        twin = _simulate(run, profile, factor, seed)
+        return twin, math.log(_mean_tpot_s(twin) / target)
 
-def _slope(tries: list[tuple[float, float]], run: ServingRun) -> float:
-    """Change of log TPOT with the log factor: secant, within what is plausible."""
-    if len(tries) < 2 or tries[-1][0] == tries[-2][0]:
-        return 2.0 if run.figure("waiting_mean") < 20 else 1.2
-    (x0, y0), (x1, y1) = tries[-2:]
-    return min(8.0, max(0.5, (y1 - y0) / (x1 - x0)))
+    first_slope = 2.0 if run.figure("waiting_mean") < 20 else 1.2
+    return _summarise(run, profile, find_factor(serve, _SEARCH, first_slope))
 
 
 def _simulate(run: ServingRun, profile: Profile, factor: float, seed: int) -> Run:
@@ -103,32 +77,22 @@ def _mean_tpot_s(run: Run) -> float:
     return float(np.nanmean(tpot_s(finished_only(run))))
 
 
-def _summarise(run: ServingRun, profile: Profile, error: float, position: float, simulated: Run) -> Match:
-    steps = simulated.steps
-    assert steps is not None and steps.skipped is not None
-    assert steps.decode_context is not None and steps.prefill_context is not None
+def _summarise(run: ServingRun, profile: Profile, best: Try[Run]) -> Match:
+    simulated, steps = best.twin, best.twin.steps
+    assert steps is not None
     weights = steps.decode_requests / steps.decode_requests.sum()
     chosen = np.random.default_rng(1).choice(len(weights), _SAMPLE, p=weights)
-    columns = (
-        steps.decode_requests,
-        steps.prefill_tokens,
-        steps.running,
-        steps.skipped,
-        steps.distinct_adapters,
-        steps.decode_context,
-        steps.prefill_context,
-    )
     swap_in_s = profile.loading.costs(simulated.adapters.rank, run.max_lora_rank).swap_in_s.mean()
     done = finished_only(simulated)
     ttft = ttft_s(done, side="engine")
     series = metric_series(simulated)
     return Match(
         run=run,
-        factor=math.exp(position),
-        residual=error,
+        factor=best.factor,
+        residual=best.residual,
         step_s=float(weights @ steps.duration_s),
         swap_s=float(weights @ steps.swap_ins) * float(swap_in_s),
-        sample=StepSample(*(column[chosen].astype(np.float64) for column in columns)),
+        sample=_sample(steps, chosen),
         itl_s=itl_mean_s(done),
         tpot_s=_mean_tpot_s(simulated),
         ttft_mean_s=float(ttft.mean()),
@@ -136,3 +100,25 @@ def _summarise(run: ServingRun, profile: Profile, error: float, position: float,
         num_series=series.mean_over_parts()[0],
         num_names=series.mean_over_parts()[1],
     )
+
+
+def _sample(steps: StepSeries, chosen: NDArray[np.int64]) -> StepFeatures:
+    """These steps; all requests of the measurements use an adapter."""
+    return StepFeatures(
+        decode_requests=steps.decode_requests[chosen],
+        prefill_tokens=steps.prefill_tokens[chosen],
+        decode_context=_there(steps.decode_context)[chosen],
+        prefill_context=_there(steps.prefill_context)[chosen],
+        distinct_adapters=steps.distinct_adapters[chosen],
+        lora_decode_requests=steps.decode_requests[chosen],
+        lora_prefill_tokens=steps.prefill_tokens[chosen],
+        waiting=steps.waiting[chosen],
+        skipped=_there(steps.skipped)[chosen],
+        running=steps.running[chosen],
+    )
+
+
+def _there(column: NDArray[Any] | None) -> NDArray[Any]:
+    """The twin leaves no column out."""
+    assert column is not None
+    return column

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.calibrate.published.micro import MicroPoint
-from loratwin.calibrate.published.operating_point import Match, StepSample
+from loratwin.calibrate.published.operating_point import Match
 from loratwin.kernel import StepFeatures
 from loratwin.perf.engines import EngineBehaviour
 from loratwin.perf.step_time import COEFFICIENTS, StepColumns, step_columns
@@ -39,17 +39,20 @@ class TableRows:
     weight: F8  # (rows,)
     group: tuple[str, ...]  # workload of the row, or kind of micro measurement
 
+    def take(self, rows: NDArray[np.int64]) -> TableRows:
+        """These rows, by their numbers."""
+        return TableRows(
+            self.features[rows],
+            self.duration_s[rows],
+            self.known_s[rows],
+            tuple(self.tokens[i] for i in rows),
+            self.weight[rows],
+            tuple(self.group[i] for i in rows),
+        )
+
     def without(self, group: str) -> TableRows:
         """The rows of all other groups."""
-        keep = [i for i, name in enumerate(self.group) if name != group]
-        return TableRows(
-            self.features[keep],
-            self.duration_s[keep],
-            self.known_s[keep],
-            tuple(self.tokens[i] for i in keep),
-            self.weight[keep],
-            tuple(self.group[i] for i in keep),
-        )
+        return self.take(np.flatnonzero(np.array(self.group) != group))
 
 
 def table_rows(
@@ -57,11 +60,11 @@ def table_rows(
 ) -> TableRows:
     """Rows from matched serving runs and from micro measurements, of an engine that behaves so."""
 
-    def columns(sample: StepSample, slots: int, rank: int, seqs: int) -> StepColumns:
-        return step_columns(_features(sample), slots, rank, behaviour, graph_tokens, seqs)
+    def columns(steps: StepFeatures, slots: int, rank: int, seqs: int) -> StepColumns:
+        return step_columns(steps, slots, rank, behaviour, graph_tokens, seqs)
 
     runs = [columns(m.sample, m.run.max_loras, m.run.max_lora_rank, m.run.max_num_seqs) for m in matches]
-    points = [columns(_one_step(p), p.max_loras, p.max_lora_rank, _MICRO_SEQS) for p in micro]
+    points = [columns(p.step, p.max_loras, p.max_lora_rank, _MICRO_SEQS) for p in micro]
     means = [part.linear.mean(axis=0)[_TELLING] for part in [*runs, *points]]
     return TableRows(
         features=np.array(means),
@@ -71,33 +74,3 @@ def table_rows(
         weight=np.array([1.0] * len(matches) + [p.weight for p in micro]),
         group=tuple([m.run.group for m in matches] + [p.kind for p in micro]),
     )
-
-
-def _features(s: StepSample) -> StepFeatures:
-    """All requests of the measurements use an adapter, where the server has LoRA on."""
-    return StepFeatures(
-        decode_requests=s.decode_requests,
-        prefill_tokens=s.prefill_tokens,
-        decode_context=s.decode_context,
-        prefill_context=s.prefill_context,
-        distinct_adapters=s.distinct_adapters,
-        lora_decode_requests=s.decode_requests,
-        lora_prefill_tokens=s.prefill_tokens,
-        waiting=np.zeros_like(s.running),
-        skipped=s.skipped,
-        running=s.running,
-    )
-
-
-def _one_step(p: MicroPoint) -> StepSample:
-    """A micro measurement as a sample of one step."""
-    values = (
-        p.decode_requests,
-        p.prefill_tokens,
-        p.running,
-        0.0,
-        p.distinct_adapters,
-        p.decode_context,
-        p.prefill_context,
-    )
-    return StepSample(*(np.array([value]) for value in values))

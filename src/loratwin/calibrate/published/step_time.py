@@ -1,7 +1,7 @@
 """Coefficients of the step time from the evidence: constrained, robust regression.
 
-The linear coefficients are never negative (non-negative least squares of relative errors, reweighted so that a far
-outlier pulls with a bounded force); the three of the roofline are searched around it.
+The linear coefficients are never negative, and a far outlier pulls with a bounded force (`robust`); the three of the
+roofline are searched around it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.calibrate.published.rows import LINEAR, TableRows
+from loratwin.calibrate.robust import fair, fair_loss, robust
 from loratwin.perf import StepTimeModel
 from loratwin.perf.step_time import roofline_s
 
@@ -35,38 +36,27 @@ def mean_roofline_s(tokens: tuple[F8, ...], weights_s: float, token_s: float, po
     return means
 
 
-def fit_linear(evidence: TableRows, dense_s: F8) -> tuple[F8, float]:
+def fit_linear(rows: TableRows, dense_s: F8) -> tuple[F8, float]:
     """Non-negative linear coefficients given the roofline's times; and the robust loss."""
-    from scipy.optimize import nnls
-
-    scale = np.abs(evidence.features).max(axis=0)
-    scale[scale == 0] = 1.0
-    rows = evidence.features / scale / evidence.duration_s[:, None]
-    target = (evidence.duration_s - dense_s - evidence.known_s) / evidence.duration_s
-    weight = evidence.weight.copy()
-    for _ in range(_REWEIGHTINGS):
-        root = np.sqrt(weight)
-        solution, _ = nnls(rows * root[:, None], target * root)
-        error = np.abs(rows @ solution - target) / _ROBUST
-        weight = evidence.weight / (1 + error)
-    loss = float((evidence.weight * (error - np.log1p(error))).sum())
-    return solution / scale, loss
+    target = rows.duration_s - dense_s - rows.known_s
+    found = robust(rows.features, target, rows.weight, fair(_ROBUST), _REWEIGHTINGS, unit=rows.duration_s)
+    return found.values, float(rows.weight @ fair_loss(found.error, _ROBUST))
 
 
-def fit_roofline(evidence: TableRows, start: StepTimeModel, tries: int = 120) -> StepTimeModel:
+def fit_roofline(rows: TableRows, start: StepTimeModel, tries: int = 120) -> StepTimeModel:
     """The model that explains the evidence best, from `start` on; what `start` says of KNOWN is kept.
 
     `tries` bounds the models that are looked at.
     """
     from scipy.optimize import minimize
 
-    known = _explained(evidence, start)
+    known = _explained(rows, start)
 
     def loss(logs: F8) -> float:
         weights_s, token_s, power = np.exp(logs)
         if not _POWER_BOUNDS[0] < power < _POWER_BOUNDS[1]:
             return float(np.finfo(float).max)
-        return fit_linear(known, mean_roofline_s(evidence.tokens, weights_s, token_s, power))[1]
+        return fit_linear(known, mean_roofline_s(rows.tokens, weights_s, token_s, power))[1]
 
     first = np.log([start.weights_s, start.token_s, start.roofline_power])
     simplex = first + np.vstack([np.zeros(3), np.diag([0.05, 0.1, 0.3])])
@@ -74,23 +64,23 @@ def fit_roofline(evidence: TableRows, start: StepTimeModel, tries: int = 120) ->
     found = minimize(loss, first, method="Nelder-Mead", options=options)
     weights_s, token_s, power = (float(v) for v in np.exp(found.x))
     roofline = {"weights_s": weights_s, "token_s": token_s, "roofline_power": power}
-    return fit_coefficients(evidence, start.model_copy(update=roofline), start.skipped_s)
+    return fit_coefficients(rows, start.model_copy(update=roofline), start.skipped_s)
 
 
-def fit_coefficients(evidence: TableRows, roofline: StepTimeModel, skipped_s: float) -> StepTimeModel:
+def fit_coefficients(rows: TableRows, roofline: StepTimeModel, skipped_s: float) -> StepTimeModel:
     """All linear coefficients, the roofline and the cost of the queue's walk being given."""
-    dense_s = mean_roofline_s(evidence.tokens, roofline.weights_s, roofline.token_s, roofline.roofline_power)
+    dense_s = mean_roofline_s(rows.tokens, roofline.weights_s, roofline.token_s, roofline.roofline_power)
     given = roofline.model_copy(update={"skipped_s": skipped_s})
-    linear, _ = fit_linear(_explained(evidence, given), dense_s)
+    linear, _ = fit_linear(_explained(rows, given), dense_s)
     fitted = {name: float(v) for name, v in zip(LINEAR, linear, strict=True) if name not in KNOWN}
     return StepTimeModel(**{**given.model_dump(), **fitted})
 
 
-def _explained(evidence: TableRows, model: StepTimeModel) -> TableRows:
+def _explained(rows: TableRows, model: StepTimeModel) -> TableRows:
     """The evidence with the known coefficients' part explained and their columns empty."""
-    features, known_s = evidence.features.copy(), evidence.known_s.copy()
+    features, known_s = rows.features.copy(), rows.known_s.copy()
     for name in KNOWN:
         column = LINEAR.index(name)
         known_s += getattr(model, name) * features[:, column]
         features[:, column] = 0.0
-    return replace(evidence, features=features, known_s=known_s)
+    return replace(rows, features=features, known_s=known_s)

@@ -6,10 +6,10 @@ towards the start profile, weakly, as a normal prior: what the rows tell, they d
     minimise  sum over rows  h(((measured - predicted) / predicted) / error)
             + sum over coefficients  ((value - start) / prior error)^2,       no value negative
 
-by iterated non-negative least squares: h grows like a square up to `_HUBER` errors and straight beyond. The roofline is
-homogeneous of first degree in its two times, so that by Euler's theorem it is linear in them with its derivatives as
-columns, which are taken anew in every iteration; its power stays that of the start. The start is first scaled by the
-common factor of the matches: a machine twice as slow is no news of each coefficient apart.
+(`robust`): h grows like a square up to `_HUBER` errors and straight beyond. The roofline is homogeneous of first degree
+in its two times, so that by Euler's theorem it is linear in them with its derivatives as columns; its power stays that
+of the start. The start is first scaled by the common factor of the matches: a machine twice as slow is no news of each
+coefficient apart.
 
 Standard errors: all of it again with the runs weighted at random (Bayesian bootstrap: Rubin 1981) and the prior's
 centre drawn within its error, so that what the rows do not tell keeps the prior's width.
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.calibrate.regression.step_log import StepFit
+from loratwin.calibrate.robust import Prior, Solution, huber, robust, spread
 from loratwin.calibrate.rows.clients import ClientRows
 from loratwin.perf import Profile, StepTimeModel
 from loratwin.perf.step_time import COEFFICIENTS, roofline_slopes
@@ -47,8 +48,8 @@ TOLD = 0.6
 FEWEST = 3
 """Rows below which nothing is fitted."""
 
-_OWN = 0.05  # relative error of a run, formula and machine, before the rows have told it
-_LEAST_OWN = 0.01
+_OF_RUN = 0.05  # relative error of a run, formula and machine, before the rows have told it
+_LEAST_OF_RUN = 0.01
 _HUBER = 2.0
 _ITERATIONS = 15
 _SHARE = 0.3  # of a row's time, where a coefficient counts most: what it may come to whatever the start says
@@ -73,134 +74,130 @@ class ClientFit:
     factor: float
 
 
-@dataclass(frozen=True)
-class _Prior:
-    centre: F8  # (len(NAMES),)
-    error: F8
-    power: float
-
-
-@dataclass(frozen=True)
-class _Solved:
-    values: F8  # (len(NAMES),)
-    weight: F8  # (rows,) of the squared relative residuals
-    residual: F8  # (rows,) (measured - predicted) / predicted
-
-
-def fit_client(rows: ClientRows, start: Profile, factor: float, draws: int = 60, seed: int = 0) -> ClientFit:
+def fit_clients(rows: ClientRows, start: Profile, factor: float, draws: int = 60, seed: int = 0) -> ClientFit:
     """Fit the step time to rows of clients.
 
     Parameters
     ----------
     factor
         Step times of the start x this are those of the server as a whole: the median over the matches.
+    draws
+        Of the bootstrap.
     """
-    prior = _prior(rows, start, factor)
-    own = _own_error(rows, prior)
-    solved = _solve(rows, prior, own)
-    spread = 1.4826 * float(np.median(np.abs(solved.residual)))
-    drawn = _bootstrap(rows, prior, own, solved, draws, seed)
-    model = _model(solved.values, start)
+    formula = _Formula(start.step_time.roofline_power)
+    prior = _prior(rows, start, factor, formula)
+    of_run = _error_of_a_run(rows, prior, formula)
+    found = _solve(rows, prior, of_run, formula)
+    drawn = _bootstrap(rows, prior, of_run, formula, found, draws, seed)
     errors = {name: drawn[:, i].std() for i, name in enumerate(NAMES)} if draws else {}
     untold = tuple(
         name for i, name in enumerate(NAMES[:-1])
-        if errors.get(name, 0.0) > TOLD * min(prior.error[i], PRIOR * prior.centre[i]) > 0
+        if errors.get(name, 0.0) > TOLD * min(prior.width[i], PRIOR * prior.centre[i]) > 0
     )  # fmt: skip
+    width = spread(found.error)
     steps = StepFit(
-        model=model,
+        model=_model(found.values, start),
         swap_extra_s=0.0,
         draws={name: drawn[:, i] for i, name in enumerate(NAMES[:-1])} if draws else {},
-        held_out=_held_out(rows, prior, own),
-        spread=spread,
-        num_outliers=int(np.count_nonzero(np.abs(solved.residual) > _OUTLIER * max(spread, own))),
+        held_out=_held_out(rows, prior, of_run, formula),
+        spread=width,
+        num_outliers=int(np.count_nonzero(np.abs(found.error) > _OUTLIER * max(width, of_run))),
         unknown=dict.fromkeys(untold, "as in the start: clients' figures do not tell it"),
     )
     return ClientFit(steps, untold, factor)
 
 
-def _prior(rows: ClientRows, start: Profile, factor: float) -> _Prior:
+def _prior(rows: ClientRows, start: Profile, factor: float, formula: _Formula) -> Prior:
     scaled = start.step_time.scaled(factor)
     centre = np.array([*(getattr(scaled, name) for name in NAMES[:-1]), start.frontend.overhead_s])
-    columns = _columns(rows, scaled.weights_s, scaled.token_s, scaled.roofline_power)
-    largest = (columns / rows.duration_s[:, None]).max(axis=0)
+    largest = (formula.columns(rows, centre) / rows.duration_s[:, None]).max(axis=0)
     known = start.uncertainty.standard_errors if start.uncertainty else {}
     trusted = start.origin == "assumed" and 1 / SAME_HARDWARE < factor < SAME_HARDWARE
-    error = np.empty(len(NAMES))
+    width = np.empty(len(NAMES))
     for i, name in enumerate(NAMES):
-        own = known.get(f"{'frontend' if name == 'overhead_s' else 'step_time'}.{name}", 0.0) * factor
+        stated = known.get(f"{'frontend' if name == 'overhead_s' else 'step_time'}.{name}", 0.0) * factor
         least = _SHARE / largest[i] if largest[i] > 0 else 0.0
         if name == "eager_s" and start.step_time.graph_tokens == 0:
             least = 0.0  # every step is eager: told apart from the weights by nothing
-        error[i] = max(TRUSTED * own if trusted and own else PRIOR * centre[i], least)
-    return _Prior(centre, np.maximum(error, 1e-15), scaled.roofline_power)
+        width[i] = max(TRUSTED * stated if trusted and stated else PRIOR * centre[i], least)
+    return Prior(centre, np.maximum(width, 1e-15))
 
 
-def _columns(rows: ClientRows, weights_s: float, token_s: float, power: float) -> F8:
-    """What each of NAMES is multiplied by: the roofline's times by its derivatives. Shape (rows, len(NAMES))."""
-    slopes = [slope.mean(axis=1) for slope in roofline_slopes(weights_s, token_s, power, rows.tokens)]
-    return np.column_stack([rows.features, *slopes, rows.first_tokens])
+@dataclass(frozen=True)
+class _Formula:
+    """The step time around some values: linear in them by Euler's theorem."""
+
+    power: float
+
+    def columns(self, rows: ClientRows, values: F8) -> F8:
+        """What each of NAMES is multiplied by: the roofline's times by its derivatives. Shape (rows, len(NAMES))."""
+        weights_s, token_s = _positive(values)
+        slopes = [slope.mean(axis=1) for slope in roofline_slopes(weights_s, token_s, self.power, rows.tokens)]
+        return np.column_stack([rows.features, *slopes, rows.first_tokens])
+
+    def predicted_s(self, rows: ClientRows, values: F8) -> F8:
+        """Shape (rows,)."""
+        return self.columns(rows, values) @ values
 
 
-def _own_error(rows: ClientRows, prior: _Prior) -> float:
+def _positive(values: F8) -> tuple[float, float]:
+    """`weights_s` and `token_s`, which a profile wants above 0."""
+    return max(float(values[_WEIGHTS]), 1e-9), max(float(values[_TOKEN]), 1e-12)
+
+
+def _error_of_a_run(rows: ClientRows, prior: Prior, formula: _Formula) -> float:
     """Relative error of a run beyond that of its mean: how far the rows lie from the formula, as they do unfitted."""
-    own = _OWN
+    of_run = _OF_RUN
     for _ in range(3):
-        solved = _solve(rows, prior, own)
-        told = min(_effective(rows, prior, solved), len(rows) - 1)
-        spread = 1.4826 * float(np.median(np.abs(solved.residual))) * np.sqrt(len(rows) / (len(rows) - told))
-        own = max(_LEAST_OWN, float(np.sqrt(max(0.0, spread**2 - float(np.median(rows.error)) ** 2))))
-    return own
+        found = _solve(rows, prior, of_run, formula)
+        told = min(_effective(rows, prior, formula, found), len(rows) - 1)
+        width = spread(found.error) * np.sqrt(len(rows) / (len(rows) - told))
+        beyond = max(0.0, width**2 - float(np.median(rows.error)) ** 2)
+        of_run = max(_LEAST_OF_RUN, float(np.sqrt(beyond)))
+    return of_run
 
 
-def _effective(rows: ClientRows, prior: _Prior, solved: _Solved) -> int:
+def _effective(rows: ClientRows, prior: Prior, formula: _Formula, found: Solution) -> int:
     """How many directions of the coefficients the rows decide rather than the prior, of those that are not at 0."""
-    free = solved.values > 0
-    columns = _columns(rows, solved.values[_WEIGHTS], solved.values[_TOKEN], prior.power)
-    predicted = np.maximum(columns @ solved.values, 1e-12)
-    scaled = columns[:, free] * prior.error[free] / predicted[:, None] * np.sqrt(solved.weight)[:, None]
+    free = found.values > 0
+    columns = formula.columns(rows, found.values)[:, free]
+    scaled = columns * prior.width[free] * np.sqrt(found.weight)[:, None]
     return int(np.count_nonzero(np.linalg.svd(scaled, compute_uv=False) > 1))
 
 
 def _solve(
-    rows: ClientRows, prior: _Prior, own: float, drawn: F8 | None = None, first: F8 | None = None,
+    rows: ClientRows, prior: Prior, of_run: float, formula: _Formula, drawn: F8 | None = None, first: F8 | None = None,
     iterations: int = _ITERATIONS,
-) -> _Solved:  # fmt: skip
+) -> Solution:  # fmt: skip
     """The minimum; `drawn` are random weights of the rows, `first` is where to begin."""
-    from scipy.optimize import nnls
-
-    certain = 1 / (own**2 + rows.error**2) * (1.0 if drawn is None else drawn)
-    values = prior.centre if first is None else first
-    weight, residual = certain, np.zeros(len(rows))
-    unit = np.maximum(prior.error, prior.centre)
-    for _ in range(iterations):
-        columns = _columns(rows, max(values[_WEIGHTS], 1e-9), max(values[_TOKEN], 1e-12), prior.power)
-        predicted = np.maximum(columns @ values, 1e-3 * rows.duration_s)
-        root = np.sqrt(weight) / predicted
-        table = np.vstack([columns * root[:, None], np.diag(1 / prior.error)]) * unit
-        target = np.concatenate([rows.duration_s * root, prior.centre / prior.error])
-        values = nnls(table, target)[0] * unit
-        values[_WEIGHTS], values[_TOKEN] = max(values[_WEIGHTS], 1e-9), max(values[_TOKEN], 1e-12)
-        predicted = np.maximum(columns @ values, 1e-3 * rows.duration_s)
-        residual = (rows.duration_s - predicted) / predicted
-        size = np.abs(residual) * np.sqrt(1 / (own**2 + rows.error**2))
-        weight = certain * np.minimum(1.0, _HUBER / np.maximum(size, 1e-9))
-    return _Solved(values, weight, residual)
+    error = np.sqrt(of_run**2 + rows.error**2)
+    return robust(
+        lambda values: formula.columns(rows, values),
+        rows.duration_s,
+        1 / error**2 * (1.0 if drawn is None else drawn),
+        huber(_HUBER, error),
+        iterations,
+        prior=prior,
+        first=prior.centre if first is None else first,
+    )
 
 
-def _bootstrap(rows: ClientRows, prior: _Prior, own: float, solved: _Solved, draws: int, seed: int) -> F8:
+def _bootstrap(
+    rows: ClientRows, prior: Prior, of_run: float, formula: _Formula, found: Solution, draws: int, seed: int
+) -> F8:
     """Coefficients with runs weighted and the prior's centre drawn at random. Shape (draws, len(NAMES))."""
     rng = np.random.default_rng(seed)
-    own_width = np.minimum(prior.error, PRIOR * prior.centre)  # a start of 0 stays there
-    found = []
+    width = np.minimum(prior.width, PRIOR * prior.centre)  # a start of 0 stays there
+    values = []
     for _ in range(draws):
         weight = rng.standard_exponential(len(rows.names))[rows.run]
-        centre = np.abs(prior.centre + own_width * rng.standard_normal(len(NAMES)))
-        moved = _Prior(centre, prior.error, prior.power)
-        found.append(_solve(rows, moved, own, weight, solved.values, iterations=4).values)
-    return np.array(found).reshape(draws, len(NAMES))
+        centre = np.abs(prior.centre + width * rng.standard_normal(len(NAMES)))
+        moved = Prior(centre, prior.width)
+        values.append(_solve(rows, moved, of_run, formula, weight, found.values, iterations=4).values)
+    return np.array(values).reshape(draws, len(NAMES))
 
 
-def _held_out(rows: ClientRows, prior: _Prior, own: float) -> dict[str, float]:
+def _held_out(rows: ClientRows, prior: Prior, of_run: float, formula: _Formula) -> dict[str, float]:
     """By run: log of measured / predicted time of its steps, from coefficients that had not seen it."""
     errors = {}
     for i in np.unique(rows.run[rows.decoding]):
@@ -208,15 +205,15 @@ def _held_out(rows: ClientRows, prior: _Prior, own: float) -> dict[str, float]:
         mine = rows.take((rows.run == i) & rows.decoding)
         if len(rest) < FEWEST:
             continue
-        values = _solve(rest, prior, own).values
-        columns = _columns(mine, values[_WEIGHTS], values[_TOKEN], prior.power)
-        errors[rows.names[i]] = float(np.log(mine.duration_s.sum() / (columns @ values).sum()))
+        values = _solve(rest, prior, of_run, formula).values
+        errors[rows.names[i]] = float(np.log(mine.duration_s.sum() / formula.predicted_s(mine, values).sum()))
     return errors
 
 
 def _model(values: F8, start: Profile) -> StepTimeModel:
-    fitted = {name: float(value) for name, value in zip(NAMES[:-1], values[:-1], strict=True)}
-    return StepTimeModel(**{**start.step_time.model_dump(), **fitted})
+    weights_s, token_s = _positive(values)
+    linear = {name: float(value) for name, value in zip(COEFFICIENTS, values, strict=False)}
+    return start.step_time.model_copy(update={**linear, "weights_s": weights_s, "token_s": token_s})
 
 
 def client_overheads(rows: ClientRows, model: StepTimeModel) -> dict[str, float]:

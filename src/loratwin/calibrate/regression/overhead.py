@@ -8,12 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.calibrate.evidence import Evidence
+from loratwin.calibrate.robust import least_squares
 from loratwin.records import Run
 
 F8 = NDArray[np.float64]
 
 _QUEUED = 0.2
 """Waiting requests per step from which on a first token's delay is the queue's, not the front end's."""
+
+_FEWEST = 5
+"""Requests of a run below which their mean is not taken."""
 
 
 class Estimate(NamedTuple):
@@ -22,6 +27,9 @@ class Estimate(NamedTuple):
     value: float
     error: float
     number: int
+
+
+UNKNOWN = Estimate(float("nan"), float("nan"), 0)
 
 
 def overheads_s(run: Run) -> F8:
@@ -50,8 +58,34 @@ def overheads_s(run: Run) -> F8:
 
 def fit_overhead(runs: Iterable[Run]) -> Estimate:
     """Mean overhead of a first token: the mean of the runs, each run's being the mean of its requests."""
-    means = [float(found.mean()) for run in runs if len(found := overheads_s(run)) >= 5]
+    means = [float(delays.mean()) for run in runs if len(delays := overheads_s(run)) >= _FEWEST]
     return _estimate(np.array(means))
+
+
+def overhead_of(evidence: Evidence) -> Estimate:
+    """That of the logged runs whose client was in time; if there are none, of those that were late."""
+    in_time = [run for name, run in sorted(evidence.logged.items()) if name in evidence.in_time]
+    estimate = fit_overhead(in_time)
+    return estimate if estimate.number else fit_overhead(evidence.logged.values())
+
+
+def with_clients(logged: Estimate, client_means: Iterable[float]) -> Estimate:
+    """An estimate and the means of further runs, each with the inverse of its squared error as weight.
+
+    Of these the median counts: a run whose server stood still for a moment has a mean of hundreds of milliseconds.
+    """
+    values = np.array(list(client_means))
+    if not len(values):
+        return logged
+    middle = float(np.median(values))
+    around = 1.4826 * float(np.median(np.abs(values - middle)))
+    error = 1.2533 * around / np.sqrt(len(values)) if around > 0 else abs(middle)
+    middle = max(0.0, middle)
+    if not logged.number:
+        return Estimate(middle, float(error), len(values))
+    precision = np.array([1 / max(logged.error, 1e-6) ** 2, 1 / max(float(error), 1e-6) ** 2])
+    value = float(precision @ np.array([logged.value, middle]) / precision.sum())
+    return Estimate(value, float(precision.sum() ** -0.5), logged.number + len(values))
 
 
 class LoadTimes(NamedTuple):
@@ -63,30 +97,26 @@ class LoadTimes(NamedTuple):
 
 def fit_loads(runs: Iterable[Run]) -> LoadTimes:
     """Time of a swap-in and of a load from disk, from the loads that steps waited for (non-negative least squares)."""
-    from scipy.optimize import nnls
-
     rows = [
         np.column_stack([run.steps.load_s, run.steps.swap_ins, run.steps.disk_loads])[run.steps.load_s > 0]
         for run in runs
         if run.steps is not None and run.steps.load_s is not None
     ]
     table = np.concatenate(rows) if rows else np.empty((0, 3))
-    none = Estimate(float("nan"), float("nan"), 0)
     if len(table) < 3:
-        return LoadTimes(none, none)
-    events = table[:, 1:]
-    solution, _ = nnls(events, table[:, 0])
-    noise = float(np.std(table[:, 0] - events @ solution))
-    numbers = events.sum(axis=0)
+        return LoadTimes(UNKNOWN, UNKNOWN)
+    seconds, events = table[:, 0], table[:, 1:]
+    values = least_squares(events, seconds, np.ones(len(table)))
+    noise = float(np.std(seconds - events @ values))
     swap, disk = (
-        Estimate(float(value), noise / float(np.sqrt(number)), int(number)) if number else none
-        for value, number in zip(solution, numbers, strict=True)
+        Estimate(float(value), noise / float(np.sqrt(number)), int(number)) if number else UNKNOWN
+        for value, number in zip(values, events.sum(axis=0), strict=True)
     )
     return LoadTimes(swap, disk)
 
 
 def _estimate(values: F8) -> Estimate:
     if not len(values):
-        return Estimate(float("nan"), float("nan"), 0)
+        return UNKNOWN
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float(values[0])
     return Estimate(max(0.0, float(values.mean())), error, len(values))

@@ -10,19 +10,19 @@ runs and stretches of time weighted at random (Bayesian bootstrap: Rubin 1981), 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.calibrate.robust import Solution, huber, least_squares, robust, spread
 from loratwin.calibrate.rows.step_log import StepRows
 from loratwin.errors import DataError
 from loratwin.perf import StepTimeModel
-from loratwin.perf.step_time import COEFFICIENTS, roofline_s
+from loratwin.perf.step_time import COEFFICIENTS, TERMS, roofline_s
 
 F8 = NDArray[np.float64]
-I8 = NDArray[np.int64]
 
 POWERS = (1.0, 1.5, 2.5, 5.0)
 KNEES = tuple(float(k) for k in 2.0 ** np.arange(2, 13))
@@ -35,7 +35,7 @@ SWAP = len(COEFFICIENTS)
 DENSE = len(COEFFICIENTS) + 1
 """Column of the roofline, in units of `weights_s`."""
 
-_RANK = {COEFFICIENTS.index(n) for n in ("slot_rank_s", "adapter_rank_s", "lora_token_rank_s", "lora_decode_rank_s")}
+_RANK = {COEFFICIENTS.index(term.per_doubling) for term in TERMS if term.per_doubling}
 _FINER = _RANK | {COEFFICIENTS.index(n) for n in ("slot_tile_s", "adapter_tile_s", "adapter_small_s", "prefill_step_s")}
 """Refinements of `slot_s`, `adapter_s` and the token's cost."""
 
@@ -44,6 +44,7 @@ _HUBER = 2.0  # spreads from which on a row's pull stops growing
 _ITERATIONS = 6
 _TELLING = 6.0  # squared spreads that a coefficient must explain to be kept, as a chi-squared number of one degree
 _OUTLIER = 6.0
+_OTHER_LAW = 0.1  # log error from which on runs without adapters are no evidence for one formula with the others
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,32 @@ class StepFit:
 
         By the median, since a run that alone shows a coefficient is far off when that coefficient is fitted without it.
         """
-        errors = np.abs(np.array(list(self.held_out.values())))
-        return 1.4826 * float(np.median(errors)) if len(errors) else float("nan")
+        errors = np.array(list(self.held_out.values()))
+        return spread(errors) if len(errors) else float("nan")
+
+
+@dataclass(frozen=True)
+class _Roofline:
+    """Its shape, which makes the rest linear."""
+
+    power: float
+    knee: float
+
+    def columns(self, rows: StepRows, chosen: Sequence[int]) -> F8:
+        """These of COEFFICIENTS, SWAP, and DENSE: the mean time in the dense layers where reading weights takes 1."""
+        dense = np.nanmean(roofline_s(1.0, 1.0 / self.knee, self.power, rows.tokens), axis=1)
+        return np.column_stack([rows.features, rows.swap_ins, dense])[:, list(chosen)]
 
 
 def fit_steps(rows: StepRows, graph_tokens: float, draws: int = DRAWS, seed: int = 0) -> StepFit:
     """Fit the step time to the rows of several runs.
+
+    Parameters
+    ----------
+    graph_tokens
+        The largest step that the engine replays as a graph, for the model.
+    draws
+        Of the bootstrap.
 
     Raises
     ------
@@ -94,50 +115,22 @@ def fit_steps(rows: StepRows, graph_tokens: float, draws: int = DRAWS, seed: int
     """
     if len(rows) < LEAST_ROWS:
         raise DataError(f"{len(rows)} rows of steps are too few to fit a step time: at least {LEAST_ROWS} are needed")
-    columns, unknown = _usable(rows)
-    shape = _best_shape(rows, columns)
-    kept = _telling(rows, shape, columns)
-    unknown |= {COEFFICIENTS[c]: "not told from 0" for c in columns if c not in kept and c < len(COEFFICIENTS)}
-    problem = _Problem.of(rows, shape, kept)
-    solution, weight, spread = _solve(problem)
-    error = np.abs(problem.target - problem.rows @ solution) / (problem.rows @ solution)
-    solution = solution * _mean_factor(problem, rows.run, solution)
+    usable, unknown = _usable(rows)
+    roofline = _best_roofline(rows, usable)
+    kept = _telling(rows, roofline, usable)
+    unknown |= {COEFFICIENTS[c]: "not told from 0" for c in usable if c not in kept and c < len(COEFFICIENTS)}
+    columns = roofline.columns(rows, kept)
+    found = _solve(rows, columns)
+    values = found.values * _mean_factor(rows, columns, found.values)
     return StepFit(
-        model=_model(solution, kept, shape, graph_tokens),
-        swap_extra_s=_value(solution, kept, SWAP),
-        draws=_bootstrap(rows, problem, weight, kept, shape, draws, seed),
-        held_out=_held_out(rows, kept, shape),
-        spread=spread,
-        num_outliers=int(np.count_nonzero(error > _OUTLIER * spread)),
+        model=_model(values, kept, roofline, graph_tokens),
+        swap_extra_s=_value(values, kept, SWAP),
+        draws=_bootstrap(rows, found.weight, kept, roofline, draws, seed),
+        held_out=_held_out(rows, kept, roofline),
+        spread=spread(found.error),
+        num_outliers=int(np.count_nonzero(np.abs(found.error) > _OUTLIER * spread(found.error))),
         unknown=unknown,
     )
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """Of the roofline."""
-
-    power: float
-    knee: float
-
-    def column(self, tokens: F8) -> F8:
-        """Its mean in each row where reading the weights takes 1; NaN tokens are left out."""
-        return np.asarray(np.nanmean(roofline_s(1.0, 1.0 / self.knee, self.power, tokens), axis=1))
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """Least squares: rows x solution = target, with weights."""
-
-    rows: F8  # (rows, columns)
-    target: F8  # (rows,)
-    weight: F8  # (rows,)
-
-    @classmethod
-    def of(cls, rows: StepRows, shape: _Shape, columns: Sequence[int]) -> _Problem:
-        """With these columns: of COEFFICIENTS, SWAP, and DENSE."""
-        extra = np.column_stack([rows.features, rows.swap_ins, shape.column(rows.tokens)])
-        return cls(extra[:, list(columns)], rows.duration_s, rows.weight)
 
 
 def _usable(rows: StepRows) -> tuple[list[int], dict[str, str]]:
@@ -159,88 +152,58 @@ def _usable(rows: StepRows) -> tuple[list[int], dict[str, str]]:
     return chosen, unknown
 
 
-def _solve(problem: _Problem, weight: F8 | None = None) -> tuple[F8, F8, float]:
-    """Solution, final weights (for the squared relative errors), and the spread of the relative errors.
-
-    Parameters
-    ----------
-    weight
-        Final weights of an earlier solution, to be kept; None: found by reweighting.
-    """
-    if weight is not None:
-        return _nnls(problem, weight), weight, float("nan")
-    scale = np.full(len(problem.target), float(np.median(problem.target)))
-    weight, spread = problem.weight / scale**2, float("nan")
-    for _ in range(_ITERATIONS):
-        solution = _nnls(problem, weight)
-        predicted = np.maximum(problem.rows @ solution, 1e-9)
-        error = np.abs(problem.target - predicted) / predicted
-        spread = max(1e-6, 1.4826 * float(np.median(error)))
-        weight = problem.weight * np.minimum(1.0, _HUBER * spread / np.maximum(error, 1e-12)) / predicted**2
-    return solution, weight, spread
+def _solve(rows: StepRows, columns: F8) -> Solution:
+    return robust(columns, rows.duration_s, rows.weight, huber(_HUBER), _ITERATIONS)
 
 
-def _nnls(problem: _Problem, weight: F8) -> F8:
-    """By the normal equations: there are few columns and many rows."""
-    from scipy.optimize import nnls
-
-    unit = np.abs(problem.rows).max(axis=0)
-    unit[unit == 0] = 1.0
-    rows = problem.rows / unit * np.sqrt(weight)[:, None]
-    target = problem.target * np.sqrt(weight)
-    q, r = np.linalg.qr(rows)
-    solution, _ = nnls(r, q.T @ target)
-    return np.asarray(solution / unit)
-
-
-def _mean_factor(problem: _Problem, run: I8, solution: F8) -> float:
+def _mean_factor(rows: StepRows, columns: F8, values: F8) -> float:
     """Measured / predicted time of whole runs, the median of the runs.
 
     Robust rows are predicted by their common value, but the rows that are interrupted now and then belong to the mean.
     """
-    predicted = np.bincount(run, problem.rows @ solution)
-    measured = np.bincount(run, problem.target)
+    predicted = np.bincount(rows.run, columns @ values)
+    measured = np.bincount(rows.run, rows.duration_s)
     there = predicted > 0
     return float(np.exp(np.median(np.log(measured[there] / predicted[there]))))
 
 
-def _loss(problem: _Problem, solution: F8, weight: F8) -> float:
-    return float(weight @ (problem.target - problem.rows @ solution) ** 2)
+def _least_loss(rows: StepRows, columns: F8, weight: F8) -> tuple[F8, float]:
+    """Values of least squares with given weights, and what is left."""
+    values = least_squares(columns, rows.duration_s, weight)
+    return values, _loss(rows, columns, values, weight)
 
 
-def _best_shape(rows: StepRows, columns: Sequence[int]) -> _Shape:
+def _loss(rows: StepRows, columns: F8, values: F8, weight: F8) -> float:
+    return float(weight @ (rows.duration_s - columns @ values) ** 2)
+
+
+def _best_roofline(rows: StepRows, usable: Sequence[int]) -> _Roofline:
     """The grid's best, judged by robust loss with one set of weights (that of the straight sum)."""
-    first = _Problem.of(rows, _Shape(1.0, 64.0), columns)
-    _, weight, _ = _solve(first)
+    weight = _solve(rows, _Roofline(1.0, 64.0).columns(rows, usable)).weight
 
-    def loss(shape: _Shape) -> float:
-        problem = _Problem.of(rows, shape, columns)
-        return _loss(problem, _nnls(problem, weight), weight)
+    def loss(shape: _Roofline) -> float:
+        return _least_loss(rows, shape.columns(rows, usable), weight)[1]
 
-    best = min((_Shape(p, k) for p in POWERS for k in KNEES), key=loss)
-    finer = [_Shape(best.power, best.knee * f) for f in (0.6, 0.71, 0.84, 1.0, 1.19, 1.41, 1.68)]
-    return min(finer, key=loss)
+    best = min((_Roofline(power, knee) for power in POWERS for knee in KNEES), key=loss)
+    return min((_Roofline(best.power, best.knee * f) for f in (0.6, 0.71, 0.84, 1.0, 1.19, 1.41, 1.68)), key=loss)
 
 
-def _telling(rows: StepRows, shape: _Shape, columns: Sequence[int]) -> list[int]:
+def _telling(rows: StepRows, roofline: _Roofline, usable: Sequence[int]) -> list[int]:
     """Columns that are needed: each time the one that explains least is left out, if it explains too little.
 
     What is too little is told by chunks of rows, since neighbouring rows share what disturbed the machine. Refinements
     of another coefficient go before it: where tiles hardly vary, a cost per slot is not taken for one per tile.
     """
-    kept = list(columns)
-    problem = _Problem.of(rows, shape, kept)
-    solution, weight, _ = _solve(problem)
-    total = _loss(problem, solution, weight)
+    kept, columns = list(usable), roofline.columns(rows, usable)
+    found = _solve(rows, columns)
+    total = _loss(rows, columns, found.values, found.weight)
+
+    def loss(chosen: Sequence[int]) -> float:
+        return _least_loss(rows, roofline.columns(rows, chosen), found.weight)[1]
+
     per_chunk = total / max(1, len(np.unique(rows.chunk)) - len(kept))
-
-    def without(c: int) -> float:
-        rest = [k for k in kept if k != c]
-        one = _Problem.of(rows, shape, rest)
-        return _loss(one, _nnls(one, weight), weight)
-
     for candidates in (_FINER, set(range(len(COEFFICIENTS) + 1))):
-        while losses := {c: without(c) for c in kept if c in candidates}:
+        while losses := {c: loss([k for k in kept if k != c]) for c in kept if c in candidates}:
             least = min(losses, key=lambda c: losses[c])
             if losses[least] - total > _TELLING * per_chunk:
                 break
@@ -249,51 +212,76 @@ def _telling(rows: StepRows, shape: _Shape, columns: Sequence[int]) -> list[int]
     return kept
 
 
-def _value(solution: F8, columns: Sequence[int], column: int) -> float:
-    return float(solution[list(columns).index(column)]) if column in columns else 0.0
+def _value(values: F8, kept: Sequence[int], column: int) -> float:
+    return float(values[list(kept).index(column)]) if column in kept else 0.0
 
 
-def _model(solution: F8, columns: Sequence[int], shape: _Shape, graph_tokens: float) -> StepTimeModel:
-    weights_s = _value(solution, columns, DENSE)
-    linear = {name: _value(solution, columns, c) for c, name in enumerate(COEFFICIENTS)}
+def _model(values: F8, kept: Sequence[int], roofline: _Roofline, graph_tokens: float) -> StepTimeModel:
+    weights_s = _value(values, kept, DENSE)
+    linear = {name: _value(values, kept, c) for c, name in enumerate(COEFFICIENTS)}
     return StepTimeModel(
         weights_s=max(weights_s, 1e-9),
-        token_s=max(weights_s / shape.knee, 1e-12),
-        roofline_power=shape.power,
+        token_s=max(weights_s / roofline.knee, 1e-12),
+        roofline_power=roofline.power,
         graph_tokens=graph_tokens,
         **linear,
     )
 
 
 def _bootstrap(
-    rows: StepRows, problem: _Problem, weight: F8, kept: Sequence[int], shape: _Shape, draws: int, seed: int
+    rows: StepRows, weight: F8, kept: Sequence[int], roofline: _Roofline, draws: int, seed: int
 ) -> dict[str, F8]:
     """Coefficients with runs and chunks of time weighted at random; the roofline's knee is searched again near it."""
     rng = np.random.default_rng(seed)
-    near = [_Shape(shape.power, shape.knee * f) for f in (0.6, 0.84, 1.0, 1.19, 1.68)]
-    problems = {one: replace(problem, rows=_Problem.of(rows, one, kept).rows) for one in near}
-    chunk, values = rows.chunk, []
+    near = [_Roofline(roofline.power, roofline.knee * f) for f in (0.6, 0.84, 1.0, 1.19, 1.68)]
+    columns = {shape: shape.columns(rows, kept) for shape in near}
+    chunk, drawn = rows.chunk, []
     for _ in range(draws):
-        drawn = rng.standard_exponential(len(rows.names))[rows.run] * rng.standard_exponential(chunk[-1] + 1)[chunk]
-        solved = {one: _nnls(each, weight * drawn) for one, each in problems.items()}
-        best = min(near, key=lambda one: _loss(problems[one], solved[one], weight * drawn))
-        solution = solved[best] * _mean_factor(problems[best], rows.run, solved[best])
-        model = _model(solution, kept, best, 0.0)
-        values.append({**model.model_dump(), "swap_extra_s": _value(solution, kept, SWAP)})
-    return {name: np.array([each[name] for each in values]) for name in values[0]} if values else {}
+        times = rng.standard_exponential(len(rows.names))[rows.run] * rng.standard_exponential(chunk[-1] + 1)[chunk]
+        solved = {shape: _least_loss(rows, table, weight * times) for shape, table in columns.items()}
+        best = min(near, key=lambda shape: solved[shape][1])
+        values = solved[best][0] * _mean_factor(rows, columns[best], solved[best][0])
+        model = _model(values, kept, best, 0.0)
+        drawn.append({**model.model_dump(), "swap_extra_s": _value(values, kept, SWAP)})
+    return {name: np.array([one[name] for one in drawn]) for name in drawn[0]} if drawn else {}
 
 
-def _held_out(rows: StepRows, kept: Sequence[int], shape: _Shape) -> dict[str, float]:
+def _held_out(rows: StepRows, kept: Sequence[int], roofline: _Roofline) -> dict[str, float]:
     """By run: log of measured / predicted time of its steps, from coefficients that had not seen it."""
     errors = {}
     for i in np.unique(rows.run):
-        mine = rows.run == i
-        rest = rows.take(~mine)
+        mine, rest = rows.take(rows.run == i), rows.take(rows.run != i)
         if len(rest) < LEAST_ROWS:
             continue
-        known = _Problem.of(rest, shape, kept)
-        solution, _, _ = _solve(known)
-        solution = solution * _mean_factor(known, rest.run, solution)
-        predicted = float((_Problem.of(rows.take(mine), shape, kept).rows @ solution).sum())
-        errors[rows.names[i]] = float(np.log(rows.duration_s[mine].sum() / max(predicted, 1e-9)))
+        columns = roofline.columns(rest, kept)
+        values = _solve(rest, columns).values
+        values = values * _mean_factor(rest, columns, values)
+        predicted = float((roofline.columns(mine, kept) @ values).sum())
+        errors[rows.names[i]] = float(np.log(mine.duration_s.sum() / max(predicted, 1e-9)))
     return errors
+
+
+def of_one_law(rows: StepRows, without_adapters: Collection[str], graph_tokens: float) -> tuple[StepRows, str]:
+    """The rows of runs without adapters only if one formula holds for them too; otherwise a note says why not.
+
+    Parameters
+    ----------
+    without_adapters
+        Names of runs, of servers with LoRA on, in which no request has an adapter.
+    """
+    without_adapters = [name for name in rows.names if name in without_adapters]
+    if not without_adapters or len(without_adapters) == len(rows.names):
+        return rows, ""
+    predicted = rows.predicted_s(fit_steps(rows, graph_tokens, 0).model)
+    ratios = {}
+    for name in without_adapters:
+        mine = rows.run == rows.names.index(name)
+        ratios[name] = float(np.log(rows.duration_s[mine].sum() / predicted[mine].sum()))
+    worst = max(ratios.values(), key=abs)
+    if abs(worst) < _OTHER_LAW:
+        return rows, ""
+    note = (
+        f"requests without adapter take {np.exp(worst):.2f} times what the formula for those with one says "
+        f"({', '.join(ratios)}): they are not fitted, and not predicted well"
+    )
+    return rows.without(without_adapters), note

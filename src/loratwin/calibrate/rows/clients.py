@@ -8,7 +8,7 @@ steps differ: by the batch that they decode in where that changes (open loops), 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +31,7 @@ SAMPLES = 32
 """Numbers of tokens that stand for all steps of a row: means of equal parts, the smallest first."""
 
 QUEUED = 0.2
-"""Waiting requests per step of the twin from which on a TTFT is the queue's, as in `steps.overhead`."""
+"""Waiting requests per step of the twin from which on a TTFT is the queue's, as in `regression.overhead`."""
 
 _BATCHES = 4  # groups of requests of an open loop
 _PROMPTS = 2  # groups for TTFT
@@ -52,6 +52,7 @@ class ClientRows:
     error: F8  # (rows,) relative standard error: of the measured figure, and of the operating point
     run: I8  # (rows,) index into `names`
     names: tuple[str, ...]
+    factor: float  # step times of the profile x this are those of the server: the median over the runs
 
     def __len__(self) -> int:
         return len(self.duration_s)
@@ -71,35 +72,19 @@ class ClientRows:
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
-@dataclass(frozen=True)
-class WeightedRows(StepRows):
-    """Rows of logged steps and of clients together: a client's run weighs less than a logged one, as `trust` says."""
-
-    trust: F8  # (rows,) 1: as much as a logged run
-
-    @property
-    def weight(self) -> F8:
-        """Every run counts by its trust. Shape (rows,)."""
-        return super().weight * self.trust
-
-    def take(self, rows: NDArray[np.bool_]) -> WeightedRows:
-        """Some of the rows; the runs keep their numbers."""
-        some = super().take(rows)
-        assert isinstance(some, WeightedRows)
-        return replace(some, trust=self.trust[rows])
-
-
-def client_rows(matches: Sequence[ClientMatch], profile: Profile, on_time: Sequence[bool]) -> ClientRows:
+def client_rows(matches: Sequence[ClientMatch], profile: Profile, in_time: Collection[str]) -> ClientRows:
     """Rows of all matched runs.
 
     Parameters
     ----------
     profile
         That of the matches: says how the engine runs its steps, and what loads take.
-    on_time
-        By match: whether the client's TTFTs are to be believed.
+    in_time
+        Names of the runs whose TTFTs count; if none of the matches is among them, the late ones' must do.
     """
-    parts = [_rows_of(m, profile, ttft) for m, ttft in zip(matches, on_time, strict=True)]
+    names = [m.name for m in matches]
+    believed = set(names) & set(in_time) or set(names)
+    parts = [_rows_of(m, profile, m.name in believed) for m in matches]
     rows = [row for part in parts for row in part]
     return ClientRows(
         features=np.array([row.features for row in rows]),
@@ -109,7 +94,8 @@ def client_rows(matches: Sequence[ClientMatch], profile: Profile, on_time: Seque
         duration_s=np.array([row.duration_s for row in rows]),
         error=np.array([row.error for row in rows]),
         run=np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
-        names=tuple(m.name for m in matches),
+        names=tuple(names),
+        factor=float(np.exp(np.median(np.log([m.factor for m in matches])))),
     )
 
 
@@ -247,7 +233,7 @@ def _error(seen: F8, expected: F8, time_s: F8) -> float:
     return float(np.std(np.log(np.maximum(ratio, 1e-9)), ddof=1) / np.sqrt(len(parts)))
 
 
-def together(logged: StepRows, clients: ClientRows, between_runs: float) -> WeightedRows:
+def beside_logged(logged: StepRows, clients: ClientRows, between_runs: float) -> StepRows:
     """Rows of logged steps, then times between tokens of clients, in one regression.
 
     A run deviates from the formula by `between_runs`, whoever measured it. What a client says of it is off by the error
@@ -256,7 +242,7 @@ def together(logged: StepRows, clients: ClientRows, between_runs: float) -> Weig
     some = clients.take(clients.decoding)
     width = max(logged.tokens.shape[1], SAMPLES)
     own = max(between_runs, MISMATCH) ** 2
-    return WeightedRows(
+    return StepRows(
         features=np.concatenate([logged.features, some.features]),
         duration_s=np.concatenate([logged.duration_s, some.duration_s]),
         tokens=np.concatenate([_wide(logged.tokens, width), _wide(some.tokens, width)]),

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.calibrate.factor import Search, find_factor
+from loratwin.errors import CapacityError, InputError
 from loratwin.metrics import in_flight, itl_mean_s
 from loratwin.metrics.latency import finished
 from loratwin.perf import Profile
@@ -32,15 +35,12 @@ I8 = NDArray[np.int64]
 HELD = 0.9
 """A run counts as a closed loop where requests in flight are, on average, not further than the rest from one number."""
 
-CLOSE = 0.003
-"""Of the time between tokens, relative: near enough."""
-
 ACCEPTED = 0.05
 """What a match may be off to be used: the row has the measured figure, and only its features are off a little."""
 
 _LOOKS = 200  # at the requests in flight
-_MAX_TRIES = 8
-_STEP = 0.5  # most that the logarithm of the factor changes at once
+_SEARCH = Search(close=0.003, most_tries=8, most_step=0.5)  # of the time between tokens
+_FIRST_SLOPE = 1.1
 _ROUNDS = 150
 _SETTLED_S = 1e-4
 _DAMPED = 0.5  # of a change that each round makes: without damping arrivals bunch together before they settle
@@ -92,6 +92,32 @@ class ClientMatch:
         return np.flatnonzero(there)
 
 
+def operating_points(runs: Mapping[str, Run], profile: Profile) -> tuple[list[ClientMatch], dict[str, str]]:
+    """The match of each run, by name; and by name, why a run has none."""
+    matches, unusable = list[ClientMatch](), {}
+    for name, run in runs.items():
+        outcome = _match_or_reason(name, run, profile)
+        if isinstance(outcome, str):
+            unusable[name] = outcome
+        else:
+            matches.append(outcome)
+    return matches, unusable
+
+
+def _match_or_reason(name: str, run: Run, profile: Profile) -> ClientMatch | str:
+    if not itl_mean_s(run) > 0:
+        return "no finished request tells a time between tokens"
+    try:
+        point = match(name, run, profile)
+    except (CapacityError, InputError) as error:
+        return f"the twin cannot serve it: {error}"
+    if not point.usable or not len(point.both):
+        off = abs(np.expm1(point.residual))
+        most = 100 * ACCEPTED
+        return f"no factor of all step times brings the twin nearer to it than {100 * off:.0f} % ({most:.0f} % may be)"
+    return point
+
+
 def closed_loop(run: Run) -> int:
     """Requests that were always in flight; 0 for an open loop."""
     flight = in_flight(run)
@@ -116,34 +142,19 @@ def match(name: str, run: Run, profile: Profile, kv_tokens: int | None = None) -
     """
     rows, served, target = served_rows(run), served_workload(run), itl_mean_s(run)
     tokens = run.kv_tokens or kv_tokens
-    position, tries = 0.0, list[tuple[float, float]]()
-    best: ClientMatch | None = None
-    while len(tries) < _MAX_TRIES:
-        faster = profile.model_copy(update={"step_time": profile.step_time.scaled(math.exp(position))})
-        twin = _serve(run, served, faster, tokens)
-        error = _error(twin, target)
-        tries.append((position, error))
-        if best is None or abs(error) < abs(best.residual):
-            best = ClientMatch(name, run, served, rows, twin, math.exp(position), error)
-        if abs(error) < CLOSE:
-            break
-        position -= min(_STEP, max(-_STEP, error / _slope(tries)))
-    assert best is not None
-    return best
+
+    def serve(factor: float) -> tuple[Run, float]:
+        twin = _serve(run, served, profile.model_copy(update={"step_time": profile.step_time.scaled(factor)}), tokens)
+        return twin, _residual(twin, target)
+
+    best = find_factor(serve, _SEARCH, _FIRST_SLOPE)
+    return ClientMatch(name, run, served, rows, best.twin, best.factor, best.residual)
 
 
-def _error(twin: Run, target: float) -> float:
+def _residual(twin: Run, target: float) -> float:
     """Log of simulated / measured; a twin so slow that nothing finished is taken to be far too slow."""
-    found = itl_mean_s(twin)
-    return math.log(found / target) if found > 0 else 2 * _STEP
-
-
-def _slope(tries: list[tuple[float, float]]) -> float:
-    """Change of the log time between tokens with the log factor: secant, within what is plausible."""
-    if len(tries) < 2 or tries[-1][0] == tries[-2][0]:
-        return 1.1
-    (x0, y0), (x1, y1) = tries[-2:]
-    return min(8.0, max(0.5, (y1 - y0) / (x1 - x0)))
+    simulated = itl_mean_s(twin)
+    return math.log(simulated / target) if simulated > 0 else 2 * _SEARCH.most_step
 
 
 def _serve(run: Run, served: Workload, profile: Profile, kv_tokens: int | None) -> Run:

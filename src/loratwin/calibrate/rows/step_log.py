@@ -7,7 +7,7 @@ steps, and they count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,16 +42,17 @@ class StepRows:
     swap_ins: F8  # (rows,) per step
     run: I8  # (rows,) index into `names`
     names: tuple[str, ...]
+    trust: F8 | None = None  # (rows,) 1: as much as a logged run; None: all are
 
     def __len__(self) -> int:
         return len(self.duration_s)
 
     @property
     def weight(self) -> F8:
-        """Every run counts the same, however short its steps. Shape (rows,)."""
+        """Every run counts the same, however short its steps, but for its trust. Shape (rows,)."""
         counts = np.bincount(self.run, minlength=len(self.names))
         weight: F8 = len(self) / (np.count_nonzero(counts) * counts[self.run])
-        return weight
+        return weight if self.trust is None else weight * self.trust
 
     @property
     def chunk(self) -> I8:
@@ -74,10 +75,17 @@ class StepRows:
             tokens=self.tokens[rows],
             swap_ins=self.swap_ins[rows],
             run=self.run[rows],
+            trust=None if self.trust is None else self.trust[rows],
         )
 
+    def without(self, names: Collection[str]) -> StepRows:
+        """The rows of all other runs."""
+        numbers = [i for i, name in enumerate(self.names) if name not in names]
+        rest = self.take(np.isin(self.run, numbers))
+        return replace(rest, run=np.searchsorted(numbers, rest.run), names=tuple(self.names[i] for i in numbers))
 
-def step_rows(runs: Sequence[tuple[str, Run]], behaviour: EngineBehaviour, graph_tokens: float) -> StepRows:
+
+def step_rows(runs: Mapping[str, Run], behaviour: EngineBehaviour, graph_tokens: float) -> StepRows:
     """Rows of all runs.
 
     Parameters
@@ -92,7 +100,7 @@ def step_rows(runs: Sequence[tuple[str, Run]], behaviour: EngineBehaviour, graph
     DataError
         A run's steps lack their context, or no run has enough of them.
     """
-    parts = [_rows_of(run, behaviour, graph_tokens) for _, run in runs]
+    parts = [_rows_of(run, behaviour, graph_tokens) for run in runs.values()]
     if not sum(len(part[1]) for part in parts):
         raise DataError(f"{len(runs)} runs hold fewer than {STEPS_PER_ROW} steps each: nothing can be fitted")
     return StepRows(
@@ -101,7 +109,7 @@ def step_rows(runs: Sequence[tuple[str, Run]], behaviour: EngineBehaviour, graph
         tokens=np.concatenate([part[2] for part in parts]),
         swap_ins=np.concatenate([part[3] for part in parts]),
         run=np.repeat(np.arange(len(parts)), [len(part[1]) for part in parts]),
-        names=tuple(name for name, _ in runs),
+        names=tuple(runs),
     )
 
 
