@@ -156,14 +156,14 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     assert not (tmp_path / "mid.json.partial").exists()
 
 
-def test_ctrl_c_before_the_first_request_leaves_nothing(tmp_path):
-    """The window is open, and its first request due only in 15 seconds."""
+def test_a_stop_before_the_first_request_leaves_nothing(tmp_path):
+    """SIGTERM, as of Slurm, is as good as Ctrl-C. The window is open, and its first request due only in 15 seconds."""
     path = workload_file(tmp_path, 60, count=1, rate=0.04, arrivals="deterministic")
     assert draw(load_spec(path), seed=0).arrival_s[0] > 5
     with timed_server(tmp_path, "llm", "a-0") as server:
         client = start_bench(path, "--url", server.url, "-o", "mid.json", folder=tmp_path)
         wait_for(tmp_path / "mid.json.partial" / "window.json")
-        client.send_signal(signal.SIGINT)
+        client.send_signal(signal.SIGTERM)
         _, err = client.communicate(timeout=30)
     assert client.returncode == 130 and "error" not in err, err
     assert not list(tmp_path.glob("mid.json*"))
