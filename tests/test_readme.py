@@ -6,12 +6,15 @@ runs the tests, and is a line of `.ci/run`.
 The first is executed in a fresh copy of the repository. Usually without the parts that install: whoever runs this test
 has the package already, and the program of this environment stands for the one of `.venv`. With LORATWIN_README_FULL=1,
 which `.ci/run` sets, nothing is left out: it needs the package index and takes minutes.
+
+Every day the lines of the program are only read; executed they are with LORATWIN_SLOW=1.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +23,8 @@ import pytest
 
 from loratwin.workload import load_spec
 from tests.bench.servers import timed_server
+from tests.cli.program import loratwin
+from tests.slow import slow
 
 ROOT = Path(__file__).parents[1]
 FULL = os.environ.get("LORATWIN_README_FULL") == "1"
@@ -64,6 +69,8 @@ def test_there_are_two_commands() -> None:
     assert all("\n" not in command for command in found)
 
 
+@slow
+@pytest.mark.timeout(3600)  # it installs
 def test_the_first_command_ends_with_a_plan_and_a_report(tmp_path: Path) -> None:
     command = commands((ROOT / "README.md").read_text())[0]
     folder = fresh_copy(tmp_path)
@@ -73,7 +80,6 @@ def test_the_first_command_ends_with_a_plan_and_a_report(tmp_path: Path) -> None
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     reports = [folder / path for path in re.findall(r"\S+\.html", done.stdout)]
@@ -92,6 +98,24 @@ def blocks(readme: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", rest, re.MULTILINE | re.DOTALL)
 
 
+def programs(readme: str) -> list[list[str]]:
+    """The words of every line that calls the program."""
+    lines = [line for block in blocks(readme, "bash") + commands(readme) for line in re.split(r"\n|&&", block)]
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line[1:] for line in words if line and Path(line[0]).name == "loratwin"]
+
+
+def test_the_program_knows_all_that_it_is_shown_to_be_told() -> None:
+    """Words are read before `--help` is obeyed."""
+    shown = programs((ROOT / "README.md").read_text())
+    assert len(shown) == 5
+    for words in shown:
+        done = loratwin(*words, "--help")
+        assert done.returncode == 0, done.stderr
+    assert loratwin(*shown[0], "--slots-of-gold", "3", "--help").returncode == 2
+
+
+@slow
 def test_everything_else_that_it_shows_runs(tmp_path: Path) -> None:
     """The workload file, then every line of the other bash blocks with it, then the Python blocks.
 
@@ -108,7 +132,7 @@ def test_everything_else_that_it_shows_runs(tmp_path: Path) -> None:
     with timed_server(tmp_path, "llm", *names) as server:
         shell = [line.replace("http://127.0.0.1:8000", server.url).replace("600", "2") for line in shell]
         for command in [["bash", "-c", line] for line in shell] + [[sys.executable, "-c", blocks(readme, "python")[0]]]:
-            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, (command, done.stderr)
             assert done.stdout.strip(), command
     for page in ("measured.html", "beside-the-twin.html"):

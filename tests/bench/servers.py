@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from tests.cli.program import PROGRAM
+from tests.cli.program import PROGRAM, loratwin
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,12 +71,9 @@ def workload_file(folder: Path, window_s: float, prompt: int = 32, output: int =
     return path
 
 
-def bench(*words: object, folder: Path, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run `loratwin bench` to its end."""
-    return subprocess.run(
-        [*PROGRAM, "bench", *map(str, words)],
-        cwd=folder, capture_output=True, text=True, timeout=600, **options,
-    )  # fmt: skip
+def bench(*words: object, folder: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `loratwin bench` to its end, its load client in a process of its own; `env` is added to the environment."""
+    return loratwin("bench", *map(str, words), cwd=folder, env=env)
 
 
 def start_bench(*words: object, folder: Path) -> subprocess.Popen[str]:

@@ -13,6 +13,7 @@ import pytest
 from loratwin.metrics import client_figures, failures_by_kind, finished
 from loratwin.records import load_run
 from loratwin.workload import draw, load_spec
+from tests.cli.program import loratwin_process
 from tests.slow import slow
 
 from .servers import bench, processes_with, start_bench, timed_server, workload_file
@@ -225,10 +226,8 @@ def test_a_full_disk_is_said_before_the_run(tmp_path):
     """The limit on file sizes stands for the disk: the journal of 100,000 requests does not fit."""
     path = workload_file(tmp_path, 1000, count=1, rate=100)
     with timed_server(tmp_path, "llm", "a-0") as server:
-        done = bench(
-            path, "--url", server.url, folder=tmp_path,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
-        )  # fmt: skip
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
+        done = loratwin_process("bench", str(path), "--url", server.url, cwd=tmp_path, preexec_fn=limit)
     assert done.returncode == 2 and "cannot write" in done.stderr, done.stderr
     assert not list(tmp_path.glob("bench.json*"))
 
@@ -238,10 +237,8 @@ def test_out_of_files_is_named(tmp_path):
     """More streams at a time than the process may have files."""
     path = workload_file(tmp_path, 3, output=100, count=1, rate=100)
     with timed_server(tmp_path, "llm", "a-0", itl=0.05) as server:
-        done = bench(
-            path, "--url", server.url, folder=tmp_path,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)),
-        )  # fmt: skip
+        limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))  # noqa: E731
+        done = loratwin_process("bench", str(path), "--url", server.url, cwd=tmp_path, preexec_fn=limit)
     assert done.returncode == 0, done.stderr
     run = load_run(tmp_path / "bench.json")
     assert dict(failures_by_kind(run))["client out of open files"] > 50
@@ -260,9 +257,9 @@ def test_steps_of_the_wall_clock_change_nothing(tmp_path):
     """Every look at the wall clock is an hour off, in either direction."""
     (tmp_path / "sitecustomize.py").write_text(CLOCK_STEPS)
     path = workload_file(tmp_path, 3, count=2, rate=20)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
-        done = bench(path, "--url", server.url, folder=tmp_path, env=environment)
+        done = loratwin_process("bench", str(path), "--url", server.url, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     run = load_run(tmp_path / "bench.json")
     figures = client_figures(run)
@@ -276,8 +273,7 @@ def test_api_keys_are_sent_and_written_nowhere(tmp_path):
     key = "sk-very-secret-0123"
     with timed_server(tmp_path, "llm", "a-0") as server:
         done = bench(
-            path, "--url", server.url, "--report", "r.html", folder=tmp_path,
-            env={**os.environ, "OPENAI_API_KEY": key},
+            path, "--url", server.url, "--report", "r.html", folder=tmp_path, env={"OPENAI_API_KEY": key}
         )  # fmt: skip
         truth = server.stop()
     assert done.returncode == 0, done.stderr

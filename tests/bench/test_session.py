@@ -1,6 +1,5 @@
 """Chats, TLS, and measured beside simulated."""
 
-import os
 import shutil
 import subprocess
 
@@ -19,7 +18,7 @@ def test_chats_have_prompts_of_exact_length(tmp_path):
     """The template adds 7 tokens, which is found by asking; words are then as many less."""
     path = workload_file(tmp_path, 2, prompt=40, count=2, rate=10)
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
-        proxy = {**os.environ, "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # must not be asked
+        proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # must not be asked
         done = bench(path, "--url", server.url, "--api", "chat", folder=tmp_path, env=proxy)
         assert done.returncode == 0, done.stderr
         truth = server.stop()
@@ -60,7 +59,7 @@ def test_tls_is_verified(tmp_path, certificate):
     with timed_server(tmp_path, "llm", "a-0", certificate=both) as server:
         url = server.url.replace("http:", "https:")
         refused = bench(path, "--url", url, folder=tmp_path)
-        trusted = bench(path, "--url", url, folder=tmp_path, env={**os.environ, "SSL_CERT_FILE": str(cert)})
+        trusted = bench(path, "--url", url, folder=tmp_path, env={"SSL_CERT_FILE": str(cert)})
     assert refused.returncode == 2 and "certificate" in refused.stderr.lower()
     assert trusted.returncode == 0, trusted.stderr
     figures = client_figures(load_run(tmp_path / "bench.json"))

@@ -30,12 +30,12 @@ def loratwin(
 
 
 def loratwin_process(
-    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run `loratwin ARGUMENTS` in a process of its own."""
+    """Run `loratwin ARGUMENTS` in a process of its own; options are those of `subprocess.run`."""
     with pytest.MonkeyPatch.context() as patch:
         _set(patch, env)
-        return subprocess.run([*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True)
+        return subprocess.run([*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, **options)
 
 
 def _here(*arguments: str, cwd: Path | None, env: Mapping[str, str] | None) -> subprocess.CompletedProcess[str]:
