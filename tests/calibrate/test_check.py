@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from loratwin.calibrate.checks.check import Checked, CheckPrediction, CheckScore, Predicted, predict, score
+from loratwin.calibrate.checks.check import Checked, CheckPrediction, CheckScore, Predicted, predict_check, score_checks
 from loratwin.calibrate.checks.learned import with_measured_errors
 from loratwin.calibrate.checks.loads import Check, make_checks
 from loratwin.calibrate.checks.plausible import plausible_profiles
@@ -67,7 +67,7 @@ def starves(check: Check, profile: Profile) -> bool:
 
 def test_intervals_grow_with_the_uncertainty_and_hold_the_prediction() -> None:
     check = checks()[2]
-    sure, unsure = predict(check, uncertain(0.001), draws=8), predict(check, uncertain(0.2), draws=8)
+    sure, unsure = predict_check(check, uncertain(0.001), draws=8), predict_check(check, uncertain(0.2), draws=8)
     for name, wide in unsure.figures.items():
         narrow = sure.figures[name]
         assert wide.low <= wide.value <= wide.high
@@ -84,7 +84,7 @@ def test_stated_90_percent_hold_for_servers_as_uncertain_as_stated() -> None:
     rng = np.random.default_rng(5)
     profile, held = uncertain(0.1), []
     for check in (checks()[0], checks()[6]):
-        prediction = predict(check, profile, draws=30, seed=2)
+        prediction = predict_check(check, profile, draws=30, seed=2)
         for _ in range(20):
             factor = float(np.exp(0.1 * rng.standard_normal()))
             server = profile.model_copy(update={"step_time": profile.step_time.scaled(factor)})
@@ -104,8 +104,8 @@ def test_measured_runs_are_scored_against_their_prediction() -> None:
     check = checks()[4]
     server = known_profile().model_copy(update={"step_time": known_profile().step_time.scaled(1.2)})
     measured = simulate(check.workload, server, check.config)
-    prediction = predict(check, known_profile(), draws=3)
-    found = score([prediction, replace(prediction, name="not measured")], {check.name: [measured, measured]})
+    prediction = predict_check(check, known_profile(), draws=3)
+    found = score_checks([prediction, replace(prediction, name="not measured")], {check.name: [measured, measured]})
     assert {each.check for each in found.scores} == {check.name}
     errors = {each.figure: each.error for each in found.scores}
     assert errors["itl_mean_ms"] < -0.1  # the server is slower than predicted
@@ -128,4 +128,4 @@ def test_a_profile_learns_how_far_off_it_was() -> None:
     assert learned.uncertainty.error("itl_mean_ms", "open", 0.5) == pytest.approx(0.2, abs=1e-3)
     assert "itl_mean_ms" not in learned.uncertainty.residual.get("saturated", {})
     assert "MAPE" in learned.card.held_out_error["itl_mean_ms, before the check was learned from"]
-    assert isinstance(predict(checks()[0], learned, draws=2), CheckPrediction)
+    assert isinstance(predict_check(checks()[0], learned, draws=2), CheckPrediction)

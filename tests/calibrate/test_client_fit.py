@@ -179,9 +179,8 @@ def test_a_known_gpu_is_assumed_to_start_from() -> None:
     config = config_of(known_design().servers[1]).replace(max_num_seqs=64)
     faster = truth.model_copy(update={"step_time": truth.step_time.scaled(0.8)})
     runs = {f"r{i}": seen(simulate(drawn(4.0 * i, i), faster, config)) for i in (1, 2, 3)}
-    found = fit_records(
-        gather(on_gpu(runs, "NVIDIA H100 80GB HBM3")), find_llm("llama-3.1-8b-instruct", "vllm-0.32.0"), 10
-    )
+    found = fit_records(on_gpu(runs, "NVIDIA H100 80GB HBM3"), "llama-3.1-8b-instruct", 10)
+    assert found.profile.llm == find_llm("llama-3.1-8b-instruct", "vllm-0.32.0")
     assert any("start h100-sxm/vllm-0.32.0/llama" in note for note in found.profile.card.notes)
     said, true = (summarize(simulate(drawn(6.0, 9), p, config)).itl_mean_ms for p in (found.profile, faster))
     assert said == pytest.approx(true, rel=0.05)

@@ -142,12 +142,16 @@ def make_design(
 
     Parameters
     ----------
+    num_adapters
+        That the server will have.
     ranks
         Of the adapters.
     max_num_seqs, max_model_len
         Of the server.
     budget_s
         Of measuring, starts included.
+    start_s
+        What a start of the server lasts.
 
     Raises
     ------

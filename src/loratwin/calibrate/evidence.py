@@ -15,6 +15,9 @@ from loratwin.metrics.latency import finished
 from loratwin.perf.engines import Engine, generation_of
 from loratwin.records import EngineConfig, Run, StepSeries, load_run
 
+NEWEST = "vllm-0.32.0"
+"""Taken to be the engine as long as no server has told its version."""
+
 GRAPH_TOKENS = 512.0
 """The largest step that vLLM replays as a CUDA graph (engine.md 1.5)."""
 
@@ -146,6 +149,8 @@ def gather(runs: Mapping[str, Run], allow_simulated: bool = False) -> Evidence:
 
     Parameters
     ----------
+    runs
+        By name, as `read_records` reads them.
     allow_simulated
         Take the twin's own runs, as tests of the fit do.
 

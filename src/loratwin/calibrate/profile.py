@@ -63,8 +63,8 @@ def measured_profile(
 
 def around(start: Profile, fit: ClientFit, overhead: Estimate) -> Profile:
     """The start with the step time, and the front end's overhead, if it was told, of a fit around it."""
-    told = {"overhead_s": overhead.value} if overhead.number else {}
-    frontend = start.frontend.model_copy(update=told)
+    known = {"overhead_s": overhead.value} if overhead.number else {}
+    frontend = start.frontend.model_copy(update=known)
     return start.model_copy(update={"step_time": fit.steps.model, "frontend": frontend})
 
 
@@ -144,7 +144,7 @@ def generated_share(runs: Iterable[Run]) -> float:
 
 
 def memory_of(
-    told: Sequence[tuple[EngineConfig, int]],
+    kv_tokens: Sequence[tuple[EngineConfig, int]],
     llm: LlmShapes,
     on_cpu: bool,
     extra_vocabulary: int = 0,
@@ -156,7 +156,7 @@ def memory_of(
 
     Parameters
     ----------
-    told
+    kv_tokens
         Configurations of servers, and the size of their KV cache in tokens.
     extra_vocabulary
         Rows that the engine version adds to the embedding for each slot.
@@ -168,17 +168,17 @@ def memory_of(
     DataError
         No server told its KV cache.
     """
-    if not told:
+    if not kv_tokens:
         raise DataError("no run tells the size of its server's KV cache")
     t = 1 if on_cpu else tensor_parallel
-    sizes = [tokens * llm.kv_bytes_on_gpu(t) / GIB for _, tokens in told]
+    sizes = [tokens * llm.kv_bytes_on_gpu(t) / GIB for _, tokens in kv_tokens]
     if on_cpu:
         kv = float(np.median(sizes)) * (1 + 1e-9)  # whole blocks must not be lost by rounding
         weights = llm.num_parameters * llm.dtype_bytes / GIB
         return MemoryModel(gpu_gib=kv + weights, other_gib=0.0, sampler_copies=0.0, extra_vocabulary=0, kv_gib=kv)
     copies, other = 4.0, 0.5
     totals = []
-    for (config, _), kv in zip(told, sizes, strict=True):
+    for (config, _), kv in zip(kv_tokens, sizes, strict=True):
         lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, extra_vocabulary, t) / GIB
         weights = llm.weight_bytes_on_gpu(t) / GIB
         sampler = copies * min(config.max_num_seqs, config.max_num_batched_tokens) * llm.vocab_size * 4 / GIB

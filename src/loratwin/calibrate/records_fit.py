@@ -8,9 +8,10 @@ client can.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from loratwin.calibrate.evidence import Evidence
+from loratwin.calibrate.evidence import NEWEST, Evidence, gather
 from loratwin.calibrate.profile import around, measured_profile, profile_around
 from loratwin.calibrate.regression.clients import client_overheads, fit_clients
 from loratwin.calibrate.regression.overhead import UNKNOWN, Estimate, LoadTimes, fit_loads, overhead_of, with_clients
@@ -20,7 +21,8 @@ from loratwin.calibrate.rows.operating_point import operating_points
 from loratwin.calibrate.rows.step_log import StepRows, step_rows
 from loratwin.calibrate.start import start_for
 from loratwin.errors import DataError
-from loratwin.perf import LlmShapes, Profile
+from loratwin.perf import LlmShapes, Profile, find_llm
+from loratwin.records import Run
 
 PASSES = 2
 """Operating points are looked for with the start, then with what came of it; logged steps are start enough."""
@@ -32,6 +34,10 @@ class RecordsFit:
 
     Parameters
     ----------
+    profile
+        With its card and uncertainty.
+    steps
+        The fit of the step time.
     loads, overhead
         What the records told of them; without logged steps loads are unknown.
     """
@@ -42,15 +48,17 @@ class RecordsFit:
     overhead: Estimate
 
 
-def fit_records(evidence: Evidence, llm: LlmShapes, draws: int = 60, start: Profile | None = None) -> RecordsFit:
-    """Fit everything that the runs tell.
+def fit_records(
+    records: Evidence | Mapping[str, Run], llm: LlmShapes | str, draws: int = 60, start: Profile | None = None
+) -> RecordsFit:
+    """Fit a profile to records of runs: everything that they tell.
 
     Parameters
     ----------
-    evidence
-        Of `gather`.
+    records
+        By name, as `read_records` reads a folder of them; or what of them counts, as `gather` says.
     llm
-        What the servers served.
+        What the servers served: shapes, or what `find_llm` finds them by.
     draws
         Of the bootstrap that gives the coefficients' errors; 0: none.
     start
@@ -59,8 +67,14 @@ def fit_records(evidence: Evidence, llm: LlmShapes, draws: int = 60, start: Prof
     Raises
     ------
     DataError
-        Too few steps, none of a server with adapters, no server that tells its KV cache, or no profile to start from.
+        No record is evidence, there are too few steps, none of a server with adapters, no server that tells its KV
+        cache, or no profile to start from.
+    InputError
+        The LLM or the engine's version is not known.
     """
+    evidence = records if isinstance(records, Evidence) else gather(records)
+    if isinstance(llm, str):
+        llm = find_llm(llm, evidence.server.engine_version or NEWEST)
     if evidence.logged:
         graphs = evidence.server.graph_tokens
         rows = step_rows(evidence.logged, evidence.engine.behaviour, graphs)

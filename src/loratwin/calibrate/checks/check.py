@@ -73,7 +73,15 @@ class CheckScore:
 
 @dataclass(frozen=True)
 class Checked:
-    """All scores, and the verdicts on starvation: (check, predicted, measured in each repetition)."""
+    """How predictions and measurements compare.
+
+    Parameters
+    ----------
+    scores
+        One for each check and figure.
+    starved
+        Verdicts: name of the check, predicted, measured in each repetition.
+    """
 
     scores: tuple[CheckScore, ...]
     starved: tuple[tuple[str, bool, tuple[bool, ...]], ...]
@@ -93,7 +101,7 @@ class Checked:
     @property
     def verdicts_right(self) -> tuple[int, int]:
         """Measurements in which starved or not was as predicted, of how many."""
-        right = [said == seen for _, said, each in self.starved for seen in each]
+        right = [predicted == seen for _, predicted, measured in self.starved for seen in measured]
         return sum(right), len(right)
 
 
@@ -101,22 +109,31 @@ def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else float("nan")
 
 
-def predict(check: Check, profile: Profile, draws: int = DRAWS, seed: int = 0) -> CheckPrediction:
+def predict_check(check: Check, profile: Profile, draws: int = DRAWS, seed: int = 0) -> CheckPrediction:
     """What the profile says of a check.
 
     Intervals are quantiles over plausible profiles (`plausible`). Throughput may miss or gain `_AT_THE_END` requests
     besides: which ones the window's end cuts off is a matter of milliseconds.
+
+    Parameters
+    ----------
+    check
+        Of `make_checks`.
+    profile
+        Which is checked.
+    draws, seed
+        Of plausible profiles.
     """
     fitted = _figures(check, profile)
     drawn = [_figures(check, one) for one in plausible_profiles(profile, draws, seed)]
     edges = (50 * (1 - LEVEL), 100 - 50 * (1 - LEVEL))
     figures = {}
     for name in FIGURES:
-        low, high = np.nanpercentile([getattr(each, name) for each in drawn], edges)
+        low, high = np.nanpercentile([getattr(summary, name) for summary in drawn], edges)
         value = float(getattr(fitted, name))
         edge = _AT_THE_END * _request_tokens(check) / check.workload.window_s if name == "total_throughput" else 0.0
         figures[name] = Predicted(value, min(value, float(low)) - edge, max(value, float(high)) + edge)
-    return CheckPrediction(check.name, figures, fitted.starved, fmean(each.starved for each in drawn))
+    return CheckPrediction(check.name, figures, fitted.starved, fmean(summary.starved for summary in drawn))
 
 
 def _request_tokens(check: Check) -> float:
@@ -129,16 +146,24 @@ def _figures(check: Check, profile: Profile) -> Summary:
     return summarize(simulate(check.workload, profile, check.config), percentiles=False)
 
 
-def score(predictions: Sequence[CheckPrediction], measured: Mapping[str, Sequence[Run]]) -> Checked:
-    """Compare predictions with the measurements of each check, in the order of the predictions."""
+def score_checks(predictions: Sequence[CheckPrediction], measured: Mapping[str, Sequence[Run]]) -> Checked:
+    """Compare predictions with the measurements of each check, in the order of the predictions.
+
+    Parameters
+    ----------
+    predictions
+        Of `predict_check`, made before anything was measured.
+    measured
+        By name of the check: its repetitions. A check without is left out.
+    """
     scores, starved = [], []
     for prediction in predictions:
         summaries = [summarize(run, percentiles=False) for run in measured.get(prediction.name, ())]
         if not summaries:
             continue
         for name, predicted in prediction.figures.items():
-            values = tuple(float(getattr(each, name)) for each in summaries)
+            values = tuple(float(getattr(summary, name)) for summary in summaries)
             if np.isfinite([*values, predicted.value]).all():
                 scores.append(CheckScore(prediction.name, name, predicted, values))
-        starved.append((prediction.name, prediction.starved, tuple(each.starved for each in summaries)))
+        starved.append((prediction.name, prediction.starved, tuple(summary.starved for summary in summaries)))
     return Checked(tuple(scores), tuple(starved))

@@ -13,15 +13,23 @@ FEWEST = 6
 
 
 def with_measured_errors(profile: Profile, checked: Checked) -> Profile:
-    """The profile with the check's errors as its residual (where there are enough) and on its card."""
-    words = {
+    """The profile with the check's errors as its residual (where there are enough) and on its card.
+
+    Parameters
+    ----------
+    profile
+        Which was checked, or one fitted since.
+    checked
+        Of `score_checks`.
+    """
+    errors = {
         f"{name}, before the check was learned from": (
             f"MAPE {100 * checked.mean_error(name):.1f} %, noise of repetitions {100 * checked.mean_noise(name):.1f} %"
             f", 90 % intervals held {100 * checked.coverage(name):.0f} %"
         )
         for name in FIGURES
     }
-    card = profile.card.model_copy(update={"held_out_error": {**profile.card.held_out_error, **words}})
+    card = profile.card.model_copy(update={"held_out_error": {**profile.card.held_out_error, **errors}})
     known = profile.uncertainty or Uncertainty(standard_errors={})
     residual = {regime: {**known.residual.get(regime, {}), **_quantiles(checked, regime)} for regime in _REGIMES}
     uncertainty = known.model_copy(update={"residual": residual})
@@ -34,7 +42,7 @@ _REGIMES: tuple[Regime, ...] = ("open", "saturated")
 def _quantiles(checked: Checked, regime: Regime) -> dict[str, Quantiles]:
     """By figure: quantiles of |log(measured / predicted)| at LEVELS; servers that were predicted to starve saturate."""
     saturated = {name for name, said, _ in checked.starved if said}
-    found: dict[str, Quantiles] = {}
+    known: dict[str, Quantiles] = {}
     for figure in FIGURES:
         errors = [
             abs(float(np.log(value / score.predicted.value)))
@@ -44,5 +52,5 @@ def _quantiles(checked: Checked, regime: Regime) -> dict[str, Quantiles]:
         ]
         if len(errors) >= FEWEST:
             a, b, c, d = (round(float(q), 5) for q in np.quantile(errors, LEVELS))
-            found[figure] = (a, b, c, d)
-    return found
+            known[figure] = (a, b, c, d)
+    return known

@@ -35,7 +35,17 @@ _MOST_STEPS = 20
 
 @dataclass(frozen=True)
 class Check:
-    """A workload for a server, not measured yet."""
+    """A workload for a server, not measured yet.
+
+    Parameters
+    ----------
+    name
+        What kind of load it is, and the number of slots, as `near-8`.
+    config
+        What the server is started with.
+    workload
+        Its requests.
+    """
 
     name: str
     config: EngineConfig
@@ -45,7 +55,22 @@ class Check:
 def make_checks(
     profile: Profile, config: EngineConfig, slots: Sequence[int], adapters: Adapters, window_s: float, seed: int = 1
 ) -> list[Check]:
-    """The workloads for each number of slots, four each; `config` says the rest of the server.
+    """The workloads of a check, four for each number of slots, none of which the profile has seen.
+
+    Parameters
+    ----------
+    profile
+        Which is to be checked.
+    config
+        What the server is started with, but for its slots.
+    slots
+        Numbers of slots.
+    adapters
+        That the server has.
+    window_s
+        Seconds of each workload.
+    seed
+        Of the first workload; the others take the following.
 
     Raises
     ------

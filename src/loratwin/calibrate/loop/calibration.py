@@ -7,11 +7,11 @@ from pathlib import Path
 
 from loratwin.bench import Listener
 from loratwin.bench.listener import SILENT
-from loratwin.calibrate.evidence import Evidence, gather, read_records
+from loratwin.calibrate.evidence import NEWEST, Evidence, gather, read_records
 from loratwin.calibrate.loop.checking import ServerCheck, check_server, learn_from_check
 from loratwin.calibrate.loop.designed import design_in, measure_design
 from loratwin.calibrate.loop.folder import CalibrationFolder
-from loratwin.calibrate.loop.source import NEWEST, ServerSource, llm_shapes
+from loratwin.calibrate.loop.source import ServerSource, llm_shapes
 from loratwin.calibrate.records_fit import RecordsFit, fit_records
 from loratwin.errors import InputError
 from loratwin.launch.arguments import option

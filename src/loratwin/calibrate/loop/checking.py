@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loratwin.bench import Listener
 from loratwin.bench.listener import SILENT
-from loratwin.calibrate.checks.check import Checked, predict, score
+from loratwin.calibrate.checks.check import Checked, predict_check, score_checks
 from loratwin.calibrate.checks.learned import with_measured_errors
 from loratwin.calibrate.checks.loads import Check, make_checks
 from loratwin.calibrate.design import ServerDesign
@@ -108,14 +108,14 @@ def check_server(
     checks = checks_for(profile, files, source, window_s)
     for check in checks:
         _refuse_another(check, files, repeats)
-    predictions = [predict(check, profile) for check in checks]
+    predictions = [predict_check(check, profile) for check in checks]
     text = json.dumps([asdict(prediction) for prediction in predictions], indent=1, allow_nan=False)
     write_atomically(files.checks / "predictions.json", text + "\n")
     measured: dict[str, list[Run]] = {check.name: [] for check in checks}
     for slots in sorted({check.config.max_loras for check in checks}):
         at_once = [check for check in checks if check.config.max_loras == slots]
         _measure_checks(at_once, source, files, repeats, measured, listener)
-    checked = score(predictions, measured)
+    checked = score_checks(predictions, measured)
     write_atomically(files.path / "check.json", as_json(checked))
     write_atomically(files.path / "check.md", as_markdown(checked))
     return ServerCheck(files, profile, checked, measured)

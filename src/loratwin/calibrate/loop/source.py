@@ -14,6 +14,7 @@ from loratwin.bench import GivenServers, LaunchedServers, Listener
 from loratwin.bench.listener import SILENT
 from loratwin.bench.running import RunningServers
 from loratwin.bench.shared.requests import parse_url
+from loratwin.calibrate.evidence import NEWEST
 from loratwin.errors import DataError, InputError
 from loratwin.launch.arguments import as_arguments, option, whole_number, without
 from loratwin.launch.config import engine_config
@@ -24,9 +25,6 @@ from loratwin.records import EngineConfig
 from loratwin.synthetic import read_adapters
 from loratwin.telemetry import ServerFacts, server_facts
 from loratwin.workload import Adapters
-
-NEWEST = "vllm-0.32.0"
-"""Taken to be the engine as long as no server has told its version."""
 
 _CHOSEN = ("--enable-lora", "--max-loras", "--max-cpu-loras", "--max-lora-rank", "--lora-modules")
 """Options that the design sets, whatever the user's arguments say."""

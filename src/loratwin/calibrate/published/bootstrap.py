@@ -55,8 +55,8 @@ def bootstrap(
 ) -> F8:
     """Coefficients of each repetition, shape (repetitions, fields of StepTimeModel)."""
     rng = np.random.default_rng(seed)
-    found = [fit_roofline(resampled(rows, workloads, rng), fitted, _TRIES) for _ in range(repetitions)]
-    return np.array([list(model.model_dump().values()) for model in found])
+    models = [fit_roofline(resampled(rows, workloads, rng), fitted, _TRIES) for _ in range(repetitions)]
+    return np.array([list(model.model_dump().values()) for model in models])
 
 
 def step_time_uncertainty(

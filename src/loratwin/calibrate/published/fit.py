@@ -15,11 +15,11 @@ from loratwin.calibrate.published.micro import MicroPoint, read_micro
 from loratwin.calibrate.published.operating_point import Match, match
 from loratwin.calibrate.published.rows import table_rows
 from loratwin.calibrate.published.serving import ServingRun, read_serving
-from loratwin.calibrate.published.start import starting_profile
+from loratwin.calibrate.published.start import ENGINE, starting_profile
 from loratwin.calibrate.published.step_time import fit_coefficients, fit_roofline
 from loratwin.calibrate.published.walk import telling, walk_error
 from loratwin.errors import DataError
-from loratwin.perf import LlmShapes, Profile, Uncertainty
+from loratwin.perf import LlmShapes, Profile, Uncertainty, find_llm
 from loratwin.simulate.workers import Workers
 
 MAX_RATE = 250.0
@@ -42,7 +42,19 @@ def _quiet(_what: str, _done: int, _of: int) -> None:
 
 @dataclass(frozen=True)
 class TablesFit:
-    """A fitted profile and the evidence behind it, from which folds are fitted again."""
+    """A fitted profile and the evidence behind it, from which folds are fitted again.
+
+    Parameters
+    ----------
+    profile
+        Without its uncertainty, which takes a while: `uncertainty`.
+    start
+        Of the last pass.
+    matches
+        Serving runs at their operating points.
+    micro
+        The micro measurements.
+    """
 
     profile: Profile
     start: Profile
@@ -87,21 +99,32 @@ def read_runs(folder: Path, model: str) -> list[ServingRun]:
 
 
 def fit_tables(
-    folder: Path,
-    llm: LlmShapes,
+    folder: str | Path,
+    llm: LlmShapes | str,
     processes: int = 2,
     passes: int = 2,
     progress: Progress = _quiet,
     only: Sequence[ServingRun] | None = None,
 ) -> TablesFit:
-    """Fit everything for one LLM.
+    """Fit a profile to published tables of measurements (docs/profiles.md): everything for one LLM.
 
     Memory and loading come from their own tables. Then each pass finds the operating point of every serving run
-    (`matching`) and regresses the step time on them and on the micro measurements; a second pass starts from the
+    (`operating_point`) and regresses the step time on them and on the micro measurements; a second pass starts from the
     coefficients of the first. The front end is fitted last.
 
     Parameters
     ----------
+    folder
+        With the tables: `serving_validation.csv`, `serving_optimum.csv`, `kv_capacity.csv`, `adapter_loading.csv`,
+        `backbone_latency.csv`, `adapter_overhead.csv`.
+    llm
+        One of the measured LLMs: its shapes, or its name.
+    processes
+        That simulate at a time; the result does not depend on them.
+    passes
+        Times that operating points are looked for.
+    progress
+        Called with what is being done, how much of it is done, and how much there is.
     only
         The serving runs that are evidence, possibly none; None: all of the LLM. What chosen runs cannot tell stays as
         in `starting_profile`: without a run that has no queue the front end and the tokens generated, without a long
@@ -112,6 +135,7 @@ def fit_tables(
     InputError, DataError
         A table is missing or damaged, or has no run of the LLM (or none without a queue).
     """
+    folder, llm = Path(folder), find_llm(llm, ENGINE) if isinstance(llm, str) else llm
     profile = starting_profile(llm)
     profile = profile.model_copy(
         update={"memory": fit_memory(folder, llm, profile.memory), "loading": fit_loading(folder, llm.name)}

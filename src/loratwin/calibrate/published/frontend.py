@@ -72,8 +72,8 @@ def _fit_ttft(matches: Sequence[Match], model: Frontend) -> Frontend:
     use = np.array([m.run.served_adapters / m.run.figure("completed") for m in matches])
     columns = np.stack([stall / model.scrape_interval_s, use], axis=1)
     target = measured - overhead - np.array([m.ttft_mean_s for m in matches])
-    found = robust(columns, target, np.ones(len(matches)), fair(_ROBUST), _REWEIGHTINGS, unit=measured)
-    factor, first_use = found.values
+    solution = robust(columns, target, np.ones(len(matches)), fair(_ROBUST), _REWEIGHTINGS, unit=measured)
+    factor, first_use = solution.values
     return model.model_copy(
         update={"overhead_s": max(0.0, overhead), "stall_ttft": float(factor), "first_use_s": float(first_use)}
     )

@@ -1,4 +1,4 @@
-"""Where the fit starts: shapes of the two measured LLMs, and round figures for what is then fitted."""
+"""Where the fit starts: the two measured LLMs, and round figures for what is then fitted."""
 
 from __future__ import annotations
 
@@ -13,41 +13,15 @@ from loratwin.perf import (
     MemoryModel,
     Profile,
     StepTimeModel,
+    find_llm,
     generation_of,
 )
 
 GPU = "h100-64gb"
 ENGINE: Literal["vllm-0.8.5"] = "vllm-0.8.5"
 
-SHAPES = (
-    LlmShapes(
-        name="llama-3.1-8b-instruct",
-        repository="meta-llama/Llama-3.1-8B-Instruct",
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_layers=32,
-        num_heads=32,
-        num_kv_heads=8,
-        head_dim=128,
-        vocab_size=128256,
-        max_model_len=131072,
-        lora_on_vocabulary=True,
-    ),
-    LlmShapes(
-        name="qwen-2.5-7b-instruct",
-        repository="Qwen/Qwen2.5-7B-Instruct",
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_layers=28,
-        num_heads=28,
-        num_kv_heads=4,
-        head_dim=128,
-        vocab_size=152064,
-        max_model_len=32768,
-        lora_on_vocabulary=False,
-        attention_bias=True,
-    ),
-)
+SHAPES = tuple(find_llm(name, ENGINE) for name in ("llama-3.1-8b-instruct", "qwen-2.5-7b-instruct"))
+"""The two measured LLMs."""
 
 _STEP_TIME = StepTimeModel(
     weights_s=0.012,

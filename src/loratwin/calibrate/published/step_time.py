@@ -39,8 +39,8 @@ def mean_roofline_s(tokens: tuple[F8, ...], weights_s: float, token_s: float, po
 def fit_linear(rows: TableRows, dense_s: F8) -> tuple[F8, float]:
     """Non-negative linear coefficients given the roofline's times; and the robust loss."""
     target = rows.duration_s - dense_s - rows.known_s
-    found = robust(rows.features, target, rows.weight, fair(_ROBUST), _REWEIGHTINGS, unit=rows.duration_s)
-    return found.values, float(rows.weight @ fair_loss(found.error, _ROBUST))
+    solution = robust(rows.features, target, rows.weight, fair(_ROBUST), _REWEIGHTINGS, unit=rows.duration_s)
+    return solution.values, float(rows.weight @ fair_loss(solution.error, _ROBUST))
 
 
 def fit_roofline(rows: TableRows, start: StepTimeModel, tries: int = 120) -> StepTimeModel:
@@ -61,8 +61,8 @@ def fit_roofline(rows: TableRows, start: StepTimeModel, tries: int = 120) -> Ste
     first = np.log([start.weights_s, start.token_s, start.roofline_power])
     simplex = first + np.vstack([np.zeros(3), np.diag([0.05, 0.1, 0.3])])
     options = {"maxfev": tries, "xatol": 3e-3, "fatol": 1e-3, "initial_simplex": simplex}
-    found = minimize(loss, first, method="Nelder-Mead", options=options)
-    weights_s, token_s, power = (float(v) for v in np.exp(found.x))
+    best = minimize(loss, first, method="Nelder-Mead", options=options)
+    weights_s, token_s, power = (float(v) for v in np.exp(best.x))
     roofline = {"weights_s": weights_s, "token_s": token_s, "roofline_power": power}
     return fit_coefficients(rows, start.model_copy(update=roofline), start.skipped_s)
 

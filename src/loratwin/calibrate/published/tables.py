@@ -54,5 +54,5 @@ def number(row: Row, column: str) -> float:
 
 def numbers(row: Row, column: str) -> list[float]:
     """A cell of numbers separated by spaces; empty when it is absent or NaN."""
-    found = [number({column: part}, column) for part in (row.get(column) or "").split()]
-    return [value for value in found if not math.isnan(value)]
+    values = [number({column: part}, column) for part in (row.get(column) or "").split()]
+    return [value for value in values if not math.isnan(value)]

@@ -24,15 +24,15 @@ _MOST_RUNS = 12
 
 def telling(runs: Sequence[ServingRun]) -> list[ServingRun]:
     """Runs in which the walk shows: a long queue, and KV blocks free, so that slots were what it waited for."""
-    found = [
+    queued = [
         run
         for run in runs
         if run.figure("waiting_mean") > _LONG_QUEUE
         and run.figure("kv_usage_mean") < _FREE_KV
         and run.total_rate < _MAX_RATE
     ]
-    step = max(1, len(found) // _MOST_RUNS)
-    return sorted(found, key=lambda run: (run.group, run.served_adapters, run.max_loras))[::step]
+    step = max(1, len(queued) // _MOST_RUNS)
+    return sorted(queued, key=lambda run: (run.group, run.served_adapters, run.max_loras))[::step]
 
 
 def walk_error(profile: Profile, runs: Sequence[ServingRun]) -> float:

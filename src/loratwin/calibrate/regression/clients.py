@@ -59,7 +59,7 @@ _WEIGHTS, _TOKEN = NAMES.index("weights_s"), NAMES.index("token_s")
 
 @dataclass(frozen=True)
 class ClientFit:
-    """What the regression found.
+    """What the regression solution.
 
     Parameters
     ----------
@@ -87,21 +87,21 @@ def fit_clients(rows: ClientRows, start: Profile, factor: float, draws: int = 60
     formula = _Formula(start.step_time.roofline_power)
     prior = _prior(rows, start, factor, formula)
     of_run = _error_of_a_run(rows, prior, formula)
-    found = _solve(rows, prior, of_run, formula)
-    drawn = _bootstrap(rows, prior, of_run, formula, found, draws, seed)
+    solution = _solve(rows, prior, of_run, formula)
+    drawn = _bootstrap(rows, prior, of_run, formula, solution, draws, seed)
     errors = {name: drawn[:, i].std() for i, name in enumerate(NAMES)} if draws else {}
     untold = tuple(
         name for i, name in enumerate(NAMES[:-1])
         if errors.get(name, 0.0) > TOLD * min(prior.width[i], PRIOR * prior.centre[i]) > 0
     )  # fmt: skip
-    width = spread(found.error)
+    width = spread(solution.error)
     steps = StepFit(
-        model=_model(found.values, start),
+        model=_model(solution.values, start),
         swap_extra_s=0.0,
         draws={name: drawn[:, i] for i, name in enumerate(NAMES[:-1])} if draws else {},
         held_out=_held_out(rows, prior, of_run, formula),
         spread=width,
-        num_outliers=int(np.count_nonzero(np.abs(found.error) > _OUTLIER * max(width, of_run))),
+        num_outliers=int(np.count_nonzero(np.abs(solution.error) > _OUTLIER * max(width, of_run))),
         unknown=dict.fromkeys(untold, "as in the start: clients' figures do not tell it"),
     )
     return ClientFit(steps, untold, factor)
@@ -149,19 +149,19 @@ def _error_of_a_run(rows: ClientRows, prior: Prior, formula: _Formula) -> float:
     """Relative error of a run beyond that of its mean: how far the rows lie from the formula, as they do unfitted."""
     of_run = _OF_RUN
     for _ in range(3):
-        found = _solve(rows, prior, of_run, formula)
-        told = min(_effective(rows, prior, formula, found), len(rows) - 1)
-        width = spread(found.error) * np.sqrt(len(rows) / (len(rows) - told))
+        solution = _solve(rows, prior, of_run, formula)
+        decided = min(_effective(rows, prior, formula, solution), len(rows) - 1)
+        width = spread(solution.error) * np.sqrt(len(rows) / (len(rows) - decided))
         beyond = max(0.0, width**2 - float(np.median(rows.error)) ** 2)
         of_run = max(_LEAST_OF_RUN, float(np.sqrt(beyond)))
     return of_run
 
 
-def _effective(rows: ClientRows, prior: Prior, formula: _Formula, found: Solution) -> int:
+def _effective(rows: ClientRows, prior: Prior, formula: _Formula, solution: Solution) -> int:
     """How many directions of the coefficients the rows decide rather than the prior, of those that are not at 0."""
-    free = found.values > 0
-    columns = formula.columns(rows, found.values)[:, free]
-    scaled = columns * prior.width[free] * np.sqrt(found.weight)[:, None]
+    free = solution.values > 0
+    columns = formula.columns(rows, solution.values)[:, free]
+    scaled = columns * prior.width[free] * np.sqrt(solution.weight)[:, None]
     return int(np.count_nonzero(np.linalg.svd(scaled, compute_uv=False) > 1))
 
 
@@ -183,7 +183,7 @@ def _solve(
 
 
 def _bootstrap(
-    rows: ClientRows, prior: Prior, of_run: float, formula: _Formula, found: Solution, draws: int, seed: int
+    rows: ClientRows, prior: Prior, of_run: float, formula: _Formula, solution: Solution, draws: int, seed: int
 ) -> F8:
     """Coefficients with runs weighted and the prior's centre drawn at random. Shape (draws, len(NAMES))."""
     rng = np.random.default_rng(seed)
@@ -193,7 +193,7 @@ def _bootstrap(
         weight = rng.standard_exponential(len(rows.names))[rows.run]
         centre = np.abs(prior.centre + width * rng.standard_normal(len(NAMES)))
         moved = Prior(centre, prior.width)
-        values.append(_solve(rows, moved, of_run, formula, weight, found.values, iterations=4).values)
+        values.append(_solve(rows, moved, of_run, formula, weight, solution.values, iterations=4).values)
     return np.array(values).reshape(draws, len(NAMES))
 
 
@@ -218,8 +218,8 @@ def _model(values: F8, start: Profile) -> StepTimeModel:
 
 def client_overheads(rows: ClientRows, model: StepTimeModel) -> dict[str, float]:
     """By run without a queue: mean seconds of a first token beyond the engine's steps that it waited for."""
-    steps, found = rows.predicted_s(model), {}
+    steps, overheads = rows.predicted_s(model), {}
     for i in np.unique(rows.run[~rows.decoding]):
         mine = (rows.run == i) & ~rows.decoding
-        found[rows.names[i]] = float(((rows.duration_s - steps)[mine] / rows.first_tokens[mine]).mean())
-    return found
+        overheads[rows.names[i]] = float(((rows.duration_s - steps)[mine] / rows.first_tokens[mine]).mean())
+    return overheads

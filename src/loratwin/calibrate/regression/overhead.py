@@ -43,7 +43,7 @@ def overheads_s(run: Run) -> F8:
     if steps is None or requests.sent_s is None or steps.waiting.mean() > _QUEUED:
         return np.empty(0)
     start, end = steps.start_s, steps.start_s + steps.duration_s
-    found = []
+    delays = []
     answered = np.flatnonzero(~np.isnan(requests.first_token_s) & ~np.isnan(requests.sent_s))
     for i in answered:
         sent, first, prompt = requests.sent_s[i], requests.first_token_s[i], requests.prompt_tokens[i]
@@ -52,8 +52,8 @@ def overheads_s(run: Run) -> F8:
         if len(rows) == 1:
             at = int(rows[0])
             free = max(sent, end[low - 1]) if low else sent
-            found.append((start[at] - free) + (first - end[at]))
-    return np.array(found)
+            delays.append((start[at] - free) + (first - end[at]))
+    return np.array(delays)
 
 
 def fit_overhead(runs: Iterable[Run]) -> Estimate:

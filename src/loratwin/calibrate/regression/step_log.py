@@ -120,15 +120,15 @@ def fit_steps(rows: StepRows, graph_tokens: float, draws: int = DRAWS, seed: int
     kept = _telling(rows, roofline, usable)
     unknown |= {COEFFICIENTS[c]: "not told from 0" for c in usable if c not in kept and c < len(COEFFICIENTS)}
     columns = roofline.columns(rows, kept)
-    found = _solve(rows, columns)
-    values = found.values * _mean_factor(rows, columns, found.values)
+    solution = _solve(rows, columns)
+    values = solution.values * _mean_factor(rows, columns, solution.values)
     return StepFit(
         model=_model(values, kept, roofline, graph_tokens),
         swap_extra_s=_value(values, kept, SWAP),
-        draws=_bootstrap(rows, found.weight, kept, roofline, draws, seed),
+        draws=_bootstrap(rows, solution.weight, kept, roofline, draws, seed),
         held_out=_held_out(rows, kept, roofline),
-        spread=spread(found.error),
-        num_outliers=int(np.count_nonzero(np.abs(found.error) > _OUTLIER * spread(found.error))),
+        spread=spread(solution.error),
+        num_outliers=int(np.count_nonzero(np.abs(solution.error) > _OUTLIER * spread(solution.error))),
         unknown=unknown,
     )
 
@@ -195,11 +195,11 @@ def _telling(rows: StepRows, roofline: _Roofline, usable: Sequence[int]) -> list
     of another coefficient go before it: where tiles hardly vary, a cost per slot is not taken for one per tile.
     """
     kept, columns = list(usable), roofline.columns(rows, usable)
-    found = _solve(rows, columns)
-    total = _loss(rows, columns, found.values, found.weight)
+    solution = _solve(rows, columns)
+    total = _loss(rows, columns, solution.values, solution.weight)
 
     def loss(chosen: Sequence[int]) -> float:
-        return _least_loss(rows, roofline.columns(rows, chosen), found.weight)[1]
+        return _least_loss(rows, roofline.columns(rows, chosen), solution.weight)[1]
 
     per_chunk = total / max(1, len(np.unique(rows.chunk)) - len(kept))
     for candidates in (_FINER, set(range(len(COEFFICIENTS) + 1))):

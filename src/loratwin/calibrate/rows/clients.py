@@ -172,19 +172,19 @@ def _decode_rows(m: ClientMatch, steps: _Steps) -> list[_ClientRow]:
     both = m.both[m.twin.requests.output_tokens[m.both] > 1]
     if not len(both):
         return []
-    table, own = m.twin.requests, m.measured.requests
-    first = np.searchsorted(steps.end_s, table.first_token_s[both]) + 1
-    last = np.searchsorted(steps.end_s, table.finish_s[both]) + 1
+    simulated, measured = m.twin.requests, m.measured.requests
+    first = np.searchsorted(steps.end_s, simulated.first_token_s[both]) + 1
+    last = np.searchsorted(steps.end_s, simulated.finish_s[both]) + 1
     mine = m.rows[both]
-    gaps = own.output_tokens[mine] - 1.0
-    seen = own.finish_s[mine] - own.first_token_s[mine]
-    expected = table.finish_s[both] - table.first_token_s[both]
+    gaps = measured.output_tokens[mine] - 1.0
+    seen = measured.finish_s[mine] - measured.first_token_s[mine]
+    expected = simulated.finish_s[both] - simulated.first_token_s[both]
     summed = np.concatenate([[0.0], np.cumsum(steps.decode_requests)])
     batch = (summed[last] - summed[first]) / np.maximum(last - first, 1)
     rows = []
     for group in _groups(batch, 1 if m.held else _BATCHES):
         weight = _coverage(first[group], last[group], len(steps.end_s))
-        error = np.hypot(MISMATCH, _error(seen[group], expected[group], own.finish_s[mine][group]))
+        error = np.hypot(MISMATCH, _error(seen[group], expected[group], measured.finish_s[mine][group]))
         rows.append(steps.row(weight, 0.0, float(seen[group].sum() / gaps[group].sum()), float(error)))
     return rows
 
@@ -195,15 +195,15 @@ def _ttft_rows(m: ClientMatch, steps: _Steps) -> list[_ClientRow]:
     both = m.both
     if not len(both) or m.twin.steps.waiting.mean() > QUEUED:
         return []
-    table, own = m.twin.requests, m.measured.requests
-    arrival, first = table.arrival_s[both], table.first_token_s[both]
+    simulated, measured = m.twin.requests, m.measured.requests
+    arrival, first = simulated.arrival_s[both], simulated.first_token_s[both]
     begun = np.searchsorted(steps.end_s, arrival, side="right")  # the step in progress, or the next to start
     last = np.searchsorted(steps.end_s, first) + 1
     done = np.clip((arrival - steps.start_s[begun]) / (steps.end_s[begun] - steps.start_s[begun]), 0.0, 1.0)
-    sent_s = own.arrival_s if own.sent_s is None else own.sent_s
-    seen = (own.first_token_s - sent_s)[m.rows[both]]
+    sent_s = measured.arrival_s if measured.sent_s is None else measured.sent_s
+    seen = (measured.first_token_s - sent_s)[m.rows[both]]
     rows = []
-    for group in _groups(table.prompt_tokens[both].astype(np.float64), _PROMPTS):
+    for group in _groups(simulated.prompt_tokens[both].astype(np.float64), _PROMPTS):
         weight = _coverage(begun[group], last[group], len(steps.end_s))
         np.subtract.at(weight, begun[group], done[group])
         per_step = len(group) / weight.sum()
@@ -239,17 +239,17 @@ def beside_logged(logged: StepRows, clients: ClientRows, between_runs: float) ->
     A run deviates from the formula by `between_runs`, whoever measured it. What a client says of it is off by the error
     of its mean, and by the operating point's: the weights of the two are inverse to these variances.
     """
-    some = clients.take(clients.decoding)
+    gaps = clients.take(clients.decoding)
     width = max(logged.tokens.shape[1], SAMPLES)
-    own = max(between_runs, MISMATCH) ** 2
+    of_run = max(between_runs, MISMATCH) ** 2
     return StepRows(
-        features=np.concatenate([logged.features, some.features]),
-        duration_s=np.concatenate([logged.duration_s, some.duration_s]),
-        tokens=np.concatenate([_wide(logged.tokens, width), _wide(some.tokens, width)]),
-        swap_ins=np.concatenate([logged.swap_ins, some.swap_ins]),
-        run=np.concatenate([logged.run, some.run + len(logged.names)]),
-        names=(*logged.names, *some.names),
-        trust=np.concatenate([np.ones(len(logged)), own / (own + some.error**2)]),
+        features=np.concatenate([logged.features, gaps.features]),
+        duration_s=np.concatenate([logged.duration_s, gaps.duration_s]),
+        tokens=np.concatenate([_wide(logged.tokens, width), _wide(gaps.tokens, width)]),
+        swap_ins=np.concatenate([logged.swap_ins, gaps.swap_ins]),
+        run=np.concatenate([logged.run, gaps.run + len(logged.names)]),
+        names=(*logged.names, *gaps.names),
+        trust=np.concatenate([np.ones(len(logged)), of_run / (of_run + gaps.error**2)]),
     )
 
 

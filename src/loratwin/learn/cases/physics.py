@@ -134,8 +134,8 @@ def most_adapters(mix: Mix, profile: Profile) -> Most:
         used = adapters + np.log(mix.mean_rate * mix.output_mean * estimate.step_s(full) / full)  # logarithm
         above = int(np.argmax(used > 0)) if (used > 0).any() else _POINTS - 1
         low, high = adapters[max(0, above - 1)], adapters[above]
-    found = float(np.interp(0.0, used, adapters))
-    return Most(float(np.exp(found)), float(np.interp(found, adapters, estimate.distinct(full))))
+    log_adapters = float(np.interp(0.0, used, adapters))
+    return Most(float(np.exp(log_adapters)), float(np.interp(log_adapters, adapters, estimate.distinct(full))))
 
 
 class _SteadyServer:
@@ -149,8 +149,8 @@ class _SteadyServer:
     def distinct(self, running: F8) -> F8:
         """Distinct adapters among so many requests, each drawn by popularity, were slots no limit; shape (configs,)."""
         missing = np.exp(-np.outer(running / self.adapters, self.share)) @ self.mix.weight
-        found: F8 = self.adapters * (1 - missing)
-        return found
+        distinct: F8 = self.adapters * (1 - missing)
+        return distinct
 
     def step_s(self, running: F8) -> F8:
         """Seconds per step in a steady mix of decode and prefill: each request brings its prompt once."""
@@ -206,5 +206,5 @@ class _SteadyServer:
             place = busy + stay * np.log1p(rates * wait)
             taken = self.adapters * ((place / (place + 1 / rates + wait)) @ self.mix.weight)
             low, high = np.where(taken > self.slots, middle, low), np.where(taken > self.slots, high, middle)
-        found: F8 = np.exp(high)
-        return found
+        wait_s: F8 = np.exp(high)
+        return wait_s
