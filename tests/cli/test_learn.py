@@ -9,7 +9,7 @@ import pytest
 
 from loratwin.cli.commands import learn
 from loratwin.learn.cases import shards
-from loratwin.learn.cases.generate import load
+from loratwin.learn.cases.generate import load_shards
 from loratwin.learn.cases.shards import Manifest, shard_path, write_manifest, write_shard
 from loratwin.learn.training import train
 from tests.cli.program import loratwin
@@ -46,7 +46,7 @@ def test_generate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     first = loratwin(*run, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith(tuple("123456789")) and "in 1 new shard, 1 in shards" in first.stdout
-    assert len(load([tmp_path / "shards"])) == 1
+    assert len(load_shards([tmp_path / "shards"])) == 1
     assert loratwin(*run, cwd=tmp_path).stdout == "0 runs of the twin in 0 new shards, 1 in shards\n"
 
 

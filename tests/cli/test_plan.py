@@ -64,7 +64,7 @@ def test_an_example_and_a_target_that_nothing_meets(tmp_path: Path) -> None:
         (("mine.yaml", *PROFILE, "--add", "some"), "--add 'some': write it as '24 adapters at 0.1/s, rank 16'"),
         (("mine.yaml", *PROFILE, "--headroom", "much"), "headroom 'much' is not a number of per cent; write 30%"),
         (("mine.yaml", *PROFILE, "--headroom", "500%"), "headroom = 500 %, but it must be from 0 to 376 %"),
-        (("mine.yaml", *PROFILE, "--slots", "8,x"), "--slots 8,x: whole numbers"),
+        (("mine.yaml", *PROFILE, "--slots", "8,x"), "--slots 'x': expected whole numbers"),
         (("mine.yaml", *PROFILE, "--slots", "0"), "slots: 0, but it must be at least 1"),
         (("mine.yaml", *PROFILE, "-o", "absent/plan.html"), "cannot write absent/plan.html: no folder absent"),
         (("mine.yaml", *PROFILE, "--json", "."), "cannot write .: it is a folder"),

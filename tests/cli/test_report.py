@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from loratwin.cli.commands import report as command
-from loratwin.cli.runs_table import print_runs
 from loratwin.errors import LoratwinError
 from loratwin.metrics import client_per_adapter, parse_slo, run_figures, summarize
-from loratwin.records import Run, load_run, save_run
-from loratwin.report.run_json import runs_as_json
+from loratwin.records import Run, load_run, load_runs, save_run
+from loratwin.report import print_runs, runs_as_json
 from tests.cli.program import loratwin
 from tests.metrics.runs import make_run
 from tests.report.measured import NASTY, PROFILE, measured, simulated
@@ -104,9 +103,9 @@ def test_runs_of_one_name_are_told_apart(folder: Path) -> None:
     save_run(make_run([0.0]), folder / "a" / "measured.json")
     save_run(make_run([0.0]), folder / "simulated.parquet")
     paths = [folder / name for name in ("measured.json", "a/measured.json", "simulated.json", "simulated.parquet")]
-    names = list(command.load_all(paths))
+    names = list(load_runs(paths))
     assert names == [*map(str, paths[:2]), "simulated.json", "simulated.parquet"]
-    assert list(command.load_all(paths[1:3])) == ["measured", "simulated"]
+    assert list(load_runs(paths[1:3])) == ["measured", "simulated"]
 
 
 # --- the table
@@ -121,8 +120,8 @@ def printed(capsys: pytest.CaptureFixture[str], runs: dict[str, Run], **options:
 def test_the_table_says_kind_validity_differences_and_failures(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, {"run": measured(), "twin": simulated()})
     ours, twins = (run_figures(run)["tpot_mean_ms"] for run in (measured(), simulated()))
-    assert f"TPOT mean {ours:.4g} ms {twins:.4g} ms {100 * (twins - ours) / ours:+.1f} %" in text
-    assert "run: measured, vllm-0.8.5, llama, H100, 300 adapters, 31.75 requests/s, 120 s" in text
+    assert f"TPOT mean {ours:.3g} ms {twins:.3g} ms {100 * (twins - ours) / ours:+.1f} %" in text
+    assert "run: measured, vllm-0.8.5, llama, H100, 300 adapters, 31.8 requests/s, 120 s" in text
     assert f"INVALID: {measured().invalid[0]}" in text
     assert "run: failures: HTTP 500: 36, stream cut off" in text
     assert "the workloads differ: names of adapters" in text
@@ -136,7 +135,7 @@ def test_a_run_that_lacks_nothing_has_no_remarks(capsys: pytest.CaptureFixture[s
 
 def test_limits_are_met_or_missed(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, {"run": make_run([0.0], first=[1.0], finish=[2.0])}, slo=parse_slo("ttft_p99=2s,e2e_p50=1s"))
-    assert "ttft_p99=2s 1,000 ms met e2e_p50=1s 2,000 ms MISSED goodput 0/s" in text
+    assert "ttft_p99=2s 1 s met e2e_p50=1s 2 s MISSED goodput 0/s" in text
 
 
 def test_adapters_come_worst_first_and_their_names_are_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from loratwin.cli.simulation.table import sparkline
 from loratwin.metrics import summarize
 from loratwin.perf import dump_profile, load_profile
 from loratwin.records import EngineConfig, load_run
@@ -256,12 +255,6 @@ def test_a_terminal_without_unicode_gets_ascii(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
     assert "+-" in done.stdout
-
-
-def test_sparkline() -> None:
-    assert sparkline([0, 1, 2, 4, 8]) == "▁▂▃▅█"
-    assert sparkline([0.0, 0.0]) == "▁▁"
-    assert sparkline([0, 7], unicode=False) == "_@"
 
 
 def test_profiles_are_listed() -> None:

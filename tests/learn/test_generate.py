@@ -14,7 +14,7 @@ import pytest
 from loratwin.errors import DataError, InputError
 from loratwin.learn.cases import generate as module
 from loratwin.learn.cases import shards
-from loratwin.learn.cases.generate import Explored, generate, load
+from loratwin.learn.cases.generate import Explored, generate, load_shards
 from loratwin.learn.cases.shards import Manifest, read_manifest, shard_path, write_manifest
 from loratwin.simulate import workers
 from tests.learn.small import minute_case
@@ -49,7 +49,7 @@ def copy(folder: Path, target: Path) -> Path:
 
 
 def test_what_was_simulated_is_what_is_read(folder: Path) -> None:
-    found = load([folder])
+    found = load_shards([folder])
     assert [each.case for each in found] == CASES
     again = module.explore(CASES[3], module.load_profile(CASES[3].profile))
     assert str(found[3].rows) == str(tuple(again))  # as text: NaN is not equal to itself
@@ -122,7 +122,7 @@ def test_a_damaged_shard_is_one_clear_line(folder: Path, tmp_path: Path) -> None
     other = copy(folder, tmp_path / "other")
     shard_path(other, 1).write_bytes(b"PAR1 and then nothing")
     with pytest.raises(DataError, match=r"part-00001.parquet: a damaged shard \(.*\); delete it and run") as caught:
-        load([other])
+        load_shards([other])
     assert "\n" not in str(caught.value)
 
 
@@ -130,15 +130,15 @@ def test_a_shard_of_another_design_is_one_clear_line(folder: Path, tmp_path: Pat
     other = copy(folder, tmp_path / "other")
     shard_path(other, 1).write_bytes(shard_path(other, 0).read_bytes())
     with pytest.raises(DataError, match="part-00001.parquet: a shard of another design or version; delete it"):
-        load([other])
+        load_shards([other])
 
 
 def test_an_unfinished_generation_is_read_only_when_asked(folder: Path, tmp_path: Path) -> None:
     other = copy(folder, tmp_path / "other")
     shard_path(other, 1).unlink()
     with pytest.raises(DataError, match="part-00001.parquet is missing: `loratwin learn generate` was not finished$"):
-        load([other])
-    assert [each.case for each in load([other], partly=True)] == [CASES[0], CASES[1], CASES[4]]
+        load_shards([other])
+    assert [each.case for each in load_shards([other], partly=True)] == [CASES[0], CASES[1], CASES[4]]
 
 
 def test_a_newer_or_damaged_design_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_progress_counts_what_was_there(folder: Path, tmp_path: Path) -> None:
 
 
 def test_explored_is_a_case_and_its_rows(folder: Path) -> None:
-    assert all(isinstance(each, Explored) and len(each.rows) > 5 for each in load([folder]))
+    assert all(isinstance(each, Explored) and len(each.rows) > 5 for each in load_shards([folder]))
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:

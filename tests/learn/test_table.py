@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loratwin.learn.cases.search import PUBLISHED_GRID
-from loratwin.learn.training.table import HEADER, compare, table_markdown
+from loratwin.learn.training.table import HEADER, compare_models, table_markdown
 from tests.learn.small import made_up
 
 EXPLORED = made_up(30)
@@ -11,7 +11,9 @@ EXPLORED = made_up(30)
 
 def test_a_row_for_every_model_and_target() -> None:
     told: list[tuple[int, int]] = []
-    rows = compare(EXPLORED, ["baseline", "linear"], ["served", "slots", "share"], progress=lambda *at: told.append(at))
+    rows = compare_models(
+        EXPLORED, ["baseline", "linear"], ["served", "slots", "share"], progress=lambda *at: told.append(at)
+    )
     assert [(row.score.model, row.score.target) for row in rows] == [
         (model, target) for target in ("served", "slots", "share") for model in ("baseline", "linear")
     ]
@@ -23,7 +25,7 @@ def test_a_row_for_every_model_and_target() -> None:
 
 
 def test_markdown_has_a_dash_where_nothing_applies() -> None:
-    (row,) = compare(EXPLORED, ["linear"], ["served"])
+    (row,) = compare_models(EXPLORED, ["linear"], ["served"])
     lines = table_markdown([row]).splitlines()
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") == len(HEADER) + 1
@@ -34,5 +36,5 @@ def test_markdown_has_a_dash_where_nothing_applies() -> None:
 
 
 def test_with_published_features_adapters_are_on_the_grid() -> None:
-    (row,) = compare(EXPLORED, ["decision tree"], ["served"], published_features=True)
+    (row,) = compare_models(EXPLORED, ["decision tree"], ["served"], published_features=True)
     assert row.score.num_rows == 30 and PUBLISHED_GRID[0] == 16

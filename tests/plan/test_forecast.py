@@ -7,7 +7,7 @@ import pytest
 
 from loratwin.perf import load_profile
 from loratwin.plan import plan, plan_json
-from loratwin.plan.words import explanation
+from loratwin.plan.sentences import explanation
 from loratwin.workload import AdapterGroup, WorkloadSpec
 from tests.cli.program import loratwin
 

@@ -8,8 +8,10 @@ import pickle
 import pytest
 
 from loratwin.errors import InputError, UnknownNameError
+from loratwin.learn import advice_text, predict
+from loratwin.learn.cases.case import MAX_NUM_SEQS
 from loratwin.metrics import starvation
-from loratwin.plan import Candidate, Plan, choose, plan
+from loratwin.plan import Candidate, Plan, choose, plan, plan_text, verdict
 from loratwin.plan.grid import spread_order
 from loratwin.plan.plan import _for_fewer
 from loratwin.plan.search import Finder, Settings
@@ -277,3 +279,16 @@ def test_nothing_to_plan_is_refused() -> None:
         plan(base, profile())
     with pytest.raises(InputError, match="no requests"):
         plan(spec(1e-9, window_s=1), profile())
+
+
+def test_a_fast_plan_checks_what_the_learned_model_says() -> None:
+    """One seed, the slots and sequences of the model; the text begins with what it predicted."""
+    known = profile()
+    found = plan(spec(), known, fast=True, headroom=0.0)
+    advice = predict(draw(spec(), 0), known)
+    assert found.predicted == advice and found.seeds == (0,)
+    assert {candidate.slots for candidate in found.alternatives} == {advice.slots_to_check}
+    assert {candidate.config.max_num_seqs for candidate in found.alternatives} == {MAX_NUM_SEQS}
+    assert plan_text(found).startswith(f"Predicted by the learned model:\n{advice_text(advice)}\n\n{verdict(found)}")
+    fixed = plan(spec(), known, fast=True, slots=[4], max_num_seqs=64, headroom=0.0)
+    assert {(each.slots, each.config.max_num_seqs) for each in fixed.alternatives} == {(4, 64)}

@@ -76,5 +76,5 @@ def test_the_verdict_alone_is_the_verdict() -> None:
     trial = Trial(EngineConfig(max_loras=8, max_model_len=1024), 24)
     full, brief = bench().measure(trial), bench().measure(trial._replace(verdict_only=True))
     assert (full.works, full.starved, full.served_share) == (brief.works, brief.starved, brief.served_share)
-    assert full.summary is not None
-    assert brief.summary is None
+    assert full.outcome is not None and full.outcome.summary is not None
+    assert brief.outcome is None

@@ -197,7 +197,7 @@ def test_as_a_command(data: Path, tmp_path: Path) -> None:
         (("absent",), "absent"),
         ((".", "-o", "curve.txt"), "must end in .md or .json"),
         ((".", "-o", "nowhere/curve.md"), "no folder nowhere"),
-        ((".", "--serving-runs", "0,few"), "whole numbers separated by commas"),
+        ((".", "--serving-runs", "0,few"), "expected whole numbers"),
     ],
 )
 def test_what_the_command_refuses(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import cos, pi, sin, sqrt, tan
 from statistics import fmean, stdev
 
+from loratwin.records.plain import as_plain
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -26,6 +28,10 @@ class Interval:
     def high(self) -> float:
         """Upper end."""
         return self.mean + self.half_width
+
+    def as_json(self) -> dict[str, float | None]:
+        """Mean and half-width as plain data; what is undefined is None."""
+        return {"mean": as_plain(self.mean), "half_width": as_plain(self.half_width)}
 
 
 def confidence_interval(values: Sequence[float], level: float = 0.95) -> Interval:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from loratwin.formatting import seconds
 from loratwin.metrics.client import failures_by_kind, lag_s, received_tokens, wrong_length
 from loratwin.metrics.fate import failed, never_sent, sent
 from loratwin.metrics.latency import finished, ttft_s
@@ -52,13 +53,9 @@ def _lag(run: Run) -> str:
     if p99 <= limit:
         return ""
     return (
-        f"the client fell behind its schedule: send lag p99 {_ms(p99)}, above {_ms(limit)} "
-        f"(the larger of {_ms(LAG_LEAST_S)} and {LAG_SHARE:.0%} of the median TTFT, {_ms(median_ttft)})"
+        f"the client fell behind its schedule: send lag p99 {seconds(p99)}, above {seconds(limit)} "
+        f"(the larger of {seconds(LAG_LEAST_S)} and {LAG_SHARE:.0%} of the median TTFT, {seconds(median_ttft)})"
     )
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms" if seconds < 0.9995 else f"{seconds * 1e3:,.0f} ms"
 
 
 def _never_sent(run: Run) -> str:

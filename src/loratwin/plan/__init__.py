@@ -5,7 +5,8 @@ from loratwin.plan.deploy import Command, caveats, commands, host_memory_gib, lo
 from loratwin.plan.export import plan_json
 from loratwin.plan.margin import MarginInterval
 from loratwin.plan.plan import HEADROOM, SEEDS, Plan, Shortfall, parse_headroom, plan
-from loratwin.plan.words import explanation, verdict
+from loratwin.plan.sentences import explanation, verdict
+from loratwin.plan.text import plan_text
 
 __all__ = [
     "HEADROOM",
@@ -27,6 +28,7 @@ __all__ = [
     "parse_headroom",
     "plan",
     "plan_json",
+    "plan_text",
     "verdict",
     "vllm_serve_command",
 ]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 
 import loratwin
-from loratwin.metrics import Interval
 from loratwin.plan.choice import Candidate
 from loratwin.plan.deploy import host_memory_gib, lora_modules, versions, vllm_serve_command
 from loratwin.plan.plan import Plan
-from loratwin.plan.words import explanation, verdict
+from loratwin.plan.sentences import explanation, verdict
+from loratwin.records.plain import as_plain
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -18,36 +17,38 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     commands: dict[str, str] = {}
     if plan.best is not None:
         commands = {version: vllm_serve_command(plan, version) for version in versions(plan)}
-    return {
-        "format": 1,
-        "kind": "simulated",
-        "loratwin_version": loratwin.__version__,
-        "profile": plan.profile.name,
-        "profile_hash": plan.profile.digest,
-        "workload": plan.workload,
-        "seeds": list(plan.seeds),
-        "objective": plan.objective,
-        "slo": str(plan.slo) if plan.slo is not None else None,
-        "slo_for": plan.slo_for,
-        "customers": _customers(plan),
-        "headroom": plan.headroom,
-        "verdict": verdict(plan),
-        "explanation": explanation(plan),
-        "serves_all": plan.serves_all,
-        "num_adapters": len(plan.adapters),
-        "served_adapters": list(plan.served_names),
-        "best": candidate_json(plan.best) if plan.best is not None else None,
-        "margin": plan.margin_interval._asdict() if plan.margin_interval is not None else None,
-        "biggest_customer": plan.biggest._asdict() if plan.biggest is not None else None,
-        "forecast": _forecast(plan),
-        "near_optimal_slots": list(plan.choice.near_slots),
-        "alternatives": [candidate_json(each) for each in plan.alternatives],
-        "tried_for_all": [candidate_json(each) for each in plan.shortfall.candidates] if plan.shortfall else [],
-        "notes": list(plan.notes),
-        "host_memory_gib": host_memory_gib(plan),
-        "vllm_serve": commands,
-        "lora_modules": lora_modules(plan) if plan.best is not None else [],
-    }
+    return as_plain(
+        {
+            "format": 1,
+            "kind": "simulated",
+            "loratwin_version": loratwin.__version__,
+            "profile": plan.profile.name,
+            "profile_hash": plan.profile.digest,
+            "workload": plan.workload,
+            "seeds": list(plan.seeds),
+            "objective": plan.objective,
+            "slo": str(plan.slo) if plan.slo is not None else None,
+            "slo_for": plan.slo_for,
+            "customers": _customers(plan),
+            "headroom": plan.headroom,
+            "verdict": verdict(plan),
+            "explanation": explanation(plan),
+            "serves_all": plan.serves_all,
+            "num_adapters": len(plan.adapters),
+            "served_adapters": list(plan.served_names),
+            "best": candidate_json(plan.best) if plan.best is not None else None,
+            "margin": plan.margin_interval._asdict() if plan.margin_interval is not None else None,
+            "biggest_customer": plan.biggest._asdict() if plan.biggest is not None else None,
+            "forecast": _forecast(plan),
+            "near_optimal_slots": list(plan.choice.near_slots),
+            "alternatives": [candidate_json(each) for each in plan.alternatives],
+            "tried_for_all": [candidate_json(each) for each in plan.shortfall.candidates] if plan.shortfall else [],
+            "notes": list(plan.notes),
+            "host_memory_gib": host_memory_gib(plan),
+            "vllm_serve": commands,
+            "lora_modules": lora_modules(plan) if plan.best is not None else [],
+        }
+    )
 
 
 def _customers(plan: Plan) -> dict[str, Any] | None:
@@ -57,50 +58,36 @@ def _customers(plan: Plan) -> dict[str, Any] | None:
         return None
     return {
         "adapters": list(rows.name),
-        "requests": rows.requests.tolist(),
+        "requests": rows.requests,
         "missing": list(rows.missing),
         "num_undecided": rows.num_undecided,
-        "value_s": {
-            limit.name: [_number(value) for value in values.tolist()]
-            for limit, values in zip(rows.limits, rows.value_s, strict=True)
-        },
+        "value_s": {limit.name: values for limit, values in zip(rows.limits, rows.value_s, strict=True)},
     }
 
 
 def _forecast(plan: Plan) -> dict[str, Any] | None:
     if plan.forecast is None:
         return None
-    found = plan.forecast.intervals
-    return {
-        "level": plan.forecast.level,
-        "intervals": {name: {"low": each.low, "high": each.high} for name, each in found.items()},
-        "notes": list(plan.forecast.notes),
-    }
+    return {"level": plan.forecast.level, "intervals": plan.forecast.ends(), "notes": list(plan.forecast.notes)}
 
 
 def candidate_json(candidate: Candidate) -> dict[str, Any]:
     """A configuration and its figures as plain data."""
-    return {
-        "config": candidate.config.model_dump(),
-        "served_adapters": candidate.served_adapters,
-        "kv_tokens": candidate.kv_tokens,
-        "starts": candidate.starts,
-        "why_not": candidate.why_not,
-        "starved": candidate.starved,
-        "starving_adapters": _number(candidate.starving_adapters),
-        "missing": list(candidate.missing),
-        "has_headroom": candidate.has_headroom,
-        "margin": _number(candidate.margin),
-        "e2e_mean_ms": _number(candidate.latency_ms),
-        "waits": {name: _number(value) for name, value in candidate.waits.items()},
-        "figures": {name: _interval(interval) for name, interval in candidate.figures.items()},
-        "slo_s": {name: _interval(interval) for name, interval in candidate.slo_s.items()},
-    }
-
-
-def _interval(interval: Interval) -> dict[str, float | None]:
-    return {"mean": _number(interval.mean), "half_width": _number(interval.half_width)}
-
-
-def _number(value: float) -> float | None:
-    return value if isfinite(value) else None
+    return as_plain(
+        {
+            "config": candidate.config.model_dump(),
+            "served_adapters": candidate.served_adapters,
+            "kv_tokens": candidate.kv_tokens,
+            "starts": candidate.starts,
+            "why_not": candidate.why_not,
+            "starved": candidate.starved,
+            "starving_adapters": candidate.starving_adapters,
+            "missing": list(candidate.missing),
+            "has_headroom": candidate.has_headroom,
+            "margin": candidate.margin,
+            "e2e_mean_ms": candidate.latency_ms,
+            "waits": candidate.waits,
+            "figures": {name: interval.as_json() for name, interval in candidate.figures.items()},
+            "slo_s": {name: interval.as_json() for name, interval in candidate.slo_s.items()},
+        }
+    )

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loratwin.errors import InputError
+from loratwin.learn import Advice, predict
+from loratwin.learn.cases.case import MAX_NUM_SEQS
 from loratwin.metrics import Slo, SloFor, SloRows, check_slo_for, parse_slo, slo_rows
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest
-from loratwin.plan.forecast import forecast_of
 from loratwin.plan.grid import spread_order
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.margin import BiggestCustomer, MarginInterval
 from loratwin.plan.search import Finder, Progress, Settings
-from loratwin.plan.trial import Bench, Outcome, Trial, longest_request
+from loratwin.plan.trial import Bench, Result, Trial, longest_request
 from loratwin.records import Run
-from loratwin.simulate import Forecast
+from loratwin.simulate import Forecast, forecast
 from loratwin.simulate.workers import Workers
 from loratwin.workload import Workload, WorkloadSpec, draw
 
@@ -46,7 +47,7 @@ class Shortfall:
 
     candidates: tuple[Candidate, ...]
     closest: Candidate | None
-    without_memory_limit: Outcome | None
+    without_memory_limit: Result | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,8 @@ class Plan:
         How far the biggest customer can grow by itself; None: nothing works.
     forecast
         Where a real run's figures will lie; None: nothing works, or the workload was drawn already.
+    predicted
+        What the learned model said beforehand; None: it was not asked.
     notes
         What a reader must know of the chosen configuration, as leaving the profile's domain.
     """
@@ -105,6 +108,7 @@ class Plan:
     margin_interval: MarginInterval | None = None
     biggest: BiggestCustomer | None = None
     forecast: Forecast | None = None
+    predicted: Advice | None = None
 
     @property
     def best(self) -> Candidate | None:
@@ -154,6 +158,7 @@ def plan(
     max_num_batched_tokens: int = 2048,
     max_model_len: int | None = None,
     gpu_memory_utilization: float | None = None,
+    fast: bool = False,
     processes: int = 1,
     progress: Progress | None = None,
     name: str = "workload",
@@ -178,6 +183,8 @@ def plan(
         The only values to try; None: search.
     max_model_len, gpu_memory_utilization
         None: what the LLM allows; what the profile's vLLM fills.
+    fast
+        Take the slots from the learned model (`loratwin.learn.predict`) and only check them, with the first seed.
     processes
         More than 1 starts further Python processes: a script then needs `if __name__ == "__main__":`. The result is the
         same for any number.
@@ -193,7 +200,11 @@ def plan(
     """
     check_objective(objective)
     limits, reach, groups = _targets(workload, slo, slo_for)
-    bench = _bench(_drawn(workload, seeds), profile, limits, reach, groups)
+    workloads = _drawn(workload, seeds[:1] if fast else seeds)
+    bench = _bench(workloads, profile, limits, reach, groups)
+    predicted = predict(workloads[0], profile, objective=objective, slots=slots) if fast else None
+    if predicted is not None:
+        slots, max_num_seqs = [predicted.slots_to_check], max_num_seqs or MAX_NUM_SEQS
     settings = Settings(
         objective=objective,
         slo=limits,
@@ -206,15 +217,15 @@ def plan(
             profile.gpu_memory_utilization if gpu_memory_utilization is None else gpu_memory_utilization
         ),
     )
-    with Workers[Trial, Outcome](bench.measure, processes) as workers:
-        found = _plan(Finder(bench, settings, workers, progress), name)
+    with Workers[Trial, Result](bench.measure, processes) as workers:
+        found = replace(_plan(Finder(bench, settings, workers, progress), name), predicted=predicted)
     return _with_forecast(found, workload) if isinstance(workload, WorkloadSpec) else found
 
 
 def _with_forecast(found: Plan, spec: WorkloadSpec) -> Plan:
     if found.best is None:
         return found
-    return replace(found, forecast=forecast_of(spec, found.profile, found.best.config, found.served))
+    return replace(found, forecast=forecast(spec, found.profile, found.best.config, served=found.served))
 
 
 def _plan(finder: Finder, name: str) -> Plan:

@@ -10,7 +10,7 @@ from loratwin.plan.choice import Candidate, Objective, choose, closest
 from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots
 from loratwin.plan.limits import STEP, last_good, margin_search, run_all
 from loratwin.plan.margin import MARGIN_DRAWS, SHORTER, BiggestCustomer, MarginInterval, margin_interval
-from loratwin.plan.trial import Bench, Outcome, Trial, combine
+from loratwin.plan.trial import Bench, Result, Trial, combine
 from loratwin.records import EngineConfig
 from loratwin.records.config import ranks_that_hold
 from loratwin.simulate.workers import Workers
@@ -73,14 +73,14 @@ class Finder:
     """Finds configurations for the first so many adapters of a bench. What was simulated once is kept."""
 
     def __init__(
-        self, bench: Bench, settings: Settings, workers: Workers[Trial, Outcome], progress: Progress | None = None
+        self, bench: Bench, settings: Settings, workers: Workers[Trial, Result], progress: Progress | None = None
     ) -> None:
         self.bench = bench
         self.settings = settings
         self.workers = workers
         self.progress = progress or (lambda done, total, what: None)
         self.num_simulated = 0
-        self._known: dict[Trial, Outcome] = {}
+        self._known: dict[Trial, Result] = {}
 
     def alternatives(self, num_adapters: int) -> list[Candidate]:
         """Candidates with all slots worth a try, all with the same `max_num_seqs`, and the best slots with others.
@@ -173,8 +173,8 @@ class Finder:
             else []
             for row in trials
         ]
-        outcomes = iter(self._simulate([trial for row in higher for trial in row], "headroom"))
-        return [bool(row) and all([next(outcomes).works for _ in row]) for row in higher]
+        results = iter(self._simulate([trial for row in higher for trial in row], "headroom"))
+        return [bool(row) and all([next(results).works for _ in row]) for row in higher]
 
     def with_margins(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates that start, with their margin (first seed): no less than a headroom that they have."""
@@ -194,7 +194,7 @@ class Finder:
         shorter = plain._replace(window_share=SHORTER)
         trials = [*others, shorter]
         first = self._simulate([trial._replace(verdict_only=True) for trial in trials], "margins")
-        powers = self._growth(trials, [outcome.works for outcome in first])
+        powers = self._growth(trials, [result.works for result in first])
         *drawn, short = [0.0 if power is None else STEP**power for power in powers]
         return margin_interval(drawn, short, self.bench.workloads[0].window_s * SHORTER, self.bench.profile.uncertainty)
 
@@ -215,7 +215,7 @@ class Finder:
 
         def try_all(asked: list[tuple[int, int]]) -> list[bool]:
             higher = [grow(trials[i], STEP**power)._replace(verdict_only=True) for i, power in asked]
-            return [outcome.works for outcome in self._simulate(higher, "margins")]
+            return [result.works for result in self._simulate(higher, "margins")]
 
         return run_all([margin_search(works) for works in works_now], try_all)
 
@@ -234,14 +234,12 @@ class Finder:
         (found,) = run_all([last_good(0, total, RESOLUTION)], try_all)
         return found or 0
 
-    def with_unlimited_memory(self, num_adapters: int) -> Outcome:
+    def with_unlimited_memory(self, num_adapters: int) -> Result:
         """The best that any slots would do if KV memory were free: what computing allows (first seed)."""
         most = self.settings.max_num_batched_tokens
         configs = [self.config(num_adapters, each, most) for each in self._slots(num_adapters)]
         trials = [Trial(each, num_adapters, 0, 1.0, UNLIMITED_KV_TOKENS, verdict_only=True) for each in configs]
-        return max(
-            self._simulate(trials, "what binds"), key=lambda outcome: (not outcome.starved, outcome.served_share)
-        )
+        return max(self._simulate(trials, "what binds"), key=lambda result: (not result.starved, result.served_share))
 
     def _serves(self, num_adapters: int) -> bool:
         """Whether some configuration works with the first seed."""
@@ -260,7 +258,7 @@ class Finder:
                 Trial(starting[i], num_adapters, factor=1 + self.settings.headroom, verdict_only=True)
                 for i in inside_out[at : at + AT_A_TIME]
             ]
-            if any(outcome.works for outcome in self._simulate(trials, f"{num_adapters} adapters")):
+            if any(result.works for result in self._simulate(trials, f"{num_adapters} adapters")):
                 return True
         return False
 
@@ -271,16 +269,16 @@ class Finder:
         best = choose(near, settings.objective, settings.slo).best
         return best or closest(candidates, settings.slo) or candidates[0]
 
-    def _simulate(self, trials: Sequence[Trial], what: str) -> list[Outcome]:
+    def _simulate(self, trials: Sequence[Trial], what: str) -> list[Result]:
         new = [trial for trial in dict.fromkeys(trials) if self._find(trial) is None]
         before, total = self.num_simulated, self.num_simulated + len(new)
         self.progress(before, total, what)
-        outcomes = self.workers.map(new, lambda done: self.progress(before + done, total, what))
-        self._known.update(zip(new, outcomes, strict=True))
+        results = self.workers.map(new, lambda done: self.progress(before + done, total, what))
+        self._known.update(zip(new, results, strict=True))
         self.num_simulated = total
         found = [self._find(trial) for trial in trials]
-        return [outcome for outcome in found if outcome is not None]
+        return [result for result in found if result is not None]
 
-    def _find(self, trial: Trial) -> Outcome | None:
+    def _find(self, trial: Trial) -> Result | None:
         """What is known of a trial; a full one answers for the verdict as well."""
         return self._known.get(trial) or self._known.get(trial._replace(verdict_only=False))

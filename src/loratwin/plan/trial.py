@@ -13,19 +13,15 @@ from loratwin.metrics import (
     Interval,
     Slo,
     SloFor,
-    Summary,
     confidence_interval,
     over_replications,
-    per_adapter,
     slo_rows,
     starvation,
-    summarize,
 )
 from loratwin.perf import KvCapacity, Profile
 from loratwin.plan.choice import Candidate
-from loratwin.plan.forecast import plausible_profile
 from loratwin.records import EngineConfig, Run
-from loratwin.simulate import each_once, served_capacity, simulate
+from loratwin.simulate import Outcome, each_once, outcome, plausible_profile, served_capacity, simulate
 from loratwin.workload import Workload, burst_of, faster, first_part, grown
 
 SLOTS, SEQUENCES, KV_MEMORY, TOKEN_BUDGET = "slots", "max_num_seqs", "KV memory", "max_num_batched_tokens"
@@ -51,19 +47,16 @@ class Trial(NamedTuple):
     customer_burst: bool = False  # ... or all its requests in a tenth of the window
 
 
-class Outcome(NamedTuple):
-    """What a trial showed."""
+class Result(NamedTuple):
+    """What a trial showed: the verdict, and all else where it was asked for."""
 
     works: bool
     starved: bool
     served_share: float
-    summary: Summary | None = None
-    starving_adapters: int = 0
-    slo_s: Mapping[str, float] = {}
+    outcome: Outcome | None = None
     waits: Mapping[str, float] = {}
     output_tokens_mean: float = float("nan")
-    missing: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # groups or adapters that miss the SLO
 
 
 @dataclass(frozen=True)
@@ -131,24 +124,23 @@ class Bench:
             return burst_of(workload, index, BURST_AT * workload.window_s, BURST_LENGTH * workload.window_s)
         return grown(workload, index, trial.customer_factor)
 
-    def measure(self, trial: Trial) -> Outcome:
+    def measure(self, trial: Trial) -> Result:
         """Simulate and judge."""
         run = self.simulate(trial)
         verdict = starvation(run)
         missing = self.missing(run, trial.num_adapters)
         works = not verdict.starved and not missing and not (self.slo and self.slo.missed(run))
-        brief = Outcome(works, verdict.starved, verdict.ratio)
         if trial.verdict_only:
-            return brief
-        limits = self.slo.limits if self.slo is not None else ()
-        return brief._replace(
-            summary=summarize(run),
-            starving_adapters=len(per_adapter(run).starving),
-            slo_s={limit.name: limit.value_s(run) for limit in limits},
+            return Result(works, verdict.starved, verdict.ratio)
+        output_tokens = run.requests.output_tokens
+        return Result(
+            works=works,
+            starved=verdict.starved,
+            served_share=verdict.ratio,
+            outcome=outcome(run, self.slo),
             waits=causes(run),
+            output_tokens_mean=float(output_tokens.mean()) if len(output_tokens) else float("nan"),
             missing=missing,
-            output_tokens_mean=float(run.requests.output_tokens.mean()) if len(run.requests) else float("nan"),
-            notes=run.provenance.notes,
         )
 
     def missing(self, run: Run, num_adapters: int) -> tuple[str, ...]:
@@ -187,28 +179,28 @@ def _over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
     return {name: confidence_interval([row[name] for row in rows]) for name in rows[0]}
 
 
-def _most_often(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+def _most_often(results: Sequence[Result]) -> tuple[str, ...]:
     """Who misses the SLO with more than half of the seeds, in the order of the first seed that says so."""
-    counts = Counter(name for outcome in outcomes for name in outcome.missing)
-    return tuple(name for name, count in counts.items() if 2 * count > len(outcomes))
+    counts = Counter(name for result in results for name in result.missing)
+    return tuple(name for name, count in counts.items() if 2 * count > len(results))
 
 
 def combine(
-    config: EngineConfig, num_adapters: int, kv_tokens: int, outcomes: Sequence[Outcome], has_headroom: bool = True
+    config: EngineConfig, num_adapters: int, kv_tokens: int, results: Sequence[Result], has_headroom: bool = True
 ) -> Candidate:
-    """The outcomes of several seeds as one candidate."""
-    summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
+    """The results of several seeds as one candidate; each has its outcome."""
+    outcomes = [result.outcome for result in results if result.outcome is not None]
     return Candidate(
         config=config,
         served_adapters=num_adapters,
         kv_tokens=kv_tokens,
-        starved=any(outcome.starved for outcome in outcomes),
-        starving_adapters=float(np.mean([outcome.starving_adapters for outcome in outcomes])),
-        figures=over_replications(summaries),
+        starved=any(result.starved for result in results),
+        starving_adapters=float(np.mean([len(outcome.starving) for outcome in outcomes])),
+        figures=over_replications([outcome.summary for outcome in outcomes if outcome.summary is not None]),
         slo_s=_over_seeds([outcome.slo_s for outcome in outcomes]),
-        output_tokens_mean=float(np.mean([outcome.output_tokens_mean for outcome in outcomes])),
-        missing=_most_often(outcomes),
+        output_tokens_mean=float(np.mean([result.output_tokens_mean for result in results])),
+        missing=_most_often(results),
         has_headroom=has_headroom,
-        waits={name: waits.mean for name, waits in _over_seeds([each.waits for each in outcomes]).items()},
+        waits={name: waits.mean for name, waits in _over_seeds([result.waits for result in results]).items()},
         notes=each_once(note for outcome in outcomes for note in outcome.notes),
     )

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from loratwin.errors import InputError, UnknownNameError
+from loratwin.formatting import milliseconds, number, share
 from loratwin.plan.choice import Candidate
 from loratwin.plan.export import candidate_json, plan_json
 from loratwin.plan.plan import Plan, plan
 from loratwin.plan.search import Finder, Progress, Settings
-from loratwin.plan.trial import Bench, Outcome, Trial
-from loratwin.plan.words import duration, margin_text, num_replicas, status
+from loratwin.plan.sentences import margin_text, num_replicas, status
+from loratwin.plan.trial import Bench, Result, Trial
 from loratwin.records.config import ranks_that_hold
 from loratwin.simulate.workers import Workers
 from loratwin.workload import AdapterGroup, Workload, WorkloadSpec, draw, grown
@@ -197,7 +198,7 @@ def _served(
     )
     bench = Bench(workloads, tuple(range(num_adapters)), found.profile, found.slo, found.slo_for, groups)
     settings = Settings(found.objective, found.slo, headroom=found.headroom)
-    with Workers[Trial, Outcome](bench.measure, processes) as workers:
+    with Workers[Trial, Result](bench.measure, processes) as workers:
         finder = Finder(bench, settings, workers, progress)
         (candidate,) = finder.with_margins(finder.evaluate(num_adapters, [config], len(workloads), "what if"))
     return candidate
@@ -236,13 +237,13 @@ def _row(case: Case, found: Plan) -> tuple[str, ...]:
     candidate = case.candidate
     if not candidate.starts:
         return (case.name, str(case.num_adapters), "does not start", *[""] * 6, instead_text(case))
-    times = (duration(candidate.mean(name)) for name in ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms"))
+    times = (milliseconds(candidate.mean(name)) for name in ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms"))
     return (
         case.name,
         str(case.num_adapters),
         status(candidate, found.slo),
-        f"{candidate.throughput:,.0f}",
-        f"{100 * candidate.mean('served_share'):.1f} %",
+        number(candidate.throughput),
+        share(candidate.mean("served_share")),
         *times,
         margin_text(candidate.margin),
         instead_text(case),

@@ -2,7 +2,7 @@
 
 from loratwin.records.atomic import check_writable, write_atomically
 from loratwin.records.config import EngineConfig
-from loratwin.records.files import load_run, save_run
+from loratwin.records.files import load_run, load_runs, save_run
 from loratwin.records.plain import as_tuple
 from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, RunKind, StepSeries
 from loratwin.records.series import DeliverySeries, GapHistogram, Samples, Series
@@ -23,6 +23,7 @@ __all__ = [
     "as_tuple",
     "check_writable",
     "load_run",
+    "load_runs",
     "save_run",
     "write_atomically",
 ]

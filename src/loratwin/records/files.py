@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from loratwin.errors import DataError, InputError
 from loratwin.records.atomic import write_atomically
 from loratwin.records.columns import AnyArray, ColumnTable
 from loratwin.records.config import EngineConfig
-from loratwin.records.plain import as_tuple
+from loratwin.records.plain import as_plain, as_tuple
 from loratwin.records.possible import check_possible
 from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, StepSeries
 from loratwin.records.series import (
@@ -81,6 +81,29 @@ def load_run(path: str | Path) -> Run:
         raise DataError(f"{path}: not a run of loratwin, or damaged: {_first_line(error)}") from None
 
 
+def load_runs(paths: Sequence[str | Path]) -> dict[str, Run]:
+    """Runs by name: the file's, with as much of its folder as tells it from the others.
+
+    Raises
+    ------
+    InputError
+        A file is given twice, or as `load_run`.
+    DataError
+        As `load_run`.
+    """
+    files = [Path(path) for path in paths]
+    for file in files:
+        if files.count(file) > 1:
+            raise InputError(f"{file} is given twice")
+    return {_name_among(file, files): load_run(file) for file in files}
+
+
+def _name_among(file: Path, files: Sequence[Path]) -> str:
+    if [other.stem for other in files].count(file.stem) == 1:
+        return file.stem
+    return file.name if [other.name for other in files].count(file.name) == 1 else str(file)
+
+
 def _suffix(path: str | Path) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in (".json", ".parquet"):
@@ -106,7 +129,7 @@ def _header(run: Run) -> dict[str, Any]:
         "client_overhead_s": run.client_overhead_s,
         "config": run.config.model_dump(),
         "provenance": asdict(run.provenance),
-        "gauges": None if run.gauges is None else _nan_as_none(asdict(run.gauges)),
+        "gauges": None if run.gauges is None else as_plain(asdict(run.gauges)),
         "adapters": {"name": list(run.adapters.name), **_columns_as_lists(run.adapters)},
         "steps": None if run.steps is None else _columns_as_lists(run.steps),
         **_measured_header(run),
@@ -179,10 +202,6 @@ def _array(values: list[Any], dtype: np.dtype[Any]) -> AnyArray:
 
 
 _FLOAT_GAUGES = {name for name, value in asdict(Gauges()).items() if isinstance(value, float)}
-
-
-def _nan_as_none(figures: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if value != value else value for name, value in figures.items()}
 
 
 def _none_as_nan(figures: dict[str, Any]) -> dict[str, Any]:

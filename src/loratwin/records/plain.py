@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from math import isfinite
+from typing import Any, overload
+
+import numpy as np
 
 
 def as_tuple(value: Any) -> Any:
     """JSON has lists where frozen dataclasses have tuples."""
     return tuple(value) if isinstance(value, list) else value
+
+
+@overload
+def as_plain(value: Mapping[str, Any]) -> dict[str, Any]: ...
+@overload
+def as_plain(value: float) -> float | None: ...
+@overload
+def as_plain(value: Any) -> Any: ...
+
+
+def as_plain(value: Any) -> Any:
+    """Mappings, lists, arrays and dataclasses as JSON takes them: what is undefined (NaN) or infinite becomes None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
+    return value

@@ -1,6 +1,49 @@
-"""Reports: one self-contained HTML file each."""
+"""Reports: one self-contained HTML file each; tables for a terminal; plain data.
 
-from loratwin.report.plan_report import plan_report
-from loratwin.report.run_report import run_report
+from loratwin.report import runs_text, write_report
 
-__all__ = ["plan_report", "run_report"]
+write_report({"measured": run}, "report.html")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loratwin.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from loratwin.report.plan_page import plan_report
+    from loratwin.report.run_json import runs_as_json
+    from loratwin.report.run_page import run_report
+    from loratwin.report.runs_table import print_runs, runs_text
+    from loratwin.report.sweep_table import print_sweep, sweep_text
+    from loratwin.report.twin import twin_of, twins_of
+    from loratwin.report.write import check_html, write_report
+
+_HOMES = {
+    "plan_page": ("plan_report",),
+    "run_json": ("runs_as_json",),
+    "run_page": ("run_report",),
+    "runs_table": ("print_runs", "runs_text"),
+    "sweep_table": ("print_sweep", "sweep_text"),
+    "twin": ("twin_of", "twins_of"),
+    "write": ("check_html", "write_report"),
+}
+"""Imported when asked for: a table needs no plots."""
+
+__all__ = [
+    "check_html",
+    "plan_report",
+    "print_runs",
+    "print_sweep",
+    "run_report",
+    "runs_as_json",
+    "runs_text",
+    "sweep_text",
+    "twin_of",
+    "twins_of",
+    "write_report",
+]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,12 +1,13 @@
-"""What all pages share: templates that escape every name, and figures as words."""
+"""What all pages share: templates that escape every name, and figures as text that is not broken between two lines."""
 
 from __future__ import annotations
 
-from math import isnan
-
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from loratwin.plan.words import duration, margin_text
+from loratwin import formatting
+from loratwin.plan.sentences import margin_text
+
+NBSP = "\N{NO-BREAK SPACE}"
 
 
 def environment() -> Environment:
@@ -18,17 +19,20 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(duration=duration, count=count_text, share=share_text, margin=margin_text)
+    made.filters.update(duration=milliseconds, count=formatting.number, share=share, margin=margin_text)
     return made
 
 
-def count_text(value: float) -> str:
-    """`1,234`; a dash where it is unknown."""
-    return "–" if isnan(value) else f"{value:,.0f}"
+def figure(value: float, unit: str = "") -> str:
+    """A figure with its unit, as everywhere, in one line."""
+    return formatting.figure(value, unit).replace(" ", NBSP)
 
 
-def share_text(value: float) -> str:
-    """`98.7 %`; a dash where it is unknown."""
-    if isnan(value):
-        return "–"
-    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if value < 0.9995 else "100\N{NO-BREAK SPACE}%"
+def milliseconds(value: float) -> str:
+    """A time given in milliseconds."""
+    return figure(value, "ms")
+
+
+def share(value: float) -> str:
+    """A part of a whole, as per cent."""
+    return figure(value, "share")

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from loratwin.formatting import milliseconds, number
 from loratwin.plan import Candidate
 from loratwin.records import Run, StepSeries
 from loratwin.records.columns import FloatArray, IntArray
@@ -81,7 +82,7 @@ def _throughput(shown: Sequence[Candidate], best: Candidate | None) -> str:
         axes.axhline(offered, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.text(0.01, offered, "offered", transform=axes.get_yaxis_transform(), va="bottom", color=MUTED, fontsize=9)
         axes.set_ylim(0, 1.12 * _most([offered, *(each.throughput for each in shown)]))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         _finish(axes, shown, best, "Throughput, tokens/s", lambda each: each.throughput)
         return inline_svg(figure, "throughput", "Simulated throughput against the number of slots.")
 
@@ -104,7 +105,7 @@ def _lines(
             axes.yaxis.set_minor_locator(NullLocator())
         else:
             axes.set_ylim(0, 1.15 * _most(known))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _milliseconds(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: milliseconds(value)))
         _legend(axes)
         _finish(axes, shown, best, title, lines[0][1])
         return inline_svg(figure, name, f"Simulated {title.lower()} against the number of slots.")
@@ -187,10 +188,6 @@ def _ticks(slots: Sequence[int], chosen: int | None) -> list[int]:
         if all(max(each, other) / min(each, other) > 1.3 for other in kept):
             kept.append(each)
     return sorted(kept)
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value / 1000:g} s" if value >= 1000 else f"{value:g} ms"
 
 
 def _ttft_mean(candidate: Candidate) -> float:

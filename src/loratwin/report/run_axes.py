@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from loratwin.formatting import milliseconds
 from loratwin.records.columns import FloatArray
 from loratwin.report.looks import Look
 from loratwin.report.svg import STYLE, inline_svg
@@ -97,18 +98,13 @@ def _log_milliseconds(axes: Axes, columns: Sequence[FloatArray]) -> None:
     if len(known):
         axes.set_xlim(0.8 * float(known.min()), 1.25 * float(known.max()))
         axes.xaxis.set_major_locator(log_ticks(known))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: milliseconds_text(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: milliseconds(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def log_ticks(values: FloatArray) -> LogLocator:
     """Ticks at 1, 2, 5, 10, ... where they leave room for each other, else at the powers of ten. Values are above 0."""
     return LogLocator(10, subs=(1, 2, 5) if values.max() < 100 * values.min() else (1,))
-
-
-def milliseconds_text(value: float) -> str:
-    """A tick: `50 ms`, `2 s`."""
-    return f"{value / 1000:g} s" if value >= 1000 else f"{value:g} ms"
 
 
 def _who(shown: Sequence[Look]) -> str:

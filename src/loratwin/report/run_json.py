@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 import loratwin
 from loratwin.metrics import (
     ClientAdapterFigures,
@@ -22,6 +20,7 @@ from loratwin.metrics import (
     workload_differences,
 )
 from loratwin.records import Run
+from loratwin.records.plain import as_plain
 
 
 def runs_as_json(runs: Mapping[str, Run], slo: Slo | None = None, adapters: bool = False) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def _run_json(name: str, run: Run, slo: Slo | None, adapters: bool) -> dict[str,
         "config": run.config.model_dump(),
         "kv_tokens": run.kv_tokens,
         "provenance": asdict(run.provenance),
-        "figures": {key: _plain(value) for key, value in run_figures(run, slo).items()},
+        "figures": as_plain(run_figures(run, slo)),
         "starved": verdict.starved,
         "starved_reason": verdict.reason,
         "failures": dict(failures_by_kind(run)),
@@ -73,17 +72,12 @@ def _differences_json(comparison: Comparison) -> dict[str, dict[str, float | Non
     others = [i for i in range(len(comparison.names)) if i != comparison.reference]
     return {
         comparison.names[i]: {
-            row.figure.key: _plain(row.difference(i, comparison.reference)) for row in comparison.rows
+            row.figure.key: as_plain(row.difference(i, comparison.reference)) for row in comparison.rows
         }
         for i in others
     }
 
 
 def _adapters_json(figures: ClientAdapterFigures) -> list[dict[str, Any]]:
-    columns = {name: np.asarray(column).tolist() for name, column in vars(figures).items() if name != "adapter"}
-    rows = zip(*columns.values(), strict=True)
-    return [{name: _plain(value) for name, value in zip(columns, row, strict=True)} for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    return None if value != value else value
+    columns = {name: as_plain(column) for name, column in vars(figures).items() if name != "adapter"}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -47,3 +48,17 @@ def _remarks(run: Run, profile: Profile, workload: Workload) -> tuple[str, ...]:
         "the KV cache is as large as the profile predicts: the run does not say": run.kv_tokens is None,
     }
     return tuple(remark for remark, applies in remarks.items() if applies)
+
+
+def twins_of(runs: Mapping[str, Run], profile: Profile) -> dict[str, Run]:
+    """The twin of each measured run, named after it.
+
+    Raises
+    ------
+    InputError
+        None is measured, or the twin cannot simulate one of them.
+    """
+    measured = {name: run for name, run in runs.items() if run.kind == "measured"}
+    if not measured:
+        raise InputError("--profile: none of the runs is measured, so there is nothing to simulate beside them")
+    return {f"{name} by the twin": twin_of(run, profile) for name, run in measured.items()}

@@ -1,23 +1,29 @@
-"""The twin: `simulate` one run, `replicate` it over seeds, `sweep` it over configurations; intervals of predictions."""
+"""The twin: `simulate` one run, `sweep` configurations and seeds, `forecast` where a real run will lie."""
 
 from loratwin.simulate.engine import served_capacity, simulate
-from loratwin.simulate.intervals import Forecast, PredictionInterval, forecast, predict_interval
-from loratwin.simulate.many import Replications, replicate, sweep
+from loratwin.simulate.files import check_runs_path, save_runs
+from loratwin.simulate.forecast import Forecast, PredictionInterval, forecast, plausible_profile
 from loratwin.simulate.outcome import Outcome, each_once, outcome, try_config
 from loratwin.simulate.series import TimeSeries, time_series
+from loratwin.simulate.sweep import Replications, Sweep, adapter_rows, replicate, server_configs, sweep
 
 __all__ = [
     "Forecast",
     "Outcome",
     "PredictionInterval",
     "Replications",
+    "Sweep",
     "TimeSeries",
+    "adapter_rows",
+    "check_runs_path",
     "each_once",
     "forecast",
     "outcome",
-    "predict_interval",
+    "plausible_profile",
     "replicate",
+    "save_runs",
     "served_capacity",
+    "server_configs",
     "simulate",
     "sweep",
     "time_series",

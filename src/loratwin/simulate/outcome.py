@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from loratwin.errors import CapacityError
@@ -62,9 +62,19 @@ def outcome(run: Run, slo: Slo | None = None, percentiles: bool = True) -> Outco
 
 
 def try_config(
-    workload: Workload, profile: Profile, config: EngineConfig, slo: Slo | None = None, percentiles: bool = True
+    workload: Workload,
+    profile: Profile,
+    config: EngineConfig,
+    slo: Slo | None = None,
+    percentiles: bool = True,
+    keep: Callable[[Run], None] = lambda run: None,
 ) -> Outcome:
     """Simulate one configuration; a server that does not start is an outcome, with its reason.
+
+    Parameters
+    ----------
+    keep
+        Is given the run, where there is one.
 
     Raises
     ------
@@ -72,6 +82,8 @@ def try_config(
         As `simulate`, but for servers that do not start.
     """
     try:
-        return outcome(simulate(workload, profile, config), slo, percentiles)
+        run = simulate(workload, profile, config)
     except CapacityError as error:
         return Outcome(config, workload.seed, served_capacity(profile, config).tokens, str(error), None)
+    keep(run)
+    return outcome(run, slo, percentiles)

@@ -16,8 +16,16 @@ from typing import Any, Generic, TypeVar
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+Progress = Callable[[int], None]
+"""Is told how many tasks are done."""
+
 SPAWN_S = 2.0
 """Work that a further process must save before it is worth starting: it imports everything anew."""
+
+
+def silent(done: int) -> None:
+    """A progress that nobody watches."""
+
 
 _function: Callable[[Any], Any]
 
@@ -53,7 +61,7 @@ class Workers(Generic[Task, Result]):
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def map(self, tasks: Sequence[Task], done: Callable[[int], None] = lambda count: None) -> list[Result]:
+    def map(self, tasks: Sequence[Task], done: Progress = silent) -> list[Result]:
         """The results, in the order of the tasks; `done` is told how many there are so far."""
         if not tasks:
             return []
@@ -74,7 +82,7 @@ class Workers(Generic[Task, Result]):
             return False
         return self._pool is not None or num_tasks * task_s > SPAWN_S
 
-    def _together(self, tasks: Sequence[Task], done: Callable[[int], None]) -> list[Result]:
+    def _together(self, tasks: Sequence[Task], done: Progress) -> list[Result]:
         """The other processes begin at the front, this one takes from the back what they have not begun."""
         futures = self._submit(tasks)
         here: dict[int, Result] = {}

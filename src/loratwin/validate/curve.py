@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from loratwin.calibrate.published.fit import fit_tables, read_runs
 from loratwin.calibrate.published.serving import ServingRun
 from loratwin.calibrate.published.start import SHAPES
 from loratwin.errors import DataError, InputError
+from loratwin.records.plain import as_plain
 from loratwin.simulate.workers import Workers
 from loratwin.validate.predict import Prediction, predict_all
 from loratwin.validate.scores import Score, score, starved_verdicts
@@ -215,16 +216,12 @@ def _predicted(folder: Path, fold: Fold) -> tuple[Prediction, ...]:
 def curve_json(curve: Curve) -> str:
     """Plan, held-out sets and scores; NaN as null."""
     document = {
-        "plan": asdict(curve.plan),
+        "plan": curve.plan,
         "held_out": {model: curve.held_out(model) for model in curve.models},
-        "errors": [_finite(asdict(row)) for row in curve.scores()],
-        "starved": [asdict(row) for row in curve.verdicts()],
+        "errors": curve.scores(),
+        "starved": curve.verdicts(),
     }
-    return json.dumps(document, indent=1, allow_nan=False) + "\n"
-
-
-def _finite(row: dict[str, object]) -> dict[str, object]:
-    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+    return json.dumps(as_plain(document), indent=1, allow_nan=False) + "\n"
 
 
 def curve_markdown(curve: Curve) -> str:

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, Tag, model_validator
 
+from loratwin.records.config import ranks_that_hold
 from loratwin.workload.arrays import F8
 from loratwin.workload.arrivals import MAX_REQUESTS, Poisson, Process, Replay
 from loratwin.workload.lengths import Lengths, exactly_one
-from loratwin.workload.popularity import Equal, Popularity, Ranks, RateChoices, popularity_weights
+from loratwin.workload.popularity import Equal, Popularity, Ranks, RateChoices, popularity_weights, rank_list
 from loratwin.workload.sharegpt import ShareGpt
 from loratwin.workload.strict import Strict, either, refusal
 
@@ -179,6 +180,18 @@ class WorkloadSpec(Strict):
     @property
     def num_adapters(self) -> int:
         return sum(group.count for group in self.groups)
+
+    @property
+    def smallest_rank(self) -> int:
+        """The smallest rank of slots that holds every adapter.
+
+        Raises
+        ------
+        InputError
+            An adapter's rank is above what vLLM allows.
+        """
+        ranks = [int(rank_list(group.ranks, group.count).max()) for group in self.groups]
+        return ranks_that_hold(max(ranks, default=1))[0]
 
     @property
     def total_rate_per_s(self) -> float:

@@ -127,8 +127,8 @@ def _check_launch(launch: str | None, timeout_s: float, llm: str | None, command
 
 def _check_shown(report: Path | None, profile: str | None) -> None:
     """What is shown after the window must not fail for a reason that could be known before it."""
-    from loratwin.cli.commands.report import check_html
     from loratwin.perf import load_profile
+    from loratwin.report import check_html
 
     if report is not None:
         check_html(report)
@@ -168,15 +168,14 @@ def _recover(folder: Path, output: Path, force: bool) -> Run:
 
 
 def _show(run: Run, output: Path, slo: Slo | None, profile: str | None, per_adapter: bool, report: Path | None) -> None:
-    from loratwin.cli.commands.report import simulated_beside
-    from loratwin.cli.runs_table import print_runs
-    from loratwin.records import write_atomically
+    from loratwin.cli.progress import announce_compilation
+    from loratwin.perf import load_profile
+    from loratwin.report import print_runs, twins_of, write_report
 
     runs = {output.stem: run}
     if profile is not None:
-        runs |= simulated_beside(runs, profile)
+        announce_compilation()
+        runs |= twins_of(runs, load_profile(profile))
     print_runs(runs, slo, per_adapter)
     if report is not None:
-        from loratwin.report import run_report
-
-        typer.echo(f"written: {write_atomically(report, run_report(runs, slo))}", err=True)
+        typer.echo(f"written: {write_report(runs, report, slo=slo)}", err=True)

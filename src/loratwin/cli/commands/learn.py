@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +63,7 @@ def train(
 ) -> None:
     """Fit the model that `learn predict` and `plan --fast` use; prints its errors on workloads not seen."""
     from loratwin.cli.progress import staged_progress
-    from loratwin.learn.cases.generate import load
+    from loratwin.learn import load_shards
     from loratwin.learn.models.model import dump_model
     from loratwin.records import check_writable, write_atomically
 
@@ -72,7 +71,7 @@ def train(
     from loratwin.learn.training.train import train as fit
 
     check_writable(output)
-    explored = load(shards, partly)
+    explored = load_shards(shards, partly)
     with staged_progress() as progress:
         model = fit(explored, partial(progress, "learning targets"))
     data = dump_model(model)
@@ -95,21 +94,21 @@ def table(
 ) -> None:
     """Compare all models on all targets by nested cross-validation, grouped by workload (takes minutes)."""
     from loratwin.cli.progress import staged_progress
-    from loratwin.learn.cases.generate import load
+    from loratwin.learn import compare_models, load_shards
     from loratwin.records import check_writable, write_atomically
 
     _needs_sklearn()
     from loratwin.learn.models.targets import TARGETS
     from loratwin.learn.training.registry import REGISTRY
-    from loratwin.learn.training.table import compare, table_markdown
+    from loratwin.learn.training.table import table_markdown
 
     if output is not None:
         check_writable(output)
     usual = [name for name, each in TARGETS.items() if each.level == "workload" or not published_features]
     chosen, asked = _names("model", models, list(REGISTRY)), _names("target", targets, usual)
-    explored = load(shards, partly)
+    explored = load_shards(shards, partly)
     with staged_progress() as progress:
-        rows = compare(explored, chosen, asked, published_features, partial(progress, "models x targets"))
+        rows = compare_models(explored, chosen, asked, published_features, partial(progress, "models x targets"))
     text = table_markdown(rows)
     if output is not None:
         write_atomically(output, text)
@@ -129,7 +128,7 @@ def rules(
 
     For example: loratwin learn rules shards -o rules.md
     """
-    from loratwin.learn.cases.generate import load
+    from loratwin.learn import load_shards
     from loratwin.records import check_writable, write_atomically
 
     if output is not None:
@@ -137,7 +136,7 @@ def rules(
         if output.suffix not in _RULE_FILES:
             raise InputError(f"{output}: rules are written as {', '.join(_RULE_FILES)}")
     _needs_sklearn()
-    explored = _of_profile(load(shards, partly), profile)
+    explored = _of_profile(load_shards(shards, partly), profile)
     title = f"LoRA adapters on one GPU: {profile or 'all learned profiles'}"
     from loratwin.learn.rules import text as rules_text
     from loratwin.learn.rules.trees import learn_rules
@@ -172,46 +171,22 @@ def predict(
 
     For example: loratwin learn predict example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     """
-    from dataclasses import asdict
-
-    from loratwin.learn.models.answer import answer, answer_lines
-    from loratwin.learn.models.model import load_model
+    from loratwin.cli.progress import announce_compilation
+    from loratwin.learn import advice_text, load_model
+    from loratwin.learn import predict as learned_advice
     from loratwin.perf import load_profile
     from loratwin.records import check_writable, write_atomically
-    from loratwin.workload import draw, load_spec
+    from loratwin.workload import load_spec
 
-    if objective not in ("throughput", "latency"):
-        raise UnknownNameError("objective", objective, ["latency", "throughput"])
-    chosen, learned, drawn = load_profile(profile), load_model(model), draw(load_spec(workload), seed)
+    chosen, learned, spec = load_profile(profile), load_model(model), load_spec(workload)
     if json_file is not None:
         check_writable(json_file)
-    found = answer(drawn, chosen, learned, objective)
-    lines = answer_lines(found)
-    if check and found.config is not None:
-        from loratwin.cli.progress import announce_compilation
-        from loratwin.simulate import try_config
-
+    if check:
         announce_compilation()
-        lines += ["", *_checked(try_config(drawn, chosen, found.config))]
+    advice = learned_advice(spec, chosen, learned, objective, seed=seed, check=check)
     if json_file is not None:
-        plain = {**asdict(found), "config": found.config and found.config.model_dump()}
-        write_atomically(json_file, json.dumps(plain, indent=1) + "\n")
-    typer.echo("\n".join(lines))
-
-
-def _checked(outcome: object) -> list[str]:
-    from loratwin.learn.models.answer import digits
-    from loratwin.simulate import Outcome
-
-    assert isinstance(outcome, Outcome)
-    if outcome.summary is None:
-        return [f"The twin: the server does not start: {outcome.reason}"]
-    seen = outcome.summary
-    verdict = f"it starves ({seen.starved_reason})" if seen.starved else "it keeps up"
-    figures = [f"{seen.total_throughput:,.0f} tokens/s, {100 * seen.served_share:.1f} % served"]
-    times = {"TTFT": seen.ttft_mean_ms, "TPOT": seen.tpot_mean_ms}  # outputs of one token have no TPOT
-    figures += [f"mean {name} {digits(value)} ms" for name, value in times.items() if isfinite(value)]
-    return [f"The twin, one run: {verdict}; {', '.join(figures)}."]
+        write_atomically(json_file, json.dumps(advice.as_json(), indent=1) + "\n")
+    typer.echo(advice_text(advice))
 
 
 def _names(kind: str, text: str | None, known: list[str]) -> list[str]:

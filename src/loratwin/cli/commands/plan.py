@@ -7,16 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from loratwin.errors import InputError
-
-if TYPE_CHECKING:
-    from loratwin.perf import Profile
-    from loratwin.plan import Candidate, Plan
-    from loratwin.workload import WorkloadSpec
 
 
 def plan(
@@ -88,18 +83,21 @@ def plan(
 
     For example: loratwin plan example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     """
+    from loratwin.cli.options import whole_numbers
     from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
-    from loratwin.plan import HEADROOM, parse_headroom, plan_json
+    from loratwin.plan import HEADROOM, parse_headroom, plan_json, plan_text
     from loratwin.plan import plan as find_plan
-    from loratwin.plan.what_if import check_names, parse_added, parse_scale, what_if, what_if_json, what_if_rows
+    from loratwin.plan.what_if import check_names, parse_added, parse_scale, what_if, what_if_json
     from loratwin.records import write_atomically
+    from loratwin.report import plan_report
     from loratwin.workload import load_spec
 
     limits = parse_slo(slo) if slo is not None else None
     share = HEADROOM if headroom is None else parse_headroom(headroom)
-    slot_list, sequences = _numbers("--slots", slots), _numbers("--max-num-seqs", max_num_seqs)
+    slot_list = None if slots is None else whole_numbers("--slots", slots)
+    sequences = None if max_num_seqs is None else whole_numbers("--max-num-seqs", max_num_seqs)
     changes = [*map(parse_scale, scale or ()), *map(parse_added, add or ())]
     chosen_profile, spec = load_profile(profile), load_spec(workload)
     check_names(changes, spec)
@@ -107,12 +105,12 @@ def plan(
         _check_no_plan(fast, output, json)
     output = output or Path("plan.html")
     _check_outputs(output, json, (workload, profile))
-    if fast:
-        lines, slot_list, sequences = _learned(spec, chosen_profile, objective, slot_list, sequences, seed)
-        typer.echo("\n".join(lines) + ("\n" if check else ""))
-        if not check:
-            return
-        seeds = 1
+    if not check:
+        from loratwin.learn import predict
+        from loratwin.plan.text import predicted_text
+
+        typer.echo(predicted_text(predict(spec, chosen_profile, objective=objective, slots=slot_list, seed=seed)))
+        return
     announce_compilation()
     with _progress() as progress:
         found = find_plan(
@@ -128,22 +126,18 @@ def plan(
             max_num_batched_tokens=max_num_batched_tokens,
             max_model_len=max_model_len,
             gpu_memory_utilization=gpu_memory_utilization,
+            fast=fast,
             processes=processes,
             progress=progress,
             name=workload,
         )
         cases = what_if(found, spec, changes, processes=processes, progress=progress) if changes else ()
-    from loratwin.report import plan_report
-
     page = plan_report(found, cases)
     if json is not None:
         data = plan_json(found) | {"what_if": what_if_json(cases, found)}
         write_atomically(json, json_format.dumps(data, indent=1, allow_nan=False) + "\n")
     write_atomically(output, page)
-    typer.echo(plan_text(found))
-    if cases:
-        typer.echo("\nWhat if (the chosen configuration, and what to run where it fails):")
-        typer.echo(aligned(what_if_rows(cases, found)))
+    typer.echo(plan_text(found, cases))
     typer.echo(f"\nReport: {output}")
 
 
@@ -161,8 +155,8 @@ def _check_no_plan(fast: bool, output: Path | None, json: Path | None) -> None:
 
 def _check_outputs(output: Path, json: Path | None, inputs: Sequence[str]) -> None:
     """Refuse before long work files that cannot be written, or would replace each other or what they are made of."""
-    from loratwin.cli.commands.report import check_html
     from loratwin.records import check_writable
+    from loratwin.report import check_html
 
     check_html(output)
     if json is not None:
@@ -172,44 +166,6 @@ def _check_outputs(output: Path, json: Path | None, inputs: Sequence[str]) -> No
     for path in filter(None, (output, json)):
         if path.exists() and any(Path(each).exists() and path.samefile(each) for each in inputs):
             raise InputError(f"{path} is a file that the plan is made of: give another name")
-
-
-def _learned(
-    spec: WorkloadSpec,
-    profile: Profile,
-    objective: str,
-    slots: list[int] | None,
-    sequences: list[int] | None,
-    seed: int,
-) -> tuple[list[str], list[int], list[int]]:
-    """What the learned model says, and the slots and sequences to check.
-
-    It was learned with one `max_num_seqs`. Where the workload starves, the slots are those for as many adapters as can
-    be served.
-    """
-    from loratwin.learn.cases.case import MAX_NUM_SEQS
-    from loratwin.learn.cases.labels import nearest_slots
-    from loratwin.learn.cases.search import SLOTS
-    from loratwin.learn.models.answer import answer, answer_lines, mix_of_workload
-    from loratwin.learn.models.model import load_model
-    from loratwin.plan.choice import check_objective
-    from loratwin.workload import draw
-
-    check_objective(objective)
-    model, drawn = load_model(), draw(spec, seed)
-    found = answer(drawn, profile, model, objective, slots)
-    best = found.slots or nearest_slots(model.workload_figure("slots", mix_of_workload(drawn), profile), slots or SLOTS)
-    return ["Predicted by the learned model:", *answer_lines(found)], [best], sequences or [MAX_NUM_SEQS]
-
-
-def _numbers(option: str, text: str | None) -> list[int] | None:
-    """`8,16` as numbers."""
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{option} {text}: whole numbers with commas between them are expected, as 8,16,32") from None
 
 
 @contextmanager
@@ -226,56 +182,3 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task("", total=None)
         yield lambda done, total, what: bars.update(bar, completed=done, total=total, description=what)
-
-
-def plan_text(plan: Plan) -> str:
-    """The plan for a terminal: verdict, table, commands, remarks."""
-    from loratwin.plan import commands, explanation, verdict
-
-    parts = [verdict(plan), *explanation(plan), "", "Simulated:", alternatives_table(plan.table, plan)]
-    if plan.notes:
-        parts += ["", "Extrapolated:", *(f"  {note}" for note in plan.notes)]
-    for command in commands(plan):
-        parts += ["", f"{command.title}:", command.text, *(f"  {remark}" for remark in command.remarks)]
-    return "\n".join(parts)
-
-
-HEADER = ("slots", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "ITL p99", "KV tokens", "margin")
-
-
-def alternatives_table(candidates: Sequence[Candidate], plan: Plan) -> str:
-    """The alternatives as aligned text."""
-    rows = [HEADER, *(_row(each, plan) for each in candidates if each.starts)]
-    width = max(len(row[0]) for row in rows)
-    lines = [f"{each.slots:>{width}}  does not start: {each.why_not}" for each in candidates if not each.starts]
-    return "\n".join([aligned(rows), *lines])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Cells in columns, to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _row(each: Candidate, plan: Plan) -> tuple[str, ...]:
-    from loratwin.plan.words import duration, margin_text
-
-    times = ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms", "itl_p99_ms")
-    return (
-        str(each.slots),
-        _status(each, plan),
-        f"{each.throughput:,.0f}",
-        f"{100 * each.mean('served_share'):.1f} %",
-        *(duration(each.mean(name)) for name in times),
-        f"{each.kv_tokens:,}",
-        margin_text(each.margin),
-    )
-
-
-def _status(each: Candidate, plan: Plan) -> str:
-    from loratwin.plan.words import status
-
-    if plan.best is not None and each.config == plan.best.config:
-        return "chosen"
-    return status(each, plan.slo)

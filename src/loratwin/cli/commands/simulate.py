@@ -6,19 +6,12 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from loratwin.errors import CapacityError, InputError
-
-if TYPE_CHECKING:
-    from loratwin.cli.simulation.report import Column, Report
-    from loratwin.perf import Profile
-    from loratwin.records import EngineConfig
-    from loratwin.workload import WorkloadSpec
+from loratwin.errors import CapacityError
 
 
 def simulate(
@@ -67,64 +60,47 @@ def simulate(
     For example: loratwin simulate example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     --max-loras 16,32,64
     """
+    from loratwin.cli.options import whole_numbers
     from loratwin.cli.progress import announce_compilation
-    from loratwin.cli.simulation.output import RunOutput
-    from loratwin.cli.simulation.report import Report, simulate_all
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
+    from loratwin.report import print_sweep
+    from loratwin.simulate import check_runs_path, save_runs, server_configs, sweep
     from loratwin.workload import load_spec
 
     spec, performance = load_spec(workload), load_profile(profile)
+    configs = server_configs(
+        spec,
+        performance,
+        None if max_loras is None else whole_numbers("--max-loras", max_loras),
+        max_cpu_loras=max_cpu_loras,
+        max_lora_rank=max_lora_rank,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=max_model_len,
+        gpu_memory_utilization=gpu_memory_utilization,
+        max_in_flight=max_in_flight,
+    )
     limits = parse_slo(slo) if slo is not None else None
-    given: dict[str, Any] = {
-        "max_cpu_loras": max_cpu_loras,
-        "max_lora_rank": _rank_for(spec) if max_lora_rank is None else max_lora_rank,
-        "max_num_seqs": max_num_seqs,
-        "max_num_batched_tokens": max_num_batched_tokens,
-        "max_model_len": max_model_len,
-        "gpu_memory_utilization": (
-            performance.gpu_memory_utilization if gpu_memory_utilization is None else gpu_memory_utilization
-        ),
-        "max_in_flight": max_in_flight,
-    }
-    configs = _configs(_slots(max_loras, spec), given)
-    all_seeds = range(seed, seed + seeds)
-    files = RunOutput(output, len(configs) * seeds)
+    num_runs = len(configs) * seeds
+    if output is not None:
+        check_runs_path(output, num_runs)
     announce_compilation()
-    with _progress(len(configs) * seeds) as progress:
-        columns = simulate_all(
-            spec, performance, configs, all_seeds, limits, keep_first=adapters or series,
-            each=partial(files.add, series), progress=progress,
+    with _progress(num_runs) as progress:
+        done = sweep(
+            spec, performance, configs, seeds=range(seed, seed + seeds), slo=limits, intervals=intervals,
+            keep="all" if output else "first" if adapters or series else "none",
+            with_steps=series, progress=progress, name=workload,
         )  # fmt: skip
-    if intervals:
-        columns = _with_forecasts(columns, spec, performance)
-    report = Report(workload, spec, performance, tuple(all_seeds), limits, columns, adapters, series)
-    _refuse_if_none_starts(report)
-    written = files.write()
+    if done.none_starts:
+        raise CapacityError(done.none_starts)
+    written = [] if output is None else save_runs(done, output)
     if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2, allow_nan=False))
+        typer.echo(json.dumps(done.as_json(adapters, series), indent=2, allow_nan=False))
     else:
-        _print(report)
+        print_sweep(done, adapters, series)
     for path in written:
         typer.echo(f"written: {path}", err=as_json)
-
-
-def _with_forecasts(columns: list[Column], spec: WorkloadSpec, profile: Profile) -> list[Column]:
-    from dataclasses import replace
-
-    from loratwin.simulate import predict_interval
-
-    def of(column: Column) -> Column:
-        found = None if column.reason else predict_interval(spec, profile, column.config, range(10))
-        return replace(column, forecast=found)
-
-    return [of(column) for column in columns]
-
-
-def _print(report: Report) -> None:
-    from loratwin.cli.simulation.table import print_report
-
-    print_report(report)
 
 
 @contextmanager
@@ -137,44 +113,3 @@ def _progress(num_runs: int) -> Iterator[Any]:
         return
     with staged_progress() as report:
         yield lambda done: report("simulating", done, num_runs)
-
-
-def _slots(given: list[str] | None, spec: WorkloadSpec) -> list[int]:
-    """`--max-loras 8,16 --max-loras 32` as numbers, each once, in the order given."""
-    if given is None:
-        return [spec.num_adapters]
-    words = [word.strip() for item in given for word in item.split(",")]
-    for word in words:
-        if not (word.isascii() and word.isdigit()):
-            raise InputError(f"--max-loras {word!r}: expected whole numbers, as 16 or 8,16,32")
-    return list(dict.fromkeys(int(word) for word in words))
-
-
-def _rank_for(spec: WorkloadSpec) -> int:
-    """The smallest rank that vLLM accepts and that holds every adapter."""
-    from loratwin.records.config import ranks_that_hold
-    from loratwin.workload.popularity import rank_list
-
-    return ranks_that_hold(max((int(rank_list(group.ranks, group.count).max()) for group in spec.groups), default=1))[0]
-
-
-def _configs(slots: list[int], given: dict[str, Any]) -> list[EngineConfig]:
-    from loratwin.records import EngineConfig
-
-    return [EngineConfig(max_loras=each, **given) for each in slots]
-
-
-def _refuse_if_none_starts(report: Report) -> None:
-    if any(not column.reason for column in report.columns):
-        return
-    *_, last = report.columns
-    advice = "a smaller --max-model-len needs less"
-    if last.config.max_loras:
-        advice = f"fewer slots (--max-loras) leave more, {advice}"
-    if last.kv_tokens >= (last.config.max_model_len or report.profile.llm.max_model_len):
-        advice = "--max-loras gives them slots"  # memory is not what is short
-    reasons = "; ".join(
-        f"max_loras = {column.config.max_loras}: {column.reason} ({column.kv_tokens} KV tokens)"
-        for column in report.columns
-    )
-    raise CapacityError(f"{reasons}; {advice}")

@@ -109,12 +109,13 @@ def curve(
     processes: Processes = 1,
 ) -> None:
     """Held-out error with micro measurements alone, and with a few serving runs more (takes some minutes)."""
+    from loratwin.cli.options import whole_numbers
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.errors import InputError
     from loratwin.records import check_writable, write_atomically
     from loratwin.validate.curve import CurvePlan, curve_json, curve_markdown, learning_curve
 
-    plan = CurvePlan(_sizes(serving_runs), draws, sets, sample, seed)
+    plan = CurvePlan(tuple(whole_numbers("--serving-runs", serving_runs)), draws, sets, sample, seed)
     if output is not None:
         if output.suffix not in (".md", ".json"):
             raise InputError(f"{output}: the name must end in .md or .json")
@@ -128,12 +129,3 @@ def curve(
     else:
         write_atomically(output, text)
         typer.echo(f"{output}")
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    from loratwin.errors import InputError
-
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--serving-runs {text!r}: must be whole numbers separated by commas, as 0,5,10") from None

@@ -93,7 +93,7 @@ class Explored:
     rows: tuple[Row, ...]
 
 
-def load(folders: Sequence[Path], partly: bool = False) -> list[Explored]:
+def load_shards(folders: Sequence[Path], partly: bool = False) -> list[Explored]:
     """Everything in some folders, in the order of their designs.
 
     Parameters

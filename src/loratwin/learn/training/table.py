@@ -49,7 +49,7 @@ class TableRow:
     coverage: float
 
 
-def compare(
+def compare_models(
     explored: Sequence[Explored],
     models: Sequence[str] = tuple(REGISTRY),
     targets: Sequence[str] = tuple(TARGETS),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from math import ceil, isnan, nan
 
+from loratwin.formatting import first_of, milliseconds, share, span
 from loratwin.metrics import Slo
 from loratwin.plan.choice import NOISE, Candidate, excess
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.plan import Plan, Shortfall
 from loratwin.plan.trial import BURST_LENGTH, KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET
+
+MOST_NAMED = 5
+"""Adapters that a sentence lists."""
 
 LONG_WAIT_S = 10.0
 """Mean time to first token from which a server that keeps up is said to make its users wait."""
@@ -67,11 +71,10 @@ def forecast_sentence(plan: Plan) -> list[str]:
         return []
     said = []
     for name, title in (("total_throughput", "{} tokens/s"), ("ttft_mean_ms", "TTFT {}"), ("itl_mean_ms", "ITL {}")):
-        found = plan.forecast.intervals.get(name)
-        if found is not None:
-            show = duration if name.endswith("_ms") else lambda value: f"{value:,.0f}"
-            said.append(title.format(f"{show(found.low)} to {show(found.high)}"))
-    level = f"{plan.forecast.level * 100:.0f} %"
+        interval = plan.forecast.intervals.get(name)
+        if interval is not None:
+            said.append(title.format(span(interval.low, interval.high, "ms" if name.endswith("_ms") else "")))
+    level = share(plan.forecast.level)
     return [f"A real run will show, each {level} of the time: {', '.join(said)} (means)."] if said else []
 
 
@@ -85,7 +88,8 @@ def customers_sentences(plan: Plan) -> list[str]:
         hint = "" if plan.slo_for == "adapters" else "; --slo-for adapters asks it of each"
         total = sum(1 for requests in rows.requests if requests)
         miss = "misses" if rows.num_missing == 1 else "miss"
-        lines.append(f"{rows.num_missing} of {total} adapters {miss} it by themselves: {named(rows.missing)}{hint}.")
+        who = first_of(rows.missing, MOST_NAMED)
+        lines.append(f"{rows.num_missing} of {total} adapters {miss} it by themselves: {who}{hint}.")
     if rows.num_undecided:
         have = "adapter has" if rows.num_undecided == 1 else "adapters have"
         lines.append(f"{rows.num_undecided} {have} too few requests in the window for {_finest(plan)} to be told.")
@@ -96,12 +100,6 @@ def _finest(plan: Plan) -> str:
     """The limit that asks for most requests."""
     limits = plan.slo.limits if plan.slo is not None else ()
     return min(limits, key=lambda limit: limit.allowed_late or 1.0).name
-
-
-def named(names: tuple[str, ...], most: int = 5) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def margin_known(plan: Plan) -> list[str]:
@@ -153,7 +151,7 @@ def _warnings(best: Candidate) -> list[str]:
     lines = []
     if _ttft_s(best) >= LONG_WAIT_S:
         lines.append(
-            f"The server keeps up, but the first token takes {duration(best.mean('ttft_mean_ms'))} on average. "
+            f"The server keeps up, but the first token takes {milliseconds(best.mean('ttft_mean_ms'))} on average. "
             "An SLO, as ttft_p99=2s, finds what answers sooner."
         )
     if best.starving_adapters >= 0.5:
@@ -194,18 +192,11 @@ def changes(best: Candidate, other: Candidate, slo: Slo | None = None) -> str:
     for name, label in (("ttft_mean_ms", "mean TTFT"), ("tpot_mean_ms", "mean TPOT")):
         before, after = best.mean(name), other.mean(name)
         same = abs(after - before) <= NOISE * before
-        parts.append(f"{label} the same" if same else f"{label} {duration(after)} instead of {duration(before)}")
+        parts.append(
+            f"{label} the same" if same else f"{label} {milliseconds(after)} instead of {milliseconds(before)}"
+        )
     parts.append(f"throughput {_change(best.throughput, other.throughput)}")
     return ", ".join([*parts, f"KV tokens {_change(best.kv_tokens, other.kv_tokens)}"])
-
-
-def duration(milliseconds: float) -> str:
-    """`84 ms`, `1.2 s`, `209 s`; a dash where it is unknown."""
-    if isnan(milliseconds):
-        return "–"
-    if milliseconds < 999.5:
-        return f"{milliseconds:.3g} ms"
-    return f"{milliseconds / 1e3:.1f} s" if milliseconds < 1e4 else f"{milliseconds / 1e3:.0f} s"
 
 
 def _change(before: float, after: float) -> str:
@@ -237,7 +228,7 @@ def why_not_all(plan: Plan, shortfall: Shortfall) -> str:
     if not nearest.starved:
         misses = [f"{name} is {_times(ratio)} its limit" for name, ratio in excess(nearest, plan.slo).items()]
         if nearest.missing:
-            misses.append(f"{len(nearest.missing)} {plan.slo_for} miss it ({named(nearest.missing)})")
+            misses.append(f"{len(nearest.missing)} {plan.slo_for} miss it ({first_of(nearest.missing, MOST_NAMED)})")
         return f"the SLO is missed with any configuration. With {_slots(nearest.slots)}, the closest, {_and(misses)}."
     return (
         f"they starve with any slots. {_slots(nearest.slots).capitalize()} come closest and serve "

@@ -13,7 +13,7 @@ import pytest
 
 from loratwin.plan import Plan, verdict, vllm_serve_command
 from loratwin.report import plan_report
-from loratwin.report.plan_report import worst_adapters
+from loratwin.report.plan_page import worst_adapters
 from tests.plan.small import NASTY, impossible, on, overloaded, served
 from tests.report.page import Page
 

@@ -11,16 +11,15 @@ import pytest
 from loratwin.metrics import SloRows, parse_slo
 from loratwin.plan import MarginInterval, Shortfall, explanation, plan, verdict
 from loratwin.plan.limits import FARTHEST, STEP
-from loratwin.plan.trial import KV_MEMORY, SLOTS, Outcome
-from loratwin.plan.words import (
+from loratwin.plan.sentences import (
     binding,
     changes,
     customers_sentences,
-    duration,
     margin_sentence,
     margin_text,
     why_not_all,
 )
+from loratwin.plan.trial import KV_MEMORY, SLOTS, Result
 from tests.plan.candidates import candidate, not_starting
 from tests.plan.small import impossible, on, overloaded, profile, served, spec
 
@@ -45,7 +44,7 @@ def test_one_gpu_serves_some_with_the_reason_and_how_many_gpus() -> None:
     assert "assumed" in gpus
     assert found.shortfall is not None
     assert "the GPU does not compute fast enough" in why
-    relaxed = replace(found.shortfall, without_memory_limit=Outcome(True, False, 0.99))
+    relaxed = replace(found.shortfall, without_memory_limit=Result(True, False, 0.99))
     assert "memory is what is short" in why_not_all(found, relaxed)
 
 
@@ -147,11 +146,3 @@ def test_what_another_configuration_changes() -> None:
 def test_what_binds() -> None:
     assert binding(candidate(8, waits={SLOTS: 30.0, KV_MEMORY: 10.0})).startswith("75 % of the waiting is for a slot")
     assert binding(candidate(8, waits={SLOTS: 0.2})) == "hardly any request waits"
-
-
-@pytest.mark.parametrize(
-    ("milliseconds", "text"),
-    [(nan, "–"), (84.23, "84.2 ms"), (1234, "1.2 s"), (62_400, "62 s"), (999.6, "1.0 s"), (999.4, "999 ms")],
-)
-def test_durations(milliseconds: float, text: str) -> None:
-    assert duration(milliseconds) == text

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import loratwin
+from loratwin.formatting import number
 from loratwin.metrics import SloRows, per_adapter
 from loratwin.plan import (
     Candidate,
@@ -19,10 +20,10 @@ from loratwin.plan import (
     lora_modules,
     verdict,
 )
+from loratwin.plan.sentences import margin_text, server, serves
 from loratwin.plan.what_if import Case, what_if_rows
-from loratwin.plan.words import duration, margin_text, server, serves
 from loratwin.records import Run
-from loratwin.report.page import count_text, environment, share_text
+from loratwin.report.page import environment, milliseconds, share
 from loratwin.report.plan_figures import by_slots, over_time
 
 WORST_SHOWN = 12
@@ -87,25 +88,25 @@ def _by_slots(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _cards(plan: Plan, best: Candidate) -> list[Card]:
-    offered = count_text(best.mean("offered_throughput"))
+    offered = number(best.mean("offered_throughput"))
     ttft, tpot = best.mean("ttft_mean_ms"), best.mean("tpot_mean_ms")
-    ttft_p99, tpot_p99 = duration(best.mean("ttft_p99_ms")), duration(best.mean("tpot_p99_ms"))
-    used = share_text(best.mean("kv_usage_max"))
+    ttft_p99, tpot_p99 = milliseconds(best.mean("ttft_p99_ms")), milliseconds(best.mean("tpot_p99_ms"))
+    used = share(best.mean("kv_usage_max"))
     wide = {name: _half_width(best, name) for name in ("total_throughput", "ttft_mean_ms", "tpot_mean_ms")}
     return [
         Card("Slots", str(best.slots), f"rank {best.config.max_lora_rank}, {len(plan.served)} adapters", "to set"),
         Card(
             "Throughput",
-            count_text(best.throughput),
+            number(best.throughput),
             f"{wide['total_throughput']}tokens/s, of {offered} offered",
             "simulated",
         ),
-        Card("First token", duration(ttft), f"{wide['ttft_mean_ms']}mean; p99 {ttft_p99}", "simulated"),
-        Card("Per token", duration(tpot), f"{wide['tpot_mean_ms']}mean; p99 {tpot_p99}", "simulated"),
+        Card("First token", milliseconds(ttft), f"{wide['ttft_mean_ms']}mean; p99 {ttft_p99}", "simulated"),
+        Card("Per token", milliseconds(tpot), f"{wide['tpot_mean_ms']}mean; p99 {tpot_p99}", "simulated"),
         Card("Margin", margin_text(best.margin), _margin_detail(plan), "simulated"),
         Card(
             "KV tokens",
-            count_text(best.kv_tokens),
+            number(best.kv_tokens),
             f"used at most {used}",
             "simulated",
         ),
@@ -141,9 +142,9 @@ def worst_adapters(run: Run, customers: SloRows | None = None, count: int = WORS
             name=figures.name[i],
             rank=str(run.adapters.rank[figures.adapter[i]]) if figures.adapter[i] >= 0 else "",
             requests=int(figures.requests[i]),
-            served=share_text(float(figures.served_share[i])),
-            ttft_mean=duration(float(figures.ttft_mean_ms[i])),
-            ttft_p99=duration(float(figures.ttft_p99_ms[i])),
+            served=share(float(figures.served_share[i])),
+            ttft_mean=milliseconds(float(figures.ttft_mean_ms[i])),
+            ttft_p99=milliseconds(float(figures.ttft_p99_ms[i])),
             bar=round(100 * min(1.0, float(p99[i] / longest)), 1),
             starved=bool(figures.starved[i]),
             misses=figures.name[i] in missing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,9 +14,20 @@ from pathlib import Path
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.metrics import confidence_interval, parse_slo, per_adapter, starving_adapters, summarize
+from loratwin.metrics import confidence_interval, gauges, parse_slo, per_adapter, starving_adapters, summarize
 from loratwin.records import EngineConfig
-from loratwin.simulate import Outcome, Replications, outcome, replicate, simulate, sweep, try_config, workers
+from loratwin.simulate import (
+    Outcome,
+    Replications,
+    outcome,
+    replicate,
+    server_configs,
+    simulate,
+    sweep,
+    try_config,
+    workers,
+)
+from loratwin.simulate.sweep import Kept
 from loratwin.workload import draw
 from tests.simulate.servers import CONFIG, PROFILE, SPEC
 from tests.slow import slow
@@ -24,7 +36,7 @@ SLO = parse_slo("ttft_p99=2s,tpot_mean=50ms")
 CONFIGS = [CONFIG.replace(max_loras=n) for n in (24, 4, 1, 8)] + [EngineConfig(max_loras=384, max_lora_rank=128)]
 
 
-def same(a: Outcome, b: Outcome) -> bool:
+def same(a: object, b: object) -> bool:
     """Equal, NaN included, bit for bit."""
     return repr(a) == repr(b)
 
@@ -66,19 +78,21 @@ def test_who_starves_is_the_same_with_and_without_the_other_figures() -> None:
     assert starving_adapters(run) == per_adapter(run).starving != ()
 
 
-def test_a_sweep_keeps_the_order_and_reports_what_does_not_start() -> None:
+def test_a_sweep_keeps_the_order_and_says_what_does_not_start() -> None:
     done: list[int] = []
     found = sweep(draw(SPEC, 0), PROFILE, CONFIGS, progress=done.append)
-    assert [each.config for each in found] == CONFIGS
-    assert [each.starts for each in found] == [True, True, True, True, False]
-    assert found[-1].summary is None
-    assert "does not start" in found[-1].reason
+    assert [column.config for column in found.columns] == CONFIGS
+    assert [column.starts for column in found.columns] == [True, True, True, True, False]
+    assert found.columns[-1].summaries == ()
+    assert "does not start" in found.columns[-1].reason
+    assert found.none_starts == ""
     assert done == [1, 2, 3, 4, 5]
-    assert all(same(a, outcome(simulate(draw(SPEC, 0), PROFILE, a.config))) for a in found[:-1])
+    outcomes = [column.outcomes[0] for column in found.columns[:-1]]
+    assert all(same(a, outcome(simulate(draw(SPEC, 0), PROFILE, a.config))) for a in outcomes)
 
 
 def test_an_empty_sweep_is_empty() -> None:
-    assert sweep(draw(SPEC, 0), PROFILE, []) == []
+    assert sweep(draw(SPEC, 0), PROFILE, []).columns == ()
 
 
 def test_a_rank_above_the_limit_stops_a_sweep() -> None:
@@ -86,19 +100,59 @@ def test_a_rank_above_the_limit_stops_a_sweep() -> None:
         sweep(draw(SPEC, 0), PROFILE, [CONFIG, CONFIG.replace(max_lora_rank=8)])
 
 
+def test_each_column_has_all_seeds() -> None:
+    found = sweep(SPEC, PROFILE, CONFIGS[:2], seeds=[4, 2], slo="ttft_p99=2s")
+    assert found.seeds == (4, 2)
+    assert [column.seeds for column in found.columns] == [(4, 2), (4, 2)]
+    alone = replicate(SPEC, PROFILE, CONFIGS[1], [4, 2], slo=parse_slo("ttft_p99=2s"))
+    assert all(same(a, b) for a, b in zip(found.columns[1].outcomes, alone.outcomes, strict=True))
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("none", []), ("first", [4]), ("all", [4, 2])])
+def test_runs_are_kept_as_asked(keep: Kept, kept: list[int]) -> None:
+    light, full = (sweep(SPEC, PROFILE, [CONFIG], seeds=[4, 2], keep=keep, with_steps=steps) for steps in (False, True))
+    assert [run.provenance.seed for run in light.columns[0].runs] == kept
+    for run, whole in zip(light.columns[0].runs, full.columns[0].runs, strict=True):
+        assert (run.steps, whole.gauges) == (None, None)
+        assert run.gauges == gauges(whole)
+
+
+def test_where_none_starts_the_reason_and_the_advice_are_said() -> None:
+    found = sweep(SPEC, PROFILE, [EngineConfig(max_loras=384, max_lora_rank=128)])
+    assert "max_loras = 384: the server does not start" in found.none_starts
+    assert found.none_starts.endswith("fewer slots (--max-loras) leave more, a smaller --max-model-len needs less")
+
+
+def test_a_sweep_as_json_has_every_figure_and_no_nan() -> None:
+    found = sweep(SPEC, PROFILE, CONFIGS[1:], slo=SLO, keep="first", with_steps=True, intervals=True)
+    document = json.loads(json.dumps(found.as_json(adapters=True, series=True), allow_nan=False))
+    first, *_, last = document["results"]
+    assert first["figures"].keys() == found.columns[0].figures().keys()
+    assert first["figures"]["itl_mean_ms"] == {"mean": found.columns[0].summaries[0].itl_mean_ms, "half_width": None}
+    assert first["prediction_intervals"]["figures"]["itl_mean_ms"]["low"] < first["figures"]["itl_mean_ms"]["mean"]
+    assert [limit["limit"] for limit in first["slo"]] == ["ttft_p99=2s", "tpot_mean=50ms"]
+    assert len(first["adapters"]) == SPEC.num_adapters + 1 and len(first["series"]["running"]) == 60
+    assert (last["starts"], "figures" in last) == (False, False)
+    assert not {"adapters", "series"} & found.as_json()["results"][0].keys()
+
+
+def test_configurations_have_defaults_that_serve_the_workload() -> None:
+    (config,) = server_configs(SPEC, PROFILE)
+    assert (config.max_loras, config.max_lora_rank) == (SPEC.num_adapters, 16)
+    assert config.gpu_memory_utilization == PROFILE.gpu_memory_utilization
+    few, more = server_configs(SPEC, PROFILE, [4, 8], max_lora_rank=64, max_num_seqs=None)
+    assert (few.max_loras, more.max_loras, few.max_lora_rank, few.max_num_seqs) == (4, 8, 64, 256)
+
+
 def test_more_processes_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "SPAWN_S", 0.0)  # otherwise so little work is not worth a process
-    demand = draw(SPEC, 0)
-    alone = sweep(demand, PROFILE, CONFIGS, slo=SLO)
+    alone = sweep(SPEC, PROFILE, CONFIGS, slo=SLO, seeds=range(2), keep="all")
     done: list[int] = []
-    together = sweep(demand, PROFILE, CONFIGS, processes=2, progress=done.append, slo=SLO)
-    assert all(same(a, b) for a, b in zip(alone, together, strict=True))
-    assert done[-1] == len(CONFIGS)
+    together = sweep(SPEC, PROFILE, CONFIGS, slo=SLO, seeds=range(2), keep="all", processes=2, progress=done.append)
+    assert all(same(a.outcomes, b.outcomes) for a, b in zip(alone.columns, together.columns, strict=True))
+    assert [len(column.runs) for column in together.columns] == [2, 2, 2, 2, 0]
+    assert done[-1] == 2 * len(CONFIGS)
     assert done == sorted(done)
-    seeds = replicate(SPEC, PROFILE, CONFIG, range(3), processes=2)
-    assert all(
-        same(a, b) for a, b in zip(seeds.outcomes, replicate(SPEC, PROFILE, CONFIG, range(3)).outcomes, strict=True)
-    )
 
 
 LONG_SWEEP = """

@@ -8,7 +8,7 @@ import pytest
 from loratwin.errors import InputError
 from loratwin.learn.cases.case import mix_of
 from loratwin.learn.cases.design import LLAMA, design
-from loratwin.learn.models.answer import answer, answer_lines, burstiness, digits, mix_of_workload
+from loratwin.learn.models.advice import advice_text, burstiness, mix_of_workload, predict
 from loratwin.learn.models.model import load_model
 from loratwin.simulate import try_config
 from loratwin.workload import AdapterGroup, BaseTraffic, Fixed, Gamma, Poisson, Separate, WorkloadSpec, draw
@@ -22,7 +22,7 @@ def spec(total_rate: float, adapters: int = 96, **more: object) -> WorkloadSpec:
 
 def test_the_twin_agrees_with_the_answer() -> None:
     workload = draw(spec(6.0).model_copy(update={"window_s": 3600.0}), 0)
-    found = answer(workload, PROFILE, load_model())
+    found = predict(workload, PROFILE, load_model())
     assert found.config is not None and found.throughput is not None and found.slots in found.near_slots
     seen = try_config(workload, PROFILE, found.config).summary
     assert seen is not None and not seen.starved
@@ -34,27 +34,27 @@ def test_the_twin_agrees_with_the_answer() -> None:
 
 
 def test_what_starves_is_not_advised() -> None:
-    found = answer(spec(28.0), PROFILE, load_model())  # two thirds are served
+    found = predict(spec(28.0), PROFILE, load_model())  # two thirds are served
     assert found.slots is None and found.config is None and found.throughput is None
     assert found.most_adapters.value < 96
-    assert "It starves with any slots, says the learned model." in answer_lines(found)
+    assert "It starves with any slots, says the learned model." in advice_text(found).splitlines()
 
 
 def test_of_slots_that_are_as_good_the_most_are_taken() -> None:
-    found = answer(spec(1.0, 40), PROFILE, load_model())
+    found = predict(spec(1.0, 40), PROFILE, load_model())
     assert found.slots is not None and found.slots > min(found.near_slots)
 
 
 def test_given_slots_are_the_only_ones() -> None:
-    assert answer(spec(6.0), PROFILE, load_model(), slots=[24]).slots == 24
-    nothing = answer(spec(6.0, 2000), PROFILE, load_model(), slots=[2000])
+    assert predict(spec(6.0), PROFILE, load_model(), slots=[24]).slots == 24
+    nothing = predict(spec(6.0, 2000), PROFILE, load_model(), slots=[2000])
     assert nothing.slots is None and "a server with 2000 or more slots of rank 16 does not start" in nothing.notes
 
 
 def test_latency_has_its_own_answer() -> None:
     workload = draw(spec(12.0, 300), 0)
-    by_latency = answer(workload, PROFILE, load_model(), "latency")
-    by_throughput = answer(workload, PROFILE, load_model())
+    by_latency = predict(workload, PROFILE, load_model(), "latency")
+    by_throughput = predict(workload, PROFILE, load_model())
     assert by_latency.ttft_ms is not None and by_throughput.ttft_ms is not None
     assert by_latency.slots is not None and by_latency.slots > 4
 
@@ -85,14 +85,14 @@ def test_many_rates_are_reduced_and_keep_their_mean() -> None:
 def test_what_was_not_learned_is_refused() -> None:
     with pytest.raises(InputError, match="also uses the LLM without adapter, which was not learned"):
         both = WorkloadSpec(window_s=60, base=BaseTraffic(rate=1.0), groups=spec(1.0).groups)
-        answer(both, PROFILE, load_model())
+        predict(both, PROFILE, load_model())
     with pytest.raises(InputError, match="no adapters or no requests; there is nothing to predict"):
-        answer(WorkloadSpec(window_s=60, base=BaseTraffic(rate=1.0)), PROFILE, load_model())
+        predict(WorkloadSpec(window_s=60, base=BaseTraffic(rate=1.0)), PROFILE, load_model())
 
 
 def test_slots_that_do_not_start_are_the_reason() -> None:
     group = AdapterGroup(name="a", count=60, total_rate=5.0, ranks=(512,))
-    found = answer(WorkloadSpec(window_s=600, groups=(group,)), PROFILE, load_model())
+    found = predict(WorkloadSpec(window_s=600, groups=(group,)), PROFILE, load_model())
     assert "a server with 8 or more slots of rank 512 does not start" in found.notes
 
 
@@ -100,14 +100,10 @@ def test_prompts_that_the_llm_does_not_take_are_refused() -> None:
     longest = PROFILE.llm.max_model_len
     long = spec(1.0).model_copy(update={"lengths": Separate(prompt=Fixed(tokens=longest), output=Fixed(tokens=8))})
     with pytest.raises(InputError, match=f"a prompt of {longest} tokens does not fit max_model_len"):
-        answer(long, PROFILE, load_model())
+        predict(long, PROFILE, load_model())
 
 
 def test_two_models_that_disagree_say_so() -> None:
-    found = answer(spec(500.0, 1), PROFILE, load_model())
+    found = predict(spec(500.0, 1), PROFILE, load_model())
     assert found.config is None and round(found.most_adapters.value) == 1
-    assert any("the two disagree so near the edge" in line for line in answer_lines(found))
-
-
-def test_figures_have_no_exponent() -> None:
-    assert [digits(each) for each in (0.01234, 12.345, 53640.2)] == ["0.01234", "12.35", "53,640"]
+    assert any("the two disagree so near the edge" in line for line in advice_text(found).splitlines())

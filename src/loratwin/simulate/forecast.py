@@ -1,4 +1,4 @@
-"""Prediction intervals: where the figures of one server will lie, not where their mean is.
+"""Where the figures of a real run will lie, not where their mean is: prediction intervals of one server.
 
 Three things make a measured run differ from the prediction: the workload that happens to come (the seed),
 coefficients that are not known exactly (`Profile.sample`), and what no coefficient explains (the profile's held-out
@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,8 @@ from loratwin.metrics import Summary
 from loratwin.metrics.intervals import t_quantile
 from loratwin.perf import Profile, Uncertainty
 from loratwin.records import EngineConfig
-from loratwin.simulate.many import Progress, _silent
 from loratwin.simulate.outcome import Outcome, each_once, try_config
-from loratwin.simulate.workers import Workers
+from loratwin.simulate.workers import Progress, Workers, silent
 from loratwin.workload import WorkloadSpec, draw
 
 FIGURES = (
@@ -32,7 +32,17 @@ FIGURES = (
 )  # fmt: skip
 """Figures of `metrics.Summary` that get an interval."""
 
-_STREAM = 20_110_606  # of the profiles that are drawn, apart from those of workloads
+SEEDS = range(10)
+"""Ten runs give intervals that are themselves known to a quarter."""
+
+LEVEL = 0.9
+
+_STREAM = 20_260_224  # of the profiles that are drawn, apart from those of workloads
+
+
+def plausible_profile(profile: Profile, number: int) -> Profile:
+    """The so-manieth profile that is as plausible as this one; the same for the same number."""
+    return profile.sample(np.random.default_rng([_STREAM, number]))
 
 
 @dataclass(frozen=True)
@@ -57,24 +67,36 @@ class Forecast:
     level: float
     notes: tuple[str, ...]
 
+    def ends(self) -> dict[str, dict[str, float]]:
+        """`low` and `high` of each figure."""
+        return {name: {"low": interval.low, "high": interval.high} for name, interval in self.intervals.items()}
 
-def predict_interval(
+    def as_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"level": self.level, "figures": self.ends(), "notes": list(self.notes)}
+
+
+def forecast(
     spec: WorkloadSpec,
     profile: Profile,
     config: EngineConfig,
-    seeds: Iterable[int],
-    level: float = 0.9,
+    seeds: Iterable[int] = SEEDS,
+    level: float = LEVEL,
+    *,
+    served: Sequence[int] | None = None,
     processes: int = 1,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Forecast:
     """Simulate one server with several seeds, each on another plausible profile, and say where its figures will lie.
 
     Parameters
     ----------
     seeds
-        Of the workload and of the profile drawn with it; ten give intervals that are themselves known to a quarter.
+        Of the workload and of the profile drawn with it.
     level
         Probability that a measured figure lies inside.
+    served
+        Adapters (indices) that this server serves; None: all of the workload.
     processes
         Cores to use; the result does not depend on it.
 
@@ -88,25 +110,28 @@ def predict_interval(
         raise InputError("a prediction interval needs two seeds or more")
     if not 0 < level < 1:
         raise InputError(f"level = {level:g}, but it must be between 0 and 1")
-    with Workers(_OfSeed(spec, profile, config), processes) as workers:
+    with Workers(_PlausibleRun(spec, profile, config, served), processes) as workers:
         outcomes = workers.map(tasks, progress)
-    return forecast(outcomes, profile.uncertainty, level)
+    return _forecast(outcomes, profile.uncertainty, level)
 
 
 @dataclass(frozen=True)
-class _OfSeed:
+class _PlausibleRun:
     """Draw both workload and profile, and try; what goes to other processes."""
 
     spec: WorkloadSpec
     profile: Profile
     config: EngineConfig
+    served: Sequence[int] | None
 
     def __call__(self, seed: int) -> Outcome:
-        plausible = self.profile.sample(np.random.default_rng([_STREAM, seed]))
-        return try_config(draw(self.spec, seed), plausible, self.config)
+        workload = draw(self.spec, seed)
+        if self.served is not None:
+            workload = workload.take_adapters(self.served)
+        return try_config(workload, plausible_profile(self.profile, seed), self.config)
 
 
-def forecast(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, level: float) -> Forecast:
+def _forecast(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, level: float) -> Forecast:
     """Intervals from runs that differ in seed and plausible profile."""
     summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
     notes = each_once(note for outcome in outcomes for note in outcome.notes)
@@ -127,13 +152,13 @@ def _intervals(
     known = uncertainty or Uncertainty(standard_errors={})
     shares = [summary.served_share for summary in summaries if math.isfinite(summary.served_share)]
     regime = known.regime(fmean(shares) if shares else math.nan)
-    found = {}
+    intervals = {}
     for figure in FIGURES:
         values = [float(getattr(summary, figure)) for summary in summaries]
         values = [value for value in values if value > 0 and math.isfinite(value)]
         if len(values) >= 2:
-            found[figure] = _interval(values, known.error(figure, regime, level), level)
-    return found
+            intervals[figure] = _interval(values, known.error(figure, regime, level), level)
+    return intervals
 
 
 def _interval(values: Sequence[float], model_error: float, level: float) -> PredictionInterval:

@@ -12,6 +12,7 @@ import numpy as np
 
 import loratwin
 from loratwin.errors import InputError
+from loratwin.formatting import UNKNOWN, change, number, seconds
 from loratwin.metrics import (
     ClientAdapterFigures,
     Comparison,
@@ -25,7 +26,7 @@ from loratwin.metrics import (
 )
 from loratwin.records import Run
 from loratwin.report.looks import Look, looks
-from loratwin.report.page import count_text, environment, share_text
+from loratwin.report.page import NBSP, environment, figure, share
 from loratwin.report.run_distributions import distributions, lag, scatter
 from loratwin.report.run_samples import gpu_series, server_series
 from loratwin.report.run_timeline import steps, timeline
@@ -35,8 +36,6 @@ ADAPTERS_SHOWN = 1000
 
 ADAPTERS_OPEN = 25
 """Rows before those that have to be opened."""
-
-NBSP = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def _title(shown: Sequence[Look]) -> str:
     if len(shown) > 1:
         return " beside ".join(f"{look.name} ({look.run.kind})" for look in shown)
     run = shown[0].run
-    rate = f"{len(run.requests) / run.window_s:.3g}"
+    rate = number(len(run.requests) / run.window_s)
     return f"{run.kind.capitalize()}: {len(run.adapters):,} adapters, {rate} requests/s, {run.window_s:g} s"
 
 
@@ -162,7 +161,7 @@ def _cards(found: Comparison, reference: Look, others: Sequence[Look]) -> list[C
     cards = []
     for label, key, detail in _CARDS:
         if key in rows:
-            words = detail.format_map(defaultdict(lambda: "–", texts))  # where no run knows the figure
+            words = detail.format_map(defaultdict(lambda: UNKNOWN, texts))  # where no run knows the figure
             beside = [_beside(rows[key], found, look, named=len(others) > 1) for look in others[:2]]
             value = shown_figure(rows[key], found.reference)
             cards.append(Card(label, value, "; ".join([words, *beside]), reference.run.kind))
@@ -177,23 +176,13 @@ def _beside(row: Row, found: Comparison, look: Look, named: bool) -> str:
 
 def shown_figure(row: Row, index: int) -> str:
     """A figure with its unit where the unit is not in the title; a dash where it is unknown."""
-    value, unit = row.values[index], row.figure.unit
-    if isnan(value):
-        return "–"
-    if unit == "share":
-        return share_text(value)
-    if unit == "ms":
-        return f"{_number(value / 1e3)}{NBSP}s" if abs(value) >= 10_000 else f"{_number(value)}{NBSP}ms"
-    return _number(value)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+    unit = row.figure.unit
+    return figure(row.values[index], unit if unit in ("ms", "share") else "")
 
 
 def _difference(row: Row, index: int, reference: int) -> str:
-    share = row.difference(index, reference)
-    return "" if isnan(share) else f"({100 * share:+.1f}{NBSP}%)"
+    relative = row.difference(index, reference)
+    return "" if isnan(relative) else f"({change(relative).replace(' ', NBSP)})"
 
 
 def _sections(found: Comparison) -> list[tuple[str, list[tuple[str, list[Cell]]]]]:
@@ -234,7 +223,7 @@ def _adapters(look: Look, slo: Slo | None) -> AdapterTable:
     rows = [
         (
             figures.name[i],
-            [_adapter_text(float(getattr(figures, key)[i]), unit) for _, key, unit in columns],
+            [figure(float(getattr(figures, key)[i]), unit) for _, key, unit in columns],
             bool(figures.starved[i]),
         )
         for i in order[:ADAPTERS_SHOWN]
@@ -247,16 +236,6 @@ def _is_known(figures: ClientAdapterFigures, key: str) -> bool:
     return bool(values.any()) if key in _ONLY_IF_ANY else not np.isnan(values).all()
 
 
-def _adapter_text(value: float, unit: str) -> str:
-    if isnan(value):
-        return "–"
-    if unit == "share":
-        return share_text(value)
-    if unit == "ms" and value >= 10_000:
-        return f"{_number(value / 1e3)}{NBSP}s"
-    return _number(value)
-
-
 def _failures(look: Look) -> list[FailureRow]:
     """Each kind of failure of a run, the most frequent first."""
     table = look.run.requests
@@ -266,9 +245,9 @@ def _failures(look: Look) -> list[FailureRow]:
     for kind, name in enumerate(look.run.failures):
         which = np.flatnonzero(table.failure == kind)
         if len(which):
-            first = f"{float(table.arrival_s[which].min()):.4g}{NBSP}s"
+            first = seconds(float(table.arrival_s[which].min()))
             adapters = len(np.unique(table.adapter[which]))
-            rows.append(FailureRow(look.name, name, len(which), share_text(len(which) / len(table)), adapters, first))
+            rows.append(FailureRow(look.name, name, len(which), share(len(which) / len(table)), adapters, first))
     return sorted(rows, key=lambda row: -row.requests)
 
 
@@ -294,11 +273,9 @@ def _facts_of(run: Run) -> dict[str, str]:
         "profile": " ".join(part for part in (source.profile, source.profile_hash) if part),
         "server arguments": " ".join(source.server_args),
         **{name: "" if value is None else str(value) for name, value in config.items()},
-        "KV tokens": "" if run.kv_tokens is None else count_text(run.kv_tokens),
+        "KV tokens": "" if run.kv_tokens is None else number(run.kv_tokens),
         "window": f"{run.window_s:g} s",
         "workload": source.workload_hash or "",
         "seed": "" if source.seed is None else str(source.seed),
-        "client's constant on top of the engine": f"{run.client_overhead_s * 1e3:.3g} ms"
-        if run.client_overhead_s
-        else "",
+        "client's constant on top of the engine": seconds(run.client_overhead_s) if run.client_overhead_s else "",
     }

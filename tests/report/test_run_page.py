@@ -128,7 +128,7 @@ def test_workloads_and_servers_that_differ_are_noted() -> None:
 
 
 def test_the_same_runs_give_the_same_bytes_in_another_process() -> None:
-    program = "from tests.report.test_run_report import small; import sys; sys.stdout.buffer.write(small().encode())"
+    program = "from tests.report.test_run_page import small; import sys; sys.stdout.buffer.write(small().encode())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout.decode() == small()
 

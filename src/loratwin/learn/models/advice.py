@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import isfinite, sqrt
 from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loratwin.errors import InputError
+from loratwin.errors import InputError, UnknownNameError
+from loratwin.formatting import figure, milliseconds, share, span
 from loratwin.learn.cases.case import F8, MAX_NUM_SEQS, Mix
+from loratwin.learn.cases.labels import nearest_slots
 from loratwin.learn.cases.physics import kv_tokens
 from loratwin.learn.cases.search import SLOTS
-from loratwin.learn.models.model import Figures, LearnedModel
+from loratwin.learn.models.model import Figures, LearnedModel, load_model
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig
 from loratwin.records.config import ranks_that_hold
+from loratwin.records.plain import as_plain
 from loratwin.workload import Workload, WorkloadSpec, draw
+
+if TYPE_CHECKING:
+    from loratwin.simulate import Outcome
+
+OBJECTIVES = ("throughput", "latency")
 
 SHARE_ERROR = 0.02
 """Standard error of a predicted served share near saturation, from cross-validation."""
@@ -31,7 +40,7 @@ MAX_RATES = 64
 
 
 @dataclass(frozen=True)
-class Interval:
+class Estimate:
     """A prediction and the interval that holds in 90 % of cases like those learned from."""
 
     value: float
@@ -40,7 +49,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Advice:
     """What the learned model says of a workload on one GPU.
 
     Parameters
@@ -57,19 +66,31 @@ class Answer:
         With the advised slots; missing where there are none. Share is of the offered tokens.
     notes
         What lies outside what was learned.
+    slots_to_check
+        Those advised; where the workload starves, those for as many adapters as can be served.
+    twin
+        One run of the twin with the advised slots; None: not asked for, or there are none.
     """
 
     adapters: int
-    most_adapters: Interval
+    most_adapters: Estimate
     slots: int | None
     near_slots: tuple[int, ...]
     config: EngineConfig | None
-    throughput: Interval | None
-    share: Interval | None
-    ttft_ms: Interval | None
-    tpot_ms: Interval | None
-    itl_ms: Interval | None
+    throughput: Estimate | None
+    share: Estimate | None
+    ttft_ms: Estimate | None
+    tpot_ms: Estimate | None
+    itl_ms: Estimate | None
     notes: tuple[str, ...]
+    slots_to_check: int = 0
+    twin: Outcome | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain data, without what the twin says."""
+        names = [field.name for field in fields(self) if field.name not in ("slots_to_check", "twin")]
+        plain: dict[str, Any] = {name: as_plain(getattr(self, name)) for name in names}
+        return {**plain, "config": self.config and self.config.model_dump()}
 
 
 def mix_of_workload(workload: Workload) -> Mix:
@@ -132,39 +153,72 @@ def burstiness(workload: Workload) -> float:
     return 1.0 if abs(cv - 1) < 0.1 else cv
 
 
-def answer(
-    spec: WorkloadSpec | Workload,
+def predict(
+    workload: WorkloadSpec | Workload,
     profile: Profile,
-    model: LearnedModel,
+    model: LearnedModel | None = None,
     objective: str = "throughput",
     slots: Sequence[int] | None = None,
     seed: int = 0,
-) -> Answer:
-    """Advise slots for a workload, without a run of the twin.
+    check: bool = False,
+) -> Advice:
+    """Advise slots for a workload in milliseconds, by what was learned from the twin: `loratwin learn predict`.
 
     Parameters
     ----------
+    workload
+        A specification, or what was drawn already; then `seed` is ignored.
+    model
+        None: the one that is shipped.
     objective
         `throughput`, or `latency` (mean end to end).
     slots
         The only values to choose from; None: those of `SLOTS` up to one for each adapter.
+    check
+        Run the twin once with the advised slots.
+
+    Returns
+    -------
+    Advice
+        Figures with intervals that hold in 90 % of cases like those learned from (docs/learn.md has the errors).
 
     Raises
     ------
+    UnknownNameError
+        Another objective.
     InputError
         The workload cannot be predicted (see `mix_of_workload`), or has prompts that the LLM does not take.
     """
-    workload = spec if isinstance(spec, Workload) else draw(spec, seed)
-    mix, adapters = mix_of_workload(workload), len(workload.adapters)
+    if objective not in OBJECTIVES:
+        raise UnknownNameError("objective", objective, OBJECTIVES)
+    drawn = workload if isinstance(workload, Workload) else draw(workload, seed)
+    model = load_model() if model is None else model
+    mix = mix_of_workload(drawn)
+    advice = _advice(drawn, mix, profile, model, objective, slots)
+    wanted = advice.slots or nearest_slots(model.workload_figure("slots", mix, profile), slots or SLOTS)
+    twin = _tried(drawn, profile, advice) if check else None
+    return replace(advice, slots_to_check=wanted, twin=twin)
+
+
+def _tried(workload: Workload, profile: Profile, advice: Advice) -> Outcome | None:
+    from loratwin.simulate import try_config  # it compiles the kernel, which the answer itself does without
+
+    return None if advice.config is None else try_config(workload, profile, advice.config)
+
+
+def _advice(
+    workload: Workload, mix: Mix, profile: Profile, model: LearnedModel, objective: str, slots: Sequence[int] | None
+) -> Advice:
     _check_prompts(workload, profile)
+    adapters = len(workload.adapters)
     most = _interval(model.workload_figure("served", mix, profile), model.header.interval_factor["served"])
     notes = model.outside(mix, profile)
     tried = _options(adapters, slots)
-    options = [each for each in tried if kv_tokens(profile, each, mix.max_lora_rank)]
+    options = [count for count in tried if kv_tokens(profile, count, mix.max_lora_rank)]
     if len(options) < len(tried):
         least = min(set(tried) - set(options))
         notes = (*notes, f"a server with {least} or more slots of rank {mix.max_lora_rank} does not start")
-    nothing = Answer(adapters, most, None, (), None, None, None, None, None, None, notes)
+    nothing = Advice(adapters, most, None, (), None, None, None, None, None, None, notes)
     if not options:
         return nothing
     seen = model.figures(mix, profile, [adapters] * len(options), options)
@@ -199,7 +253,7 @@ def _choice(seen: Figures, mix: Mix, objective: str) -> tuple[int | None, list[i
     return max(i for i in near if latency[i] <= least * (1 + LATENCY_SLACK)), near
 
 
-def _with_figures(chosen: Answer, seen: Figures, at: int, mix: Mix, factor: Mapping[str, float]) -> Answer:
+def _with_figures(chosen: Advice, seen: Figures, at: int, mix: Mix, factor: Mapping[str, float]) -> Advice:
     assert chosen.slots is not None
     offered = mix.mean_rate * chosen.adapters * (mix.prompt_mean + mix.output_mean)
     share = float(seen.share[at])
@@ -225,49 +279,55 @@ def _options(adapters: int, slots: Sequence[int] | None) -> list[int]:
     return sorted({min(each, adapters) for each in asked})
 
 
-def _interval(value: float, factor: float, most: float = float("inf")) -> Interval:
+def _interval(value: float, factor: float, most: float = float("inf")) -> Estimate:
     low = value / factor if isfinite(factor) else 0.0
-    return Interval(min(value, most), min(low, most), min(value * factor, most))
+    return Estimate(min(value, most), min(low, most), min(value * factor, most))
 
 
-def answer_lines(found: Answer) -> list[str]:
-    """An answer for a terminal."""
-    most = found.most_adapters
+def advice_text(advice: Advice) -> str:
+    """An advice for a terminal, and what the twin says of it where it was asked."""
+    most = advice.most_adapters
     first = f"One GPU serves about {most.value:,.0f} such adapters ({most.low:,.0f} to {most.high:,.0f})"
-    lines = [f"{first}; the workload has {found.adapters:,}."]
-    if found.config is None:
-        lines.append(_starves(found))
+    lines = [f"{first}; the workload has {advice.adapters:,}."]
+    if advice.config is None:
+        lines.append(_starves(advice))
     else:
-        near = ", ".join(map(str, found.near_slots))
-        lines.append(f"Slots: {found.slots} (as good to 1 %: {near}); max_lora_rank {found.config.max_lora_rank}.")
-        lines += _figure_lines(found)
-    return [*lines, *(f"  {note}" for note in found.notes)]
+        near = ", ".join(map(str, advice.near_slots))
+        lines.append(f"Slots: {advice.slots} (as good to 1 %: {near}); max_lora_rank {advice.config.max_lora_rank}.")
+        lines += _figure_lines(advice)
+    lines += [f"  {note}" for note in advice.notes]
+    return "\n".join([*lines, *(["", _by_the_twin(advice.twin)] if advice.twin is not None else [])])
 
 
-def _starves(found: Answer) -> str:
+def _starves(advice: Advice) -> str:
     """The figures of a workload and of a server are learned apart; at the edge they may disagree."""
     says = "It starves with any slots, says the learned model."
-    if round(found.most_adapters.value) < found.adapters:
+    if round(advice.most_adapters.value) < advice.adapters:
         return says
     return f"{says[:-1]} of servers: the two disagree so near the edge, ask `loratwin plan`."
 
 
-def _figure_lines(found: Answer) -> list[str]:
-    figures: tuple[tuple[str, Interval | None, float, str], ...] = (
-        ("throughput", found.throughput, 1, " tokens/s"),
-        ("served", found.share, 100, " % of the offered tokens"),
-        ("mean TTFT", found.ttft_ms, 1, " ms"),
-        ("mean TPOT", found.tpot_ms, 1, " ms"),
-        ("mean ITL", found.itl_ms, 1, " ms"),
+def _figure_lines(advice: Advice) -> list[str]:
+    figures: tuple[tuple[str, Estimate | None, str, str], ...] = (
+        ("throughput", advice.throughput, "tokens/s", ""),
+        ("served", advice.share, "share", " of the offered tokens"),
+        ("mean TTFT", advice.ttft_ms, "ms", ""),
+        ("mean TPOT", advice.tpot_ms, "ms", ""),
+        ("mean ITL", advice.itl_ms, "ms", ""),
     )
     return [
-        f"  predicted {name}: {digits(each.value * factor)}{unit} "
-        f"({digits(each.low * factor)} to {digits(each.high * factor)})"
-        for name, each, factor, unit in figures
-        if each is not None
+        f"  predicted {name}: {figure(known.value, unit)}{of} ({span(known.low, known.high, unit)})"
+        for name, known, unit, of in figures
+        if known is not None
     ]
 
 
-def digits(value: float) -> str:
-    """Four digits, or all before the point: never an exponent."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def _by_the_twin(outcome: Outcome) -> str:
+    if outcome.summary is None:
+        return f"The twin: the server does not start: {outcome.reason}"
+    seen = outcome.summary
+    verdict = f"it starves ({seen.starved_reason})" if seen.starved else "it keeps up"
+    figures = [f"{figure(seen.total_throughput, 'tokens/s')}, {share(seen.served_share)} served"]
+    times = {"TTFT": seen.ttft_mean_ms, "TPOT": seen.tpot_mean_ms}  # outputs of one token have no TPOT
+    figures += [f"mean {name} {milliseconds(value)}" for name, value in times.items() if isfinite(value)]
+    return f"The twin, one run: {verdict}; {', '.join(figures)}."

@@ -1,1 +1,0 @@
-"""What `loratwin simulate` shows and writes."""

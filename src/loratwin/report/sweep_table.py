@@ -1,0 +1,295 @@
+"""A sweep as tables for a terminal: a column for each configuration, then what a reader must know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from math import nan
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from loratwin.formatting import UNKNOWN, figure, first_of, milliseconds, number, share, span
+from loratwin.metrics import Interval
+from loratwin.report.console import MOST_NAMES, as_text, box, console, knows_unicode, limited, say
+from loratwin.simulate import Replications, Sweep, adapter_rows, each_once, time_series
+
+Cell = Callable[[Replications], Text]
+
+_LEAST_WIDTH, _FIGURE_WIDTH, _COLUMN_WIDTH = 120, 34, 26
+
+
+def print_sweep(sweep: Sweep, adapters: bool = False, series: bool = False) -> None:
+    """Print a sweep to the terminal.
+
+    Parameters
+    ----------
+    adapters
+        Also each adapter in the first run of each configuration, where it was kept.
+    series
+        Also its course over time, where its steps were kept.
+    """
+    _show(console(_width(sweep)), sweep, adapters, series)
+
+
+def sweep_text(sweep: Sweep, adapters: bool = False, series: bool = False) -> str:
+    """The same as plain text."""
+    return as_text(lambda out: _show(out, sweep, adapters, series), _width(sweep))
+
+
+def _width(sweep: Sweep) -> int:
+    return max(_LEAST_WIDTH, _FIGURE_WIDTH + _COLUMN_WIDTH * len(sweep.columns))
+
+
+def _show(out: Console, sweep: Sweep, adapters: bool, series: bool) -> None:
+    for line in _heading(sweep):
+        say(out, line)
+    if sweep.columns:
+        out.print(_figures(sweep, out))
+    _print_remarks(out, sweep)
+    for column in sweep.columns:
+        if column.runs and series:
+            _print_series(out, column)
+        if column.runs and adapters:
+            _print_adapters(out, column)
+
+
+def _heading(sweep: Sweep) -> list[str]:
+    seeds = f"seed {sweep.seeds[0]}" if len(sweep.seeds) == 1 else f"seeds {sweep.seeds[0]} to {sweep.seeds[-1]}"
+    size = f"{sweep.num_adapters} adapters, {number(sweep.rate_per_s)} requests/s, {sweep.window_s:g} s, {seeds}"
+    return [f"{sweep.name}: {size}", f"{sweep.profile.name}, simulated", *_options(sweep)]
+
+
+def _options(sweep: Sweep) -> list[str]:
+    """What all columns have in common."""
+    if not sweep.columns:
+        return []
+    config = sweep.columns[0].config
+    model_len = config.max_model_len or f"{sweep.profile.llm.max_model_len} (the LLM's)"
+    return [
+        f"max_lora_rank {config.max_lora_rank}, max_num_seqs {config.max_num_seqs}, "
+        f"max_num_batched_tokens {config.max_num_batched_tokens}, max_model_len {model_len}, "
+        f"gpu_memory_utilization {config.gpu_memory_utilization:g}"
+    ]
+
+
+# --- the table of figures
+
+
+def _figures(sweep: Sweep, out: Console) -> Table:
+    table = Table(box=box(out), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for column in sweep.columns:
+        table.add_column(f"max_loras {column.config.max_loras}", justify="right")
+    rows = _rows(sweep, "±" if knows_unicode(out) else "+-")
+    for i, (name, cell) in enumerate(rows):
+        table.add_row(name, *(cell(column) for column in sweep.columns), end_section=_ends_section(rows, i))
+    return table
+
+
+def _ends_section(rows: Sequence[tuple[str, Cell]], i: int) -> bool:
+    """The interval below a figure belongs to its section."""
+    if i + 1 < len(rows) and rows[i + 1][0].startswith(_INTERVAL):
+        return False
+    return rows[i - rows[i][0].startswith(_INTERVAL)][0] in _SECTION_ENDS
+
+
+_INTERVAL = "  "  # names of such rows begin with it
+_SECTION_ENDS = {"requests/s", "end to end p99", "queueing delay, mean", "swap-ins", "unfinished", "starved"}
+
+_THROUGHPUT = (
+    ("input tokens/s", "input_throughput"), ("output tokens/s", "output_throughput"),
+    ("total tokens/s", "total_throughput"), ("offered tokens/s", "offered_throughput"),
+    ("requests/s", "request_throughput"),
+)  # fmt: skip
+_LATENCY = (
+    *((f"TTFT {name}", f"ttft_{name}_ms") for name in ("mean", "median", "p90", "p99")),
+    *((f"TPOT {name}", f"tpot_{name}_ms") for name in ("mean", "median", "p99")),
+    *((f"ITL {name}", f"itl_{name}_ms") for name in ("mean", "median", "p99")),
+    *((f"end to end {name}", f"e2e_{name}_ms") for name in ("mean", "median", "p99")),
+    ("queueing delay, mean", "queueing_mean_ms"),
+)
+_GAUGES = (
+    ("running, mean", "running_mean"), ("running, max", "running_max"), ("waiting, mean", "waiting_mean"),
+    ("waiting, max", "waiting_max"), ("KV, mean", "kv_usage_mean"), ("KV, max", "kv_usage_max"),
+)  # fmt: skip
+_COUNTS = (
+    ("preemptions", "preemptions"), ("disk loads", "disk_loads"), ("swap-ins", "swap_ins"), ("arrived", "arrived"),
+    ("finished", "completed"), ("refused", "refused"), ("unfinished", "censored"),
+)  # fmt: skip
+
+
+def _unit(name: str) -> str:
+    return "ms" if name.endswith("_ms") else "share" if name.startswith("kv_usage") else ""
+
+
+def _rows(sweep: Sweep, sign: str) -> list[tuple[str, Cell]]:
+    """Name and cell of each row."""
+    figures = {id(column): column.figures() for column in sweep.columns}
+
+    def cell(name: str) -> Cell:
+        return lambda column: _started(column, lambda: _mean(figures[id(column)][name], _unit(name), sign))
+
+    def cells(named: Sequence[tuple[str, str]]) -> list[tuple[str, Cell]]:
+        return [(title, cell(name)) for title, name in named]
+
+    return [
+        ("starved", lambda column: _started(column, lambda: _verdict(column))),
+        *_with_intervals(sweep, [(title, name, cell(name)) for title, name in (*_THROUGHPUT, *_LATENCY)]),
+        *cells(_GAUGES),
+        ("KV tokens", lambda column: Text(number(column.kv_tokens))),
+        *cells(_COUNTS),
+        *_slo_rows(sweep, sign),
+    ]
+
+
+def _with_intervals(sweep: Sweep, rows: Sequence[tuple[str, str, Cell]]) -> list[tuple[str, Cell]]:
+    """Below each row that has one, where a real run will lie."""
+    forecasts = [column.forecast for column in sweep.columns if column.forecast is not None]
+    shown: list[tuple[str, Cell]] = []
+    for title, name, cell in rows:
+        shown.append((title, cell))
+        if any(name in forecast.intervals for forecast in forecasts):
+            shown.append((f"{_INTERVAL}{share(forecasts[0].level)} of real runs", _interval_cell(name)))
+    return shown
+
+
+def _interval_cell(name: str) -> Cell:
+    def cell(column: Replications) -> Text:
+        interval = None if column.forecast is None else column.forecast.intervals.get(name)
+        return Text(UNKNOWN if interval is None else span(interval.low, interval.high, _unit(name)))
+
+    return cell
+
+
+def _mean(interval: Interval, unit: str, sign: str) -> str:
+    return figure(interval.mean, unit, interval.half_width, sign)
+
+
+def _started(column: Replications, text: Callable[[], str | Text]) -> Text:
+    if not column.starts:
+        return Text("does not start", style="red")
+    shown = text()
+    return shown if isinstance(shown, Text) else Text(shown)
+
+
+def _verdict(column: Replications) -> Text:
+    if not column.num_starved:
+        return Text("no", style="green")
+    runs = f" in {column.num_starved} of {len(column.outcomes)} runs" if len(column.outcomes) > 1 else ""
+    return Text(f"YES{runs}: {', '.join(column.starved_reasons)}", style="red")
+
+
+def _slo_rows(sweep: Sweep, sign: str) -> list[tuple[str, Cell]]:
+    if sweep.slo is None:
+        return []
+
+    def reached(column: Replications, name: str, limit_s: float) -> Text:
+        interval = column.slo_s()[name]
+        shown = figure(1e3 * interval.mean, "ms", 1e3 * interval.half_width, sign)
+        return limited(shown, interval.mean, limit_s)
+
+    def row(name: str, limit_s: float) -> Cell:
+        return lambda column: _started(column, lambda: reached(column, name, limit_s))
+
+    rows = [(f"SLO {limit}", row(limit.name, limit.limit_s)) for limit in sweep.slo.limits]
+    goodput: Cell = lambda column: _started(column, lambda: _mean(column.goodput(), "", sign))  # noqa: E731
+    return [*rows, ("goodput, requests/s", goodput)]
+
+
+# --- below the table
+
+
+def _print_remarks(out: Console, sweep: Sweep) -> None:
+    """Why a server does not start, who starves, and what the figures are not to be trusted in."""
+    common = _common_notes(sweep.columns)
+    for column in sweep.columns:
+        name = f"max_loras {column.config.max_loras}"
+        if not column.starts:
+            say(out, f"{name}: {column.reason} ({number(column.kv_tokens)} KV tokens)", "red")
+        if column.starving:
+            say(out, f"{name}: {_starving(column, sweep.num_adapters)}", "red")
+        for note in column.notes:
+            if note not in common:
+                say(out, f"{name}: {note}", "yellow")
+    for note in (*_notes_of_forecasts(sweep.columns), *common):
+        say(out, note, "yellow")
+
+
+def _common_notes(columns: Sequence[Replications]) -> list[str]:
+    """Notes of every server that starts, in the order in which they are first said."""
+    sets = [set(column.notes) for column in columns if column.starts]
+    said = dict.fromkeys(note for column in columns for note in column.notes)
+    return [note for note in said if sets and note in set.intersection(*sets)]
+
+
+def _notes_of_forecasts(columns: Sequence[Replications]) -> tuple[str, ...]:
+    """What no column says by itself."""
+    said = each_once(note for column in columns for note in column.notes)
+    of_forecasts = (note for column in columns if column.forecast for note in column.forecast.notes)
+    return each_once((*said, *of_forecasts))[len(said) :]
+
+
+def _starving(column: Replications, num_adapters: int) -> str:
+    names = list(column.starving)
+    verb = "starves" if len(names) == 1 else "starve"
+    return f"{len(names)} of {num_adapters} {verb}: {first_of(names, MOST_NAMES)}"
+
+
+def _print_adapters(out: Console, column: Replications) -> None:
+    table = Table(
+        title=Text(f"adapters with max_loras {column.config.max_loras}, seed {column.seeds[0]}; tokens per second"),
+        title_justify="left",
+        box=box(out),
+        pad_edge=False,
+    )
+    table.add_column("adapter", overflow="fold")
+    for title in ("requests", "finished", "offered/s", "served/s", "share", "TTFT mean", "p50", "p99", ""):
+        table.add_column(title, justify="right")
+    for row in adapter_rows(column.runs[0]):
+        name, requests, done, offered, served, part, *latencies, starved = row.values()
+        cells = [number(_or_nan(value)) for value in (requests, done, offered, served)]
+        cells += [share(_or_nan(part)), *(milliseconds(_or_nan(value)) for value in latencies)]
+        table.add_row(Text(name), *cells, Text("starves", style="red") if starved else "")
+    out.print(table)
+
+
+def _or_nan(value: float | None) -> float:
+    return nan if value is None else value
+
+
+_SERIES_FIGURES = 48
+"""Characters of a line beside the sparkline."""
+
+_SERIES_TITLES = {
+    "running": "running", "waiting": "waiting", "kv_usage": "KV use", "distinct_adapters": "distinct adapters",
+    "swap_ins_per_s": "swap-ins/s", "throughput": "total tokens/s",
+}  # fmt: skip
+
+
+def _print_series(out: Console, column: Replications) -> None:
+    run = column.runs[0]
+    series = time_series(run, parts=max(10, min(60, out.width - _SERIES_FIGURES)))
+    table = Table(
+        title=Text(f"over {run.window_s:g} s with max_loras {column.config.max_loras}"),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for name in ("", "", "least", "mean", "most"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for name in (item.name for item in fields(series) if item.name != "end_s"):
+        values = getattr(series, name)
+        ends = [number(float(value)) for value in (values.min(), values.mean(), values.max())]
+        table.add_row(_SERIES_TITLES[name], sparkline(values, knows_unicode(out)), *ends)
+    out.print(table)
+
+
+def sparkline(values: Sequence[float] | np.ndarray, unicode: bool = True) -> str:
+    """One character for each value, from 0 to the largest."""
+    levels = "▁▂▃▄▅▆▇█" if unicode else "_.-=+*#@"
+    highest = float(np.max(values, initial=0.0))
+    scale = (len(levels) - 1) / highest if highest > 0 else 0.0
+    return "".join(levels[round(float(value) * scale)] for value in values)

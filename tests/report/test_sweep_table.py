@@ -1,0 +1,73 @@
+"""A sweep as text: a column for each configuration."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from loratwin.formatting import figure, span
+from loratwin.metrics import parse_slo
+from loratwin.records import EngineConfig
+from loratwin.report import sweep_text
+from loratwin.report.sweep_table import sparkline
+from loratwin.simulate import Sweep, sweep
+from tests.simulate.servers import CONFIG, PROFILE, SPEC
+
+SLO = parse_slo("ttft_p99=20s,tpot_mean=1ms")
+CONFIGS = [CONFIG, CONFIG.replace(max_loras=1), EngineConfig(max_loras=384, max_lora_rank=128)]
+
+
+@pytest.fixture(scope="module")
+def swept() -> Sweep:
+    return sweep(
+        SPEC, PROFILE, CONFIGS, seeds=range(2), slo=SLO, intervals=True, keep="first", with_steps=True, name="mine"
+    )
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The cells of each row by its name."""
+    parts = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if line.strip()]
+    return {name: cells for name, *cells in parts}
+
+
+def test_every_column_has_its_figures_and_what_does_not_start_says_so(swept: Sweep) -> None:
+    text = sweep_text(swept)
+    table, column = rows(text), swept.columns[0]
+    ttft = column.figures()["ttft_mean_ms"]
+    assert table["TTFT mean"][0] == figure(ttft.mean, "ms", ttft.half_width)
+    assert table["TTFT mean"][2] == table["starved"][2] == "does not start"
+    assert table["KV tokens"][0] == f"{column.kv_tokens:,}"
+    assert table["SLO tpot_mean=1ms"][0].endswith("MISSED") and table["SLO ttft_p99=20s"][0].endswith("met")
+    assert f"mine: {SPEC.num_adapters} adapters" in text and "seeds 0 to 1" in text
+    assert "max_loras 384: the server does not start" in text
+
+
+def test_below_a_figure_is_where_a_real_run_will_lie(swept: Sweep) -> None:
+    lines = [line.strip() for line in sweep_text(swept).splitlines()]
+    below = lines[next(i for i, line in enumerate(lines) if line.startswith("ITL mean")) + 1]
+    forecast = swept.columns[0].forecast
+    assert forecast is not None
+    interval = forecast.intervals["itl_mean_ms"]
+    assert below.startswith("90 % of real runs") and span(interval.low, interval.high, "ms") in below
+
+
+def test_adapters_and_the_course_over_time_are_shown_when_asked_for(swept: Sweep) -> None:
+    plain, full = sweep_text(swept), sweep_text(swept, adapters=True, series=True)
+    assert full.startswith(plain)
+    assert "adapters with max_loras 8" not in plain
+    assert "over 120 s with max_loras" in full and "█" in full and "(no adapter)" in full
+
+
+def test_text_has_no_colours(swept: Sweep) -> None:
+    assert "\x1b" not in sweep_text(swept, adapters=True, series=True)
+
+
+def test_nothing_to_show_is_no_table() -> None:
+    assert sweep_text(sweep(SPEC, PROFILE, [])).startswith("workload: ")
+
+
+def test_sparkline() -> None:
+    assert sparkline([0, 1, 2, 4, 8]) == "▁▂▃▅█"
+    assert sparkline([0.0, 0.0]) == "▁▁"
+    assert sparkline([0, 7], unicode=False) == "_@"
