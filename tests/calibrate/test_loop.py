@@ -21,8 +21,8 @@ from loratwin.calibrate.loop.folder import CalibrationFolder
 from loratwin.calibrate.loop.measuring import PlannedRun, busy_note, measure_runs
 from loratwin.calibrate.loop.source import ServerSource
 from loratwin.calibrate.loop.text import as_json, as_markdown, as_text
+from loratwin.engines.arguments import option
 from loratwin.errors import InputError
-from loratwin.launch.arguments import option
 from loratwin.records import load_run, save_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
 from loratwin.telemetry import ServerFacts

@@ -7,10 +7,10 @@ import pytest
 
 from loratwin.calibrate.regression.step_log import StepFit, fit_steps
 from loratwin.calibrate.rows.step_log import STEPS_PER_ROW, StepRows, run_columns, step_rows
+from loratwin.engines.versions import GENERATIONS, Generation
 from loratwin.errors import DataError
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf import LoadingModel
-from loratwin.perf.engines import GENERATIONS, Generation
 from loratwin.records import EngineConfig
 from loratwin.simulate import simulate
 from loratwin.workload import Workload

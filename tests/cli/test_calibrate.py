@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loratwin.calibrate.design import load_design
-from loratwin.launch.arguments import option
+from loratwin.engines.arguments import option
 from loratwin.perf import dump_profile, load_profile
 from loratwin.records import load_run, save_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from loratwin.engines.http import ask
 from loratwin.launch import ServerError, load_adapters, start_replicas, start_server
-from loratwin.launch.http import ask
 from loratwin.synthetic import lora_modules_args, make_adapters, make_llm, numbered, read_adapters
 from tests.launch.servers import alive, gone
 from tests.vllm_cpu import needs_vllm, one_at_a_time, server_command, server_env

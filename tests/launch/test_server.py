@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from loratwin.engines.http import ask
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.launch import ServerError, server, start_server
-from loratwin.launch.http import ask
 from loratwin.launch.ports import free_port, listens
 from tests.launch.servers import STAND_IN, alive, gone, started, with_word
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from loratwin.engines.versions import ProfileRun
 from loratwin.perf import find_llm
 from loratwin.perf.allocator import MIB
-from loratwin.perf.engines import ProfileRun
 from loratwin.perf.profile_run import Sizes, charged_bytes
 
 LLM = find_llm("llama-2-7b")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loratwin.engines.versions import GENERATIONS
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf import EngineBehaviour, StepTimeModel, generation_of
-from loratwin.perf.engines import GENERATIONS
 from loratwin.perf.step_time import COEFFICIENTS, NO_TIMES, TERMS, roofline_s, roofline_slopes, step_columns
 from tests.slow import examples
 

@@ -11,11 +11,11 @@ from typing import Protocol
 from loratwin.bench.listener import SILENT, Listener
 from loratwin.bench.running import RunningServers, assign_adapters
 from loratwin.bench.shared.requests import parse_url
+from loratwin.engines.arguments import as_arguments
+from loratwin.engines.config import engine_config
+from loratwin.engines.serving import engine
 from loratwin.errors import DataError, InputError
 from loratwin.launch import Server, load_adapters, start_mps, start_replicas
-from loratwin.launch.arguments import as_arguments
-from loratwin.launch.config import engine_config
-from loratwin.launch.engines import engine
 from loratwin.probe import server_arguments
 from loratwin.records import EngineConfig
 from loratwin.synthetic import lora_modules_args, read_adapters

@@ -10,7 +10,7 @@ from loratwin.calibrate.evidence import Evidence
 from loratwin.calibrate.regression.clients import ClientFit
 from loratwin.calibrate.regression.overhead import Estimate, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
-from loratwin.launch.arguments import option
+from loratwin.engines.arguments import option
 from loratwin.perf import Card, LlmShapes, Profile
 from loratwin.perf.llms import names_llm
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from loratwin.engines.arguments import option, whole_number
+from loratwin.engines.versions import Engine, generation_of
 from loratwin.errors import DataError
-from loratwin.launch.arguments import option, whole_number
 from loratwin.metrics.latency import finished
-from loratwin.perf.engines import Engine, generation_of
 from loratwin.records import EngineConfig, Run, StepSeries, load_run
 
 NEWEST = "vllm-0.32.0"

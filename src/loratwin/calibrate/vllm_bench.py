@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.engines.arguments import as_arguments, masked
+from loratwin.engines.config import engine_config
+from loratwin.engines.serving import engine
 from loratwin.errors import DataError, InputError
-from loratwin.launch.arguments import as_arguments, masked
-from loratwin.launch.config import engine_config
-from loratwin.launch.engines import engine
 from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run
 from loratwin.records.config import engine_version as version_of
 

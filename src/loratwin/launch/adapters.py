@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from loratwin.engines.http import Answer, ask
 from loratwin.launch.failure import ServerError
-from loratwin.launch.http import Answer, ask
 
 LOAD_TIMEOUT_S = 300.0  # the engine reads the adapter from disk, between two steps of a batch
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from loratwin.engines import arguments
+from loratwin.engines.serving import Engine, engine
 from loratwin.errors import InputError
-from loratwin.launch import arguments
-from loratwin.launch.engines import Engine, engine
 from loratwin.launch.server import Server, start_server
 
 
@@ -36,7 +36,7 @@ def start_replicas(
     - SGLang's `--mem-fraction-static` is a part of the memory that is free when it starts: u/n / (1 - i u/n). From the
       source; not tried on a GPU.
 
-    vLLM before about 0.21 keeps its CUDA graphs (3 GiB for an 8 B LLM) outside of its share, every version its CUDA
+    vLLM before 0.20 keeps its CUDA graphs (3 GiB for an 8 B LLM) outside of its share, every version its CUDA
     context: leave room for those of each replica. `kv_tokens` of each server says what it got.
 
     Parameters

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from loratwin.engines import arguments
+from loratwin.engines.config import engine_config
+from loratwin.engines.http import ask
+from loratwin.engines.serving import Engine, Facts, default_command, engine, full_command, take_model
 from loratwin.errors import InputError
-from loratwin.launch import arguments
-from loratwin.launch.config import engine_config
-from loratwin.launch.engines import Engine, Facts, default_command, engine, full_command, take_model
 from loratwin.launch.failure import ServerError, last_lines, telling_lines
 from loratwin.launch.guarded import Guarded
-from loratwin.launch.http import ask
 from loratwin.launch.ports import free_port, listens
 from loratwin.records import EngineConfig
 

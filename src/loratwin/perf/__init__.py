@@ -1,9 +1,9 @@
 """Performance models: step time, adapter loading, memory, front end; and the profiles that hold their coefficients."""
 
+from loratwin.engines.versions import EngineBehaviour, default_limits, generation_of
 from loratwin.perf.assume import assume, assume_memory
 from loratwin.perf.compare import compare_profiles
 from loratwin.perf.domain import Domain
-from loratwin.perf.engines import EngineBehaviour, default_limits, generation_of
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu, gpu_names
 from loratwin.perf.llms import find_llm, llm_names, shapes_from_config

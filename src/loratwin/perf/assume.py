@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
+from loratwin.engines.versions import Generation, generation_of, profile_run_of
 from loratwin.errors import InputError
 from loratwin.perf.domain import Domain
-from loratwin.perf.engines import Generation, generation_of, profile_run_of
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.loading import LoadingModel

@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from loratwin.engines.versions import ProfileRun
 from loratwin.errors import InputError
 from loratwin.perf.allocator import reserved_bytes
-from loratwin.perf.engines import ProfileRun
 from loratwin.perf.profile_run import Sizes, charged_bytes
 from loratwin.perf.shapes import LlmShapes
 from loratwin.records import EngineConfig

@@ -14,9 +14,9 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
+from loratwin.engines.versions import EngineBehaviour, generation_of
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.perf.domain import Domain
-from loratwin.perf.engines import EngineBehaviour, generation_of
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import MemoryModel

@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from loratwin.engines.versions import ProfileRun
 from loratwin.perf.allocator import MIB, CachingAllocator
-from loratwin.perf.engines import ProfileRun
 from loratwin.perf.shapes import LlmShapes
 
 CUBLAS_WORKSPACE = 32 * MIB

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 
+from loratwin.engines.versions import EngineBehaviour
 from loratwin.kernel import StepCost, StepFeatures, works
 from loratwin.kernel import cost as kernel_cost
 from loratwin.kernel.jit import source
 from loratwin.kernel.types import Count
-from loratwin.perf.engines import EngineBehaviour
 
 F8 = NDArray[np.float64]
 Scale = Callable[[Count], Count]

@@ -28,7 +28,7 @@ CAVEATS: dict[Version, tuple[str, ...]] = {
     ),
     "current": (
         "The profile is of vLLM 0.8.5: for later versions every figure is an extrapolation.",
-        "Since about 0.21 the memory of CUDA graphs counts towards --gpu-memory-utilization (3 GiB outside of it in "
+        "Since 0.20 the memory of CUDA graphs counts towards --gpu-memory-utilization (3 GiB outside of it in "
         "0.8.5), whose default went from 0.9 to 0.92; fewer KV tokens are left than simulated.",
         "By 0.25 a request is admitted only when its whole prompt fits the KV cache; and idle slots cost less where "
         "graphs are specialised by active adapters (--specialize-active-lora, off by default).",

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from loratwin.engines.told import CACHE_INFO, kv_cache, sglang_info
+from loratwin.engines.told import whole as _whole
 from loratwin.errors import DataError
 from loratwin.telemetry.exposition import MAX_LORAS, Exposition
 from loratwin.telemetry.http import Connection
@@ -78,10 +80,8 @@ def _page(connection: Connection) -> dict[SeriesKey, float]:
 def _of_metrics(values: Mapping[SeriesKey, float]) -> dict[str, Any]:
     """vLLM's cache_config_info carries the block size and the number of blocks as labels."""
     told: dict[str, Any] = {"max_loras": _whole(values.get(MAX_LORAS))}
-    labels = next((dict(key.labels) for key in values if key.name == "vllm:cache_config_info"), {})
-    size, number = _whole(labels.get("block_size")), _whole(labels.get("num_gpu_blocks"))
-    told["block_size"] = size
-    told["kv_tokens"] = size * number if size and number else None
+    labels = next((dict(key.labels) for key in values if key.name == CACHE_INFO), {})
+    told["block_size"], told["kv_tokens"] = kv_cache(labels)
     if any(key.name.startswith("vllm:") for key in values):
         told["engine"] = "vllm"
     return told
@@ -94,20 +94,9 @@ def _of_sglang(connection: Connection) -> dict[str, Any]:
         except DataError:
             continue
         if isinstance(info, dict) and "max_total_num_tokens" in info:
-            return _told_by_sglang(info)
+            known = ServerFacts.__dataclass_fields__
+            return {"engine": "sglang"} | {name: value for name, value in sglang_info(info).items() if name in known}
     return {}
-
-
-def _told_by_sglang(info: dict[str, Any]) -> dict[str, Any]:
-    told = {
-        "engine": "sglang",
-        "version": info.get("version"),
-        "block_size": _whole(info.get("page_size")),
-        "kv_tokens": _whole(info.get("max_total_num_tokens")),
-        "max_loras": _whole(info.get("max_loras_per_batch")) if info.get("enable_lora") else None,
-        "max_model_len": _whole(info.get("context_length")),
-    }
-    return {name: value for name, value in told.items() if value is not None}
 
 
 def _of_vllm(connection: Connection) -> dict[str, Any]:
@@ -117,10 +106,3 @@ def _of_vllm(connection: Connection) -> dict[str, Any]:
         return {}
     text = version.get("version") if isinstance(version, dict) else None
     return {"engine": "vllm", "version": str(text)} if text else {}
-
-
-def _whole(value: Any) -> int | None:
-    try:
-        return int(float(value))
-    except (TypeError, ValueError, OverflowError):
-        return None

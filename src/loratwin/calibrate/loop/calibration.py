@@ -13,8 +13,8 @@ from loratwin.calibrate.loop.designed import design_in, measure_design
 from loratwin.calibrate.loop.folder import CalibrationFolder
 from loratwin.calibrate.loop.source import ServerSource, llm_shapes
 from loratwin.calibrate.records_fit import RecordsFit, fit_records
+from loratwin.engines.arguments import option
 from loratwin.errors import InputError
-from loratwin.launch.arguments import option
 from loratwin.perf import LlmShapes, Profile, load_profile, save_profile
 
 

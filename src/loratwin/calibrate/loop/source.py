@@ -15,10 +15,10 @@ from loratwin.bench.listener import SILENT
 from loratwin.bench.running import RunningServers
 from loratwin.bench.shared.requests import parse_url
 from loratwin.calibrate.evidence import NEWEST
+from loratwin.engines.arguments import as_arguments, option, whole_number, without
+from loratwin.engines.config import engine_config
+from loratwin.engines.serving import engine
 from loratwin.errors import DataError, InputError
-from loratwin.launch.arguments import as_arguments, option, whole_number, without
-from loratwin.launch.config import engine_config
-from loratwin.launch.engines import engine
 from loratwin.perf import LlmShapes
 from loratwin.perf.llms import find_llm
 from loratwin.records import EngineConfig

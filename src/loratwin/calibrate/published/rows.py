@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from loratwin.calibrate.published.micro import MicroPoint
 from loratwin.calibrate.published.operating_point import Match
+from loratwin.engines.versions import EngineBehaviour
 from loratwin.kernel import StepFeatures
-from loratwin.perf.engines import EngineBehaviour
 from loratwin.perf.step_time import COEFFICIENTS, StepColumns, step_columns
 
 F8 = NDArray[np.float64]

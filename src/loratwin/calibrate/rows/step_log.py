@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.engines.versions import EngineBehaviour
 from loratwin.errors import DataError
 from loratwin.kernel import StepFeatures
 from loratwin.perf import StepTimeModel
-from loratwin.perf.engines import EngineBehaviour
 from loratwin.perf.step_time import StepColumns, step_columns
 from loratwin.records import Run, StepSeries
 

@@ -25,13 +25,13 @@ class EngineBehaviour(BaseModel):
 
     reserve_full_prompt: bool = False  # admission needs KV blocks for the whole prompt (0.25 on)
     watermark: float = Field(default=0.0, ge=0, lt=1)  # part of the KV blocks that an admission leaves free
-    async_scheduling: bool = False  # a step is scheduled while the one before computes (0.18 on, not on CPU)
+    async_scheduling: bool = False  # a step is scheduled while the one before computes (0.14 on, not on CPU)
     lora_set_of_running: bool = False  # adapters of all that run hold a place, not only of the scheduled (0.33)
     skipped_first: bool = False  # requests passed over come before preempted ones from then on (0.18 to 0.25)
     graph_fine_tokens: NonNegativeInt = 0  # beyond so many tokens graphs exist for multiples of 16 (256 from 0.13 on)
     graph_tokens_per_seq: NonNegativeInt = 0  # graphs up to so many tokens x max_num_seqs (2 from 0.13 on); 0: no limit
     base_graphs: bool = False  # a step without adapters runs no LoRA kernels (0.13 on)
-    graph_memory_in_budget: bool = False  # CUDA graphs count in gpu_memory_utilization (0.25 on)
+    graph_memory_in_budget: bool = False  # CUDA graphs count in gpu_memory_utilization (0.20 on)
 
     def rules(self, num_blocks: int) -> EngineRules:
         """The kernel's switches for a server with so many KV blocks (the null block included, as vLLM counts)."""
@@ -68,8 +68,10 @@ class Generation(NamedTuple):
 
 _V085 = EngineBehaviour()
 _V013 = EngineBehaviour(graph_fine_tokens=256, graph_tokens_per_seq=2, base_graphs=True)
-_V018 = _V013.model_copy(update={"async_scheduling": True, "skipped_first": True})
-_V025 = _V018.model_copy(update={"reserve_full_prompt": True, "graph_memory_in_budget": True})
+_V014 = _V013.model_copy(update={"async_scheduling": True})
+_V018 = _V014.model_copy(update={"skipped_first": True})
+_V020 = _V018.model_copy(update={"graph_memory_in_budget": True})
+_V025 = _V020.model_copy(update={"reserve_full_prompt": True})
 _V032 = _V025.model_copy(update={"skipped_first": False})
 _V033 = _V032.model_copy(update={"lora_set_of_running": True})
 
@@ -78,12 +80,16 @@ GENERATIONS = (
     Generation((0, 9, 2), _V085, 256, 0.9),
     Generation((0, 11, 0), _V085, 256, 0.9),
     Generation((0, 13, 0), _V013, 0, 0.9),
+    Generation((0, 14, 0), _V014, 0, 0.9),
     Generation((0, 18, 1), _V018, 0, 0.9),
+    Generation((0, 20, 0), _V020, 0, 0.92),
     Generation((0, 25, 1), _V025, 0, 0.92),
     Generation((0, 32, 0), _V032, 0, 0.92),
     Generation((0, 33, 0), _V033, 0, 0.92),
 )
-"""Oldest first. Sources: engine.md 1.3 to 1.6 and 2.1 to 2.2; 0.32.0 read in its installed package."""
+"""Oldest first. Sources: engine.md 1.3 to 1.6 and 2.1 to 2.2; 0.32.0 read as installed. Of 0.14.0 and 0.20.0
+what changed was read in their packages (`config/scheduler.py`; `config/cache.py` and `envs.py`), and no more.
+"""
 
 
 class ProfileRun(BaseModel):
@@ -179,11 +185,35 @@ class Limits(NamedTuple):
     gpu_memory_utilization: float
 
 
-def default_limits(version: str, gpu_gib: float, gpu_name: str = "") -> Limits:
-    """What `vllm serve` takes when it is not told (engine.md 1.3; `engine/arg_utils.py`)."""
-    engine = generation_of(version)
-    since, share = engine.generation.since, engine.generation.gpu_memory_utilization
-    is_small = gpu_gib < 70 or (since >= (0, 9, 0) and "a100" in gpu_name.lower())
-    if is_small:
-        return Limits(2048, 256, share)
-    return Limits(16384 if gpu_gib >= 160 and since >= (0, 32, 0) else 8192, 1024, share)
+SMALL, LARGE, HUGE = (2048, 256), (8192, 1024), (16384, 1024)
+"""Tokens of a step and sequences, by the GPU's memory."""
+
+ON_CPU = (2048, 128)
+
+LARGE_GIB, HUGE_GIB = 70, 160
+
+HUGE_SINCE = (0, 28)
+"""The version from which GPUs of `HUGE_GIB` have limits of their own (absent in 0.27.1; `engine/arg_utils.py`)."""
+
+A100_SINCE = (0, 9)
+"""The version from which an A100 of 80 GB counts as small."""
+
+
+def default_limits(version: str, gpu_gib: float, gpu_name: str = "", device: Device = "cuda") -> Limits:
+    """What `vllm serve` takes when it is not told (engine.md 1.3; `engine/arg_utils.py`).
+
+    Parameters
+    ----------
+    version
+        Empty: that of the newest generation.
+    """
+    newest = GENERATIONS[-1]
+    wanted, generation = newest.since, newest
+    if version:
+        wanted, generation = engine_version(version), generation_of(version).generation
+    share = generation.gpu_memory_utilization
+    if device == "cpu":
+        return Limits(*ON_CPU, share)
+    if gpu_gib < LARGE_GIB or (wanted[:2] >= A100_SINCE and "a100" in gpu_name.lower()):
+        return Limits(*SMALL, share)
+    return Limits(*(HUGE if gpu_gib >= HUGE_GIB and wanted[:2] >= HUGE_SINCE else LARGE), share)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from loratwin.engines.versions import GENERATIONS, Device, Generation, profile_run_of
 from loratwin.errors import InputError
 from loratwin.kernel import EngineRules
 from loratwin.perf import EngineBehaviour, Profile, default_limits, generation_of, load_profile
-from loratwin.perf.engines import GENERATIONS, Generation, profile_run_of
 from loratwin.records import EngineConfig
 from loratwin.records.config import engine_version
 from loratwin.simulate import simulate
@@ -39,7 +39,7 @@ def test_every_version_that_was_read_is_its_own_generation(generation: Generatio
 
 @pytest.mark.parametrize(
     ("version", "generation"),
-    [("vllm-0.8.5.post1", "vllm-0.8.5"), ("0.9.0", "vllm-0.9.2"), ("vllm-0.15.2", "vllm-0.13.0"),
+    [("vllm-0.8.5.post1", "vllm-0.8.5"), ("0.9.0", "vllm-0.9.2"), ("vllm-0.15.2", "vllm-0.14.0"),
      ("vllm-0.32.0+cpu", "vllm-0.32.0"), ("v0.32.1", "vllm-0.32.0"), ("vllm-1.2", "vllm-0.33.0")],
 )  # fmt: skip
 def test_another_version_behaves_as_the_nearest_older(version: str, generation: str) -> None:
@@ -47,6 +47,39 @@ def test_another_version_behaves_as_the_nearest_older(version: str, generation: 
     assert found.generation.name == generation
     same_minor = engine_version(version)[:2] == found.generation.since[:2]
     assert any("was not read" in note for note in found.notes) is not same_minor
+
+
+@pytest.mark.parametrize(
+    ("version", "before", "told"),
+    [
+        ("0.14.0", "0.13.0", "async_scheduling"),
+        ("0.20.0", "0.19.1", "graph_memory_in_budget"),
+        ("0.25.1", "0.24.0", "reserve_full_prompt"),
+    ],
+)
+def test_what_holds_from_which_version_on(version: str, before: str, told: str) -> None:
+    assert getattr(generation_of(version).behaviour, told) is True
+    assert getattr(generation_of(before).behaviour, told) is False
+
+
+@pytest.mark.parametrize(
+    ("version", "gib", "name", "device", "tokens", "sequences", "share"),
+    [
+        ("vllm-0.19.1", 79.6, "NVIDIA H100 80GB HBM3", "cuda", 8192, 1024, 0.9),
+        ("vllm-0.20.0", 79.6, "NVIDIA H100 80GB HBM3", "cuda", 8192, 1024, 0.92),
+        ("vllm-0.8.5", 63.4, "", "cuda", 2048, 256, 0.9),
+        ("vllm-0.8.5", 79.3, "NVIDIA A100-SXM4-80GB", "cuda", 8192, 1024, 0.9),
+        ("vllm-0.9.0", 79.3, "NVIDIA A100-SXM4-80GB", "cuda", 2048, 256, 0.9),
+        ("vllm-0.27.1", 178.4, "NVIDIA B200", "cuda", 8192, 1024, 0.92),
+        ("vllm-0.28.0", 178.4, "NVIDIA B200", "cuda", 16384, 1024, 0.92),
+        ("vllm-0.32.0", 0.0, "", "cpu", 2048, 128, 0.92),
+        ("", 178.4, "NVIDIA B200", "cuda", 16384, 1024, 0.92),
+    ],
+)
+def test_defaults_by_version_and_gpu(
+    version: str, gib: float, name: str, device: Device, tokens: int, sequences: int, share: float
+) -> None:
+    assert default_limits(version, gib, name, device) == (tokens, sequences, share)
 
 
 @pytest.mark.parametrize("version", ["vllm-0.8.4", "vllm-0.6.0", "sglang-0.5", "vllm-9", "", "latest"])

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from loratwin.engines import arguments
+from loratwin.engines.http import ask
+from loratwin.engines.told import CACHE_INFO, kv_cache, sglang_info, whole
+from loratwin.engines.versions import GENERATIONS
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.launch import arguments
-from loratwin.launch.http import ask
 
 EngineName = Literal["vllm", "sglang"]
 
@@ -103,42 +105,34 @@ def full_command(engine: Engine, command: Sequence[str], model: str, rest: Seque
 def _vllm_facts(url: str, log: str, api_key: str | None) -> Facts:
     version = ask(f"{url}/version").json()
     models = ask(f"{url}/v1/models", api_key=api_key).json()
-    info = _cache_config(ask(f"{url}/metrics").text)
+    block_size, kv_tokens = kv_cache(_cache_config(ask(f"{url}/metrics").text))
     return Facts(
         version=str(version["version"]) if isinstance(version, dict) and "version" in version else None,
-        kv_tokens=_vllm_kv_tokens(info, log),
-        max_model_len=_whole(_first(models).get("max_model_len")),
+        kv_tokens=kv_tokens or _logged(r"KV cache size: ([\d,]+) tokens", log),  # the log: without /metrics
+        max_model_len=whole(_first(models).get("max_model_len")),
         max_num_batched_tokens=_logged(r"max_num_batched_tokens=(\d+)", log),  # 0.8.5 to about 0.11
-        block_size=_whole(info.get("block_size")),
+        block_size=block_size,
     )
 
 
-def _vllm_kv_tokens(info: dict[str, str], log: str) -> int | None:
-    """The size itself (newer versions), or blocks x tokens in a block, or the line in the log (without /metrics)."""
-    blocks, size = _whole(info.get("num_gpu_blocks")), _whole(info.get("block_size"))
-    told = _whole(info.get("kv_cache_size_tokens"))
-    counted = blocks * size if blocks is not None and size is not None else None
-    return told or counted or _logged(r"KV cache size: ([\d,]+) tokens", log)
-
-
 def _cache_config(metrics: str) -> dict[str, str]:
-    """Labels of `vllm:cache_config_info`; none of them holds a quotation mark."""
-    line = next((line for line in metrics.splitlines() if line.startswith("vllm:cache_config_info{")), "")
+    """Labels of `CACHE_INFO`; none of them holds a quotation mark."""
+    line = next((line for line in metrics.splitlines() if line.startswith(CACHE_INFO + "{")), "")
     return dict(re.findall(r'(\w+)="([^"]*)"', line))
 
 
 def _sglang_facts(url: str, log: str, api_key: str | None) -> Facts:
     answers = (ask(f"{url}/{path}", api_key=api_key).json() for path in ("server_info", "get_server_info"))
-    info = next((answer for answer in answers if isinstance(answer, dict) and "version" in answer), {})
-    kv_tokens = _whole(info.get("max_total_num_tokens")) or _logged(r"max_total_num_tokens=(\d+)", log)
+    found = next((answer for answer in answers if isinstance(answer, dict) and "version" in answer), {})
+    info = sglang_info(found)
     models = ask(f"{url}/v1/models", api_key=api_key).json()
     return Facts(
-        version=str(info["version"]) if "version" in info else None,
-        kv_tokens=kv_tokens,
-        max_model_len=_whole(_first(models).get("max_model_len")) or _logged(r"context_len=(\d+)", log),
-        max_num_seqs=_whole(info.get("max_running_requests")) or _logged(r"max_running_requests=(\d+)", log),
-        max_num_batched_tokens=_whole(info.get("chunked_prefill_size")) or _logged(r"chunked_prefill_size=(\d+)", log),
-        block_size=_whole(info.get("page_size")),
+        version=info.get("version"),
+        kv_tokens=info.get("kv_tokens") or _logged(r"max_total_num_tokens=(\d+)", log),
+        max_model_len=whole(_first(models).get("max_model_len")) or _logged(r"context_len=(\d+)", log),
+        max_num_seqs=info.get("max_num_seqs") or _logged(r"max_running_requests=(\d+)", log),
+        max_num_batched_tokens=info.get("max_num_batched_tokens") or _logged(r"chunked_prefill_size=(\d+)", log),
+        block_size=info.get("block_size"),
     )
 
 
@@ -149,16 +143,7 @@ def _first(models: object) -> dict[str, object]:
 
 def _logged(pattern: str, log: str) -> int | None:
     found = re.findall(pattern, log)
-    return _whole(found[-1].replace(",", "")) if found else None
-
-
-def _whole(value: object) -> int | None:
-    """A whole number above 0, given as number or text; None for anything else ("None", -1, 12.5)."""
-    try:
-        number = int(str(value))
-    except ValueError:
-        return None
-    return number if number > 0 else None
+    return whole(found[-1].replace(",", "")) if found else None
 
 
 ENGINES: dict[str, Engine] = {
@@ -167,7 +152,7 @@ ENGINES: dict[str, Engine] = {
         module="vllm.entrypoints.openai.api_server",
         model_options=("--model",),
         memory_option="--gpu-memory-utilization",
-        memory_default=0.9,
+        memory_default=GENERATIONS[0].gpu_memory_utilization,  # the least of all: the version is not known yet
         options={
             "max_loras": ("--max-loras",),
             "max_cpu_loras": ("--max-cpu-loras",),

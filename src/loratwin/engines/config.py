@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from loratwin.engines import arguments
+from loratwin.engines.serving import Engine, Facts
+from loratwin.engines.versions import Device, Limits, default_limits
 from loratwin.errors import InputError
-from loratwin.launch import arguments
-from loratwin.launch.engines import Engine, Facts
 from loratwin.records import EngineConfig
 
 GIB = 2**30
@@ -68,15 +68,22 @@ def _sglang_with_paths(engine: Engine, given: Sequence[str]) -> bool:
 def _defaults(engine: Engine, given: Sequence[str], version: str | None) -> dict[str, Any]:
     if engine.name == "sglang":
         return _sglang_defaults()
-    seqs, tokens = _vllm_limits(*_gpu(), version)
+    limits = _vllm_limits(*_gpu(), version or "")
     slots = arguments.option(given, "--max-loras")
     return {
         "max_loras": 1,
         "max_cpu_loras": arguments.whole_number(slots, "--max-loras") if slots else 1,
-        "max_num_seqs": seqs,
-        "max_num_batched_tokens": tokens,
-        "gpu_memory_utilization": 0.9 if _older(version, (0, 21)) else 0.92,
+        **limits._asdict(),
     }
+
+
+def _vllm_limits(gpu: str, memory_gib: float, version: str) -> Limits:
+    """Defaults of a server here; of a version that nobody knows those of the newest."""
+    device: Device = "cuda" if gpu else "cpu"
+    try:
+        return default_limits(version, memory_gib, gpu, device)
+    except InputError:
+        return default_limits("", memory_gib, gpu, device)
 
 
 def _sglang_defaults() -> dict[str, Any]:
@@ -88,22 +95,6 @@ def _sglang_defaults() -> dict[str, Any]:
         "gpu_memory_utilization": 0.85,
         "block_size": 1,
     }
-
-
-def _vllm_limits(gpu: str, memory_gib: float, version: str | None) -> tuple[int, int]:
-    """`max_num_seqs` and `max_num_batched_tokens` of a server (`EngineArgs.get_batch_defaults`, engine.md 1.3)."""
-    if not gpu:
-        return 128, 2048  # CPU
-    if memory_gib >= 160 and not _older(version, (0, 26)):
-        return 1024, 16384
-    large = memory_gib >= 70 and ("a100" not in gpu.lower() or _older(version, (0, 9)))
-    return (1024, 8192) if large else (256, 2048)
-
-
-def _older(version: str | None, than: tuple[int, int]) -> bool:
-    """Whether a version such as 0.8.5.post1 is older; one that is unknown is taken for current."""
-    match = re.match(r"(\d+)\.(\d+)", version or "")
-    return match is not None and (int(match[1]), int(match[2])) < than
 
 
 def _gpu() -> tuple[str, float]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from loratwin.engines import config
+from loratwin.engines.arguments import as_arguments, masked, option, whole_number, without
+from loratwin.engines.config import engine_config
+from loratwin.engines.serving import Facts, engine, full_command, take_model
 from loratwin.errors import InputError
-from loratwin.launch import config
-from loratwin.launch.arguments import as_arguments, masked, option, whole_number, without
-from loratwin.launch.config import engine_config
-from loratwin.launch.engines import Facts, engine, full_command, take_model
 
 WORDS = (
     "--model",
