@@ -25,7 +25,7 @@ def test_version() -> None:
 
 
 def test_the_module_is_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "loratwin", "--version"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "loratwin", "--version"], capture_output=True, text=True)
     assert done.stdout == f"loratwin {package.__version__}\n", done.stderr
 
 
@@ -50,7 +50,7 @@ finally:
 @pytest.mark.parametrize("command", [None, *COMMANDS])
 def test_help_answers_at_once_since_it_imports_nothing_heavy(command: str | None) -> None:
     words = [sys.executable, "-c", HELP, *filter(None, [command])]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0 and "Usage:" in done.stdout
     assert not (HEAVY - {"pydantic"}) & set(done.stderr.split())  # typer itself needs pydantic, for any option
 
@@ -71,9 +71,7 @@ finally:
 def test_a_shell_completes_commands_and_options_at_once(line: str, expected: set[str]) -> None:
     """As bash asks at each Tab."""
     asked = {"_LORATWIN_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
-    done = subprocess.run(
-        [sys.executable, "-c", COMPLETE], capture_output=True, text=True, timeout=60, env={**os.environ, **asked}
-    )
+    done = subprocess.run([sys.executable, "-c", COMPLETE], capture_output=True, text=True, env={**os.environ, **asked})
     assert set(done.stdout.split()) == expected, done.stderr
     assert not (HEAVY - {"pydantic"}) & set(done.stderr.split())
 
@@ -140,7 +138,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 @pytest.mark.parametrize("arguments", [["schema"], ["examples"], ["--version"], ["plan", "--help"]])
 def test_output_that_finds_no_space_is_one_line(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run([*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (74, "error: cannot write: No space left on device\n")
 
 
@@ -151,5 +149,5 @@ def test_another_error_of_the_system_is_not_hidden() -> None:
 
 def test_without_a_standard_output_a_command_ends_as_ever() -> None:
     program = "import sys; sys.stdout = None; sys.argv[1:] = ['schema']; from loratwin.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (0, "")

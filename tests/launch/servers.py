@@ -17,7 +17,7 @@ STAND_IN = [sys.executable, "-I", "-S", str(Path(__file__).with_name("stand_in.p
 def started(folder: Path, *arguments: str, engine: str = "vllm", **options: Any) -> Server:
     """A stand-in server that answers."""
     words = ["--model", "x", *arguments]
-    return start_server(engine, words, log_folder=folder, **{"command": STAND_IN, "timeout_s": 30.0, **options})
+    return start_server(engine, words, log_folder=folder, **{"command": STAND_IN, "timeout_s": 600.0, **options})
 
 
 def alive(pids: Iterable[int]) -> list[int]:
@@ -25,12 +25,11 @@ def alive(pids: Iterable[int]) -> list[int]:
     return [pid for pid in pids if _state(pid) not in ("", "Z", "X")]
 
 
-def gone(pids: Iterable[int], within_s: float = 10.0) -> bool:
-    """Wait until none of them runs."""
-    end = time.monotonic() + within_s
-    while alive(pids) and time.monotonic() < end:
+def gone(pids: Iterable[int]) -> bool:
+    """Wait until none of them runs; pytest-timeout knows when that will not be."""
+    while alive(pids):
         time.sleep(0.05)
-    return not alive(pids)
+    return True
 
 
 def with_word(word: str) -> list[int]:

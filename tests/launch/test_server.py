@@ -134,9 +134,9 @@ def test_a_server_that_dies_says_why(tmp_path: Path) -> None:
 
 def test_a_server_that_is_never_ready_is_stopped(tmp_path: Path) -> None:
     with pytest.raises(
-        ServerError, match=r"was not healthy after 0.5 s: GPU KV cache size: 54,321 tokens \(log: .*log\)"
+        ServerError, match=r"was not healthy after 2 s: GPU KV cache size: 54,321 tokens \(log: .*log\)"
     ):
-        started(tmp_path, "--hang", "--marker-2", timeout_s=0.5)
+        started(tmp_path, "--hang", "--marker-2", timeout_s=2.0)
     assert not with_word("--marker-2")
 
 

@@ -175,7 +175,7 @@ def test_without_decisions_there_is_no_regret(tmp_path: Path) -> None:
 
 def tool(name: str, *paths: Path) -> dict[str, Any]:
     command = [sys.executable, str(TOOLS / name), *map(str, paths), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
