@@ -11,6 +11,7 @@ from pathlib import Path
 from loratwin.bench.prepare import unfinished
 from loratwin.bench.replicas import of_replica
 from loratwin.errors import DataError, InputError
+from loratwin.extras import required
 from loratwin.probe import read_notes, read_steps, write_parquet
 from loratwin.records import Run, StepSeries, check_writable, save_run
 
@@ -36,8 +37,8 @@ class RecordFiles:
         check_writable(path)
         if path.suffix not in (".json", ".parquet"):
             raise InputError(f"{path}: a run is a .json or a .parquet file")
-        if path.suffix == ".parquet" and find_spec("pyarrow") is None:
-            raise InputError(f"{path}: parquet needs pyarrow (pip install 'loratwin[parquet]'); .json does not")
+        if path.suffix == ".parquet":
+            required("pyarrow", f"{path}", "parquet")
         if path.exists() and not force:
             raise InputError(f"{path} is there already: give another name with -o, or --force to replace it")
         self.path = path

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from loratwin.learn.cases.generate import generate, load_shards
     from loratwin.learn.models.advice import Advice, advice_text, predict
     from loratwin.learn.models.model import LearnedModel, load_model, save_model
+    from loratwin.learn.rules.files import check_rules_path, save_rules
     from loratwin.learn.rules.trees import learn_rules
     from loratwin.learn.training.table import compare_models
     from loratwin.learn.training.train import train
@@ -26,6 +27,7 @@ _HOMES = {
     "cases.generate": ("generate", "load_shards"),
     "models.advice": ("Advice", "advice_text", "predict"),
     "models.model": ("LearnedModel", "load_model", "save_model"),
+    "rules.files": ("check_rules_path", "save_rules"),
     "rules.trees": ("learn_rules",),
     "training.table": ("compare_models",),
     "training.train": ("train",),
@@ -36,6 +38,7 @@ __all__ = [
     "Advice",
     "LearnedModel",
     "advice_text",
+    "check_rules_path",
     "compare_models",
     "design",
     "generate",
@@ -44,6 +47,7 @@ __all__ = [
     "load_shards",
     "predict",
     "save_model",
+    "save_rules",
     "train",
 ]
 

@@ -16,7 +16,7 @@ CONTEXT_TOKENS = 300
 RANK = 16
 
 
-class Row(NamedTuple):
+class ComparedFigure(NamedTuple):
     """One figure of both profiles; None where there is none."""
 
     group: str
@@ -33,16 +33,18 @@ class Row(NamedTuple):
         return self.second / self.first - 1
 
 
-def compare_profiles(first: Profile, second: Profile) -> list[Row]:
+def compare_profiles(first: Profile, second: Profile) -> list[ComparedFigure]:
     """KV capacity and step times first, then every coefficient."""
     return [*_capacities(first, second), *_steps(first, second), *_coefficients(first, second)]
 
 
-def _capacities(first: Profile, second: Profile) -> Iterator[Row]:
+def _capacities(first: Profile, second: Profile) -> Iterator[ComparedFigure]:
     for slots in SLOTS:
         config = EngineConfig(max_loras=slots, max_lora_rank=RANK, max_num_seqs=256, max_num_batched_tokens=2048)
         tokens = [_tokens(profile, config) for profile in (first, second)]
-        yield Row(f"KV cache, rank {RANK}, 256 sequences, 0.9 of the memory", f"{slots} slots", "tokens", *tokens)
+        yield ComparedFigure(
+            f"KV cache, rank {RANK}, 256 sequences, 0.9 of the memory", f"{slots} slots", "tokens", *tokens
+        )
 
 
 def _tokens(profile: Profile, config: EngineConfig) -> float | None:
@@ -61,15 +63,17 @@ def decode_step_s(profile: Profile, batch: int, slots: int) -> float:
     return float(step_time_s(profile.step_time.resolve(slots, RANK, profile.behaviour, 256), features))
 
 
-def _steps(first: Profile, second: Profile) -> Iterator[Row]:
+def _steps(first: Profile, second: Profile) -> Iterator[ComparedFigure]:
     for slots in (0, 32):
         for batch in BATCHES:
             what = "no LoRA" if slots == 0 else f"{min(batch, slots)} adapters in {slots} slots"
             times = [1e3 * decode_step_s(profile, batch, slots) for profile in (first, second)]
-            yield Row(f"decode step, {CONTEXT_TOKENS} tokens of context", f"{batch} requests, {what}", "ms", *times)
+            yield ComparedFigure(
+                f"decode step, {CONTEXT_TOKENS} tokens of context", f"{batch} requests, {what}", "ms", *times
+            )
 
 
-def _coefficients(first: Profile, second: Profile) -> Iterator[Row]:
+def _coefficients(first: Profile, second: Profile) -> Iterator[ComparedFigure]:
     for part in PARTS:
         values = [getattr(profile, part).model_dump() for profile in (first, second)]
         for name in values[0]:
@@ -77,7 +81,7 @@ def _coefficients(first: Profile, second: Profile) -> Iterator[Row]:
             if any(isinstance(value, bool | int | float) for value in found):
                 unit, factor, label = _readable(name, max(abs(value or 0.0) for value in found))
                 scaled = [None if value is None else value * factor for value in found]
-                yield Row(part.replace("_", " "), label, unit, *scaled)
+                yield ComparedFigure(part.replace("_", " "), label, unit, *scaled)
 
 
 def _readable(name: str, largest: float) -> tuple[str, float, str]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.errors import DataError, InputError
+from loratwin.errors import DataError
+from loratwin.extras import required
 from loratwin.records.atomic import write_atomically
 from loratwin.records.columns import BoolArray, ColumnTable, FloatArray, LongArray, column
 from loratwin.records.run import StepSeries
@@ -107,11 +108,7 @@ def write_parquet(
     InputError
         pyarrow is not there, or the file cannot be written.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise InputError("parquet needs pyarrow: pip install 'loratwin[parquet]'") from None
+    pa, pq = (required(module, "a .parquet file", "parquet") for module in ("pyarrow", "pyarrow.parquet"))
     rows = _steps(Path(log), zero_s, from_s, to_s)
     facts = json.dumps({**read_facts(log), "notes": read_notes(log)})
     table = pa.table({name: rows[name] for name in rows.dtype.names or ()}, metadata={"loratwin_steps": facts})

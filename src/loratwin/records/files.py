@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from loratwin.errors import DataError, InputError
+from loratwin.extras import required
 from loratwin.records.atomic import write_atomically
 from loratwin.records.columns import AnyArray, ColumnTable
 from loratwin.records.config import EngineConfig
@@ -225,12 +226,8 @@ def _from_json(data: bytes) -> Run:
 
 
 def _pyarrow() -> tuple[ModuleType, ModuleType]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError("parquet files need pyarrow: pip install 'loratwin[parquet]', or use a .json file") from None
-    return pyarrow, pyarrow.parquet
+    pyarrow, parquet = (required(name, "a .parquet file", "parquet") for name in ("pyarrow", "pyarrow.parquet"))
+    return pyarrow, parquet
 
 
 def _to_parquet(run: Run) -> bytes:

@@ -13,6 +13,7 @@ from loratwin.lazy import lazy_names
 
 if TYPE_CHECKING:
     from loratwin.report.plan_page import plan_report
+    from loratwin.report.profile_tables import differences_text, profile_text, profiles_text
     from loratwin.report.run_json import runs_as_json
     from loratwin.report.run_page import run_report
     from loratwin.report.runs_table import print_runs, runs_text
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "plan_page": ("plan_report",),
+    "profile_tables": ("differences_text", "profile_text", "profiles_text"),
     "run_json": ("runs_as_json",),
     "run_page": ("run_report",),
     "runs_table": ("print_runs", "runs_text"),
@@ -33,9 +35,12 @@ _HOMES = {
 
 __all__ = [
     "check_html",
+    "differences_text",
     "plan_report",
     "print_runs",
     "print_sweep",
+    "profile_text",
+    "profiles_text",
     "run_report",
     "runs_as_json",
     "runs_text",

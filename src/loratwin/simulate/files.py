@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from loratwin.errors import InputError
+from loratwin.extras import required
 from loratwin.records import Run, check_writable, save_run
 from loratwin.simulate.sweep import Sweep
 
@@ -25,8 +25,8 @@ def check_runs_path(path: str | Path, num_runs: int) -> None:
         check_writable(path / "run.json")
         return
     check_writable(path)
-    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise InputError(f"{path}: parquet needs pyarrow (pip install 'loratwin[parquet]'); .json does not")
+    if path.suffix == ".parquet":
+        required("pyarrow", f"{path}", "parquet")
     if path.suffix in FORMATS and num_runs > 1:
         raise InputError(f"{path} is one file and there are {num_runs} runs: give a folder")
     if path.suffix not in (*FORMATS, ""):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 
 from loratwin.errors import InputError
+from loratwin.extras import required
 from loratwin.workload.streams import stream
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
@@ -50,10 +51,9 @@ def tokenizer_files(vocab_size: int, max_model_len: int) -> dict[str, str]:
 
 
 def _trained(vocab_size: int) -> str:
-    try:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    except ImportError:
-        raise InputError("a tokenizer needs the library tokenizers: pip install 'loratwin[make]'") from None
+    required("tokenizers", "a tokenizer", "make")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

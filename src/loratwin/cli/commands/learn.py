@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from loratwin.errors import InputError, UnknownNameError
-
-if TYPE_CHECKING:
-    from loratwin.learn.cases.generate import Explored
+from loratwin.errors import UnknownNameError
 
 app = typer.Typer(help="Learn from the twin: fast answers, and rules.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -63,22 +60,18 @@ def train(
 ) -> None:
     """Fit the model that `learn predict` and `plan --fast` use; prints its errors on workloads not seen."""
     from loratwin.cli.progress import staged_progress
-    from loratwin.learn import load_shards
-    from loratwin.learn.models.model import dump_model
-    from loratwin.records import check_writable, write_atomically
-
-    _needs_sklearn()
-    from loratwin.learn.training.train import train as fit
+    from loratwin.learn import load_shards, save_model
+    from loratwin.learn import train as fit
+    from loratwin.records import check_writable
 
     check_writable(output)
     explored = load_shards(shards, partly)
     with staged_progress() as progress:
         model = fit(explored, partial(progress, "learning targets"))
-    data = dump_model(model)
-    write_atomically(output, data)
-    for target, words in model.header.held_out.items():
-        typer.echo(f"{target}: {words}")
-    typer.echo(f"{output}: {len(data) / 1000:.0f} kB, {model.header.learned_from}")
+    save_model(model, output)
+    for target, error in model.header.held_out.items():
+        typer.echo(f"{target}: {error}")
+    typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} kB, {model.header.learned_from}")
 
 
 @app.command()
@@ -95,16 +88,14 @@ def table(
     """Compare all models on all targets by nested cross-validation, grouped by workload (takes minutes)."""
     from loratwin.cli.progress import staged_progress
     from loratwin.learn import compare_models, load_shards
-    from loratwin.records import check_writable, write_atomically
-
-    _needs_sklearn()
     from loratwin.learn.models.targets import TARGETS
     from loratwin.learn.training.registry import REGISTRY
     from loratwin.learn.training.table import table_markdown
+    from loratwin.records import check_writable, write_atomically
 
     if output is not None:
         check_writable(output)
-    usual = [name for name, each in TARGETS.items() if each.level == "workload" or not published_features]
+    usual = [name for name, target in TARGETS.items() if target.level == "workload" or not published_features]
     chosen, asked = _names("model", models, list(REGISTRY)), _names("target", targets, usual)
     explored = load_shards(shards, partly)
     with staged_progress() as progress:
@@ -128,33 +119,17 @@ def rules(
 
     For example: loratwin learn rules shards -o rules.md
     """
-    from loratwin.learn import load_shards
-    from loratwin.records import check_writable, write_atomically
+    from loratwin.learn import check_rules_path, learn_rules, load_shards, save_rules
+    from loratwin.learn.rules.text import rules_text
 
     if output is not None:
-        check_writable(output)
-        if output.suffix not in _RULE_FILES:
-            raise InputError(f"{output}: rules are written as {', '.join(_RULE_FILES)}")
-    _needs_sklearn()
-    explored = _of_profile(load_shards(shards, partly), profile)
-    title = f"LoRA adapters on one GPU: {profile or 'all learned profiles'}"
-    from loratwin.learn.rules import text as rules_text
-    from loratwin.learn.rules.trees import learn_rules
-
-    learned = learn_rules(explored)
+        check_rules_path(output)
+    explored = load_shards(shards, partly, profile)
+    learned, title = learn_rules(explored), f"LoRA adapters on one GPU: {profile or 'all learned profiles'}"
     if output is None:
-        typer.echo(rules_text.rules_text(learned, title).rstrip())
-        return
-    if output.suffix == ".svg":
-        from loratwin.learn.rules.picture import rules_svg
-
-        write_atomically(output, rules_svg(learned, explored, title))
+        typer.echo(rules_text(learned, title).rstrip())
     else:
-        write_atomically(output, getattr(rules_text, _RULE_FILES[output.suffix])(learned, title))
-    typer.echo(str(output))
-
-
-_RULE_FILES = {".txt": "rules_text", ".md": "rules_markdown", ".json": "rules_json", ".py": "rules_python", ".svg": ""}
+        typer.echo(str(save_rules(learned, explored, title, output)))
 
 
 @app.command()
@@ -197,19 +172,3 @@ def _names(kind: str, text: str | None, known: list[str]) -> list[str]:
         if name not in known:
             raise UnknownNameError(kind, name, known)
     return asked
-
-
-def _of_profile(explored: list[Explored], profile: str | None) -> list[Explored]:
-    if profile is None:
-        return explored
-    found = [each for each in explored if each.case.profile == profile]
-    if not found:
-        raise UnknownNameError("profile in the shards", profile, {each.case.profile for each in explored})
-    return found
-
-
-def _needs_sklearn() -> None:
-    try:
-        import sklearn  # type: ignore[import-untyped]  # noqa: F401
-    except ImportError:
-        raise InputError("learning needs scikit-learn: pip install 'loratwin[learn]'") from None

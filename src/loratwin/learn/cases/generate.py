@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loratwin.errors import DataError, InputError
+from loratwin.errors import DataError, InputError, UnknownNameError
 from loratwin.learn.cases.case import Case
 from loratwin.learn.cases.search import Row, explore
 from loratwin.learn.cases.shards import (
@@ -93,21 +93,27 @@ class Explored:
     rows: tuple[Row, ...]
 
 
-def load_shards(folders: Sequence[Path], partly: bool = False) -> list[Explored]:
+def load_shards(folders: Sequence[str | Path], partly: bool = False, profile: str | None = None) -> list[Explored]:
     """Everything in some folders, in the order of their designs.
 
     Parameters
     ----------
+    folders
+        That `generate` made.
     partly
         Take what is there; otherwise a missing shard is an error.
+    profile
+        Only the workloads of this profile, by name; None: all.
 
     Raises
     ------
     InputError, DataError
         A folder is not one of shards; a shard is missing, damaged or of another design.
+    UnknownNameError
+        No workload is of this profile.
     """
     found: list[Explored] = []
-    for folder in folders:
+    for folder in map(Path, folders):
         manifest = read_manifest(folder)
         for number in range(manifest.num_shards):
             path = shard_path(folder, number)
@@ -121,4 +127,13 @@ def load_shards(folders: Sequence[Path], partly: bool = False) -> list[Explored]
             ]
     if not found:
         raise DataError(f"{', '.join(map(str, folders))}: no shard yet; run `loratwin learn generate`")
-    return found
+    return _of_profile(found, profile)
+
+
+def _of_profile(explored: list[Explored], profile: str | None) -> list[Explored]:
+    if profile is None:
+        return explored
+    kept = [one for one in explored if one.case.profile == profile]
+    if not kept:
+        raise UnknownNameError("profile in the shards", profile, {one.case.profile for one in explored})
+    return kept

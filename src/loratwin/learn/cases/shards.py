@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from loratwin.errors import DataError, InputError
+from loratwin.extras import required
 from loratwin.learn.cases.case import Case
 from loratwin.learn.cases.search import Row
 from loratwin.records import as_tuple, write_atomically
@@ -168,9 +169,4 @@ def _read(path: Path, mark: str) -> dict[str, list[Any]]:
 
 
 def _pyarrow() -> tuple[ModuleType, ModuleType]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError("shards need pyarrow: pip install 'loratwin[learn]'") from None
-    return pyarrow, pyarrow.parquet
+    return required("pyarrow", "a shard", "learn"), required("pyarrow.parquet", "a shard", "learn")

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
 from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 from sklearn.tree import DecisionTreeRegressor  # type: ignore[import-untyped]
 
-from loratwin.errors import InputError
+from loratwin.extras import required
 from loratwin.learn.cases.case import F8
 from loratwin.learn.training.problem import Problem
 
@@ -213,21 +213,13 @@ def _scaled(model: Any) -> Callable[[Problem], Any]:
 
 def _imodels(name: str, **settings: Any) -> Callable[[Problem], Any]:
     def make(problem: Problem) -> Any:
-        try:
-            import imodels  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise InputError(f"{name} needs imodels ({error}): pip install 'loratwin[learn]'") from None
-        return getattr(imodels, name)(**settings)
+        return getattr(required("imodels", name, "learn"), name)(**settings)
 
     return make
 
 
 def _explainable_boosting(problem: Problem) -> Any:
-    try:
-        from interpret.glassbox import ExplainableBoostingRegressor  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise InputError(f"explainable boosting needs interpret ({error}): pip install 'loratwin[learn]'") from None
-    return ExplainableBoostingRegressor(
+    return required("interpret.glassbox", "explainable boosting", "learn").ExplainableBoostingRegressor(
         outer_bags=2, inner_bags=0, max_rounds=1000, interactions=4, n_jobs=1, random_state=SEED
     )
 
