@@ -68,6 +68,18 @@ def test_a_queue_that_is_only_long_does_not_grow(case: str, delay_s: np.ndarray)
     assert not queue_grows(served(TIMES, delay_s)), case
 
 
+@pytest.mark.parametrize(
+    ("case", "quarters"),
+    [("falls again in the last quarter", (0.0, 10.0, 60.0, 30.0)), ("was gone in the third", (0.0, 10.0, 0.0, 30.0))],
+)
+def test_every_quarter_counts(case: str, quarters: tuple[float, ...]) -> None:
+    """From the second to the fourth quarter the queue takes in 200 requests, which alone would be growth."""
+    delay_s = np.array(quarters)[(TIMES // 250).astype(int)]
+    assert not queue_grows(served(TIMES, delay_s)), case
+    steady_growth = np.array([0.0, 10.0, 20.0, 30.0])[(TIMES // 250).astype(int)]
+    assert queue_grows(served(TIMES, steady_growth))
+
+
 def test_chance_is_no_growth() -> None:
     """A queue near saturation wanders; ten requests more among 200 arrivals are less than two standard deviations."""
     times = np.arange(0, 1000, 5.0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from loratwin.metrics import gauges
+from loratwin.perf.memory import GIB
 from loratwin.plan.grid import spread_order
 from loratwin.plan.trial import KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET, Bench, Trial, causes, faster
 from loratwin.records import EngineConfig, Run
+from loratwin.simulate import served_capacity
 from loratwin.workload import draw
 from tests.plan.small import profile, spec
 
@@ -70,6 +74,23 @@ def test_a_server_must_hold_the_longest_request() -> None:
     for utilization in np.linspace(0.2, 0.5, 200):
         capacity = small.capacity(24, config.replace(gpu_memory_utilization=float(utilization)))
         assert capacity.starts == (capacity.tokens >= 150 + 16)  # one block is vLLM's own
+
+
+def test_one_block_of_the_kv_cache_is_nobodys() -> None:
+    """The longest request has 150 tokens, ten blocks: a cache of ten starts and cannot serve it, one of eleven can."""
+    config = EngineConfig(max_loras=8, max_model_len=150)
+    ten, eleven = (with_kv_tokens(tokens).capacity(24, config) for tokens in (160, 176))
+    assert (ten.tokens, eleven.tokens) == (160, 176)
+    assert served_capacity(with_kv_tokens(160).profile, config).starts
+    assert (ten.starts, eleven.starts) == (False, True)
+    assert ten.reason == "144 KV tokens are left, fewer than the longest request has: 150"
+
+
+def with_kv_tokens(tokens: int) -> Bench:
+    """A bench whose server has a KV cache of this size, to the block."""
+    gib = (tokens + 8) * profile().llm.kv_bytes_per_token / GIB
+    memory = profile().memory.model_copy(update={"kv_gib": gib})
+    return replace(bench(), profile=profile().model_copy(update={"memory": memory}))
 
 
 def test_the_verdict_alone_is_the_verdict() -> None:

@@ -22,6 +22,7 @@ from loratwin.perf import KvCapacity, Profile
 from loratwin.plan.choice import Candidate
 from loratwin.records import EngineConfig, Run
 from loratwin.simulate import Outcome, each_once, outcome, plausible_profile, served_capacity, simulate
+from loratwin.simulate.engine import usable_blocks
 from loratwin.workload import Workload, burst_of, faster, first_part, grown
 
 SLOTS, SEQUENCES, KV_MEMORY, TOKEN_BUDGET = "slots", "max_num_seqs", "KV memory", "max_num_batched_tokens"
@@ -100,7 +101,7 @@ class Bench:
     def capacity(self, num_adapters: int, config: EngineConfig) -> KvCapacity:
         """KV tokens, and whether the server starts and can hold the longest request."""
         capacity = served_capacity(self.profile, config)
-        usable = (capacity.tokens // config.block_size - 1) * config.block_size  # vLLM keeps one null block
+        usable = usable_blocks(capacity.tokens, config) * config.block_size
         longest = max(longest_request(self.workload(num_adapters, i)) for i in range(len(self.workloads)))
         longest = min(longest, config.max_model_len or self.profile.llm.max_model_len)  # where outputs end
         if not capacity.starts or longest <= usable:

@@ -59,6 +59,11 @@ def served_capacity(profile: Profile, config: EngineConfig) -> KvCapacity:
     return kv_capacity(profile.llm, profile.memory, config)
 
 
+def usable_blocks(kv_tokens: int, config: EngineConfig) -> int:
+    """KV blocks that requests can have, of a cache of so many tokens: vLLM keeps one for itself, the null block."""
+    return kv_tokens // config.block_size - 1
+
+
 def _check_sizes(config: EngineConfig) -> None:
     """The kernel's numbers are of 32 bits, and it has a table of all sizes of a step."""
     limits = {"max_num_batched_tokens": MOST_STEP_TOKENS, "max_in_flight": MOST_COUNT, "max_cpu_loras": MOST_COUNT}
@@ -95,7 +100,7 @@ def _requests(workload: Workload, config: EngineConfig, profile: Profile) -> tup
 def _run(requests: Requests, workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int) -> EngineTrace:
     num_adapters = len(workload.adapters)
     limits = EngineLimits(
-        num_blocks=kv_tokens // config.block_size - 1,  # vLLM keeps one null block
+        num_blocks=usable_blocks(kv_tokens, config),
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
