@@ -21,14 +21,20 @@ def config(slots: int, rank: int) -> EngineConfig:
     return EngineConfig(max_loras=slots, max_lora_rank=rank, max_num_seqs=2048, max_num_batched_tokens=2048)
 
 
+def capacity_rows(llm: LlmShapes, truth: MemoryModel) -> list[dict[str, str]]:
+    """Starts of servers that have this memory, the last of which does not."""
+    rows = []
+    for slots, rank in [(8, 8), (32, 16), (64, 8), (128, 16), (16, 32), (384, 32)]:
+        capacity = kv_capacity(llm, truth, config(slots, rank))
+        outcome = {"outcome": "ok", "kv_tokens": str(capacity.tokens)}
+        rows.append({"model": llm.name, "max_loras": str(slots), "max_lora_rank": str(rank),
+                     **(outcome if capacity.starts else {"outcome": "out_of_memory", "kv_tokens": ""})})  # fmt: skip
+    return rows
+
+
 def capacities(folder: Path, truth: MemoryModel, *more: dict[str, str]) -> Path:
     """The table of a server that has this memory."""
-    rows = [
-        {"model": LLAMA.name, "max_loras": str(slots), "max_lora_rank": str(rank), "outcome": "ok",
-         "kv_tokens": str(kv_capacity(LLAMA, truth, config(slots, rank)).tokens)}
-        for slots, rank in [(8, 8), (32, 16), (64, 8), (128, 16), (16, 32)]
-    ]  # fmt: skip
-    write_csv(folder / "kv_capacity.csv", [*rows, *more])
+    write_csv(folder / "kv_capacity.csv", [*capacity_rows(LLAMA, truth), *more])
     return folder
 
 
