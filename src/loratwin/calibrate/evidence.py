@@ -154,6 +154,11 @@ def gather(runs: Mapping[str, Run], allow_simulated: bool = False) -> Evidence:
     allow_simulated
         Take the twin's own runs, as tests of the fit do.
 
+    Returns
+    -------
+    Evidence
+        What counts, and by name why the rest does not.
+
     Raises
     ------
     DataError
@@ -321,7 +326,12 @@ def _most_common(runs: Mapping[str, Run], of: Callable[[Run], str]) -> str:
 
 
 def read_records(folder: str | Path) -> dict[str, Run]:
-    """All records (.json, .parquet) in a folder, by the name of the file.
+    """All records (.json, .parquet) in a folder.
+
+    Returns
+    -------
+    dict
+        By the name of the file, without its ending.
 
     Raises
     ------

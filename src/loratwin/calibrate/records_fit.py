@@ -64,6 +64,11 @@ def fit_records(
     start
         For runs without logged steps, where no others are there; None: an assumed one, if the GPU is known.
 
+    Returns
+    -------
+    RecordsFit
+        The profile, and what it was made of; `dump_profile` and `save_profile` write it.
+
     Raises
     ------
     DataError

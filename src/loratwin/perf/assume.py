@@ -40,7 +40,7 @@ MEMORY_SHARE = 0.85
 """Part of the peak bandwidth that reading weights reaches."""
 
 ATTENTION_SHARE = 0.4
-"""Part of the peak operations that attention over a prompt reaches (as `calibrate.start` takes it)."""
+"""Part of the peak operations that attention over a prompt reaches (as `calibrate.published.start` takes it)."""
 
 ALL_REDUCE_S = {True: 10e-6, False: 30e-6}
 """Least time of an all-reduce with and without NVLink; the order of NCCL's latency, not measured by us."""

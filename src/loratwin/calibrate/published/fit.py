@@ -130,6 +130,11 @@ def fit_tables(
         in `starting_profile`: without a run that has no queue the front end and the tokens generated, without a long
         queue the walk's cost.
 
+    Returns
+    -------
+    TablesFit
+        The profile, from which folds are fitted again.
+
     Raises
     ------
     InputError, DataError

@@ -1,6 +1,6 @@
 """What a client's figures tell of the step time: a few rows of the regression for each run without logged steps.
 
-At the operating point (`twin`) the twin's steps are the server's. So a mean over the steps in which some
+At the operating point (`operating_point`) the twin's steps are the server's. So a mean over the steps in which some
 requests decode takes, on the server, the time between their tokens that the client saw; and a mean over the steps that
 first tokens waited for takes their TTFT, the front end's overhead included. Requests are grouped so that the groups'
 steps differ: by the batch that they decode in where that changes (open loops), by their prompts for TTFT.
