@@ -8,7 +8,7 @@ import numpy as np
 
 from loratwin.calibrate.evidence import Evidence
 from loratwin.calibrate.regression.clients import ClientFit
-from loratwin.calibrate.regression.overhead import Estimate, LoadTimes
+from loratwin.calibrate.regression.overhead import FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
 from loratwin.engines.arguments import option
 from loratwin.perf import Card, LlmShapes, Profile
@@ -25,7 +25,7 @@ def measured_card(
     llm: LlmShapes,
     steps: StepFit,
     loads: LoadTimes,
-    overhead: Estimate,
+    overhead: FittedValue,
     law: str,
     unmatched: Mapping[str, str],
 ) -> Card:
@@ -43,7 +43,7 @@ def measured_card(
 
 
 def card_around(
-    start: Profile, evidence: Evidence, fit: ClientFit, overhead: Estimate, unmatched: Mapping[str, str]
+    start: Profile, evidence: Evidence, fit: ClientFit, overhead: FittedValue, unmatched: Mapping[str, str]
 ) -> Card:
     """Of a profile from clients' figures alone; see `profile.profile_around`."""
     notes = (
@@ -88,7 +88,7 @@ def _as_in(start: Profile, fit: ClientFit, tells_kv: bool, tells_overhead: bool)
     return notes
 
 
-def _late(evidence: Evidence, overhead: Estimate) -> list[str]:
+def _late(evidence: Evidence, overhead: FittedValue) -> list[str]:
     if evidence.in_time or not overhead.number:
         return []
     return ["no client was in time: the front end's overhead is that of late ones"]
@@ -107,7 +107,7 @@ def _kv_differs(evidence: Evidence) -> list[str]:
     ]
 
 
-def _unknown(steps: StepFit, loads: LoadTimes, overhead: Estimate) -> list[str]:
+def _unknown(steps: StepFit, loads: LoadTimes, overhead: FittedValue) -> list[str]:
     """What the evidence did not tell, one line each kind of reason."""
     notes = []
     for why in dict.fromkeys(steps.unknown.values()):

@@ -9,7 +9,7 @@ import numpy as np
 from loratwin.calibrate.card import card_around, measured_card
 from loratwin.calibrate.evidence import Evidence
 from loratwin.calibrate.regression.clients import ClientFit
-from loratwin.calibrate.regression.overhead import UNKNOWN, Estimate, LoadTimes
+from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
 from loratwin.errors import DataError
 from loratwin.perf import Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
@@ -27,7 +27,7 @@ def measured_profile(
     llm: LlmShapes,
     steps: StepFit,
     loads: LoadTimes,
-    overhead: Estimate,
+    overhead: FittedValue,
     law: str = "",
     unmatched: Mapping[str, str] | None = None,
 ) -> Profile:
@@ -61,7 +61,7 @@ def measured_profile(
     )
 
 
-def around(start: Profile, fit: ClientFit, overhead: Estimate) -> Profile:
+def around(start: Profile, fit: ClientFit, overhead: FittedValue) -> Profile:
     """The start with the step time, and the front end's overhead, if it was told, of a fit around it."""
     known = {"overhead_s": overhead.value} if overhead.number else {}
     frontend = start.frontend.model_copy(update=known)
@@ -72,7 +72,7 @@ def profile_around(
     start: Profile,
     evidence: Evidence,
     fit: ClientFit,
-    overhead: Estimate,
+    overhead: FittedValue,
     unmatched: Mapping[str, str],
 ) -> Profile:
     """The profile that clients' figures made of a start, and what they left of it."""
@@ -118,7 +118,7 @@ def _known(value: float) -> float:
     return 0.0 if np.isnan(value) else value
 
 
-def frontend_of(runs: Iterable[Run], overhead: Estimate) -> Frontend:
+def frontend_of(runs: Iterable[Run], overhead: FittedValue) -> Frontend:
     """Scrapes of later versions stop nothing worth modelling: they are part of the overhead."""
     return Frontend(
         overhead_s=_known(overhead.value),
@@ -216,7 +216,7 @@ def domain_of(runs: Iterable[Run]) -> Domain:
     )
 
 
-def uncertainty_of(steps: StepFit, loads: LoadTimes, overhead: Estimate) -> Uncertainty:
+def uncertainty_of(steps: StepFit, loads: LoadTimes, overhead: FittedValue) -> Uncertainty:
     """Standard errors of all coefficients that are not 0, correlations of those of the step time."""
     model = steps.model.model_dump()
     drawn = {n: v for n, v in steps.draws.items() if n in model and n not in NO_TIMES and model[n] > 0 and v.std() > 0}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from loratwin.calibrate.evidence import NEWEST, Evidence, gather
 from loratwin.calibrate.profile import around, measured_profile, profile_around
 from loratwin.calibrate.regression.clients import client_overheads, fit_clients
-from loratwin.calibrate.regression.overhead import UNKNOWN, Estimate, LoadTimes, fit_loads, overhead_of, with_clients
+from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes, fit_loads, overhead_of, with_clients
 from loratwin.calibrate.regression.step_log import LEAST_ROWS, StepFit, fit_steps, of_one_law
 from loratwin.calibrate.rows.clients import beside_logged, client_rows
 from loratwin.calibrate.rows.operating_point import operating_points
@@ -45,7 +45,7 @@ class RecordsFit:
     profile: Profile
     steps: StepFit
     loads: LoadTimes
-    overhead: Estimate
+    overhead: FittedValue
 
 
 def fit_records(

@@ -21,7 +21,7 @@ _FEWEST = 5
 """Requests of a run below which their mean is not taken."""
 
 
-class Estimate(NamedTuple):
+class FittedValue(NamedTuple):
     """A figure and its standard error; NaN where nothing tells it."""
 
     value: float
@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
     number: int
 
 
-UNKNOWN = Estimate(float("nan"), float("nan"), 0)
+UNKNOWN = FittedValue(float("nan"), float("nan"), 0)
 
 
 def overheads_s(run: Run) -> F8:
@@ -56,20 +56,20 @@ def overheads_s(run: Run) -> F8:
     return np.array(delays)
 
 
-def fit_overhead(runs: Iterable[Run]) -> Estimate:
+def fit_overhead(runs: Iterable[Run]) -> FittedValue:
     """Mean overhead of a first token: the mean of the runs, each run's being the mean of its requests."""
     means = [float(delays.mean()) for run in runs if len(delays := overheads_s(run)) >= _FEWEST]
     return _estimate(np.array(means))
 
 
-def overhead_of(evidence: Evidence) -> Estimate:
+def overhead_of(evidence: Evidence) -> FittedValue:
     """That of the logged runs whose client was in time; if there are none, of those that were late."""
     in_time = [run for name, run in sorted(evidence.logged.items()) if name in evidence.in_time]
     estimate = fit_overhead(in_time)
     return estimate if estimate.number else fit_overhead(evidence.logged.values())
 
 
-def with_clients(logged: Estimate, client_means: Iterable[float]) -> Estimate:
+def with_clients(logged: FittedValue, client_means: Iterable[float]) -> FittedValue:
     """An estimate and the means of further runs, each with the inverse of its squared error as weight.
 
     Of these the median counts: a run whose server stood still for a moment has a mean of hundreds of milliseconds.
@@ -82,17 +82,17 @@ def with_clients(logged: Estimate, client_means: Iterable[float]) -> Estimate:
     error = 1.2533 * around / np.sqrt(len(values)) if around > 0 else abs(middle)
     middle = max(0.0, middle)
     if not logged.number:
-        return Estimate(middle, float(error), len(values))
+        return FittedValue(middle, float(error), len(values))
     precision = np.array([1 / max(logged.error, 1e-6) ** 2, 1 / max(float(error), 1e-6) ** 2])
     value = float(precision @ np.array([logged.value, middle]) / precision.sum())
-    return Estimate(value, float(precision.sum() ** -0.5), logged.number + len(values))
+    return FittedValue(value, float(precision.sum() ** -0.5), logged.number + len(values))
 
 
 class LoadTimes(NamedTuple):
     """Seconds of one load."""
 
-    swap_in: Estimate
-    disk_load: Estimate
+    swap_in: FittedValue
+    disk_load: FittedValue
 
 
 def fit_loads(runs: Iterable[Run]) -> LoadTimes:
@@ -109,14 +109,14 @@ def fit_loads(runs: Iterable[Run]) -> LoadTimes:
     values = least_squares(events, seconds, np.ones(len(table)))
     noise = float(np.std(seconds - events @ values))
     swap, disk = (
-        Estimate(float(value), noise / float(np.sqrt(number)), int(number)) if number else UNKNOWN
+        FittedValue(float(value), noise / float(np.sqrt(number)), int(number)) if number else UNKNOWN
         for value, number in zip(values, events.sum(axis=0), strict=True)
     )
     return LoadTimes(swap, disk)
 
 
-def _estimate(values: F8) -> Estimate:
+def _estimate(values: F8) -> FittedValue:
     if not len(values):
         return UNKNOWN
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float(values[0])
-    return Estimate(max(0.0, float(values.mean())), error, len(values))
+    return FittedValue(max(0.0, float(values.mean())), error, len(values))
