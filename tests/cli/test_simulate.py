@@ -183,7 +183,7 @@ BAD = [
     (["--max-lora-rank", "9"], "max_lora_rank = 9, but vLLM accepts"),
     (["--max-lora-rank", "0"], "max_lora_rank = 0, but vLLM accepts"),
     (["--max-cpu-loras", "3"], "max_cpu_loras = 3, but it must be at least max_loras = 12"),
-    (["--max-num-batched-tokens", "100"], "it must be at least max_num_seqs"),
+    (["--max-num-seqs", "200", "--max-num-batched-tokens", "100"], "it must be at least max_num_seqs"),
     (["--gpu-memory-utilization", "1.5"], "gpu_memory_utilization = 1.5"),
     (["--max-model-len", "100"], "a prompt of 200 tokens does not fit max_model_len = 100"),
     (["--slo", "ttft"], "SLO 'ttft': no limit"),

@@ -11,7 +11,7 @@ from loratwin.kernel import EngineRules
 from loratwin.perf import EngineBehaviour, Profile, default_limits, generation_of, load_profile
 from loratwin.records import EngineConfig
 from loratwin.records.config import engine_version
-from loratwin.simulate import simulate
+from loratwin.simulate import server_configs, simulate
 from loratwin.workload import draw
 from tests.simulate.servers import SPEC
 
@@ -164,3 +164,15 @@ def test_a_version_between_says_so_in_every_result() -> None:
     workload = draw(SPEC, seed=1)
     run = simulate(workload, of_engine("vllm-0.15.0"), EngineConfig(max_loras=8))
     assert any("vllm-0.15.0 was not read" in note for note in run.provenance.notes)
+
+
+def test_a_profile_has_the_limits_of_its_engine_on_its_gpu() -> None:
+    assert LLAMA.limits == (2048, 256, 0.9)  # 63.4 GiB
+    large = LLAMA.model_copy(update={"memory": LLAMA.memory.model_copy(update={"gpu_gib": 79.6})})
+    assert large.limits == (8192, 1024, 0.9)
+    (config,) = server_configs(SPEC, large, [4])
+    assert (config.max_num_batched_tokens, config.max_num_seqs) == (8192, 1024)
+    (config,) = server_configs(SPEC, LLAMA, [4], max_num_seqs=4096)
+    assert config.max_num_batched_tokens == 4096
+    (config,) = server_configs(SPEC, large, [4], max_num_batched_tokens=512)
+    assert config.max_num_seqs == 512

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from loratwin.engines.versions import EngineBehaviour, generation_of
+from loratwin.engines.versions import EngineBehaviour, Limits, default_limits, generation_of
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
@@ -80,6 +80,12 @@ class Profile(BaseModel):
     def gpu_memory_utilization(self) -> float:
         """The part of the GPU's memory that this version of vLLM fills unless it is told."""
         return generation_of(self.engine).generation.gpu_memory_utilization
+
+    @property
+    def limits(self) -> Limits:
+        """Tokens of a step and sequences that this version of vLLM takes on this GPU unless it is told."""
+        on_cpu = self.memory.kv_gib is not None  # a GPU's cache is computed, not given
+        return default_limits(self.engine, self.memory.gpu_gib, self.name, "cpu" if on_cpu else "cuda")
 
     @field_validator("engine")
     @classmethod

@@ -155,7 +155,7 @@ def plan(
     seeds: Sequence[int] = SEEDS,
     slots: Sequence[int] | None = None,
     max_num_seqs: Sequence[int] | int | None = None,
-    max_num_batched_tokens: int = 2048,
+    max_num_batched_tokens: int | None = None,
     max_model_len: int | None = None,
     gpu_memory_utilization: float | None = None,
     fast: bool = False,
@@ -181,8 +181,8 @@ def plan(
         Part by which all rates can be higher before a configuration starves or misses the SLO: 0.2 for 20 %.
     slots, max_num_seqs
         The only values to try; None: search.
-    max_model_len, gpu_memory_utilization
-        None: what the LLM allows; what the profile's vLLM fills.
+    max_num_batched_tokens, max_model_len, gpu_memory_utilization
+        None: what the profile's vLLM takes on its GPU; what the LLM allows; what that vLLM fills.
     fast
         Take the slots from the learned model (`loratwin.learn.predict`) and only check them, with the first seed.
     processes
@@ -211,7 +211,9 @@ def plan(
         headroom=_checked_headroom(headroom),
         slots=_given(slots, "slots"),
         sequences=_given([max_num_seqs] if isinstance(max_num_seqs, int) else max_num_seqs, "max_num_seqs"),
-        max_num_batched_tokens=max_num_batched_tokens,
+        max_num_batched_tokens=(
+            profile.limits.max_num_batched_tokens if max_num_batched_tokens is None else max_num_batched_tokens
+        ),
         max_model_len=max_model_len,
         gpu_memory_utilization=(
             profile.gpu_memory_utilization if gpu_memory_utilization is None else gpu_memory_utilization

@@ -62,7 +62,17 @@ def explanation(plan: Plan) -> list[str]:
         lines += [*forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None)]
         lines += [*margin_known(plan), *breaks_first(plan), _near(plan)]
         lines += either_side(plan, plan.best)
-    return lines + _shorter_context(plan)
+    return [*lines, *_default_tokens(plan), *_shorter_context(plan)]
+
+
+def _default_tokens(plan: Plan) -> list[str]:
+    """Which limit was taken from the engine, not searched and not given."""
+    taken = plan.best.config.max_num_batched_tokens if plan.best is not None else 0
+    if taken != plan.profile.limits.max_num_batched_tokens:
+        return []
+    return [
+        f"Steps have at most {taken} tokens (max_num_batched_tokens), which {plan.profile.engine} takes unless told."
+    ]
 
 
 def forecast_sentence(plan: Plan) -> list[str]:

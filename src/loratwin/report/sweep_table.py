@@ -68,9 +68,12 @@ def _options(sweep: Sweep) -> list[str]:
         return []
     config = sweep.columns[0].config
     model_len = config.max_model_len or f"{sweep.profile.llm.max_model_len} (the LLM's)"
+    limits = sweep.profile.limits
+    own = (config.max_num_seqs, config.max_num_batched_tokens) == (limits.max_num_seqs, limits.max_num_batched_tokens)
+    whose = f" (which {sweep.profile.engine} takes unless told)" if own else ""
     return [
         f"max_lora_rank {config.max_lora_rank}, max_num_seqs {config.max_num_seqs}, "
-        f"max_num_batched_tokens {config.max_num_batched_tokens}, max_model_len {model_len}, "
+        f"max_num_batched_tokens {config.max_num_batched_tokens}{whose}, max_model_len {model_len}, "
         f"gpu_memory_utilization {config.gpu_memory_utilization:g}"
     ]
 

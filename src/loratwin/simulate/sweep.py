@@ -239,7 +239,8 @@ def server_configs(
         Slots of each; None: one server with a slot for each adapter.
     **options
         Other fields of `EngineConfig`. Where they are absent or None: the smallest rank that holds every adapter, the
-        part of the GPU's memory that the profile's engine fills, and for the rest what `EngineConfig` says.
+        tokens of a step, the sequences and the part of the memory that the profile's engine takes on its GPU, and for
+        the rest what `EngineConfig` says.
 
     Raises
     ------
@@ -247,7 +248,12 @@ def server_configs(
         An adapter's rank is beyond what any server holds, or a value breaks a rule of every server.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    defaults = {"gpu_memory_utilization": profile.gpu_memory_utilization}
+    defaults: dict[str, Any] = profile.limits._asdict()
+    if "max_num_batched_tokens" not in given:  # a step holds at least a token of each sequence
+        most = given.get("max_num_seqs", defaults["max_num_seqs"])
+        defaults["max_num_batched_tokens"] = max(defaults["max_num_batched_tokens"], most)
+    elif "max_num_seqs" not in given:
+        defaults["max_num_seqs"] = min(defaults["max_num_seqs"], given["max_num_batched_tokens"])
     if "max_lora_rank" not in given:
         defaults["max_lora_rank"] = spec.smallest_rank
     slots = [spec.num_adapters] if max_loras is None else max_loras

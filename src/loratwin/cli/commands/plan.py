@@ -53,7 +53,12 @@ def plan(
     max_num_seqs: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Try only these.", show_default=False)
     ] = None,
-    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a step.")] = 2048,
+    max_num_batched_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Tokens of a step; by default what the profile's vLLM takes on its GPU.", show_default=False
+        ),
+    ] = None,
     max_model_len: Annotated[
         int | None, typer.Option(min=1, help="Longest context; by default the LLM's.", show_default=False)
     ] = None,

@@ -25,8 +25,12 @@ def simulate(
     max_lora_rank: Annotated[
         int | None, typer.Option(help="Rank of the slots. Default: the smallest allowed that holds every adapter.")
     ] = None,
-    max_num_seqs: Annotated[int, typer.Option(help="Requests in a batch.")] = 256,
-    max_num_batched_tokens: Annotated[int, typer.Option(help="Tokens in a step.")] = 2048,
+    max_num_seqs: Annotated[
+        int | None, typer.Option(help="Requests in a batch. Default: what the profile's vLLM takes on its GPU.")
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, typer.Option(help="Tokens in a step. Default: what the profile's vLLM takes on its GPU.")
+    ] = None,
     max_model_len: Annotated[int | None, typer.Option(help="Longest prompt + output. Default: the LLM's.")] = None,
     gpu_memory_utilization: Annotated[
         float | None,
