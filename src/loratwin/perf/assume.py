@@ -45,9 +45,6 @@ ATTENTION_SHARE = 0.4
 ALL_REDUCE_S = {True: 10e-6, False: 30e-6}
 """Least time of an all-reduce with and without NVLink; the order of NCCL's latency, not measured by us."""
 
-GRAPH_GIB_PER_LAYER = 0.1
-"""CUDA graphs: 3.32 GiB in 32 layers, 2.95 GiB in 28 (engine.md 1.4)."""
-
 FIRST_ENGINE_OTHER_GIB = 0.13
 """Kernels and handles that vLLM's first engine charges: the median over 14 starts of Llama-2-13B without adapters
 (0.09 to 0.13; `batch_sweep_and_replication.csv`)."""
@@ -250,7 +247,7 @@ def _memory(target: Work, generation: Generation, graphs_count: bool, references
         other_gib=_learned(references, "memory", "other_gib"),
         sampler_copies=_learned(references, "memory", "sampler_copies"),
         extra_vocabulary=generation.extra_vocabulary,
-        graph_gib=GRAPH_GIB_PER_LAYER * target.layers if graphs_count else 0.0,
+        graph_gib=generation.graph_gib_per_layer * target.layers if graphs_count else 0.0,
         tensor_parallel=target.tensor_parallel,
     )
 
