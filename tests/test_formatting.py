@@ -66,5 +66,8 @@ def test_a_half_width_has_two_digits_and_the_mean_as_many_places(
 def test_intervals_and_lists() -> None:
     assert span(900, 1234.5, "ms") == "900 ms to 1.23 s"
     assert span(812.3, 1044) == "812 to 1,044"
+    assert span(0.5, 1, "share") == "50 to 100 %"
+    assert span(3.2, 4, "tokens/s") == "3.2 to 4 tokens/s"
+    assert span(nan, 4, "ms") == "- to 4 ms"
     assert first_of(["a", "b", "c"], 2) == "a, b and 1 more"
     assert first_of(("a", "b"), 2) == "a, b"

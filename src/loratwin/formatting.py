@@ -77,8 +77,12 @@ def change(relative: float) -> str:
 
 
 def span(low: float, high: float, unit: str = "") -> str:
-    """An interval: `1.2 s to 3.4 s`, `812 to 1,044`."""
-    return f"{figure(low, unit)} to {figure(high, unit)}"
+    """An interval: `812 to 1,044 tokens/s`, `900 ms to 1.2 s`."""
+    ends = [figure(value, unit) for value in (low, high)]
+    suffixes = [_scale(value, unit)[1] for value in (low, high)]
+    if suffixes[0] == suffixes[1]:
+        ends[0] = ends[0].removesuffix(suffixes[0])
+    return " to ".join(ends)
 
 
 def first_of(names: Sequence[str], most: int) -> str:

@@ -17,13 +17,20 @@ def lazy_names(
     package
         Its `__name__`.
     homes
-        Module inside the package -> names that it defines.
+        Module inside the package -> names that it defines, as `simulate` or `simulate as simulate_run`.
     """
-    home_of = {name: module for module, names in homes.items() for name in names}
+    home_of = {shown: (module, name) for module, names in homes.items() for name, shown in map(_renamed, names)}
 
     def get(name: str) -> Any:
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{home_of[name]}"), name)
+        module, defined = home_of[name]
+        return getattr(import_module(f"{package}.{module}"), defined)
 
     return get, lambda: sorted(home_of)
+
+
+def _renamed(name: str) -> tuple[str, str]:
+    """What a module calls it, and what the package does."""
+    defined, _, shown = name.partition(" as ")
+    return defined, shown or defined

@@ -119,12 +119,12 @@ def context_of(
 
 
 def _provenance(workload: Workload, servers: RunningServers, options: Options) -> Provenance:
-    import loratwin
+    from loratwin.version import __version__
 
     loop = f"closed loop, {options.in_flight} in flight" if options.in_flight else "open loop"
     return Provenance(
         created_by="loratwin bench",
-        loratwin_version=loratwin.__version__,
+        loratwin_version=__version__,
         engine_version=servers.engine_version,
         llm=servers.llm,
         gpu=servers.gpu,

@@ -15,7 +15,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from loratwin import __version__
 from loratwin.cli.commands import (
     adapters,
     bench,
@@ -31,6 +30,7 @@ from loratwin.cli.commands import (
     validate,
 )
 from loratwin.errors import LoratwinError
+from loratwin.version import __version__
 
 INPUT_ERROR, NOT_WRITTEN, INTERRUPTED, READER_GONE = 2, 74, 130, 141  # 74: EX_IOERR of sysexits.h
 

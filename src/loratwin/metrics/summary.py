@@ -70,10 +70,18 @@ def summarize(run: Run, percentiles: bool = True, side: Side = "client") -> Summ
 
     Parameters
     ----------
+    run
+        Measured or simulated.
     percentiles
         False leaves the percentiles (not the medians of TTFT) NaN and takes a fraction of the time.
     side
         Whose TTFT and end-to-end time: the client's or the engine's.
+
+    Returns
+    -------
+    Summary
+        Means over requests that finished in the window; throughput in tokens per second of it, latencies in
+        milliseconds. Percentiles are numpy's (linear). Starved as arXiv 2508.08343 says, or by a growing queue.
     """
     done = finished_only(run)
     completed, refused, num_arrived = len(done.requests), int(run.requests.refused.sum()), int(sent(run).sum())

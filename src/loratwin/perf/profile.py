@@ -179,6 +179,16 @@ def file_name(name: str) -> str:
 def load_profile(name: str) -> Profile:
     """A profile by name, the user's own or a shipped one, or from a file (a path that ends in .yaml).
 
+    Parameters
+    ----------
+    name
+        As "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct" (`loratwin profiles list`), or the path of a .yaml file.
+
+    Returns
+    -------
+    Profile
+        Coefficients with their card: what they were fitted on, and how far they can be trusted.
+
     Raises
     ------
     InputError

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import loratwin
 from loratwin.plan.choice import Candidate
 from loratwin.plan.deploy import host_memory_gib, lora_modules, versions, vllm_serve_command
 from loratwin.plan.plan import Plan
 from loratwin.plan.sentences import explanation, verdict
 from loratwin.records.plain import as_plain
+from loratwin.version import __version__
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         {
             "format": 1,
             "kind": "simulated",
-            "loratwin_version": loratwin.__version__,
+            "loratwin_version": __version__,
             "profile": plan.profile.name,
             "profile_hash": plan.profile.digest,
             "workload": plan.workload,

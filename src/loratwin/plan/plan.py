@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from loratwin import notebook
 from loratwin.errors import InputError
 from loratwin.learn import Advice, predict
 from loratwin.learn.cases.case import MAX_NUM_SEQS
@@ -15,6 +16,7 @@ from loratwin.plan.grid import spread_order
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.margin import BiggestCustomer, MarginInterval
 from loratwin.plan.search import Finder, Progress, Settings
+from loratwin.plan.sentences import explanation, verdict
 from loratwin.plan.trial import Bench, Result, Trial, longest_request
 from loratwin.records import Run
 from loratwin.simulate import Forecast, forecast
@@ -50,7 +52,7 @@ class Shortfall:
     without_memory_limit: Result | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """What to run on one GPU. All figures are simulated unless they say otherwise.
 
@@ -109,6 +111,16 @@ class Plan:
     biggest: BiggestCustomer | None = None
     forecast: Forecast | None = None
     predicted: Advice | None = None
+
+    def __repr__(self) -> str:
+        return f"<Plan: {verdict(self)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, what stands behind it, and the alternatives."""
+        from loratwin.plan.text import alternatives  # it stands above, and holds plans
+
+        header, *rows = alternatives(self)
+        return notebook.view(verdict(self), notebook.lines(explanation(self)), notebook.table(rows, header))
 
     @property
     def best(self) -> Candidate | None:
@@ -169,8 +181,10 @@ def plan(
     ----------
     workload
         A specification, drawn once for each seed; or what was drawn already, then `seeds` is ignored.
+    profile
+        Coefficients of the GPU, engine and LLM.
     objective
-        See `choose`.
+        `throughput` (the most tokens per second, then the least latency) or `latency` (the least mean end to end).
     slo
         Limits that a configuration must keep, as `ttft_p99=2s,tpot_p99=100ms` or `ttft<2s:99%`; None: those that the
         workload names, if any.
@@ -179,6 +193,8 @@ def plan(
         workload says, else `all`.
     headroom
         Part by which all rates can be higher before a configuration starves or misses the SLO: 0.2 for 20 %.
+    seeds
+        Draws of the workload that each figure is the mean of.
     slots, max_num_seqs
         The only values to try; None: search.
     max_num_batched_tokens, max_model_len, gpu_memory_utilization
@@ -192,6 +208,12 @@ def plan(
         Called with the number of simulations done, the number known to be needed so far, and what they are for.
     name
         Of the workload, to be shown.
+
+    Returns
+    -------
+    Plan
+        What to run, alternatives, margin, and why not all adapters where that is so; `plan_text` says it in words.
+        docs/plan.md has the rule that chooses.
 
     Raises
     ------

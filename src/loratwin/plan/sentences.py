@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from math import ceil, isnan, nan
+from typing import TYPE_CHECKING
 
 from loratwin.formatting import first_of, milliseconds, share, span
 from loratwin.metrics import Slo
 from loratwin.plan.choice import NOISE, Candidate, excess
 from loratwin.plan.limits import FARTHEST, STEP
-from loratwin.plan.plan import Plan, Shortfall
 from loratwin.plan.trial import BURST_LENGTH, KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET
+
+if TYPE_CHECKING:
+    from loratwin.plan.plan import Plan, Shortfall
 
 MOST_NAMED = 5
 """Adapters that a sentence lists."""

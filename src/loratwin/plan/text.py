@@ -22,7 +22,7 @@ def plan_text(plan: Plan, what_if: Sequence[Case] = ()) -> str:
         Cases of the plan, if any.
     """
     parts = [] if plan.predicted is None else [predicted_text(plan.predicted), ""]
-    parts += [verdict(plan), *explanation(plan), "", "Simulated:", alternatives_table(plan.table, plan)]
+    parts += [verdict(plan), *explanation(plan), "", "Simulated:", alternatives_table(plan)]
     if plan.notes:
         parts += ["", "Extrapolated:", *(f"  {note}" for note in plan.notes)]
     for command in commands(plan):
@@ -41,11 +41,16 @@ def predicted_text(advice: Advice) -> str:
 HEADER = ("slots", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "ITL p99", "KV tokens", "margin")
 
 
-def alternatives_table(candidates: Sequence[Candidate], plan: Plan) -> str:
-    """The alternatives as aligned text."""
-    rows = [HEADER, *(_row(candidate, plan) for candidate in candidates if candidate.starts)]
+def alternatives(plan: Plan) -> list[tuple[str, ...]]:
+    """The alternatives that start as cells of text, under `HEADER`."""
+    return [HEADER, *(_row(candidate, plan) for candidate in plan.table if candidate.starts)]
+
+
+def alternatives_table(plan: Plan) -> str:
+    """The alternatives as aligned text; below those that start, why the others do not."""
+    rows = alternatives(plan)
     width = max(len(row[0]) for row in rows)
-    refused = [candidate for candidate in candidates if not candidate.starts]
+    refused = [candidate for candidate in plan.table if not candidate.starts]
     lines = [f"{candidate.slots:>{width}}  does not start: {candidate.why_not}" for candidate in refused]
     return "\n".join([aligned(rows), *lines])
 

@@ -65,10 +65,16 @@ class EngineConfig(BaseModel):
         Adapters in the host cache; None: all that are served (vLLM itself would take `max_loras`).
     max_lora_rank
         Every slot has room for this rank, and is computed at this rank.
+    max_num_seqs
+        Requests in a batch.
+    max_num_batched_tokens
+        Tokens in a step; at least `max_num_seqs`.
     max_model_len
         Longest prompt plus output, in tokens; None: what the LLM allows.
     gpu_memory_utilization
         Part of the GPU's memory that the server may fill.
+    block_size
+        Tokens in a block of the KV cache.
     max_in_flight
         Requests waiting or running beyond which arrivals are refused; None: no limit. Not a flag of vLLM: clients and
         gateways have it (one connection for each request in flight).

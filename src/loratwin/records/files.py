@@ -59,6 +59,16 @@ def save_run(run: Run, path: str | Path) -> Path:
 def load_run(path: str | Path) -> Run:
     """Read a run that `save_run` wrote.
 
+    Parameters
+    ----------
+    path
+        A record, .json or .parquet.
+
+    Returns
+    -------
+    Run
+        Measured or simulated; `loratwin.summarize` makes figures of it, `Run.to_pandas` a table.
+
     Raises
     ------
     InputError

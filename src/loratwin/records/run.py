@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from loratwin import notebook
 from loratwin.errors import InputError
+from loratwin.extras import required
+from loratwin.formatting import number
 from loratwin.records.columns import AnyArray, BoolArray, ColumnTable, FloatArray, IntArray, LongArray, column
 from loratwin.records.config import EngineConfig
 from loratwin.records.series import DeliverySeries, GapHistogram, Samples
@@ -228,7 +231,7 @@ class Provenance:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """One run of one server: its requests, what it was started with, and where the figures come from.
 
@@ -299,6 +302,51 @@ class Run:
             raise InputError(f"Run: a request's failure is none of the {len(self.failures)} in Run.failures")
         if self.gaps is not None and len(self.gaps.counts) != len(self.adapters) + 1:
             raise InputError(f"Run: gaps have {len(self.gaps.counts)} rows for {len(self.adapters)} adapters and none")
+
+    def __repr__(self) -> str:
+        invalid = ", INVALID" if self.invalid else ""
+        return f"<Run: {self.headline}, max_loras {self.config.max_loras}{invalid}>"
+
+    @property
+    def headline(self) -> str:
+        """One line: measured or simulated, of what, and how much."""
+        source = self.provenance
+        who = [part for part in (source.profile or source.engine_version, source.llm, source.gpu) if part]
+        rate = number(len(self.requests) / self.window_s)
+        return ", ".join([self.kind, *who, f"{len(self.adapters):,} adapters, {rate} requests/s, {self.window_s:g} s"])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: where it comes from. Its figures are `loratwin.summarize(run)`."""
+        config = {name: value for name, value in self.config.model_dump().items() if value is not None}
+        facts = {
+            "made by": f"{self.provenance.created_by} {self.provenance.loratwin_version}".strip(),
+            "requests": number(len(self.requests)),
+            "KV tokens": "" if self.kv_tokens is None else number(self.kv_tokens),
+            "server": ", ".join(f"{name} {value}" for name, value in config.items()),
+        }
+        remarks = [*(f"INVALID: {reason}" for reason in self.invalid), *self.provenance.notes]
+        rows = [(name, value) for name, value in facts.items() if value]
+        return notebook.view(self.headline, notebook.table(rows), notebook.lines(remarks))
+
+    def to_pandas(self) -> Any:
+        """The requests as a `pandas.DataFrame`, one row for each; columns as in `request_columns`.
+
+        Raises
+        ------
+        InputError
+            pandas is not installed.
+        """
+        return required("pandas", "to_pandas()", "pandas").DataFrame(self.request_columns())
+
+    def to_arrow(self) -> Any:
+        """The requests as a `pyarrow.Table`, one row for each; columns as in `request_columns`.
+
+        Raises
+        ------
+        InputError
+            pyarrow is not installed.
+        """
+        return required("pyarrow", "to_arrow()", "parquet").table(self.request_columns())
 
     def with_notes(self, notes: Sequence[str]) -> Run:
         """The same run with more in `provenance.notes`: what a reader must know."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from loratwin.report.runs_table import print_runs, runs_text
     from loratwin.report.sweep_table import print_sweep, sweep_text
     from loratwin.report.twin import twin_of, twins_of
-    from loratwin.report.write import check_html, write_report
+    from loratwin.report.write import as_text, check_html, write_report
 
 _HOMES = {
     "plan_page": ("plan_report",),
@@ -29,11 +29,12 @@ _HOMES = {
     "runs_table": ("print_runs", "runs_text"),
     "sweep_table": ("print_sweep", "sweep_text"),
     "twin": ("twin_of", "twins_of"),
-    "write": ("check_html", "write_report"),
+    "write": ("as_text", "check_html", "write_report"),
 }
 """Imported when asked for: a table needs no plots."""
 
 __all__ = [
+    "as_text",
     "check_html",
     "differences_text",
     "plan_report",

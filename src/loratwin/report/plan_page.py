@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-import loratwin
 from loratwin.formatting import number
 from loratwin.metrics import SloRows, per_adapter
 from loratwin.plan import (
@@ -25,6 +24,7 @@ from loratwin.plan.what_if import Case, what_if_rows
 from loratwin.records import Run
 from loratwin.report.page import environment, milliseconds, share
 from loratwin.report.plan_figures import by_slots, over_time
+from loratwin.version import __version__
 
 WORST_SHOWN = 12
 
@@ -55,7 +55,15 @@ class AdapterRow:
 
 
 def plan_report(plan: Plan, cases: Sequence[Case] = ()) -> str:
-    """The page as text, with the cases of `what_if` if there are any. The same plan gives the same bytes."""
+    """The page as text. The same plan gives the same bytes.
+
+    Parameters
+    ----------
+    plan
+        To be shown.
+    cases
+        Of `loratwin.plan.what_if`; empty: none are shown.
+    """
     template = environment().get_template("plan.html.j2")
     return template.render(**_content(plan, cases))
 
@@ -79,7 +87,7 @@ def _content(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
         "tried_for_all": _by_slots(plan.shortfall.candidates) if plan.shortfall is not None and plan.served else [],
         "facts": _facts(plan),
         "errors": held_out_errors(plan.profile.card.held_out_error),
-        "version": loratwin.__version__,
+        "version": __version__,
     }
 
 
@@ -164,7 +172,7 @@ def _facts(plan: Plan) -> list[tuple[str, str, str]]:
         ("Source of the measurements", card.source, "measured"),
         *[("Note", note, "") for note in card.notes],
         ("Simulations", f"{plan.num_simulated}, seeds {seeds}", "simulated"),
-        ("loratwin", loratwin.__version__, ""),
+        ("loratwin", __version__, ""),
     ]
 
 

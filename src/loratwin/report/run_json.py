@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import loratwin
 from loratwin.metrics import (
     ClientAdapterFigures,
     Comparison,
@@ -21,6 +20,7 @@ from loratwin.metrics import (
 )
 from loratwin.records import Run
 from loratwin.records.plain import as_plain
+from loratwin.version import __version__
 
 
 def runs_as_json(runs: Mapping[str, Run], slo: Slo | None = None, adapters: bool = False) -> dict[str, Any]:
@@ -30,6 +30,8 @@ def runs_as_json(runs: Mapping[str, Run], slo: Slo | None = None, adapters: bool
     ----------
     runs
         By the name that each is shown under.
+    slo
+        Limits to check; None: none.
     adapters
         Those of each adapter, too.
 
@@ -40,7 +42,7 @@ def runs_as_json(runs: Mapping[str, Run], slo: Slo | None = None, adapters: bool
         differs between workloads and configurations.
     """
     return {
-        "loratwin": loratwin.__version__,
+        "loratwin": __version__,
         "runs": [_run_json(name, run, slo, adapters) for name, run in runs.items()],
         "differences": _differences_json(compare(runs, slo)) if len(runs) > 1 else {},
         "workloads_differ": list(workload_differences(runs)),

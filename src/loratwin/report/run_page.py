@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-import loratwin
 from loratwin.errors import InputError
 from loratwin.formatting import UNKNOWN, change, number, seconds
 from loratwin.metrics import (
@@ -30,6 +29,7 @@ from loratwin.report.page import NBSP, environment, figure, share
 from loratwin.report.run_distributions import distributions, lag, scatter
 from loratwin.report.run_samples import gpu_series, server_series
 from loratwin.report.run_timeline import steps, timeline
+from loratwin.version import __version__
 
 ADAPTERS_SHOWN = 1000
 """Of each run; a page of ten thousand rows helps nobody, and `--json` has them all."""
@@ -86,6 +86,8 @@ def run_report(runs: Mapping[str, Run], slo: Slo | None = None) -> str:
     ----------
     runs
         By the name that each is shown under. Figures are against the first that is measured, else the first.
+    slo
+        Limits to check; None: none.
 
     Raises
     ------
@@ -123,7 +125,7 @@ def _content(runs: Mapping[str, Run], slo: Slo | None) -> dict[str, Any]:
         "steps": steps(shown),
         "facts": _facts(shown),
         "open": ADAPTERS_OPEN,
-        "version": loratwin.__version__,
+        "version": __version__,
     }
 
 

@@ -38,12 +38,22 @@ def print_runs(runs: Mapping[str, Run], slo: Slo | None = None, adapters: bool =
     ----------
     runs
         By the name that each is shown under.
+    slo
+        Limits to check; None: none.
+    adapters
+        Whether those of each adapter are shown.
     """
     _show(console(_width(runs)), runs, slo, adapters)
 
 
 def runs_text(runs: Mapping[str, Run], slo: Slo | None = None, adapters: bool = False) -> str:
-    """The same as plain text."""
+    """What `print_runs` prints, without colours.
+
+    Parameters
+    ----------
+    runs, slo, adapters
+        As there.
+    """
     return as_text(lambda out: _show(out, runs, slo, adapters), _width(runs))
 
 
@@ -53,7 +63,7 @@ def _width(runs: Mapping[str, Run]) -> int:
 
 def _show(out: Console, runs: Mapping[str, Run], slo: Slo | None, adapters: bool) -> None:
     for name, run in runs.items():
-        say(out, f"{name}: {heading(run)}")
+        say(out, f"{name}: {run.headline}")
         for reason in run.invalid:
             say(out, f"  INVALID: {reason}", "bold red")
     comparison = compare(runs, slo)
@@ -61,15 +71,6 @@ def _show(out: Console, runs: Mapping[str, Run], slo: Slo | None, adapters: bool
     _print_remarks(out, runs)
     for name, run in runs.items() if adapters else ():
         _print_adapters(out, name, run, slo)
-
-
-def heading(run: Run) -> str:
-    """One line: measured or simulated, of what, and how much."""
-    source = run.provenance
-    who = [source.profile or source.engine_version, source.llm, source.gpu]
-    rate = len(run.requests) / run.window_s
-    size = f"{len(run.adapters):,} adapters, {number(rate)} requests/s, {run.window_s:g} s"
-    return ", ".join([run.kind, *(part for part in who if part), size])
 
 
 # --- the table of figures

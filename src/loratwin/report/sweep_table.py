@@ -26,6 +26,8 @@ def print_sweep(sweep: Sweep, adapters: bool = False, series: bool = False) -> N
 
     Parameters
     ----------
+    sweep
+        To be shown.
     adapters
         Also each adapter in the first run of each configuration, where it was kept.
     series
@@ -35,7 +37,13 @@ def print_sweep(sweep: Sweep, adapters: bool = False, series: bool = False) -> N
 
 
 def sweep_text(sweep: Sweep, adapters: bool = False, series: bool = False) -> str:
-    """The same as plain text."""
+    """What `print_sweep` prints, without colours.
+
+    Parameters
+    ----------
+    sweep, adapters, series
+        As there.
+    """
     return as_text(lambda out: _show(out, sweep, adapters, series), _width(sweep))
 
 

@@ -22,6 +22,8 @@ def twin_of(run: Run, profile: Profile) -> Run:
     run
         Its configuration is the simulated server's; where it does not know the size of its KV cache, the profile
         predicts it.
+    profile
+        To simulate with.
 
     Raises
     ------
@@ -52,6 +54,13 @@ def _remarks(run: Run, profile: Profile, workload: Workload) -> tuple[str, ...]:
 
 def twins_of(runs: Mapping[str, Run], profile: Profile) -> dict[str, Run]:
     """The twin of each measured run, named after it.
+
+    Parameters
+    ----------
+    runs
+        By name; those that are simulated are passed over.
+    profile
+        To simulate with.
 
     Raises
     ------

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-import loratwin
 from loratwin.calibrate.published.fit import SOURCE
 from loratwin.validate.crossval import Validation
 from loratwin.validate.predict import Prediction
 from loratwin.validate.scores import METRICS, Advice, Score, Verdicts, measured_value, regime, relative_error
+from loratwin.version import __version__
 
 LABELS = {
     "total_throughput": "throughput",
@@ -152,7 +152,7 @@ def validation_html(v: Validation) -> str:
         capacity=kv_sentence(v),
         figures=[scatter(v, metric, label, UNITS[metric]) for metric, label in LABELS.items()],
         sections=sections(v),
-        version=loratwin.__version__,
+        version=__version__,
         source=SOURCE,
     )
 

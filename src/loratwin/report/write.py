@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from loratwin.errors import InputError
+from loratwin.learn import Advice, advice_text
 from loratwin.metrics import Slo, parse_slo
+from loratwin.perf import Profile
+from loratwin.plan import Plan, plan_text
+from loratwin.plan.what_if import Case
 from loratwin.records import Run, check_writable, write_atomically
-
-if TYPE_CHECKING:
-    from loratwin.plan import Plan
-    from loratwin.plan.what_if import Case
+from loratwin.simulate import Sweep
 
 
 def write_report(
@@ -54,6 +55,42 @@ def write_report(
     from loratwin.report.plan_page import plan_report
 
     return write_atomically(path, plan_report(what, what_if))
+
+
+def as_text(what: Run | Mapping[str, Run] | Sweep | Plan | Advice | Profile) -> str:
+    """What the commands print of a run, several side by side, a sweep, a plan, an advice or a profile.
+
+    Parameters
+    ----------
+    what
+        Runs by the name that each is shown under.
+
+    Returns
+    -------
+    str
+        Lines without colours.
+
+    Raises
+    ------
+    TypeError
+        It is none of these.
+    """
+    from loratwin.report.profile_tables import profile_text
+    from loratwin.report.runs_table import runs_text
+    from loratwin.report.sweep_table import sweep_text
+
+    texts: dict[type, Callable[[Any], str]] = {
+        Run: lambda run: runs_text({str(run.kind): run}),
+        Mapping: runs_text,
+        Sweep: sweep_text,
+        Plan: plan_text,
+        Advice: advice_text,
+        Profile: profile_text,
+    }
+    text = next((text for kind, text in texts.items() if isinstance(what, kind)), None)
+    if text is None:
+        raise TypeError(f"{type(what).__name__} has no text; what has: {', '.join(kind.__name__ for kind in texts)}")
+    return text(what)
 
 
 def check_html(path: str | Path) -> None:

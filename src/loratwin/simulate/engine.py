@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-import loratwin
 from loratwin.errors import CapacityError, InputError
 from loratwin.kernel import EngineLimits, EngineTrace, Requests, run_engine
 from loratwin.perf import KvCapacity, Profile, kv_capacity
 from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run, StepSeries
+from loratwin.version import __version__
 from loratwin.workload import Workload
 
 UNLIMITED = 0
@@ -31,6 +31,12 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
         What the server is started with.
     kv_tokens
         Size of the KV cache in tokens; None: predicted from shapes and memory.
+
+    Returns
+    -------
+    Run
+        Every request with its times, every engine step, and notes where it leaves the profile's domain. What is
+        simulated, and its source, is DESIGN.md's contract of the engine.
 
     Raises
     ------
@@ -149,7 +155,7 @@ def _record(
         kv_tokens=kv_tokens,
         provenance=Provenance(
             created_by="loratwin.simulate",
-            loratwin_version=loratwin.__version__,
+            loratwin_version=__version__,
             engine_version=profile.engine,
             profile=profile.name,
             profile_hash=profile.digest,

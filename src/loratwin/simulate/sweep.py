@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import loratwin
 from loratwin.errors import InputError
 from loratwin.metrics import (
     Interval,
@@ -25,6 +24,7 @@ from loratwin.simulate.forecast import Forecast, forecast
 from loratwin.simulate.outcome import Outcome, each_once, try_config
 from loratwin.simulate.series import time_series
 from loratwin.simulate.workers import Progress, Workers, silent
+from loratwin.version import __version__
 from loratwin.workload import Workload, WorkloadSpec, draw
 
 LEVEL = 0.95
@@ -122,7 +122,7 @@ class Replications:
         return {name: confidence_interval([outcome.slo_s[name] for outcome in self.outcomes], level) for name in names}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """One workload on several configurations of one server, simulated; `report.sweep_text` shows it as a table.
 
@@ -130,8 +130,16 @@ class Sweep:
     ----------
     name
         Of the workload, to be shown.
+    profile
+        That all were simulated with.
+    window_s
+        Seconds of traffic.
+    num_adapters, rate_per_s
+        Of the workload: adapters, and nominal requests per second of all.
     seeds
         One run for each; None: of a workload that was drawn of no seed.
+    slo
+        Limits that were checked; None: none.
     columns
         One for each configuration, in the order given.
     """
@@ -140,10 +148,15 @@ class Sweep:
     profile: Profile
     window_s: float
     num_adapters: int
-    rate_per_s: float  # requests, nominal
+    rate_per_s: float
     seeds: tuple[int | None, ...]
     slo: Slo | None
     columns: tuple[Replications, ...]
+
+    def __repr__(self) -> str:
+        slots = ", ".join(str(column.config.max_loras) for column in self.columns)
+        seeds = "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
+        return f"<Sweep: {self.name} on {self.profile.name}, max_loras {slots}, {seeds}>"
 
     @property
     def none_starts(self) -> str:
@@ -174,7 +187,7 @@ class Sweep:
         """
         return as_plain(
             {
-                "loratwin": loratwin.__version__,
+                "loratwin": __version__,
                 "kind": "simulated",
                 "workload": self.name,
                 "profile": self.profile.name,
@@ -235,12 +248,21 @@ def server_configs(
 
     Parameters
     ----------
+    spec
+        The workload to serve.
+    profile
+        Of the GPU, engine and LLM.
     max_loras
         Slots of each; None: one server with a slot for each adapter.
     **options
         Other fields of `EngineConfig`. Where they are absent or None: the smallest rank that holds every adapter, the
         tokens of a step, the sequences and the part of the memory that the profile's engine takes on its GPU, and for
         the rest what `EngineConfig` says.
+
+    Returns
+    -------
+    list of EngineConfig
+        In the order of the slots.
 
     Raises
     ------
@@ -280,8 +302,12 @@ def sweep(
     ----------
     workload
         A specification, drawn once for each seed; or what was drawn already, then `seeds` is ignored.
+    profile
+        Coefficients of the GPU, engine and LLM.
     configs
         One column for each, in this order; `server_configs` makes them.
+    seeds
+        One run for each, in this order.
     slo
         Limits to check, as `ttft_p99=2s,tpot_p99=100ms`.
     intervals
@@ -339,6 +365,11 @@ def replicate(
     progress: Progress = silent,
 ) -> Replications:
     """Simulate one configuration with several seeds: the only column of a `sweep`.
+
+    Parameters
+    ----------
+    spec, profile, config, seeds, processes, slo, progress
+        As for `sweep`.
 
     Raises
     ------

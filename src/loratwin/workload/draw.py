@@ -27,6 +27,18 @@ class _Requests(NamedTuple):
 def draw(spec: WorkloadSpec, seed: int = 0) -> Workload:
     """Draw the requests of a workload; the same arrays for the same seed in every process.
 
+    Parameters
+    ----------
+    spec
+        What is asked for.
+    seed
+        0 or more; another seed is another hour of the same traffic.
+
+    Returns
+    -------
+    Workload
+        Arrays of shape (num_requests,): arrival in seconds, adapter, prompt and output tokens.
+
     Raises
     ------
     InputError

@@ -20,6 +20,16 @@ EXAMPLE = "example:"
 def load_spec(path: str | Path) -> WorkloadSpec:
     """Read a workload file; ``example:NAME`` is one that comes with the package.
 
+    Parameters
+    ----------
+    path
+        A .yaml file (docs/workload.md), or "example:NAME".
+
+    Returns
+    -------
+    WorkloadSpec
+        What is asked for; `draw` makes requests of it.
+
     Raises
     ------
     InputError

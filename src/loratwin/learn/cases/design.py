@@ -97,8 +97,12 @@ def design(name: str, num_cases: int | None = None, seed: int = 0) -> list[Case]
 
     Parameters
     ----------
+    name
+        `published` (the grid of arXiv 2508.08343) or `broad`.
     num_cases
         The first so many; None: all 1680 of the published design (less those measured), 1000 of the broad one.
+    seed
+        Of the order.
 
     Raises
     ------

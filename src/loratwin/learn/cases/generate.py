@@ -60,6 +60,16 @@ def generate(
 
     Parameters
     ----------
+    cases
+        Workloads, of `design`.
+    folder
+        For the shards; it is made where it is not there.
+    search
+        Which servers are simulated for each: `edge`, `slots` or `grid`.
+    seed
+        Of the draws.
+    processes
+        Cores to use; the result does not depend on it.
     progress
         Told how many shards are done, and how many there will be.
 

@@ -41,7 +41,13 @@ MAX_RATES = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """A prediction and the interval that holds in 90 % of cases like those learned from."""
+    """A prediction and the interval that holds in 90 % of cases like those learned from.
+
+    Parameters
+    ----------
+    value, low, high
+        In the unit of the figure.
+    """
 
     value: float
     low: float
@@ -62,6 +68,8 @@ class Advice:
         Advised; None: the workload starves with any.
     near_slots
         Within 1 % of the best throughput.
+    config
+        The server with the advised slots; None where there are none.
     throughput, share, ttft_ms, tpot_ms, itl_ms
         With the advised slots; missing where there are none. Share is of the offered tokens.
     notes
@@ -168,12 +176,16 @@ def predict(
     ----------
     workload
         A specification, or what was drawn already; then `seed` is ignored.
+    profile
+        Coefficients of the GPU, engine and LLM.
     model
         None: the one that is shipped.
     objective
         `throughput`, or `latency` (mean end to end).
     slots
         The only values to choose from; None: those of `SLOTS` up to one for each adapter.
+    seed
+        Of the draw: which adapters are how popular, and the lengths.
     check
         Run the twin once with the advised slots.
 
@@ -285,7 +297,11 @@ def _interval(value: float, factor: float, most: float = float("inf")) -> Estima
 
 
 def advice_text(advice: Advice) -> str:
-    """An advice for a terminal, and what the twin says of it where it was asked."""
+    """An advice for a terminal, and what the twin says of it where it was asked.
+
+    Parameters
+    ----------
+    """
     most = advice.most_adapters
     first = f"One GPU serves about {most.value:,.0f} such adapters ({most.low:,.0f} to {most.high:,.0f})"
     lines = [f"{first}; the workload has {advice.adapters:,}."]

@@ -92,7 +92,15 @@ class Figures:
 
 @dataclass(frozen=True, eq=False)
 class LearnedModel:
-    """Parts by target, and the header."""
+    """What predicts each target, as `learn train` made it.
+
+    Parameters
+    ----------
+    header
+        What it was learned from, and how well.
+    parts
+        By target.
+    """
 
     header: Header
     parts: dict[str, Part]
@@ -176,6 +184,13 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 def save_model(model: LearnedModel, path: Path) -> None:
     """Write a model, whole or not at all.
+
+    Parameters
+    ----------
+    model
+        To be written.
+    path
+        A file (.npz); one that is there is replaced.
 
     Raises
     ------

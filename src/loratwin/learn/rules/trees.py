@@ -129,6 +129,13 @@ def rule_features(case: Case) -> dict[str, float]:
 def learn_rules(explored: Sequence[Explored], names: Sequence[str] = tuple(RULES)) -> list[Rule]:
     """A rule for each target.
 
+    Parameters
+    ----------
+    explored
+        Simulated workloads, of `load_shards`.
+    names
+        Targets.
+
     Raises
     ------
     DataError

@@ -60,8 +60,14 @@ def compare_models(
 
     Parameters
     ----------
+    explored
+        Simulated workloads, of `load_shards`.
+    models, targets
+        Names of `training.registry.REGISTRY` and `models.targets.TARGETS`.
     published_features
         The eight published features, and adapters on the published grid; for targets of workloads only.
+    progress
+        Is told how many pairs are done, of how many.
 
     Raises
     ------

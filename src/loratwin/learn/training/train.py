@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor  # type: ignore[import-untyped]
 
-import loratwin
 from loratwin.learn.cases.case import F8, mix_of
 from loratwin.learn.cases.generate import Explored
 from loratwin.learn.models.features import LOG_WORKLOAD, WORKLOAD, workload_features
@@ -29,6 +28,7 @@ from loratwin.learn.training.problem import (
 from loratwin.learn.training.registry import SEED, EstimateProcess
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import load_profile
+from loratwin.version import __version__
 
 LEVEL = 0.9
 """Of the intervals."""
@@ -51,6 +51,13 @@ class Fit:
 
 def train(explored: Sequence[Explored], progress: Callable[[int, int], None] = lambda done, of: None) -> LearnedModel:
     """Learn every target from simulated workloads.
+
+    Parameters
+    ----------
+    explored
+        Simulated workloads, of `load_shards`.
+    progress
+        Is told how many targets are done, of how many.
 
     Raises
     ------
@@ -168,7 +175,7 @@ def _header(explored: Sequence[Explored], fits: dict[str, Fit]) -> Header:
     rows = sum(len(each.rows) for each in explored)
     return Header(
         format=FORMAT,
-        loratwin_version=loratwin.__version__,
+        loratwin_version=__version__,
         profiles={name: signature(load_profile(name)) for name in sorted({each.case.profile for each in explored})},
         workload_features=LOG_WORKLOAD,
         configuration_features=LOADED,
