@@ -20,6 +20,7 @@ from loratwin.records import Run
 from loratwin.simulate import simulate
 from tests.calibrate.known_clients import OVERHEAD_S, client_runs, drawn, off_start, seen
 from tests.calibrate.known_steps import LLM, STEP_TIME, config_of, known_design, known_profile
+from tests.slow import slow
 
 
 @lru_cache(maxsize=2)
@@ -58,6 +59,7 @@ def test_what_is_told_lies_in_its_interval(name: str) -> None:
     assert error < 0.35 * truth
 
 
+@slow
 def test_noise_of_clients_does_little() -> None:
     predicts(fitted(0.2).profile, 10.0, 0, (0.03, 0.06, 0.1))
     predicts(fitted(0.2).profile, 60.0, 1, (0.05, 0.06, 0.1))

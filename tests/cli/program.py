@@ -26,7 +26,7 @@ def loratwin(
     *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `loratwin ARGUMENTS` to its end; `env` is added to the environment."""
-    return (loratwin_process if SLOW else _here)(*arguments, cwd=cwd, env=env)
+    return (loratwin_process if SLOW else loratwin_here)(*arguments, cwd=cwd, env=env)
 
 
 def loratwin_process(
@@ -38,8 +38,11 @@ def loratwin_process(
         return subprocess.run([*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, **options)
 
 
-def _here(*arguments: str, cwd: Path | None, env: Mapping[str, str] | None) -> subprocess.CompletedProcess[str]:
-    out, err = _Output(), _Output()
+def loratwin_here(
+    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, encoding: str = "utf-8"
+) -> subprocess.CompletedProcess[str]:
+    """Run `loratwin ARGUMENTS` in this process, as if in a terminal of this encoding."""
+    out, err = _Output(encoding), _Output(encoding)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         _set(patch, env)
         patch.setattr(sys, "argv", ["loratwin", *arguments])
@@ -53,8 +56,8 @@ def _here(*arguments: str, cwd: Path | None, env: Mapping[str, str] | None) -> s
 class _Output(io.TextIOWrapper):
     """What is written, as bytes of a pipe."""
 
-    def __init__(self) -> None:
-        super().__init__(io.BytesIO(), encoding="utf-8")
+    def __init__(self, encoding: str) -> None:
+        super().__init__(io.BytesIO(), encoding=encoding)
 
     def text(self) -> str:
         self.seek(0)

@@ -39,19 +39,20 @@ def test_help_lists_every_command(flag: str) -> None:
 HELP = """
 import sys
 from loratwin.cli import main
-sys.argv[1:] = sys.argv[1:] + ["--help"]
-try:
-    main()
-finally:
-    print(*sys.modules, file=sys.stderr)
+for command in sys.argv[1:]:
+    sys.argv[1:] = [*filter(None, [command]), "--help"]
+    try:
+        main()
+    except SystemExit as ended:
+        assert ended.code == 0
+print(*sys.modules, file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("command", [None, *COMMANDS])
-def test_help_answers_at_once_since_it_imports_nothing_heavy(command: str | None) -> None:
-    words = [sys.executable, "-c", HELP, *filter(None, [command])]
+def test_help_answers_at_once_since_it_imports_nothing_heavy() -> None:
+    words = [sys.executable, "-c", HELP, "", *COMMANDS]
     done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0 and "Usage:" in done.stdout
+    assert done.returncode == 0 and done.stdout.count("Usage: loratwin") == 1 + len(COMMANDS), done.stderr
     assert not (HEAVY - {"pydantic"}) & set(done.stderr.split())  # typer itself needs pydantic, for any option
 
 

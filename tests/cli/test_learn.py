@@ -137,6 +137,7 @@ def test_train_writes_a_model_and_says_its_errors(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(train, "SIZES", {name: (10, 6) for name in train.SIZES})
+    monkeypatch.setattr(train, "OUTER", 2)
     learn.train([folder / "shards"], folder / "mine.npz")
     said = capsys.readouterr().out
     assert said.startswith("served: half-SMAPE ") and "24 workloads, none of them measured" in said

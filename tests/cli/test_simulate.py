@@ -14,7 +14,7 @@ from loratwin.perf import dump_profile, load_profile
 from loratwin.records import EngineConfig, load_run
 from loratwin.simulate import replicate, simulate
 from loratwin.workload import draw, load_spec
-from tests.cli.program import loratwin, loratwin_process
+from tests.cli.program import loratwin, loratwin_here, loratwin_process
 from tests.slow import slow
 
 PROFILE = "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct"
@@ -251,7 +251,7 @@ def test_names_are_shown_as_they_are(folder: Path) -> None:
 
 def test_a_terminal_without_unicode_gets_ascii(folder: Path) -> None:
     arguments = ("--max-loras", "4", "--series", "--seeds", "2")
-    done = loratwin_process(*simulate_command(*arguments), cwd=folder, env={"PYTHONIOENCODING": "ascii"})
+    done = loratwin_here(*simulate_command(*arguments), cwd=folder, encoding="ascii")
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
     assert "+-" in done.stdout

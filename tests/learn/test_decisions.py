@@ -16,6 +16,7 @@ from loratwin.validate import decide_all, decisions_csv, predict_all
 from loratwin.validate.learned import mix_of_run, predict_learned
 from tests.calibrate.measured import DATA, LLAMA, TOOLS, needs_data, needs_tools, row, serving_runs, write_csv
 from tests.cli.program import loratwin
+from tests.slow import slow
 
 HOUR = {"window_s": 3600, "rate": 0.05}
 GRID = [(32, 16), (96, 16), (96, 64), (160, 32), (160, 96)]
@@ -79,6 +80,7 @@ def scorer() -> Callable[..., Any]:
     return main
 
 
+@slow
 @needs_data
 @needs_tools
 def test_regret_on_measured_grids(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from loratwin.learn.training import train as train_module
 from loratwin.learn.training.train import train
 from loratwin.perf import load_profile
 from tests.learn.small import PROFILE, made_up
+from tests.slow import slow
 
 SMALL = {name: (10, 6) for name in train_module.SIZES}
 
@@ -32,6 +33,7 @@ SMALL = {name: (10, 6) for name in train_module.SIZES}
 @pytest.fixture(autouse=True)
 def _small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_module, "SIZES", SMALL)
+    monkeypatch.setattr(train_module, "OUTER", 2)
 
 
 @cache
@@ -59,6 +61,7 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     assert dump_model(again) == dump_model(learned())
 
 
+@slow
 def test_training_again_gives_the_same_bytes() -> None:
     assert dump_model(train(made_up(40))) == dump_model(learned())
 

@@ -49,39 +49,45 @@ def changed(key: str, value: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("damage", "message"),
     [
         ("", "not a profile"),
         ("- 1\n", "not a profile"),
         ("a: [1,\n", "not YAML"),
-        (changed("format", 2), "format 2; this version understands format 1"),
-        (changed("step_time.weights_s", -1.0), "step_time.weights_s"),
-        (changed("step_time.weights_s", float("nan")), "step_time.weights_s"),
-        (changed("step_time.token_s", float("inf")), "step_time.token_s"),
-        (changed("llm.num_layers", 10**12), "llm.num_layers"),
-        (changed("domain.max_loras", [384, 1]), "domain.max_loras: the lower end comes first, but 384 > 1"),
-        (changed("memory.extra_vocabulary", -256), "memory.extra_vocabulary"),
-        (changed("step_time.slot_rnk_s", 1.0), "step_time.slot_rnk_s = 1.0: unknown key"),
-        (
-            changed("format", 1).replace(" weights_s:", " wieghts_s:"),
-            "unknown key; weights_s is missing, was that meant?",
-        ),
-        (changed("step_time", {}), "step_time.weights_s: this key is required"),
+        (("format", 2), "format 2; this version understands format 1"),
+        (("step_time.weights_s", -1.0), "step_time.weights_s"),
+        (("step_time.weights_s", float("nan")), "step_time.weights_s"),
+        (("step_time.token_s", float("inf")), "step_time.token_s"),
+        (("llm.num_layers", 10**12), "llm.num_layers"),
+        (("domain.max_loras", [384, 1]), "domain.max_loras: the lower end comes first, but 384 > 1"),
+        (("memory.extra_vocabulary", -256), "memory.extra_vocabulary"),
+        (("step_time.slot_rnk_s", 1.0), "step_time.slot_rnk_s = 1.0: unknown key"),
+        (("step_time", {}), "step_time.weights_s: this key is required"),
         ("format: 1\nname: " + 3000 * "[" + "\n", "not YAML"),
-        (changed("step_time.unknown_s", 1.0), "step_time.unknown_s"),
-        (changed("llm.num_layers", 0), "llm.num_layers"),
-        (changed("engine", "vllm-9"), "engine"),
-        (changed("domain.max_loras", [1]), "domain.max_loras"),
+        (("step_time.unknown_s", 1.0), "step_time.unknown_s"),
+        (("llm.num_layers", 0), "llm.num_layers"),
+        (("engine", "vllm-9"), "engine"),
+        (("domain.max_loras", [1]), "domain.max_loras"),
     ],
 )
-def test_a_damaged_or_newer_profile_is_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
+def test_a_damaged_or_newer_profile_is_refused_in_one_line(
+    damage: str | tuple[str, object], message: str, tmp_path: Path
+) -> None:
+    """The damage is the whole text of the file, or a key and its value."""
     path = tmp_path / "damaged.yaml"
-    path.write_text(text)
+    path.write_text(damage if isinstance(damage, str) else changed(*damage))
     with pytest.raises(InputError) as refused:
         load_profile(str(path))
     assert message in str(refused.value)
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_misspelt_key_is_said_beside_the_missing_one(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.yaml"
+    path.write_text(changed("format", 1).replace(" weights_s:", " wieghts_s:"))
+    with pytest.raises(InputError, match="unknown key; weights_s is missing, was that meant?"):
+        load_profile(str(path))
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

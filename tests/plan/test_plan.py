@@ -22,6 +22,7 @@ from loratwin.simulate.workers import Workers
 from loratwin.workload import AdapterGroup, BaseTraffic, Equal, WorkloadSpec, draw
 from tests.plan.candidates import candidate
 from tests.plan.small import LENGTHS, impossible, overloaded, profile, served, spec
+from tests.slow import slow
 
 
 def test_the_engine_of_the_profile_says_how_much_memory_is_filled() -> None:
@@ -220,6 +221,7 @@ def figures(found: Plan) -> list[object]:
     return [found.served, found.choice.near_slots, repr(alternatives), found.num_simulated]
 
 
+@slow
 def test_the_number_of_processes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "SPAWN_S", 0.0)
     one, two = (

@@ -16,6 +16,7 @@ from loratwin.report import plan_report
 from loratwin.report.plan_page import worst_adapters
 from tests.plan.small import NASTY, impossible, on, overloaded, served
 from tests.report.page import Page
+from tests.slow import slow
 
 PLANS = [served, overloaded, impossible]
 
@@ -76,6 +77,7 @@ def test_the_same_plan_gives_the_same_bytes() -> None:
     assert plan_report(impossible()) == plan_report(impossible())
 
 
+@slow
 def test_another_process_gives_the_same_bytes() -> None:
     program = "from tests.plan.small import impossible; from loratwin.report import plan_report; import sys"
     program += "; sys.stdout.buffer.write(plan_report(impossible()).encode())"

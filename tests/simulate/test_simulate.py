@@ -18,7 +18,7 @@ from loratwin.records import EngineConfig, Run, save_run
 from loratwin.simulate import served_capacity, simulate
 from loratwin.workload import BASE, draw
 from tests.simulate.servers import CONFIG, KV_BLOCK, PROFILE, SPEC, with_domain, workload
-from tests.slow import examples
+from tests.slow import examples, slow
 
 DEMAND = draw(SPEC, seed=1)
 
@@ -238,6 +238,7 @@ save_run(simulate(draw(SPEC, 1), PROFILE, CONFIG), sys.argv[1])
 """
 
 
+@slow
 def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
     here, there = tmp_path / "here.json", tmp_path / "there.json"
     save_run(simulate(draw(SPEC, 1), PROFILE, CONFIG), here)
