@@ -115,3 +115,26 @@ def known_runs(noise: float = 0.0) -> dict[str, Run]:
 def as_measured(run: Run) -> Run:
     """A run of the twin as a server's client would have recorded it."""
     return replace(run, kind="measured", provenance=replace(run.provenance, gpu="cpu", llm="tiny"))
+
+
+def with_loads(run: Run) -> Run:
+    """The run with the time of its loads logged by itself, as a measured server's."""
+    assert run.steps is not None
+    load_s = known_profile().loading.swap_in_s * run.steps.swap_ins
+    return replace(run, steps=replace(run.steps, load_s=load_s))
+
+
+def begun_before(run: Run) -> Run:
+    """The run as an asynchronous server logs it: one step's loads began, and nearly all passed, in the step before.
+
+    Both steps belong to the same row of eight.
+    """
+    steps = run.steps
+    assert steps is not None and steps.load_s is not None
+    alone = np.flatnonzero((steps.load_s[:-1] == 0) & (steps.load_s[1:] > 0)) + 1
+    k = int(next(step for step in alone if step % 8))
+    moved = steps.duration_s[k] - 0.1 * steps.load_s[k]
+    start_s, duration_s = steps.start_s.copy(), steps.duration_s.copy()
+    start_s[k] += moved
+    duration_s[[k - 1, k]] += moved, -moved
+    return replace(run, steps=replace(steps, start_s=start_s, duration_s=duration_s))

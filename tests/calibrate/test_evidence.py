@@ -12,7 +12,7 @@ import pytest
 from loratwin.calibrate.evidence import gather, read_records
 from loratwin.errors import DataError
 from loratwin.records import Run, save_run
-from tests.calibrate.known_steps import known_runs
+from tests.calibrate.known_steps import begun_before, known_runs, with_loads
 
 
 def measured(run: Run, **provenance: str) -> Run:
@@ -124,3 +124,10 @@ def test_records_are_read_from_a_folder_but_not_raw_steps(tmp_path: Path) -> Non
     assert list(read_records(tmp_path)) == ["one"]
     with pytest.raises(DataError, match="no records of runs"):
         read_records(tmp_path / "empty")
+
+
+def test_loads_may_begin_while_the_step_before_computes() -> None:
+    run = measured(begun_before(with_loads(known_runs()["few-changing"])))
+    assert run.steps is not None and run.steps.load_s is not None
+    assert (run.steps.load_s > run.steps.duration_s).any()
+    assert not gather({**runs(), "few-changing": run}).refused

@@ -14,7 +14,7 @@ from loratwin.perf import LoadingModel
 from loratwin.records import EngineConfig
 from loratwin.simulate import simulate
 from loratwin.workload import Workload
-from tests.calibrate.known_steps import ADAPTERS, STEP_TIME, known_profile, known_runs
+from tests.calibrate.known_steps import ADAPTERS, STEP_TIME, begun_before, known_profile, known_runs, with_loads
 
 BEHAVIOUR = known_profile().behaviour
 
@@ -126,3 +126,9 @@ def test_rows_are_means_and_runs_count_the_same() -> None:
     assert found.duration_s[first] == pytest.approx(run.duration_s[:STEPS_PER_ROW].mean())
     total = np.bincount(found.run, found.weight)
     assert total == pytest.approx(np.full(len(found.names), total[0]))
+
+
+def test_loads_are_taken_out_of_the_step_before_if_they_began_there() -> None:
+    run, generation = with_loads(known_runs()["few-changing"]), GENERATIONS[-1]
+    same, moved = (step_rows({"run": one}, generation.behaviour, 512) for one in (run, begun_before(run)))
+    assert moved.duration_s == pytest.approx(same.duration_s, abs=1e-9)

@@ -14,6 +14,7 @@ from loratwin.engines.versions import Engine, generation_of
 from loratwin.errors import DataError
 from loratwin.metrics.latency import finished
 from loratwin.records import EngineConfig, Run, StepSeries, load_run
+from loratwin.records.columns import FloatArray
 
 NEWEST = "vllm-0.32.0"
 """Taken to be the engine as long as no server has told its version."""
@@ -259,12 +260,21 @@ def _impossible(steps: StepSeries, window_s: float) -> str:
         return "its steps are damaged: each must take a time above 0"
     if taken.sum() > _MOST_OF_WINDOW * window_s:
         return f"its steps are damaged: they take {taken.sum():.4g} s, and the run {window_s:.4g} s"
-    if steps.load_s is not None and not ((steps.load_s >= 0) & (steps.load_s <= taken)).all():
+    if steps.load_s is not None and not ((steps.load_s >= 0) & (steps.load_s <= _holding_loads_s(taken))).all():
         return "its steps are damaged: loads are part of a step's time"
     negative = [name for name in _COUNTS if (values := getattr(steps, name)) is not None and (values < 0).any()]
     if negative:
         return f"its steps are damaged: {negative[0]} is negative"
     return "its steps are damaged: more decode than run" if (steps.decode_requests > steps.running).any() else ""
+
+
+def _holding_loads_s(taken: FloatArray) -> FloatArray:
+    """Most seconds that the loads of each step can take; what came before the first is not told. Shape (num_steps,).
+
+    Asynchronous scheduling hands a step to the worker, which loads adapters at once, before the step before has ended.
+    """
+    before: FloatArray = np.append(np.inf, taken[:-1])
+    return taken + before
 
 
 def _no_client(run: Run) -> str:

@@ -119,7 +119,7 @@ def _rows_of(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> tuple
         raise DataError("a run without steps and their context")
     columns = run_columns(run, behaviour, graph_tokens)
     load_s = np.zeros(len(steps)) if steps.load_s is None else steps.load_s
-    seconds = np.maximum(steps.duration_s + _gap_s(steps) - load_s, 0.0)
+    seconds = _without_loads_s(steps.duration_s + _gap_s(steps), load_s)
     num = len(steps) // STEPS_PER_ROW
 
     def means(values: F8) -> F8:
@@ -129,6 +129,14 @@ def _rows_of(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> tuple
     tokens = columns.tokens[: num * STEPS_PER_ROW].reshape(num, STEPS_PER_ROW)
     swaps = means(steps.swap_ins.astype(np.float64))[:, 0]
     return means(columns.linear), means(seconds)[:, 0], tokens, swaps
+
+
+def _without_loads_s(taken: F8, load_s: F8) -> F8:
+    """Seconds of each step without its loads, which may have begun while the one before ran (`read_steps`)."""
+    left = taken - load_s
+    before = np.append(np.minimum(left[1:], 0.0), 0.0)
+    seconds: F8 = np.maximum(np.maximum(left, 0.0) + before, 0.0)
+    return seconds
 
 
 def _gap_s(steps: StepSeries) -> F8:
