@@ -15,8 +15,8 @@ from loratwin.learn.rules.trees import (
     FEATURES,
     GRID,
     RULES,
+    LearnedRule,
     Node,
-    Rule,
     grid_step,
     learn_rules,
     rule_features,
@@ -28,7 +28,7 @@ EXPLORED = made_up(60)
 
 
 @cache
-def rules() -> tuple[Rule, ...]:
+def rules() -> tuple[LearnedRule, ...]:
     return tuple(learn_rules(EXPLORED))
 
 
@@ -41,8 +41,8 @@ BY_HAND = Node(
 )
 
 
-def one(tree: Node) -> list[Rule]:
-    return [Rule(RULES["served"], tree, "none", 1.0, {name: 0.0 for name in FEATURES})]
+def one(tree: Node) -> list[LearnedRule]:
+    return [LearnedRule(RULES["served"], tree, "none", 1.0, {name: 0.0 for name in FEATURES})]
 
 
 def test_a_tree_answers() -> None:

@@ -44,9 +44,9 @@ RUN = make_run(
 
 
 def test_every_request_is_exactly_one_thing() -> None:
-    fates = [finished(RUN), RUN.requests.refused, failed(RUN), never_sent(RUN), censored(RUN)]
-    assert np.stack(fates).sum(axis=0).tolist() == [1] * 8
-    assert [np.flatnonzero(fate).tolist() for fate in fates] == [[0, 1], [5], [3, 4], [6], [2, 7]]
+    statuses = [finished(RUN), RUN.requests.refused, failed(RUN), never_sent(RUN), censored(RUN)]
+    assert np.stack(statuses).sum(axis=0).tolist() == [1] * 8
+    assert [np.flatnonzero(status).tolist() for status in statuses] == [[0, 1], [5], [3, 4], [6], [2, 7]]
     assert np.flatnonzero(~sent(RUN)).tolist() == [6]
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from loratwin.metrics import (
+    ComparedRow,
     Comparison,
-    Row,
     client_figures,
     compare,
     config_differences,
@@ -29,7 +29,7 @@ MEASURED = make_run(
 )
 
 
-def row(found: Comparison, key: str) -> Row:
+def row(found: Comparison, key: str) -> ComparedRow:
     (one,) = [row for row in found.rows if row.figure.key == key]
     return one
 

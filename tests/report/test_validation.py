@@ -76,7 +76,7 @@ def test_the_tables_hold_the_scores(v: Validation) -> None:
     assert errors["throughput", "all"] == ("4", "33.0 %", "15.0 %", "76.0 %", "-28.0 %")
     assert errors["throughput", "saturated"] == ("1", "20.0 %", "20.0 %", "20.0 %", "-20.0 %")
     assert rows_of(v, "Starved and starts")[1] == ("starts", "3", "1", "1", "0")
-    assert rows_of(v, "Advice on the measured grids")[0][:2] == ("joint", "1")
+    assert rows_of(v, "AdviceScore on the measured grids")[0][:2] == ("joint", "1")
     assert rows_of(v, "The published twin on the runs that it predicted")[0][:4] == ("throughput", "all", "1", "9.0 %")
     assert rows_of(v, "Throughput error by workload")[-1] == (QWEN.name, "0.1 | 8 16", "1", "2.0 %", "-2.0 %")
 

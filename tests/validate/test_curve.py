@@ -14,7 +14,7 @@ from loratwin.calibrate.published.start import SHAPES
 from loratwin.errors import DataError, InputError
 from loratwin.perf import LlmShapes
 from loratwin.validate import Prediction, predict
-from loratwin.validate.curve import Curve, CurvePlan, Fold, curve_json, curve_markdown, folds_of, learning_curve
+from loratwin.validate.curve import Curve, CurvePlan, HeldOutFit, curve_json, curve_markdown, folds_of, learning_curve
 from tests.calibrate.known_server import START, TRUTH, write_tables
 from tests.calibrate.measured import DATA, HEADER, LLAMA, Row, by_hand, needs_data, row, serving_runs, write_csv
 from tests.cli.program import loratwin
@@ -155,7 +155,7 @@ def by_hand_curve(folder: Path) -> Curve:
     folds, predictions = [], []
     for draw, a, b in ((0, 110.0, 100.0), (1, 130.0, 90.0)):
         for run, value, yes in ((starved, a, draw), (clear, b, 1 - draw)):
-            folds.append(Fold(LLAMA.name, (run.group,), draw, (clear if run is starved else starved,), (run,)))
+            folds.append(HeldOutFit(LLAMA.name, (run.group,), draw, (clear if run is starved else starved,), (run,)))
             predictions.append((Prediction(run.name, total_throughput=value, starts=1, starved=yes),))
     return Curve(CurvePlan(sizes=(1,), draws=2, sets=2), tuple(folds), tuple(predictions))
 

@@ -1,4 +1,4 @@
-"""Advice on a grid: what is asked, what is answered, and what is worth nothing."""
+"""AdviceScore on a grid: what is asked, what is answered, and what is worth nothing."""
 
 from __future__ import annotations
 

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from scipy import interpolate, stats
 from scipy.stats import norm, rankdata
 
-from loratwin.workload import Fixed, Histogram, Lognormal, Samples, Separate, ShareGpt, Uniform, WorkloadSpec, draw
+from loratwin.workload import (
+    Fixed,
+    Histogram,
+    Lognormal,
+    SampledLengths,
+    Separate,
+    ShareGpt,
+    Uniform,
+    WorkloadSpec,
+    draw,
+)
 from loratwin.workload.sharegpt import monotone_cubic, original_lengths, scaled_table
 from loratwin.workload.streams import stream
 from loratwin.workload.tables import TABLE_SIZE, normal_quantiles, scaled_to_mean, whole_tokens
@@ -159,19 +169,19 @@ class TestHistogram:
 
 class TestSamples:
     def test_each_is_equally_likely(self) -> None:
-        prompt, _ = draws(Separate(prompt=Samples(values=(3, 3, 9)), output=1))
+        prompt, _ = draws(Separate(prompt=SampledLengths(values=(3, 3, 9)), output=1))
         assert set(prompt.tolist()) == {3, 9}
         assert np.mean(prompt == 3) == pytest.approx(2 / 3, abs=0.005)
 
     def test_can_be_scaled(self) -> None:
-        table = Samples(values=(3, 3, 9), mean=37.3).table()
+        table = SampledLengths(values=(3, 3, 9), mean=37.3).table()
         assert table.mean() == pytest.approx(37.3, rel=1e-4)
         assert np.mean(table < 40) == pytest.approx(2 / 3, abs=1e-4)
 
     def test_from_a_column(self, tmp_path: Path) -> None:
         path = tmp_path / "s.csv"
         path.write_text("id,tokens\na,7\nb,8\n")
-        assert Samples(path=path, column="tokens").table().tolist() == [7, 8]
+        assert SampledLengths(path=path, column="tokens").table().tolist() == [7, 8]
 
 
 def test_uniform_is_even_from_min_to_max() -> None:

@@ -4,16 +4,15 @@ from loratwin.metrics.adapters import AdapterFigures, jain, missing, per_adapter
 from loratwin.metrics.client import ClientFigures, client_figures, failures_by_kind, lag_s
 from loratwin.metrics.client_adapters import ClientAdapterFigures, client_per_adapter
 from loratwin.metrics.comparison import (
+    ComparedRow,
     Comparison,
     Figure,
-    Row,
     compare,
     config_differences,
     run_figures,
     workload_differences,
 )
 from loratwin.metrics.concurrency import InFlight, awaiting_first_token, in_flight
-from loratwin.metrics.fate import accepted, censored, failed, never_sent, sent
 from loratwin.metrics.gaps import itl_mean_s, itl_percentiles_s
 from loratwin.metrics.gauges import gauges
 from loratwin.metrics.intervals import Interval, confidence_interval, t_quantile
@@ -21,6 +20,7 @@ from loratwin.metrics.latency import Side, e2e_s, finished, queueing_s, tpot_s, 
 from loratwin.metrics.slo import Limit, Slo, latency_figure_s, parse_slo
 from loratwin.metrics.slo_rows import SloFor, SloRows, check_slo_for, slo_rows
 from loratwin.metrics.starvation import STARVED_RATIO, Starvation, queue_grows, starvation, waiting_over_time
+from loratwin.metrics.status import accepted, censored, failed, never_sent, sent
 from loratwin.metrics.summary import Summary, over_replications, summarize
 from loratwin.metrics.throughput import TokenRates, goodput, offered, served_share, throughput
 from loratwin.metrics.validity import validity
@@ -30,12 +30,12 @@ __all__ = [
     "AdapterFigures",
     "ClientAdapterFigures",
     "ClientFigures",
+    "ComparedRow",
     "Comparison",
     "Figure",
     "InFlight",
     "Interval",
     "Limit",
-    "Row",
     "Side",
     "Slo",
     "SloFor",

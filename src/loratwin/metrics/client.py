@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from loratwin.metrics.concurrency import in_flight
-from loratwin.metrics.fate import censored, failed, never_sent, sent
 from loratwin.metrics.latency import finished
+from loratwin.metrics.status import censored, failed, never_sent, sent
 from loratwin.records import Run
 from loratwin.records.columns import BoolArray, FloatArray
 
@@ -59,7 +59,7 @@ def client_figures(run: Run) -> ClientFigures:
     flight = in_flight(run)
     return ClientFigures(
         requests=len(run.requests),
-        **{name: int(np.count_nonzero(which)) for name, which in _fates(run).items()},
+        **{name: int(np.count_nonzero(which)) for name, which in _by_status(run).items()},
         wrong_length=int(np.count_nonzero(wrong_length(run))),
         in_flight_mean=flight.mean,
         in_flight_max=flight.peak,
@@ -69,7 +69,7 @@ def client_figures(run: Run) -> ClientFigures:
     )
 
 
-def _fates(run: Run) -> dict[str, BoolArray]:
+def _by_status(run: Run) -> dict[str, BoolArray]:
     return {
         "sent": sent(run),
         "finished": finished(run),

@@ -8,11 +8,11 @@ import numpy as np
 
 from loratwin.metrics.adapters import per_adapter
 from loratwin.metrics.client import lag_s
-from loratwin.metrics.fate import censored, failed, sent
 from loratwin.metrics.gaps import gap_percentiles_by_adapter_s
 from loratwin.metrics.groups import Groups, share
 from loratwin.metrics.latency import e2e_s, finished, tpot_s, ttft_s
 from loratwin.metrics.slo import Slo
+from loratwin.metrics.status import censored, failed, sent
 from loratwin.metrics.throughput import within
 from loratwin.records import Run
 from loratwin.records.columns import BoolArray, FloatArray, IntArray
@@ -107,12 +107,12 @@ def _latencies_ms(run: Run, groups: Groups, done: BoolArray) -> dict[str, FloatA
     unfinished = ~done
     columns = {name: np.where(unfinished, np.nan, f(run)) for name, f in (("ttft", ttft_s), ("e2e", e2e_s))}
     columns |= {"tpot": np.where(unfinished, np.nan, tpot_s(run)), "lag": lag_s(run)}
-    found: dict[str, FloatArray] = {}
+    columns_ms: dict[str, FloatArray] = {}
     for name, seconds in columns.items():
         here = ~np.isnan(seconds)
         figures = groups.mean_and_percentiles(seconds[here] * 1e3, here, (50, 99))
-        found.update(zip((f"{name}_mean_ms", f"{name}_p50_ms", f"{name}_p99_ms"), figures, strict=True))
-    return found
+        columns_ms.update(zip((f"{name}_mean_ms", f"{name}_p50_ms", f"{name}_p99_ms"), figures, strict=True))
+    return columns_ms
 
 
 def _itl_ms(run: Run, groups: Groups, done: BoolArray) -> dict[str, FloatArray]:

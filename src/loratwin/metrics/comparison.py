@@ -30,7 +30,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedRow:
     """A figure of every run; NaN where a run cannot know it."""
 
     figure: Figure
@@ -49,7 +49,7 @@ class Comparison:
 
     runs: Mapping[str, Run]
     reference: int
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedRow, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,11 +59,12 @@ class Comparison:
 
 def compare(runs: Mapping[str, Run], slo: Slo | None = None) -> Comparison:
     """Every figure that at least one of the runs knows."""
-    found = [run_figures(run, slo) for run in runs.values()]
+    columns = [run_figures(run, slo) for run in runs.values()]
     kinds = [run.kind for run in runs.values()]
     limits = {f"slo_{limit.name}_ms": limit.limit_s * 1e3 for limit in slo.limits} if slo else {}
     rows = [
-        Row(figure, tuple(each[figure.key] for each in found), limits.get(figure.key, NAN)) for figure in _figures(slo)
+        ComparedRow(figure, tuple(column[figure.key] for column in columns), limits.get(figure.key, NAN))
+        for figure in _figures(slo)
     ]
     known = tuple(row for row in rows if not all(np.isnan(row.values)))
     return Comparison(runs, kinds.index("measured") if "measured" in kinds else 0, known)

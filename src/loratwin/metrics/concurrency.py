@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loratwin.metrics.fate import sent
+from loratwin.metrics.status import sent
 from loratwin.records import Run
 from loratwin.records.columns import FloatArray, LongArray
 

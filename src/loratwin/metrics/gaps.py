@@ -52,8 +52,8 @@ def gaps_per_step(run: Run, steps: StepSeries) -> IntArray:
 
 def gap_percentiles_by_adapter_s(gaps: GapHistogram, percents: tuple[float, ...]) -> tuple[FloatArray, ...]:
     """Percentiles over the gaps of each adapter, the last of those without. Each of shape (num_adapters + 1,)."""
-    found = [weighted_percentiles(gaps.middle_s, counts, percents) for counts in gaps.counts]
-    return tuple(np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
+    rows = [weighted_percentiles(gaps.middle_s, counts, percents) for counts in gaps.counts]
+    return tuple(np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
 
 
 def weighted_percentiles(

@@ -149,11 +149,11 @@ def _parse_share(part: str) -> Limit:
 
 
 def _parse_seconds(part: str, value: str) -> float:
-    found = _LIMIT.fullmatch(value)
-    if not found:
+    parts = _LIMIT.fullmatch(value)
+    if not parts:
         raise InputError(f"SLO {part!r}: {value!r} is not a time; write 100ms or 2s")
-    _require(part, "unit", found["unit"].lower(), tuple(UNITS_S))
-    seconds = float(found["number"]) * UNITS_S[found["unit"].lower()]
+    _require(part, "unit", parts["unit"].lower(), tuple(UNITS_S))
+    seconds = float(parts["number"]) * UNITS_S[parts["unit"].lower()]
     if not 0 < seconds < float("inf"):
         raise InputError(f"SLO {part!r}: {value!r} is not a limit; it must be above 0")
     return seconds

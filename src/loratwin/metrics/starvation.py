@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 
-from loratwin.metrics.fate import accepted
+from loratwin.metrics.status import accepted
 from loratwin.metrics.throughput import served_share
 from loratwin.records import Run
 from loratwin.records.columns import FloatArray

@@ -10,8 +10,8 @@ import numpy as np
 
 from loratwin.formatting import seconds
 from loratwin.metrics.client import failures_by_kind, lag_s, received_tokens, wrong_length
-from loratwin.metrics.fate import failed, never_sent, sent
 from loratwin.metrics.latency import finished, ttft_s
+from loratwin.metrics.status import failed, never_sent, sent
 from loratwin.records import Run, Samples, Series
 
 LAG_LEAST_S = 0.005

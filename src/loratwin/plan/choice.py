@@ -166,7 +166,7 @@ def choose(
     roomy = _with_most_margin(near) if tolerance else near
     equal = roomy if objective == "latency" else _within(roomy, _latency, tolerance)
     finalists = _within(equal, _tail, TAIL_NOISE) if tolerance else equal
-    return Choice(min(finalists, key=_smallest), tuple(sorted(near, key=_smallest)))
+    return Choice(min(finalists, key=smallest), tuple(sorted(near, key=smallest)))
 
 
 def check_objective(objective: str) -> None:
@@ -185,7 +185,7 @@ def closest(candidates: Sequence[Candidate], slo: Slo | None = None) -> Candidat
     """Of candidates none of which works, the one that comes closest: starts, serves most, misses the SLO by least,
     has the largest margin."""
     started = [candidate for candidate in candidates if candidate.starts]
-    return min(started, key=lambda each: _distance(each, slo), default=None)
+    return min(started, key=lambda candidate: _distance(candidate, slo), default=None)
 
 
 def excess(candidate: Candidate, slo: Slo | None) -> dict[str, float]:
@@ -214,7 +214,7 @@ def _distance(candidate: Candidate, slo: Slo | None) -> tuple[bool, float, float
 def _with_most_margin(candidates: list[Candidate]) -> list[Candidate]:
     """Those whose rates can grow by the most, to `MARGIN_NOISE` of the growth; all where no margin is known."""
     most = max((candidate.margin for candidate in candidates if not isnan(candidate.margin)), default=nan)
-    return [each for each in candidates if not each.margin - 1 < (1 - MARGIN_NOISE) * (most - 1)]
+    return [candidate for candidate in candidates if not candidate.margin - 1 < (1 - MARGIN_NOISE) * (most - 1)]
 
 
 def _within(candidates: list[Candidate], cost: Callable[[Candidate], float], tolerance: float) -> list[Candidate]:
@@ -236,5 +236,6 @@ def _tail(candidate: Candidate) -> float:
     return inf if isnan(tail) else tail
 
 
-def _smallest(candidate: Candidate) -> tuple[int, int]:
+def smallest(candidate: Candidate) -> tuple[int, int]:
+    """To sort by: slots, then sequences."""
     return candidate.slots, candidate.config.max_num_seqs

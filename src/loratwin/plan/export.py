@@ -41,8 +41,10 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             "biggest_customer": plan.biggest._asdict() if plan.biggest is not None else None,
             "forecast": _forecast(plan),
             "near_optimal_slots": list(plan.choice.near_slots),
-            "alternatives": [candidate_json(each) for each in plan.alternatives],
-            "tried_for_all": [candidate_json(each) for each in plan.shortfall.candidates] if plan.shortfall else [],
+            "alternatives": list(map(candidate_json, plan.alternatives)),
+            "tried_for_all": [candidate_json(candidate) for candidate in plan.shortfall.candidates]
+            if plan.shortfall
+            else [],
             "notes": list(plan.notes),
             "host_memory_gib": host_memory_gib(plan),
             "vllm_serve": commands,

@@ -43,7 +43,7 @@ def last_good(good: int, bad: int, resolution: float = 0.0) -> Search:
 
 def run_all(searches: Sequence[Search], try_all: Callable[[list[tuple[int, int]]], list[bool]]) -> list[int | None]:
     """Carry all searches out, in rounds: `try_all` gets (number of the search, value) of each that goes on."""
-    found: list[int | None] = [None] * len(searches)
+    ends: list[int | None] = [None] * len(searches)
     answers: dict[int, bool | None] = dict.fromkeys(range(len(searches)))
     while answers:
         asked: list[tuple[int, int]] = []
@@ -52,7 +52,7 @@ def run_all(searches: Sequence[Search], try_all: Callable[[list[tuple[int, int]]
                 value = next(searches[i]) if answer is None else searches[i].send(answer)
                 asked.append((i, value))
             except StopIteration as end:
-                found[i] = end.value
+                ends[i] = end.value
         results = try_all(asked) if asked else []
         answers = {i: result for (i, _), result in zip(asked, results, strict=True)}
-    return found
+    return ends

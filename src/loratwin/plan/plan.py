@@ -11,7 +11,7 @@ from loratwin.learn import Advice, predict
 from loratwin.learn.cases.case import MAX_NUM_SEQS
 from loratwin.metrics import Slo, SloFor, SloRows, check_slo_for, parse_slo, slo_rows
 from loratwin.perf import Profile
-from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest
+from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest, smallest
 from loratwin.plan.grid import spread_order
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.margin import BiggestCustomer, MarginInterval
@@ -148,7 +148,7 @@ class Plan:
         if self.shown is None:
             return self.alternatives
         sequences = self.shown.config.max_num_seqs
-        return tuple(each for each in self.alternatives if each.config.max_num_seqs == sequences)
+        return tuple(candidate for candidate in self.alternatives if candidate.config.max_num_seqs == sequences)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -242,14 +242,14 @@ def plan(
         ),
     )
     with Workers[Trial, Result](bench.measure, processes) as workers:
-        found = replace(_plan(Finder(bench, settings, workers, progress), name), predicted=predicted)
-    return _with_forecast(found, workload) if isinstance(workload, WorkloadSpec) else found
+        answer = replace(_plan(Finder(bench, settings, workers, progress), name), predicted=predicted)
+    return _with_forecast(answer, workload) if isinstance(workload, WorkloadSpec) else answer
 
 
-def _with_forecast(found: Plan, spec: WorkloadSpec) -> Plan:
-    if found.best is None:
-        return found
-    return replace(found, forecast=forecast(spec, found.profile, found.best.config, served=found.served))
+def _with_forecast(answer: Plan, spec: WorkloadSpec) -> Plan:
+    if answer.best is None:
+        return answer
+    return replace(answer, forecast=forecast(spec, answer.profile, answer.best.config, served=answer.served))
 
 
 def _plan(finder: Finder, name: str) -> Plan:
@@ -259,8 +259,8 @@ def _plan(finder: Finder, name: str) -> Plan:
     choice = choose(alternatives, settings.objective, settings.slo)
     if choice.best is None:
         shortfall = _shortfall(finder, alternatives)
-        num_adapters, found = _for_fewer(finder)
-        alternatives = found or alternatives
+        num_adapters, for_fewer = _for_fewer(finder)
+        alternatives = for_fewer or alternatives
         choice = choose(alternatives, settings.objective, settings.slo)
     adapters = bench.workloads[0].adapters
     run = bench.simulate(Trial(choice.best.config, num_adapters)) if choice.best else None
@@ -276,7 +276,7 @@ def _plan(finder: Finder, name: str) -> Plan:
         ranks=tuple(adapters.rank.tolist()),
         served=tuple(bench.taken(num_adapters)),
         choice=choice,
-        alternatives=tuple(sorted(alternatives, key=lambda each: (each.slots, each.config.max_num_seqs))),
+        alternatives=tuple(sorted(alternatives, key=smallest)),
         shortfall=shortfall,
         run=run,
         headroom=settings.headroom,
@@ -299,9 +299,9 @@ def _for_fewer(finder: Finder) -> tuple[int, list[Candidate]]:
     """How many adapters work with all seeds, and the candidates for them; (0, []) when not even one does."""
     num_adapters = finder.most_adapters()
     while num_adapters:
-        found = finder.alternatives(num_adapters)
-        if any(each.works(finder.settings.slo) for each in found):
-            return num_adapters, found
+        candidates = finder.alternatives(num_adapters)
+        if any(candidate.works(finder.settings.slo) for candidate in candidates):
+            return num_adapters, candidates
         num_adapters -= max(1, num_adapters // 64)  # the other seeds are a little less lucky
     return 0, []
 

@@ -102,7 +102,7 @@ class Finder:
     def _slots(self, num_adapters: int) -> list[int]:
         """Slots to begin with; more than adapters would only cost."""
         given = self.settings.slots
-        return sorted({min(each, num_adapters) for each in given}) if given else coarse_slots(num_adapters)
+        return sorted({min(slots, num_adapters) for slots in given}) if given else coarse_slots(num_adapters)
 
     def _best_sequences(self, num_adapters: int, slots: Sequence[int]) -> int:
         """The best `max_num_seqs`, judged at the best slots; where none work, the most with which any do."""
@@ -118,15 +118,15 @@ class Finder:
     def _thoroughly(self, num_adapters: int, slots: Sequence[int], sequences: int) -> list[Candidate]:
         """With all seeds and margins: these slots, and the best of them with other `max_num_seqs`."""
         num_seeds = len(self.bench.workloads)
-        found = self._try(num_adapters, slots, [sequences], num_seeds)
-        others = [each for each in self.settings.sequence_options() if each != sequences]
-        found += self._try(num_adapters, [self._favourite(found).slots], others, num_seeds)
-        return self.with_margins(found)
+        candidates = self._try(num_adapters, slots, [sequences], num_seeds)
+        others = [limit for limit in self.settings.sequence_options() if limit != sequences]
+        candidates += self._try(num_adapters, [self._favourite(candidates).slots], others, num_seeds)
+        return self.with_margins(candidates)
 
     def _try(
         self, num_adapters: int, slots: Sequence[int], sequences: Sequence[int], num_seeds: int = 1
     ) -> list[Candidate]:
-        configs = [self.config(num_adapters, each, limit) for limit in sequences for each in slots]
+        configs = [self.config(num_adapters, count, limit) for limit in sequences for count in slots]
         return self.evaluate(num_adapters, configs, num_seeds, f"{num_adapters} adapters")
 
     def config(self, num_adapters: int, slots: int, sequences: int) -> EngineConfig:
@@ -178,13 +178,18 @@ class Finder:
 
     def with_margins(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates that start, with their margin (first seed): no less than a headroom that they have."""
-        started = [each for each in candidates if each.starts]
+        started = [candidate for candidate in candidates if candidate.starts]
         powers = self._growth(
-            [Trial(each.config, each.served_adapters) for each in started],
-            [each.keeps_up(self.settings.slo) for each in started],
+            [Trial(candidate.config, candidate.served_adapters) for candidate in started],
+            [candidate.keeps_up(self.settings.slo) for candidate in started],
         )
-        margins = {id(each): self._margin(each, power) for each, power in zip(started, powers, strict=True)}
-        return [replace(each, margin=margins[id(each)]) if each.starts else each for each in candidates]
+        margins = {
+            id(candidate): self._margin(candidate, power) for candidate, power in zip(started, powers, strict=True)
+        }
+        return [
+            replace(candidate, margin=margins[id(candidate)]) if candidate.starts else candidate
+            for candidate in candidates
+        ]
 
     def margin_interval(self, candidate: Candidate) -> MarginInterval:
         """Where the margin of a candidate lies: other requests, other plausible profiles, a shorter window."""
@@ -231,8 +236,8 @@ class Finder:
         def try_all(asked: list[tuple[int, int]]) -> list[bool]:
             return [self._serves(num_adapters) for _, num_adapters in asked]
 
-        (found,) = run_all([last_good(0, total, RESOLUTION)], try_all)
-        return found or 0
+        (most,) = run_all([last_good(0, total, RESOLUTION)], try_all)
+        return most or 0
 
     def with_unlimited_memory(self, num_adapters: int) -> Result:
         """The best that any slots would do if KV memory were free: what computing allows (first seed)."""
@@ -244,7 +249,7 @@ class Finder:
     def _serves(self, num_adapters: int) -> bool:
         """Whether some configuration works with the first seed."""
         options = self.settings.sequence_options()
-        slots = sorted({min(each, num_adapters) for each in self.settings.slots or (*BISECTION_SLOTS, num_adapters)})
+        slots = sorted({min(count, num_adapters) for count in self.settings.slots or (*BISECTION_SLOTS, num_adapters)})
         few_and_most = dict.fromkeys((options[-1], options[len(options) // 2]))
         return any(self._works(num_adapters, slots, sequences) for sequences in few_and_most)
 
@@ -276,8 +281,8 @@ class Finder:
         results = self.workers.map(new, lambda done: self.progress(before + done, total, what))
         self._known.update(zip(new, results, strict=True))
         self.num_simulated = total
-        found = [self._find(trial) for trial in trials]
-        return [result for result in found if result is not None]
+        known = [self._find(trial) for trial in trials]
+        return [result for result in known if result is not None]
 
     def _find(self, trial: Trial) -> Result | None:
         """What is known of a trial; a full one answers for the verdict as well."""

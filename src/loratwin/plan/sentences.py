@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from loratwin.formatting import first_of, milliseconds, share, span
 from loratwin.metrics import Slo
-from loratwin.plan.choice import NOISE, Candidate, excess
+from loratwin.plan.choice import NOISE, Candidate, excess, smallest
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.trial import BURST_LENGTH, KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET
 
@@ -82,13 +82,13 @@ def forecast_sentence(plan: Plan) -> list[str]:
     """Where a real run will lie; nothing where the profile says nothing of its own errors."""
     if plan.forecast is None or plan.profile.uncertainty is None:
         return []
-    said = []
+    figures = []
     for name, title in (("total_throughput", "{} tokens/s"), ("ttft_mean_ms", "TTFT {}"), ("itl_mean_ms", "ITL {}")):
         interval = plan.forecast.intervals.get(name)
         if interval is not None:
-            said.append(title.format(span(interval.low, interval.high, "ms" if name.endswith("_ms") else "")))
+            figures.append(title.format(span(interval.low, interval.high, "ms" if name.endswith("_ms") else "")))
     level = share(plan.forecast.level)
-    return [f"A real run will show, each {level} of the time: {', '.join(said)} (means)."] if said else []
+    return [f"A real run will show, each {level} of the time: {', '.join(figures)} (means)."] if figures else []
 
 
 def customers_sentences(plan: Plan) -> list[str]:
@@ -181,19 +181,19 @@ def _ttft_s(candidate: Candidate) -> float:
 
 def either_side(plan: Plan, best: Candidate) -> list[str]:
     """What about half as many and about twice as many slots would change."""
-    others = [each for each in plan.table if each.slots != best.slots]
+    others = [other for other in plan.table if other.slots != best.slots]
     fewer = min(
-        (each for each in others if each.slots < best.slots),
-        key=lambda each: abs(each.slots - best.slots / 2),
+        (other for other in others if other.slots < best.slots),
+        key=lambda other: abs(other.slots - best.slots / 2),
         default=None,
     )
     more = min(
-        (each for each in others if each.slots > best.slots),
-        key=lambda each: abs(each.slots - best.slots * 2),
+        (other for other in others if other.slots > best.slots),
+        key=lambda other: abs(other.slots - best.slots * 2),
         default=None,
     )
     return [
-        f"With {_slots(each.slots)}: {changes(best, each, plan.slo)}." for each in (fewer, more) if each is not None
+        f"With {_slots(other.slots)}: {changes(best, other, plan.slo)}." for other in (fewer, more) if other is not None
     ]
 
 
@@ -222,7 +222,11 @@ def _change(before: float, after: float) -> str:
 def _shorter_context(plan: Plan) -> list[str]:
     """vLLM refuses to start unless one request of the longest context fits; few workloads come near it."""
     tried = (*plan.alternatives, *(plan.shortfall.candidates if plan.shortfall else ()))
-    refused = [each.slots for each in tried if not each.starts and each.kv_tokens >= 2 * plan.longest_request]
+    refused = [
+        candidate.slots
+        for candidate in tried
+        if not candidate.starts and candidate.kv_tokens >= 2 * plan.longest_request
+    ]
     if not refused:
         return []
     return [
@@ -344,7 +348,7 @@ def _compute(plan: Plan, shortfall: Shortfall) -> str:
 
 
 def _distinct_reasons(shortfall: Shortfall) -> str:
-    fewest = min(shortfall.candidates, key=lambda each: (each.slots, each.config.max_num_seqs))
+    fewest = min(shortfall.candidates, key=smallest)
     return f"with {_slots(fewest.slots)}, the fewest tried, {fewest.why_not}"
 
 

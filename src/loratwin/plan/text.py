@@ -10,10 +10,10 @@ from loratwin.plan.choice import Candidate
 from loratwin.plan.deploy import commands
 from loratwin.plan.plan import Plan
 from loratwin.plan.sentences import explanation, margin_text, status, verdict
-from loratwin.plan.what_if import Case, what_if_rows
+from loratwin.plan.what_if import WhatIf, what_if_rows
 
 
-def plan_text(plan: Plan, what_if: Sequence[Case] = ()) -> str:
+def plan_text(plan: Plan, what_if: Sequence[WhatIf] = ()) -> str:
     """What `loratwin plan` prints.
 
     Parameters

@@ -18,7 +18,8 @@ from loratwin.errors import InputError, UnknownNameError
 from loratwin.formatting import milliseconds, number, share
 from loratwin.plan.choice import Candidate
 from loratwin.plan.export import candidate_json, plan_json
-from loratwin.plan.plan import Plan, plan
+from loratwin.plan.plan import Plan
+from loratwin.plan.plan import plan as find_plan
 from loratwin.plan.search import Finder, Progress, Settings
 from loratwin.plan.sentences import margin_text, num_replicas, status
 from loratwin.plan.trial import Bench, Result, Trial
@@ -45,7 +46,7 @@ class Change:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class WhatIf:
     """One change, what the plan's configuration does with it, and a plan of its own where that fails.
 
     Parameters
@@ -124,18 +125,18 @@ def check_names(changes: Sequence[Change], workload: WorkloadSpec) -> None:
 
 
 def what_if(
-    found: Plan,
+    plan: Plan,
     workload: WorkloadSpec,
     changes: Sequence[Change],
     *,
     processes: int = 1,
     progress: Progress | None = None,
-) -> tuple[Case, ...]:
+) -> tuple[WhatIf, ...]:
     """The plan's configuration as is, then under each change.
 
     Parameters
     ----------
-    found, workload
+    plan, workload
         A plan, and the specification that it is of.
     processes, progress
         As for `plan`.
@@ -146,21 +147,21 @@ def what_if(
         Nothing works as it is, a name is neither an adapter that the plan serves nor a group, or added adapters have
         the names of others.
     """
-    if found.best is None:
+    if plan.best is None:
         raise InputError("what if: nothing works as it is, so there is nothing to compare with")
-    return tuple(_case(found, workload, change, processes, progress) for change in (Change(AS_IS), *changes))
+    return tuple(_case(plan, workload, change, processes, progress) for change in (Change(AS_IS), *changes))
 
 
-def _case(found: Plan, spec: WorkloadSpec, change: Change, processes: int, progress: Progress | None) -> Case:
-    workloads = tuple(_changed(found, spec, change, seed) for seed in found.seeds)
+def _case(plan: Plan, spec: WorkloadSpec, change: Change, processes: int, progress: Progress | None) -> WhatIf:
+    workloads = tuple(_changed(plan, spec, change, seed) for seed in plan.seeds)
     groups = (*(group.name for group in spec.groups), *(["added"] if change.added else []))
-    candidate = _served(found, workloads, groups, processes, progress)
-    works = candidate.works(found.slo)
-    instead = None if works else _instead(found, workloads, processes, progress, change)
-    return Case(change.name, len(workloads[0].adapters), candidate, works, instead)
+    candidate = _served(plan, workloads, groups, processes, progress)
+    works = candidate.works(plan.slo)
+    instead = None if works else _instead(plan, workloads, processes, progress, change)
+    return WhatIf(change.name, len(workloads[0].adapters), candidate, works, instead)
 
 
-def _changed(found: Plan, spec: WorkloadSpec, change: Change, seed: int) -> Workload:
+def _changed(plan: Plan, spec: WorkloadSpec, change: Change, seed: int) -> Workload:
     """The adapters that the plan serves, and what the change makes of their traffic."""
     if change.added is not None:
         taken = {group.name for group in spec.groups}
@@ -168,7 +169,7 @@ def _changed(found: Plan, spec: WorkloadSpec, change: Change, seed: int) -> Work
             raise InputError("--add: the workload has a group 'added' already; give it another name")
         spec = spec.model_copy(update={"groups": (*spec.groups, change.added)})
     drawn = draw(spec, seed)
-    served = [*found.served, *range(len(found.adapters), len(drawn.adapters))]
+    served = [*plan.served, *range(len(plan.adapters), len(drawn.adapters))]
     workload = drawn if len(served) == len(drawn.adapters) else drawn.take_adapters(served)
     for name, factor in change.factors:
         workload = grown(workload, _named(workload, spec, name), factor)
@@ -188,16 +189,16 @@ def _named(workload: Workload, spec: WorkloadSpec, name: str) -> list[int]:
 
 
 def _served(
-    found: Plan, workloads: tuple[Workload, ...], groups: tuple[str, ...], processes: int, progress: Progress | None
+    plan: Plan, workloads: tuple[Workload, ...], groups: tuple[str, ...], processes: int, progress: Progress | None
 ) -> Candidate:
-    assert found.best is not None
-    config, num_adapters = found.best.config, len(workloads[0].adapters)
+    assert plan.best is not None
+    config, num_adapters = plan.best.config, len(workloads[0].adapters)
     config = config.replace(
         max_cpu_loras=max(config.max_cpu_loras or 0, config.max_loras, num_adapters),
         max_lora_rank=max(config.max_lora_rank, ranks_that_hold(int(workloads[0].adapters.rank.max()))[0]),
     )
-    bench = Bench(workloads, tuple(range(num_adapters)), found.profile, found.slo, found.slo_for, groups)
-    settings = Settings(found.objective, found.slo, headroom=found.headroom)
+    bench = Bench(workloads, tuple(range(num_adapters)), plan.profile, plan.slo, plan.slo_for, groups)
+    settings = Settings(plan.objective, plan.slo, headroom=plan.headroom)
     with Workers[Trial, Result](bench.measure, processes) as workers:
         finder = Finder(bench, settings, workers, progress)
         (candidate,) = finder.with_margins(finder.evaluate(num_adapters, [config], len(workloads), "what if"))
@@ -205,17 +206,17 @@ def _served(
 
 
 def _instead(
-    found: Plan, workloads: tuple[Workload, ...], processes: int, progress: Progress | None, change: Change
+    plan: Plan, workloads: tuple[Workload, ...], processes: int, progress: Progress | None, change: Change
 ) -> Plan:
-    assert found.best is not None
-    config = found.best.config
-    return plan(
+    assert plan.best is not None
+    config = plan.best.config
+    return find_plan(
         workloads,
-        found.profile,
-        objective=found.objective,
-        slo=found.slo,
-        slo_for=found.slo_for,
-        headroom=found.headroom,
+        plan.profile,
+        objective=plan.objective,
+        slo=plan.slo,
+        slo_for=plan.slo_for,
+        headroom=plan.headroom,
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_model_len=config.max_model_len,
         gpu_memory_utilization=config.gpu_memory_utilization,
@@ -228,12 +229,12 @@ def _instead(
 HEADER = ("case", "adapters", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "margin", "instead")
 
 
-def what_if_rows(cases: Sequence[Case], found: Plan) -> list[tuple[str, ...]]:
+def what_if_rows(cases: Sequence[WhatIf], plan: Plan) -> list[tuple[str, ...]]:
     """The cases as cells of text, under `HEADER`."""
-    return [HEADER, *(_row(case, found) for case in cases)]
+    return [HEADER, *(_row(case, plan) for case in cases)]
 
 
-def _row(case: Case, found: Plan) -> tuple[str, ...]:
+def _row(case: WhatIf, plan: Plan) -> tuple[str, ...]:
     candidate = case.candidate
     if not candidate.starts:
         return (case.name, str(case.num_adapters), "does not start", *[""] * 6, instead_text(case))
@@ -241,7 +242,7 @@ def _row(case: Case, found: Plan) -> tuple[str, ...]:
     return (
         case.name,
         str(case.num_adapters),
-        status(candidate, found.slo),
+        status(candidate, plan.slo),
         number(candidate.throughput),
         share(candidate.mean("served_share")),
         *times,
@@ -250,7 +251,7 @@ def _row(case: Case, found: Plan) -> tuple[str, ...]:
     )
 
 
-def instead_text(case: Case) -> str:
+def instead_text(case: WhatIf) -> str:
     """What to run where the plan's configuration fails; empty where it works."""
     if case.instead is None:
         return ""
@@ -264,7 +265,7 @@ def instead_text(case: Case) -> str:
     return f"{served} of {case.num_adapters} on one GPU, {replicas} GPUs (assumed even)"
 
 
-def what_if_json(cases: Sequence[Case], found: Plan) -> list[dict[str, Any]]:
+def what_if_json(cases: Sequence[WhatIf], plan: Plan) -> list[dict[str, Any]]:
     """The cases as plain data."""
     return [
         {

@@ -28,9 +28,9 @@ class Look:
 def looks(runs: Mapping[str, Run]) -> list[Look]:
     """Colours by kind, in the order given; they repeat after four of a kind."""
     used = {"measured": 0, "simulated": 0}
-    found = []
+    shown = []
     for name, run in runs.items():
         palette = MEASURED if run.kind == "measured" else SIMULATED
-        found.append(Look(name, run, palette[used[run.kind] % len(palette)]))
+        shown.append(Look(name, run, palette[used[run.kind] % len(palette)]))
         used[run.kind] += 1
-    return found
+    return shown

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from loratwin import formatting
 from loratwin.plan.sentences import margin_text
 
 NBSP = "\N{NO-BREAK SPACE}"
+
+
+class HeadlineFigure(NamedTuple):
+    """One figure at the top of a page."""
+
+    label: str
+    value: str
+    detail: str
+    source: str  # simulated, assumed, measured
 
 
 def environment() -> Environment:

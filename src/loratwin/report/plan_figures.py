@@ -30,7 +30,7 @@ Value = Callable[[Candidate], float]
 
 def by_slots(candidates: Sequence[Candidate], best: Candidate | None) -> list[str]:
     """Throughput, time to first token, time per token and KV memory against slots."""
-    shown = sorted((each for each in candidates if each.starts), key=lambda each: each.slots)
+    shown = sorted((candidate for candidate in candidates if candidate.starts), key=lambda candidate: candidate.slots)
     if not shown:
         return []
     return [
@@ -77,13 +77,13 @@ def binned(steps: StepSeries, values: FloatArray | IntArray, window_s: float, nu
 def _throughput(shown: Sequence[Candidate], best: Candidate | None) -> str:
     with rc_context(STYLE):
         figure, (axes,) = _figure(SIZE)
-        _plot(axes, shown, lambda each: each.throughput, "served", BLUE)
+        _plot(axes, shown, lambda candidate: candidate.throughput, "served", BLUE)
         offered = shown[0].mean("offered_throughput")
         axes.axhline(offered, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.text(0.01, offered, "offered", transform=axes.get_yaxis_transform(), va="bottom", color=MUTED, fontsize=9)
-        axes.set_ylim(0, 1.12 * _most([offered, *(each.throughput for each in shown)]))
+        axes.set_ylim(0, 1.12 * _most([offered, *(candidate.throughput for candidate in shown)]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-        _finish(axes, shown, best, "Throughput, tokens/s", lambda each: each.throughput)
+        _finish(axes, shown, best, "Throughput, tokens/s", lambda candidate: candidate.throughput)
         return inline_svg(figure, "throughput", "Simulated throughput against the number of slots.")
 
 
@@ -98,7 +98,7 @@ def _lines(
         figure, (axes,) = _figure(SIZE)
         for label, value, colour in lines:
             _plot(axes, shown, value, label, colour)
-        known = [value(each) for each in shown for _, value, _ in lines if value(each) > 0]
+        known = [value(candidate) for candidate in shown for _, value, _ in lines if value(candidate) > 0]
         if known and max(known) > 8 * min(known):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(known) < 50 * min(known) else (1,)))
@@ -114,12 +114,14 @@ def _lines(
 def _kv_tokens(shown: Sequence[Candidate], best: Candidate | None) -> str:
     with rc_context(STYLE):
         figure, (axes,) = _figure(SIZE)
-        _plot(axes, shown, lambda each: each.kv_tokens, "available", BLUE)
-        _plot(axes, shown, lambda each: each.kv_tokens * each.mean("kv_usage_max"), "used at most", GREEN)
-        axes.set_ylim(0, 1.12 * _most([each.kv_tokens for each in shown]))
+        _plot(axes, shown, lambda candidate: candidate.kv_tokens, "available", BLUE)
+        _plot(
+            axes, shown, lambda candidate: candidate.kv_tokens * candidate.mean("kv_usage_max"), "used at most", GREEN
+        )
+        axes.set_ylim(0, 1.12 * _most([candidate.kv_tokens for candidate in shown]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0"))
         _legend(axes)
-        _finish(axes, shown, best, "KV tokens", lambda each: each.kv_tokens)
+        _finish(axes, shown, best, "KV tokens", lambda candidate: candidate.kv_tokens)
         return inline_svg(figure, "memory", "KV tokens that are left, and used, against the number of slots.")
 
 
@@ -130,12 +132,12 @@ def _figure(size: tuple[float, float], columns: int = 1) -> tuple[Figure, list[A
 
 def _plot(axes: Axes, shown: Sequence[Candidate], value: Value, label: str, colour: str) -> None:
     """A line with a dot for each configuration; hollow where it starves."""
-    slots = [each.slots for each in shown]
-    values = [value(each) for each in shown]
+    slots = [candidate.slots for candidate in shown]
+    values = [value(candidate) for candidate in shown]
     axes.plot(slots, values, color=colour, linewidth=1.5, label=label)
-    for each, height in zip(shown, values, strict=True):
-        face = "white" if each.starved else colour
-        axes.plot(each.slots, height, "o", markersize=4.5, markerfacecolor=face, markeredgecolor=colour)
+    for candidate, height in zip(shown, values, strict=True):
+        face = "white" if candidate.starved else colour
+        axes.plot(candidate.slots, height, "o", markersize=4.5, markerfacecolor=face, markeredgecolor=colour)
 
 
 def _most(values: Sequence[float]) -> float:
@@ -154,8 +156,10 @@ def _finish(axes: Axes, shown: Sequence[Candidate], best: Candidate | None, titl
     axes.set_title(title)
     axes.set_xscale("log", base=2)
     axes.set_xlabel("slots (max_loras)")
-    axes.set_xlim(_edges([each.slots for each in shown])[0], _edges([each.slots for each in shown])[-1])
-    ticks = _ticks([each.slots for each in shown], best.slots if best else None)
+    axes.set_xlim(
+        _edges([candidate.slots for candidate in shown])[0], _edges([candidate.slots for candidate in shown])[-1]
+    )
+    ticks = _ticks([candidate.slots for candidate in shown], best.slots if best else None)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     _shade(axes, shown)
@@ -165,9 +169,9 @@ def _finish(axes: Axes, shown: Sequence[Candidate], best: Candidate | None, titl
 
 
 def _shade(axes: Axes, shown: Sequence[Candidate]) -> None:
-    edges = _edges([each.slots for each in shown])
-    for i, each in enumerate(shown):
-        if each.starved:
+    edges = _edges([candidate.slots for candidate in shown])
+    for i, candidate in enumerate(shown):
+        if candidate.starved:
             axes.axvspan(edges[i], edges[i + 1], facecolor=STARVED, alpha=0.1, linewidth=0)
 
 
@@ -184,9 +188,9 @@ def _edges(slots: Sequence[int]) -> list[float]:
 def _ticks(slots: Sequence[int], chosen: int | None) -> list[int]:
     """The chosen one, then others by turns that leave room between each other."""
     kept = [] if chosen is None else [chosen]
-    for each in sorted(slots, key=lambda slot: (slot & (slot - 1) != 0, slot)):  # powers of two first
-        if all(max(each, other) / min(each, other) > 1.3 for other in kept):
-            kept.append(each)
+    for tick in sorted(slots, key=lambda slot: (slot & (slot - 1) != 0, slot)):  # powers of two first
+        if all(max(tick, other) / min(tick, other) > 1.3 for other in kept):
+            kept.append(tick)
     return sorted(kept)
 
 
@@ -204,3 +208,7 @@ def _tpot(candidate: Candidate) -> float:
 
 def _itl_p99(candidate: Candidate) -> float:
     return candidate.mean("itl_p99_ms")
+
+
+def _most_used(candidate: Candidate) -> float:
+    return candidate.kv_tokens * candidate.mean("kv_usage_max")

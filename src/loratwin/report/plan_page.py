@@ -19,24 +19,15 @@ from loratwin.plan import (
     lora_modules,
     verdict,
 )
+from loratwin.plan.choice import smallest
 from loratwin.plan.sentences import margin_text, server, serves
-from loratwin.plan.what_if import Case, what_if_rows
+from loratwin.plan.what_if import WhatIf, what_if_rows
 from loratwin.records import Run
-from loratwin.report.page import environment, milliseconds, share
+from loratwin.report.page import HeadlineFigure, environment, milliseconds, share
 from loratwin.report.plan_figures import by_slots, over_time
 from loratwin.version import __version__
 
 WORST_SHOWN = 12
-
-
-@dataclass(frozen=True)
-class Card:
-    """One figure at the top of the page."""
-
-    label: str
-    value: str
-    detail: str
-    source: str  # simulated, assumed, measured
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ class AdapterRow:
     misses: bool  # the SLO, by itself
 
 
-def plan_report(plan: Plan, cases: Sequence[Case] = ()) -> str:
+def plan_report(plan: Plan, cases: Sequence[WhatIf] = ()) -> str:
     """The page as text. The same plan gives the same bytes.
 
     Parameters
@@ -68,7 +59,7 @@ def plan_report(plan: Plan, cases: Sequence[Case] = ()) -> str:
     return template.render(**_content(plan, cases))
 
 
-def _content(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
+def _content(plan: Plan, cases: Sequence[WhatIf]) -> dict[str, Any]:
     return {
         "what_if": what_if_rows(cases, plan) if cases else [],
         "plan": plan,
@@ -83,36 +74,35 @@ def _content(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
         "figures": by_slots(plan.table, plan.best),
         "over_time": over_time(plan.run) if plan.run is not None else "",
         "adapters": worst_adapters(plan.run, plan.customers) if plan.run is not None else [],
-        "other_limits": [each for each in plan.alternatives if each not in plan.table],
-        "tried_for_all": _by_slots(plan.shortfall.candidates) if plan.shortfall is not None and plan.served else [],
+        "other_limits": [candidate for candidate in plan.alternatives if candidate not in plan.table],
+        "tried_for_all": sorted(plan.shortfall.candidates, key=smallest)
+        if plan.shortfall is not None and plan.served
+        else [],
         "facts": _facts(plan),
         "errors": held_out_errors(plan.profile.card.held_out_error),
         "version": __version__,
     }
 
 
-def _by_slots(candidates: Sequence[Candidate]) -> list[Candidate]:
-    return sorted(candidates, key=lambda each: (each.slots, each.config.max_num_seqs))
-
-
-def _cards(plan: Plan, best: Candidate) -> list[Card]:
+def _cards(plan: Plan, best: Candidate) -> list[HeadlineFigure]:
     offered = number(best.mean("offered_throughput"))
     ttft, tpot = best.mean("ttft_mean_ms"), best.mean("tpot_mean_ms")
     ttft_p99, tpot_p99 = milliseconds(best.mean("ttft_p99_ms")), milliseconds(best.mean("tpot_p99_ms"))
     used = share(best.mean("kv_usage_max"))
+    served = f"{len(plan.served)} adapters"
     wide = {name: _half_width(best, name) for name in ("total_throughput", "ttft_mean_ms", "tpot_mean_ms")}
     return [
-        Card("Slots", str(best.slots), f"rank {best.config.max_lora_rank}, {len(plan.served)} adapters", "to set"),
-        Card(
+        HeadlineFigure("Slots", str(best.slots), f"rank {best.config.max_lora_rank}, {served}", "to set"),
+        HeadlineFigure(
             "Throughput",
             number(best.throughput),
             f"{wide['total_throughput']}tokens/s, of {offered} offered",
             "simulated",
         ),
-        Card("First token", milliseconds(ttft), f"{wide['ttft_mean_ms']}mean; p99 {ttft_p99}", "simulated"),
-        Card("Per token", milliseconds(tpot), f"{wide['tpot_mean_ms']}mean; p99 {tpot_p99}", "simulated"),
-        Card("Margin", margin_text(best.margin), _margin_detail(plan), "simulated"),
-        Card(
+        HeadlineFigure("First token", milliseconds(ttft), f"{wide['ttft_mean_ms']}mean; p99 {ttft_p99}", "simulated"),
+        HeadlineFigure("Per token", milliseconds(tpot), f"{wide['tpot_mean_ms']}mean; p99 {tpot_p99}", "simulated"),
+        HeadlineFigure("Margin", margin_text(best.margin), _margin_detail(plan), "simulated"),
+        HeadlineFigure(
             "KV tokens",
             number(best.kv_tokens),
             f"used at most {used}",
@@ -191,5 +181,7 @@ def held_out_errors(errors: Mapping[str, str]) -> tuple[list[str], list[list[str
     cells = {name.partition(", ")[::2]: text for name, text in errors.items()}
     regimes = list(dict.fromkeys(regime for _, regime in cells))
     metrics = list(dict.fromkeys(metric for metric, _ in cells))
-    rows = [[METRICS.get(each, each), *(cells.get((each, regime), "") for regime in regimes)] for each in metrics]
+    rows = [
+        [METRICS.get(metric, metric), *(cells.get((metric, regime), "") for regime in regimes)] for metric in metrics
+    ]
     return ["", *regimes], rows

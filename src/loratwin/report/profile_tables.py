@@ -12,8 +12,8 @@ from loratwin.perf.compare import ComparedFigure
 
 def profiles_text() -> str:
     """A line for each profile: its hash, where it comes from, whose it is; also of one that cannot be read."""
-    mine = user_names()
-    return "\n".join(_line(name, "yours" if name in mine else "shipped") for name in profile_names())
+    own_names = user_names()
+    return "\n".join(_line(name, "yours" if name in own_names else "shipped") for name in profile_names())
 
 
 def _line(name: str, whose: str) -> str:

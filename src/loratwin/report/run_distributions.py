@@ -63,8 +63,8 @@ def _lag_percentile(run: Run, edges: FloatArray, percent: float) -> FloatArray:
     assert due is not None, "a lag is against a schedule"
     known = ~np.isnan(late)
     part = np.searchsorted(edges, due[known], side="right") - 1
-    found = [late[known][part == i] for i in range(len(edges) - 1)]
-    return np.array([max(float(np.percentile(each, percent)), 1e-6) if len(each) else np.nan for each in found])
+    parts = [late[known][part == i] for i in range(len(edges) - 1)]
+    return np.array([max(float(np.percentile(lags, percent)), 1e-6) if len(lags) else np.nan for lags in parts])
 
 
 def _cdf(seconds: FloatArray) -> Line:
@@ -122,7 +122,9 @@ def _scatter(name: str, title: str, one: Look, other: Look, dots: Line) -> str:
 
 def _paired(one: ClientAdapterFigures, other: ClientAdapterFigures, key: str) -> Line:
     """The figure of every adapter that both know, where it is above 0."""
-    first, second = ({name: getattr(each, key)[i] for i, name in enumerate(each.name)} for each in (one, other))
+    first, second = (
+        {name: getattr(figures, key)[i] for i, name in enumerate(figures.name)} for figures in (one, other)
+    )
     pairs = [(first[name], second[name]) for name in first if name in second]
     kept = [(x, y) for x, y in pairs if x > 0 and y > 0]
     return np.array([x for x, _ in kept]), np.array([y for _, y in kept])

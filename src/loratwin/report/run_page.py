@@ -14,8 +14,8 @@ from loratwin.errors import InputError
 from loratwin.formatting import UNKNOWN, change, number, seconds
 from loratwin.metrics import (
     ClientAdapterFigures,
+    ComparedRow,
     Comparison,
-    Row,
     Slo,
     client_per_adapter,
     compare,
@@ -25,7 +25,7 @@ from loratwin.metrics import (
 )
 from loratwin.records import Run
 from loratwin.report.looks import Look, looks
-from loratwin.report.page import NBSP, environment, figure, share
+from loratwin.report.page import NBSP, HeadlineFigure, environment, figure, share
 from loratwin.report.run_distributions import distributions, lag, scatter
 from loratwin.report.run_samples import gpu_series, server_series
 from loratwin.report.run_timeline import steps, timeline
@@ -39,16 +39,6 @@ ADAPTERS_OPEN = 25
 
 
 @dataclass(frozen=True)
-class Card:
-    """One figure at the top: of the reference run, and of the others below it."""
-
-    label: str
-    value: str
-    detail: str
-    source: str
-
-
-@dataclass(frozen=True)
 class Cell:
     """A figure of one run in the table, and how it differs from the reference; `verdict` of an SLO: met, missed."""
 
@@ -58,7 +48,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class AdapterTable:
+class AdapterRows:
     """The adapters of one run, the worst first."""
 
     look: Look
@@ -100,8 +90,8 @@ def run_report(runs: Mapping[str, Run], slo: Slo | None = None) -> str:
 
 
 def _content(runs: Mapping[str, Run], slo: Slo | None) -> dict[str, Any]:
-    shown, found = looks(runs), compare(runs, slo)
-    reference = shown[found.reference]
+    shown, comparison = looks(runs), compare(runs, slo)
+    reference = shown[comparison.reference]
     others = [look for look in shown if look is not reference]
     return {
         "looks": shown,
@@ -111,11 +101,11 @@ def _content(runs: Mapping[str, Run], slo: Slo | None) -> dict[str, Any]:
         "title": _title(shown),
         "invalid": [(look, look.run.invalid) for look in shown if look.run.invalid],
         "notes": _notes(shown),
-        "cards": _cards(found, reference, others),
+        "cards": _cards(comparison, reference, others),
         "timeline": timeline(shown),
         "distributions": distributions(shown),
         "lag": lag(shown),
-        "sections": _sections(found),
+        "sections": _sections(comparison),
         "verdicts": [starvation(look.run) for look in shown],
         "scatter": scatter(reference, others[0]) if others and len(reference.run.adapters) > 1 else [],
         "adapters": [_adapters(look, slo) for look in (reference, *others)],
@@ -140,7 +130,7 @@ def _title(shown: Sequence[Look]) -> str:
 def _notes(shown: Sequence[Look]) -> list[str]:
     runs = {look.name: look.run for look in shown}
     differing = (("The workloads differ", workload_differences(runs)), ("The servers differ", config_differences(runs)))
-    notes = [f"{what}: {'; '.join(found)}." for what, found in differing if found]
+    notes = [f"{what}: {'; '.join(differences)}." for what, differences in differing if differences]
     return notes + [f"{look.name}: {note}" for look in shown for note in look.run.provenance.notes]
 
 
@@ -157,48 +147,48 @@ _CARDS = (
 )
 
 
-def _cards(found: Comparison, reference: Look, others: Sequence[Look]) -> list[Card]:
-    rows = {row.figure.key: row for row in found.rows}
-    texts = {name: shown_figure(row, found.reference) for name, row in rows.items()}
+def _cards(comparison: Comparison, reference: Look, others: Sequence[Look]) -> list[HeadlineFigure]:
+    rows = {row.figure.key: row for row in comparison.rows}
+    texts = {name: shown_figure(row, comparison.reference) for name, row in rows.items()}
     cards = []
     for label, key, detail in _CARDS:
         if key in rows:
             words = detail.format_map(defaultdict(lambda: UNKNOWN, texts))  # where no run knows the figure
-            beside = [_beside(rows[key], found, look, named=len(others) > 1) for look in others[:2]]
-            value = shown_figure(rows[key], found.reference)
-            cards.append(Card(label, value, "; ".join([words, *beside]), reference.run.kind))
+            beside = [_beside(rows[key], comparison, look, named=len(others) > 1) for look in others[:2]]
+            value = shown_figure(rows[key], comparison.reference)
+            cards.append(HeadlineFigure(label, value, "; ".join([words, *beside]), reference.run.kind))
     return cards
 
 
-def _beside(row: Row, found: Comparison, look: Look, named: bool) -> str:
-    index = found.names.index(look.name)
+def _beside(row: ComparedRow, comparison: Comparison, look: Look, named: bool) -> str:
+    index = comparison.names.index(look.name)
     who = f"{look.name} ({look.run.kind})" if named else str(look.run.kind)
-    return f"{who}: {shown_figure(row, index)} {_difference(row, index, found.reference)}".rstrip()
+    return f"{who}: {shown_figure(row, index)} {_difference(row, index, comparison.reference)}".rstrip()
 
 
-def shown_figure(row: Row, index: int) -> str:
+def shown_figure(row: ComparedRow, index: int) -> str:
     """A figure with its unit where the unit is not in the title; a dash where it is unknown."""
     unit = row.figure.unit
     return figure(row.values[index], unit if unit in ("ms", "share") else "")
 
 
-def _difference(row: Row, index: int, reference: int) -> str:
+def _difference(row: ComparedRow, index: int, reference: int) -> str:
     relative = row.difference(index, reference)
     return "" if isnan(relative) else f"({change(relative).replace(' ', NBSP)})"
 
 
-def _sections(found: Comparison) -> list[tuple[str, list[tuple[str, list[Cell]]]]]:
+def _sections(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[Cell]]]]]:
     """The rows of the table under the names of their sections."""
     sections: dict[str, list[tuple[str, list[Cell]]]] = {}
-    for row in found.rows:
+    for row in comparison.rows:
         unit = {"/s": ", per second", "tokens/s": ", per second"}.get(row.figure.unit, "")
-        cells = [_cell(row, i, found) for i in range(len(found.names))]
+        cells = [_cell(row, i, comparison) for i in range(len(comparison.names))]
         sections.setdefault(row.figure.section, []).append((row.figure.title + unit, cells))
     return list(sections.items())
 
 
-def _cell(row: Row, index: int, found: Comparison) -> Cell:
-    difference = "" if index == found.reference else _difference(row, index, found.reference).strip("()")
+def _cell(row: ComparedRow, index: int, comparison: Comparison) -> Cell:
+    difference = "" if index == comparison.reference else _difference(row, index, comparison.reference).strip("()")
     verdict = "" if isnan(row.limit) else "met" if row.values[index] <= row.limit else "missed"
     return Cell(shown_figure(row, index), difference, verdict)
 
@@ -217,10 +207,10 @@ _ADAPTER_COLUMNS = (
 _ONLY_IF_ANY = ("failed", "refused")
 
 
-def _adapters(look: Look, slo: Slo | None) -> AdapterTable:
+def _adapters(look: Look, slo: Slo | None) -> AdapterRows:
     """Columns that no adapter has a figure in are left out."""
     figures = client_per_adapter(look.run, slo)
-    columns = [each for each in _ADAPTER_COLUMNS if _is_known(figures, each[1])]
+    columns = [column for column in _ADAPTER_COLUMNS if _is_known(figures, column[1])]
     order = figures.worst_first()
     rows = [
         (
@@ -230,7 +220,7 @@ def _adapters(look: Look, slo: Slo | None) -> AdapterTable:
         )
         for i in order[:ADAPTERS_SHOWN]
     ]
-    return AdapterTable(look, tuple(title for title, _, _ in columns), rows, max(0, len(order) - ADAPTERS_SHOWN))
+    return AdapterRows(look, tuple(title for title, _, _ in columns), rows, max(0, len(order) - ADAPTERS_SHOWN))
 
 
 def _is_known(figures: ClientAdapterFigures, key: str) -> bool:

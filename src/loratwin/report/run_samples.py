@@ -62,14 +62,14 @@ GPUS = (
 
 def server_series(shown: Sequence[Look]) -> list[str]:
     """A figure for each quantity that a server told, all runs in it; none where no server was scraped."""
-    told = {id(look): [(each.time_s, canonical(each)) for each in _sampled(look.run)] for look in shown}
+    sampled = {id(look): [(source.time_s, canonical(source)) for source in _sampled(look.run)] for look in shown}
     figures = []
     for quantity in SERVER:
         curves = [
-            (look, time_s, _values(quantity, time_s, found[quantity.name]))
+            (look, time_s, _values(quantity, time_s, series[quantity.name]))
             for look in shown
-            for time_s, found in told[id(look)]
-            if quantity.name in found
+            for time_s, series in sampled[id(look)]
+            if quantity.name in series
         ]
         if _says_something(curves):
             drawn = {id(look) for look, _, _ in curves}
@@ -81,13 +81,13 @@ def server_series(shown: Sequence[Look]) -> list[str]:
 def gpu_series(shown: Sequence[Look]) -> list[str]:
     """A figure for each quantity of each GPU."""
     figures = []
-    for gpu in sorted({gpu for look in shown for each in _sampled(look.run) for gpu in _gpus(each)}):
+    for gpu in sorted({gpu for look in shown for source in _sampled(look.run) for gpu in _gpus(source)}):
         for quantity in GPUS:
             curves = [
-                (look, each.time_s, _values(quantity, each.time_s, one))
+                (look, source.time_s, _values(quantity, source.time_s, one))
                 for look in shown
-                for each in _sampled(look.run)
-                for one in each.find(quantity.name, gpu=gpu)
+                for source in _sampled(look.run)
+                for one in source.find(quantity.name, gpu=gpu)
             ]
             if _says_something(curves):
                 number = "".join(letter for letter in gpu if letter.isalnum())
@@ -97,7 +97,7 @@ def gpu_series(shown: Sequence[Look]) -> list[str]:
 
 
 def _sampled(run: Run) -> list[Samples]:
-    return [each for each in run.samples if len(each.time_s)]
+    return [source for source in run.samples if len(source.time_s)]
 
 
 def _gpus(samples: Samples) -> set[str]:
@@ -127,8 +127,8 @@ def _by_steps(quantity: Quantity, others: Sequence[Look]) -> list[Curve]:
     if quantity.of_steps is None:
         return []
     logged = [look for look in others if look.run.steps is not None and len(look.run.steps)]
-    found = [(look, time_series(look.run, PARTS)) for look in logged]
+    of_steps = [(look, time_series(look.run, PARTS)) for look in logged]
     return [
         (look, series.end_s - look.run.window_s / PARTS / 2, quantity.of_steps(series) * quantity.scale)
-        for look, series in found
+        for look, series in of_steps
     ]

@@ -80,13 +80,13 @@ def steps(shown: Sequence[Look]) -> list[str]:
     logged = [look for look in shown if look.run.steps is not None and len(look.run.steps)]
     if not logged:
         return []
-    found = {id(look): time_series(look.run, _num_parts(look.run)) for look in logged}
+    series = {id(look): time_series(look.run, _num_parts(look.run)) for look in logged}
     panels: list[tuple[str, str, Callable[[Look], FloatArray]]] = [
-        ("step-running", "Requests in the batch", lambda look: found[id(look)].running),
-        ("step-waiting", "Requests in the engine's queue", lambda look: found[id(look)].waiting),
-        ("step-adapters", "Distinct adapters in the batch", lambda look: found[id(look)].distinct_adapters),
-        ("step-swaps", "Swap-ins/s", lambda look: found[id(look)].swap_ins_per_s),
-        ("step-kv", "KV memory in use, %", lambda look: 100 * found[id(look)].kv_usage),
+        ("step-running", "Requests in the batch", lambda look: series[id(look)].running),
+        ("step-waiting", "Requests in the engine's queue", lambda look: series[id(look)].waiting),
+        ("step-adapters", "Distinct adapters in the batch", lambda look: series[id(look)].distinct_adapters),
+        ("step-swaps", "Swap-ins/s", lambda look: series[id(look)].swap_ins_per_s),
+        ("step-kv", "KV memory in use, %", lambda look: 100 * series[id(look)].kv_usage),
         ("step-time", "Duration of a step, ms", lambda look: 1e3 * _step_time(look.run)),
     ]
     drawn = [

@@ -13,8 +13,8 @@ from rich.text import Text
 from loratwin.formatting import change, figure, first_of, number
 from loratwin.metrics import (
     ClientAdapterFigures,
+    ComparedRow,
     Comparison,
-    Row,
     Slo,
     client_per_adapter,
     compare,
@@ -99,7 +99,7 @@ def _verdicts(comparison: Comparison) -> list[Text]:
     return cells
 
 
-def _cells(row: Row, comparison: Comparison) -> list[Text]:
+def _cells(row: ComparedRow, comparison: Comparison) -> list[Text]:
     cells = []
     for i, value in enumerate(row.values):
         cells.append(_value(row, value))
@@ -108,7 +108,7 @@ def _cells(row: Row, comparison: Comparison) -> list[Text]:
     return cells
 
 
-def _value(row: Row, value: float) -> Text:
+def _value(row: ComparedRow, value: float) -> Text:
     shown = figure(value, row.figure.unit)
     return Text(shown) if isnan(row.limit) else limited(shown, value, row.limit)
 

@@ -10,7 +10,7 @@ import numpy as np
 from loratwin.calibrate.published.fit import SOURCE
 from loratwin.validate.crossval import Validation
 from loratwin.validate.predict import Prediction
-from loratwin.validate.scores import METRICS, Advice, Score, Verdicts, measured_value, regime, relative_error
+from loratwin.validate.scores import METRICS, AdviceScore, ErrorScore, Verdicts, measured_value, regime, relative_error
 from loratwin.version import __version__
 
 LABELS = {
@@ -37,7 +37,7 @@ Table = tuple[Sequence[str], list[Sequence[str]]]
 """Header and rows."""
 
 
-def score_table(scores: Iterable[Score]) -> Table:
+def score_table(scores: Iterable[ErrorScore]) -> Table:
     """Errors of every metric and regime."""
     header = ("metric", "regime", "runs", "MAPE", "median APE", "90 % of runs within", "bias")
     rows = [
@@ -61,7 +61,7 @@ def verdict_table(starved: Verdicts, starts: Verdicts) -> Table:
     return header, list(rows)
 
 
-def advice_table(advice: Iterable[Advice]) -> Table:
+def advice_table(advice: Iterable[AdviceScore]) -> Table:
     """Regret of advice on the measured grids."""
     header = ("question", "cases", "mean regret", "bad advice", "wrong on 'none works'", "right on 'none works'")
     rows = [
@@ -119,18 +119,18 @@ def kv_sentence(v: Validation) -> str:
 
 def sections(v: Validation) -> list[tuple[str, Table]]:
     """All tables with their titles, in the order of the report."""
-    found = [
+    tables = [
         ("Errors on held-out workloads", score_table(v.scores)),
         ("Starved and starts", verdict_table(v.starved, v.starts)),
-        ("Advice on the measured grids", advice_table(v.advice)),
+        ("AdviceScore on the measured grids", advice_table(v.advice)),
         ("Throughput error by workload", shape_table(v)),
         ("ITL error by workload", shape_table(v, "itl_mean_ms")),
         ("TTFT (median) error by workload", shape_table(v, "ttft_median_ms")),
     ]
     if v.published:
-        found.insert(1, ("The published twin on the runs that it predicted", score_table(v.published_scores)))
-    found += [(f"Worst cases: {LABELS[metric]}", worst_table(v, metric)) for metric in METRICS]
-    return found
+        tables.insert(1, ("The published twin on the runs that it predicted", score_table(v.published_scores)))
+    tables += [(f"Worst cases: {LABELS[metric]}", worst_table(v, metric)) for metric in METRICS]
+    return tables
 
 
 def validation_markdown(v: Validation) -> str:

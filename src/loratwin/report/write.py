@@ -11,7 +11,7 @@ from loratwin.learn import Advice, advice_text
 from loratwin.metrics import Slo, parse_slo
 from loratwin.perf import Profile
 from loratwin.plan import Plan, plan_text
-from loratwin.plan.what_if import Case
+from loratwin.plan.what_if import WhatIf
 from loratwin.records import Run, check_writable, write_atomically
 from loratwin.simulate import Sweep
 
@@ -21,7 +21,7 @@ def write_report(
     path: str | Path,
     *,
     slo: Slo | str | None = None,
-    what_if: Sequence[Case] = (),
+    what_if: Sequence[WhatIf] = (),
 ) -> Path:
     """Write one self-contained HTML file about a run, several side by side, or a plan.
 

@@ -383,10 +383,10 @@ def replicate(
 def _seeds(workload: WorkloadSpec | Workload, seeds: Iterable[int]) -> tuple[int | None, ...]:
     if isinstance(workload, Workload):
         return (workload.seed,)
-    found = tuple(seeds)
-    if not found:
+    given = tuple(seeds)
+    if not given:
         raise InputError("no seed is given; at least one is needed")
-    return found
+    return given
 
 
 def _num_adapters(workload: WorkloadSpec | Workload) -> int:

@@ -9,7 +9,7 @@ from loratwin.calibrate.published.fit import COMMAND, SOURCE, TablesFit
 from loratwin.perf import Card, Profile
 from loratwin.validate.crossval import Progress, Validation, cross_validate, fit_all
 from loratwin.validate.residuals import held_out_errors
-from loratwin.validate.scores import Score, score
+from loratwin.validate.scores import ErrorScore, score
 
 
 def fit_with_errors(
@@ -43,7 +43,7 @@ def carded_profiles(fits: dict[str, TablesFit], validation: Validation) -> Itera
         yield fit.profile.model_copy(update={"card": _card(fit, scores), "uncertainty": uncertainty})
 
 
-def _card(fit: TablesFit, scores: list[Score]) -> Card:
+def _card(fit: TablesFit, scores: list[ErrorScore]) -> Card:
     usable = sum(m.usable for m in fit.matches)
     return Card(
         fitted_on=(
@@ -59,5 +59,5 @@ def _card(fit: TablesFit, scores: list[Score]) -> Card:
     )
 
 
-def _words(s: Score) -> str:
+def _words(s: ErrorScore) -> str:
     return f"MAPE {s.mape:.1f} %, median {s.median_ape:.1f} %, bias {s.bias:+.1f} % ({s.runs} runs)"

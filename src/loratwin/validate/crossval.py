@@ -14,8 +14,8 @@ from loratwin.calibrate.published.tables import number, read_table
 from loratwin.validate.decisions import Decision, decide_all
 from loratwin.validate.predict import Prediction, predict_all
 from loratwin.validate.scores import (
-    Advice,
-    Score,
+    AdviceScore,
+    ErrorScore,
     Verdicts,
     kv_errors,
     score,
@@ -40,17 +40,17 @@ class Validation:
     how: str
 
     @property
-    def scores(self) -> list[Score]:
+    def scores(self) -> list[ErrorScore]:
         return score(self.runs, self.predictions)
 
     @property
-    def published_scores(self) -> list[Score]:
+    def published_scores(self) -> list[ErrorScore]:
         """The published twin's errors on its runs."""
         runs, predictions = [run for run, _ in self.published], [p for _, p in self.published]
         return score(runs, predictions, ("total_throughput", "itl_mean_ms"))
 
     @property
-    def advice(self) -> list[Advice]:
+    def advice(self) -> list[AdviceScore]:
         return score_advice(self.runs, self.decisions)
 
     @property
@@ -80,12 +80,12 @@ def cross_validate(folder: Path, fits: dict[str, TablesFit], processes: int, pro
     grid = set(run.name for run in files[SERVING_FILES.index("serving_optimum.csv")])
     for model, fit in fits.items():
         for group in fit.groups:
-            mine = [run for run in runs if run.model == model and run.group == group]
+            held_out = [run for run in runs if run.model == model and run.group == group]
             profiles = {model: fit.without(group)}
             label = partial(progress, f"{model}: predicting {group}")
-            for p in predict_all(mine, processes=processes, progress=label, profiles=profiles):
+            for p in predict_all(held_out, processes=processes, progress=label, profiles=profiles):
                 predictions[p.run] = p
-            asked = [run for run in mine if run.name in grid]
+            asked = [run for run in held_out if run.name in grid]
             if asked:
                 label = partial(progress, f"{model}: deciding {group}")
                 decisions += decide_all(asked, processes=processes, progress=label, profiles=profiles)

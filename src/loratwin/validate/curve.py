@@ -22,7 +22,7 @@ from loratwin.errors import DataError, InputError
 from loratwin.records.plain import as_plain
 from loratwin.simulate.workers import Workers
 from loratwin.validate.predict import Prediction, predict_all
-from loratwin.validate.scores import Score, score, starved_verdicts
+from loratwin.validate.scores import ErrorScore, score, starved_verdicts
 
 Progress = Callable[[str, int, int], None]
 
@@ -62,7 +62,7 @@ class CurvePlan:
 
 
 @dataclass(frozen=True)
-class Fold:
+class HeldOutFit:
     """One fit and what it is asked."""
 
     model: str
@@ -105,7 +105,7 @@ class Curve:
     """Fits with their held-out predictions, and their scores."""
 
     plan: CurvePlan
-    folds: tuple[Fold, ...]
+    folds: tuple[HeldOutFit, ...]
     predictions: tuple[tuple[Prediction, ...], ...]  # of each fold, for each run that it was asked
 
     @property
@@ -127,37 +127,37 @@ class Curve:
 
     def verdicts(self) -> list[CurveVerdicts]:
         """Wrong verdicts on starvation of every LLM and number of serving runs."""
-        found = []
+        rows = []
         for model in self.models:
             for size in self.plan.sizes:
                 all_draws = [starved_verdicts(*pairs) for pairs in self._by_draw(model, size)]
                 first = all_draws[0]
                 starved, clear = first.both_yes + first.missed, first.both_no + first.false_alarm
                 missed, alarms = ([getattr(v, name) for v in all_draws] for name in ("missed", "false_alarm"))
-                found.append(
+                rows.append(
                     CurveVerdicts(model, size, starved + clear, starved, float(np.mean(missed)), float(np.mean(alarms)))
                 )
-        return found
+        return rows
 
     def _by_draw(self, model: str, size: int) -> list[tuple[list[ServingRun], list[Prediction]]]:
         """For each draw the runs of all held-out sets and their predictions."""
         draws: dict[int, tuple[list[ServingRun], list[Prediction]]] = {}
         for fold, predictions in zip(self.folds, self.predictions, strict=True):
             if (fold.model, len(fold.evidence)) == (model, size):
-                runs, found = draws.setdefault(fold.draw, ([], []))
+                runs, predicted = draws.setdefault(fold.draw, ([], []))
                 runs += fold.asked
-                found += predictions
+                predicted += predictions
         return list(draws.values())
 
 
-def _over_draws(model: str, size: int, draws: Sequence[Sequence[Score]], key: tuple[str, str]) -> CurveScore:
-    mine = [s for scores in draws for s in scores if (s.metric, s.regime) == key]
-    if not mine:
+def _over_draws(model: str, size: int, draws: Sequence[Sequence[ErrorScore]], key: tuple[str, str]) -> CurveScore:
+    of_key = [s for scores in draws for s in scores if (s.metric, s.regime) == key]
+    if not of_key:
         return CurveScore(model, size, *key, 0, *[math.nan] * 5)
-    mapes = [s.mape for s in mine]
-    medians, biases = [s.median_ape for s in mine], [s.bias for s in mine]
+    mapes = [s.mape for s in of_key]
+    medians, biases = [s.median_ape for s in of_key], [s.bias for s in of_key]
     means = [float(np.mean(values)) for values in (medians, biases)]
-    return CurveScore(model, size, *key, mine[0].runs, float(np.mean(mapes)), min(mapes), max(mapes), *means)
+    return CurveScore(model, size, *key, of_key[0].runs, float(np.mean(mapes)), min(mapes), max(mapes), *means)
 
 
 def learning_curve(folder: Path, plan: CurvePlan, processes: int, progress: Progress) -> Curve:
@@ -168,16 +168,16 @@ def learning_curve(folder: Path, plan: CurvePlan, processes: int, progress: Prog
     InputError, DataError
         A table is missing or damaged, or an LLM has too few workloads or runs for the plan.
     """
-    found = {llm.name: read_runs(folder, llm.name) for llm in SHAPES}
-    folds = [fold for model, runs in found.items() if runs for fold in folds_of(model, runs, plan)]
+    runs_of = {llm.name: read_runs(folder, llm.name) for llm in SHAPES}
+    folds = [fold for model, runs in runs_of.items() if runs for fold in folds_of(model, runs, plan)]
     if not folds:
-        raise DataError(f"{folder}: no completed serving run of {' or '.join(found)}")
+        raise DataError(f"{folder}: no completed serving run of {' or '.join(runs_of)}")
     with Workers(partial(_predicted, folder), processes) as workers:
         predictions = workers.map(folds, lambda done: progress("fits and their predictions", done, len(folds)))
     return Curve(plan, tuple(folds), tuple(predictions))
 
 
-def folds_of(model: str, runs: Sequence[ServingRun], plan: CurvePlan) -> list[Fold]:
+def folds_of(model: str, runs: Sequence[ServingRun], plan: CurvePlan) -> list[HeldOutFit]:
     """All fits of one LLM. Within a draw more runs are the fewer and others, so that a point differs by what was added.
 
     Raises
@@ -198,7 +198,7 @@ def folds_of(model: str, runs: Sequence[ServingRun], plan: CurvePlan) -> list[Fo
         for draw in range(plan.draws):
             order = _drawn(rest, plan.sizes[-1], [plan.seed, number, 1 + draw])
             sizes = [size for size in plan.sizes if size or not draw]  # without runs all draws are the same
-            folds += [Fold(model, held_out, draw, order[:size], asked) for size in sizes]
+            folds += [HeldOutFit(model, held_out, draw, order[:size], asked) for size in sizes]
     return folds
 
 
@@ -207,7 +207,7 @@ def _drawn(runs: Sequence[ServingRun], count: int, seed: Sequence[int]) -> tuple
     return tuple(runs[i] for i in np.random.default_rng(seed).permutation(len(runs))[:count])
 
 
-def _predicted(folder: Path, fold: Fold) -> tuple[Prediction, ...]:
+def _predicted(folder: Path, fold: HeldOutFit) -> tuple[Prediction, ...]:
     llm = next(llm for llm in SHAPES if llm.name == fold.model)
     profile = fit_tables(folder, llm, processes=1, only=fold.evidence).profile
     return tuple(predict_all(fold.asked, profiles={fold.model: profile}))
@@ -265,6 +265,6 @@ def _cell(s: CurveScore) -> str:
 
 
 def _verdict_row(verdicts: Iterable[CurveVerdicts], model: str) -> list[str]:
-    mine = [v for v in verdicts if v.model == model]
-    cells = [f"{v.missed:.1f} missed, {v.false_alarms:.1f} false" for v in mine]
-    return [f"starved ({mine[0].starved} are), wrong runs", "all", str(mine[0].predicted), *cells]
+    of_model = [v for v in verdicts if v.model == model]
+    cells = [f"{v.missed:.1f} missed, {v.false_alarms:.1f} false" for v in of_model]
+    return [f"starved ({of_model[0].starved} are), wrong runs", "all", str(of_model[0].predicted), *cells]

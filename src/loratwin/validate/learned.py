@@ -22,11 +22,11 @@ def predict_learned(
     profiles: dict[str, Profile] | None = None,
 ) -> list[Prediction]:
     """Predict runs in their order; the shipped profiles where none are given."""
-    found = []
+    predictions = []
     for run in runs:
-        found.append(_predict(run, model, (profiles or {}).get(run.model) or profile_for(run.model)))
-        progress(len(found), len(runs))
-    return found
+        predictions.append(_predict(run, model, (profiles or {}).get(run.model) or profile_for(run.model)))
+        progress(len(predictions), len(runs))
+    return predictions
 
 
 def _predict(run: ServingRun, model: LearnedModel, profile: Profile) -> Prediction:

@@ -38,14 +38,14 @@ def held_out_errors(
     runs: Sequence[ServingRun], predictions: Sequence[Prediction]
 ) -> dict[Regime, dict[str, Quantiles]]:
     """Quantiles of |log(measured / predicted)| by regime and figure, at `LEVELS`; left out where runs are too few."""
-    found: dict[Regime, dict[str, Quantiles]] = {}
+    errors_of: dict[Regime, dict[str, Quantiles]] = {}
     for regime, pairs in _by_regime(list(zip(runs, predictions, strict=True))):
         for metric in METRICS:
             errors = _log_errors(pairs, metric)
             if len(errors) >= _FEWEST:
                 quantiles = tuple(round(float(q), 5) for q in np.quantile(errors, LEVELS))
-                found.setdefault(regime, {})[metric] = quantiles
-    return found
+                errors_of.setdefault(regime, {})[metric] = quantiles
+    return errors_of
 
 
 def coverage(runs: Sequence[ServingRun], predictions: Sequence[Prediction], level: float = 0.9) -> list[Coverage]:
@@ -57,9 +57,9 @@ def coverage(runs: Sequence[ServingRun], predictions: Sequence[Prediction], leve
             for group in sorted({run.group for run, _ in pairs}):
                 others = held_out_errors(*_columns([pair for pair in pairs if pair[0].group != group]))
                 error = Uncertainty(standard_errors={}, residual=others).error(metric, regime, level)
-                mine = _log_errors([pair for pair in pairs if pair[0].group == group], metric)
-                inside += list(mine <= error)
-                widths += [math.expm1(error)] * len(mine)
+                held_out = _log_errors([pair for pair in pairs if pair[0].group == group], metric)
+                inside += list(held_out <= error)
+                widths += [math.expm1(error)] * len(held_out)
             if inside:
                 rows.append(Coverage(metric, regime, len(inside), float(np.mean(inside)), float(np.mean(widths))))
     return rows
@@ -71,12 +71,12 @@ def _columns(pairs: Sequence[Pair]) -> tuple[list[ServingRun], list[Prediction]]
 
 def _by_regime(pairs: Sequence[Pair]) -> Iterator[tuple[Regime, list[Pair]]]:
     """Completed runs that were predicted to run, by whether the server was predicted to keep up."""
-    found: dict[Regime, list[Pair]] = {}
+    pairs_of: dict[Regime, list[Pair]] = {}
     for run, prediction in pairs:
         if run.measured and math.isfinite(prediction.total_throughput):
             share = prediction.total_throughput / offered_tokens_per_s(run)
-            found.setdefault(Uncertainty.regime(share), []).append((run, prediction))
-    yield from sorted(found.items())
+            pairs_of.setdefault(Uncertainty.regime(share), []).append((run, prediction))
+    yield from sorted(pairs_of.items())
 
 
 def _log_errors(pairs: Sequence[Pair], metric: str) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ SATURATED_QUEUE = 20.0
 
 
 @dataclass(frozen=True)
-class Score:
+class ErrorScore:
     """Errors of one metric over some runs, in per cent of the measured value."""
 
     metric: str
@@ -56,7 +56,7 @@ def regime(run: ServingRun) -> str:
 
 def score(
     runs: Sequence[ServingRun], predictions: Sequence[Prediction], metrics: Sequence[str] = METRICS
-) -> list[Score]:
+) -> list[ErrorScore]:
     """Scores of the metrics for all completed runs, by regime and by LLM."""
     pairs = [(run, p) for run, p in zip(runs, predictions, strict=True) if run.measured]
     groups = {"all": pairs}
@@ -67,14 +67,14 @@ def score(
     return [_score(metric, name, chosen) for metric in metrics for name, chosen in groups.items() if chosen]
 
 
-def _score(metric: str, name: str, pairs: Sequence[tuple[ServingRun, Prediction]]) -> Score:
+def _score(metric: str, name: str, pairs: Sequence[tuple[ServingRun, Prediction]]) -> ErrorScore:
     errors = np.array([relative_error(run, p, metric) for run, p in pairs])
     errors = errors[~np.isnan(errors)]
     size = np.abs(errors)
     if not len(errors):
-        return Score(metric, name, 0, math.nan, math.nan, math.nan, math.nan)
+        return ErrorScore(metric, name, 0, math.nan, math.nan, math.nan, math.nan)
     percent = [100 * float(v) for v in (size.mean(), np.median(size), np.quantile(size, 0.9), errors.mean())]
-    return Score(metric, name, len(errors), *percent)
+    return ErrorScore(metric, name, len(errors), *percent)
 
 
 def relative_error(run: ServingRun, prediction: Prediction, metric: str) -> float:
@@ -119,7 +119,7 @@ def kv_errors(runs: Iterable[ServingRun], predictions: Iterable[Prediction]) -> 
 
 
 @dataclass(frozen=True)
-class Advice:
+class AdviceScore:
     """How good the answers to one question are, in per cent."""
 
     question: str
@@ -130,12 +130,12 @@ class Advice:
     right_none: int
 
 
-def score_advice(runs: Sequence[ServingRun], decisions: Sequence[Decision]) -> list[Advice]:
+def score_advice(runs: Sequence[ServingRun], decisions: Sequence[Decision]) -> list[AdviceScore]:
     """Regret of every question's answers against the measured grid, as `score_decisions.py` counts it."""
     return [_advice(runs, [d for d in decisions if d.question == q], q) for q in ("joint", "slots", "latency")]
 
 
-def _advice(runs: Sequence[ServingRun], decisions: Sequence[Decision], question: str) -> Advice:
+def _advice(runs: Sequence[ServingRun], decisions: Sequence[Decision], question: str) -> AdviceScore:
     regrets: list[float] = []
     cases = bad = wrong_none = right_none = 0
     for decision in decisions:
@@ -156,7 +156,7 @@ def _advice(runs: Sequence[ServingRun], decisions: Sequence[Decision], question:
         bad += value is None
         regrets.append(1.0 if value is None else 1 - value / max(good.values()))
     mean = 100 * sum(regrets) / len(regrets) if regrets else math.nan
-    return Advice(question, cases, mean, bad, wrong_none, right_none)
+    return AdviceScore(question, cases, mean, bad, wrong_none, right_none)
 
 
 def _belongs(run: ServingRun, decision: Decision) -> bool:
@@ -165,8 +165,8 @@ def _belongs(run: ServingRun, decision: Decision) -> bool:
 
 
 def _outcome(grid: Sequence[ServingRun], served: int, slots: int) -> str | None:
-    found = [run.row.get("outcome") for run in grid if (run.served_adapters, run.max_loras) == (served, slots)]
-    return found[0] if found else None
+    outcomes = [run.row.get("outcome") for run in grid if (run.served_adapters, run.max_loras) == (served, slots)]
+    return outcomes[0] if outcomes else None
 
 
 def _is_good(run: ServingRun) -> bool:

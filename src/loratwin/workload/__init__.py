@@ -11,7 +11,7 @@ from loratwin.workload.arrivals import Deterministic, Diurnal, Gamma, OnOff, Poi
 from loratwin.workload.draw import draw
 from loratwin.workload.examples import copy_example, example_names, example_path
 from loratwin.workload.files import load_spec, parse_spec
-from loratwin.workload.lengths import Fixed, Histogram, Lognormal, Samples, Separate, Uniform
+from loratwin.workload.lengths import Fixed, Histogram, Lognormal, SampledLengths, Separate, Uniform
 from loratwin.workload.popularity import Equal, RateChoices, Zipf
 from loratwin.workload.recorded import recorded_workload, sent_s, served_rows, served_workload
 from loratwin.workload.sharegpt import ShareGpt
@@ -34,7 +34,7 @@ __all__ = [
     "Poisson",
     "RateChoices",
     "Replay",
-    "Samples",
+    "SampledLengths",
     "Separate",
     "ShareGpt",
     "Uniform",

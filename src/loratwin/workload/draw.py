@@ -15,7 +15,7 @@ from loratwin.workload.spec import BASE_NAME, AdapterGroup, BaseTraffic, Workloa
 from loratwin.workload.streams import stream
 
 
-class _Requests(NamedTuple):
+class _GroupRequests(NamedTuple):
     """Requests of one group, sorted by arrival; adapters numbered within the group, -1 for the base LLM."""
 
     arrival_s: F8
@@ -54,16 +54,16 @@ def draw(spec: WorkloadSpec, seed: int = 0) -> Workload:
     return Workload(*_merged(parts), _adapters(spec), spec.window_s, seed, base_rate)
 
 
-def _merged(parts: list[_Requests]) -> _Requests:
+def _merged(parts: list[_GroupRequests]) -> _GroupRequests:
     arrival_s = np.concatenate([part.arrival_s for part in parts])
     adapter = np.concatenate([part.adapter for part in parts])
     prompt = np.concatenate([part.prompt_tokens for part in parts])
     output = np.concatenate([part.output_tokens for part in parts])
     order = arrival_order(arrival_s, adapter)
-    return _Requests(arrival_s[order], adapter[order], prompt[order], output[order])
+    return _GroupRequests(arrival_s[order], adapter[order], prompt[order], output[order])
 
 
-def _draw_group(group: AdapterGroup, spec: WorkloadSpec, seed: int) -> _Requests:
+def _draw_group(group: AdapterGroup, spec: WorkloadSpec, seed: int) -> _GroupRequests:
     rng = stream(seed, group.name, "arrivals")
     if isinstance(group.arrivals, Replay):
         arrival_s, rows = group.arrivals.times(spec.window_s)
@@ -72,7 +72,7 @@ def _draw_group(group: AdapterGroup, spec: WorkloadSpec, seed: int) -> _Requests
     return _with_lengths(group.lengths or spec.lengths, group.name, seed, arrival_s, adapter)
 
 
-def _draw_base(base: BaseTraffic, spec: WorkloadSpec, seed: int) -> _Requests:
+def _draw_base(base: BaseTraffic, spec: WorkloadSpec, seed: int) -> _GroupRequests:
     if isinstance(base.arrivals, Replay):
         arrival_s, rows = base.arrivals.times(spec.window_s)
         return _replayed(base, spec, seed, arrival_s, np.full(len(rows), BASE, dtype=np.int32), rows)
@@ -94,7 +94,7 @@ def _assign(rng: np.random.Generator, group: AdapterGroup, rows: I4) -> I4:
 
 def _replayed(
     source: AdapterGroup | BaseTraffic, spec: WorkloadSpec, seed: int, arrival_s: F8, adapter: I4, rows: I4
-) -> _Requests:
+) -> _GroupRequests:
     """Lengths of a replayed trace: the source's own, else those in the trace, else the workload's."""
     assert isinstance(source.arrivals, Replay)
     trace = source.arrivals.trace()
@@ -107,9 +107,9 @@ def _replayed(
     return drawn if trace.output_tokens is None else drawn._replace(output_tokens=trace.output_tokens[rows])
 
 
-def _with_lengths(lengths: ShareGpt | Separate, name: str, seed: int, arrival_s: F8, adapter: I4) -> _Requests:
+def _with_lengths(lengths: ShareGpt | Separate, name: str, seed: int, arrival_s: F8, adapter: I4) -> _GroupRequests:
     prompt, output = lengths.draw(stream(seed, name, "prompt"), stream(seed, name, "output"), len(arrival_s))
-    return _Requests(arrival_s, adapter, prompt, output)
+    return _GroupRequests(arrival_s, adapter, prompt, output)
 
 
 def _adapters(spec: WorkloadSpec) -> Adapters:

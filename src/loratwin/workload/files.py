@@ -48,9 +48,9 @@ def parse_spec(data: Any, source: str = "workload", folder: Path | None = None) 
         As `load_spec`.
     """
     if not isinstance(data, Mapping):
-        found = "nothing" if data is None else f"a {type(data).__name__}"
+        holds = "nothing" if data is None else f"a {type(data).__name__}"
         keys = ", ".join(WorkloadSpec.model_fields)
-        raise InputError(f"{source}: must be a mapping with the keys {keys}; it holds {found}")
+        raise InputError(f"{source}: must be a mapping with the keys {keys}; it holds {holds}")
     try:
         return WorkloadSpec.model_validate(data, context={"folder": folder})
     except ValidationError as error:

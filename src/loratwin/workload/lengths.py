@@ -125,7 +125,7 @@ class Histogram(Strict):
         return whole_tokens(scaled_to_mean(np.sort(lengths) - 0.5, self.mean, 1, MAX_TOKENS))
 
 
-class Samples(Strict):
+class SampledLengths(Strict):
     """Lengths seen somewhere, drawn with replacement."""
 
     kind: Literal["samples"] = Field("samples", description="Lengths seen somewhere; each is equally likely.")
@@ -137,7 +137,7 @@ class Samples(Strict):
     mean: float | None = Field(None, gt=1, le=MAX_MEAN, description="Scale all to this mean (default: as they are).")
 
     @model_validator(mode="after")
-    def _readable(self) -> Samples:
+    def _readable(self) -> SampledLengths:
         exactly_one(self, "values", "path")
         if (self.path is None) != (self.column is None):
             raise refusal("column", "must be given with path, and only then")
@@ -167,7 +167,7 @@ def _number_or_kind(value: Any) -> str | None:
 
 
 _Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS, description="Always this many tokens.")]
-_Named = Annotated[Fixed | Uniform | Lognormal | Histogram | Samples, Field(discriminator="kind")]
+_Named = Annotated[Fixed | Uniform | Lognormal | Histogram | SampledLengths, Field(discriminator="kind")]
 Distribution = Annotated[
     Annotated[_Tokens, Tag("tokens")] | Annotated[_Named, Tag("distribution")],
     either(_number_or_kind, "a number of tokens, or a mapping with the key 'kind'"),
@@ -186,7 +186,7 @@ class Separate(Strict):
         return draw_lengths(prompt_rng, _table(self.prompt), num), draw_lengths(output_rng, _table(self.output), num)
 
 
-def _table(distribution: int | Fixed | Uniform | Lognormal | Histogram | Samples) -> I4:
+def _table(distribution: int | Fixed | Uniform | Lognormal | Histogram | SampledLengths) -> I4:
     return (Fixed(tokens=distribution) if isinstance(distribution, int) else distribution).table()
 
 

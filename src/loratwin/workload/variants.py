@@ -56,8 +56,8 @@ def grown(workload: Workload, adapters: Sequence[int], factor: float) -> Workloa
     if not 0 <= factor < np.inf:
         raise InputError(f"a rate cannot be scaled by {factor:g}: the factor must be 0 or more")
     theirs = np.isin(workload.adapter, np.asarray(adapters, dtype=np.int32))
-    own, others = np.flatnonzero(theirs), np.flatnonzero(~theirs)
-    rows, times = _repeated(own, workload.arrival_s[own], factor, workload.window_s)
+    of_adapters, others = np.flatnonzero(theirs), np.flatnonzero(~theirs)
+    rows, times = _repeated(of_adapters, workload.arrival_s[of_adapters], factor, workload.window_s)
     rates = workload.adapters.rate_per_s.copy()
     rates[list(adapters)] *= factor
     changed = _taken(workload, np.concatenate([others, rows]), np.concatenate([workload.arrival_s[others], times]))

@@ -118,7 +118,7 @@ def plan(
         return
     announce_compilation()
     with _progress() as progress:
-        found = find_plan(
+        answer = find_plan(
             spec,
             chosen_profile,
             objective=objective,  # type: ignore[arg-type]  # checked there
@@ -136,13 +136,13 @@ def plan(
             progress=progress,
             name=workload,
         )
-        cases = what_if(found, spec, changes, processes=processes, progress=progress) if changes else ()
-    page = plan_report(found, cases)
+        cases = what_if(answer, spec, changes, processes=processes, progress=progress) if changes else ()
+    page = plan_report(answer, cases)
     if json is not None:
-        data = plan_json(found) | {"what_if": what_if_json(cases, found)}
+        data = plan_json(answer) | {"what_if": what_if_json(cases, answer)}
         write_atomically(json, json_format.dumps(data, indent=1, allow_nan=False) + "\n")
     write_atomically(output, page)
-    typer.echo(plan_text(found, cases))
+    typer.echo(plan_text(answer, cases))
     typer.echo(f"\nReport: {output}")
 
 
@@ -169,7 +169,7 @@ def _check_outputs(output: Path, json: Path | None, inputs: Sequence[str]) -> No
         if json.resolve() == output.resolve():
             raise InputError(f"{json} is given as both --output and --json")
     for path in filter(None, (output, json)):
-        if path.exists() and any(Path(each).exists() and path.samefile(each) for each in inputs):
+        if path.exists() and any(Path(given).exists() and path.samefile(given) for given in inputs):
             raise InputError(f"{path} is a file that the plan is made of: give another name")
 
 

@@ -28,9 +28,9 @@ def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Proces
     _check_output(output, runs_csv)
     announce_compilation()
     with staged_progress() as progress:
-        found = predict_all(rows, range(seeds), processes, partial(progress, "predicting runs"))
-    write_atomically(output, predictions_csv(found))
-    typer.echo(f"{len(found)} predictions in {output}")
+        predictions = predict_all(rows, range(seeds), processes, partial(progress, "predicting runs"))
+    write_atomically(output, predictions_csv(predictions))
+    typer.echo(f"{len(predictions)} predictions in {output}")
 
 
 @app.command()
@@ -57,9 +57,9 @@ def decisions(
         announce_compilation()
     with staged_progress() as progress:
         report = partial(progress, "predicting grid points")
-        found = decide_all(rows, range(seeds), processes, report, learned=learned)
-    write_atomically(output, decisions_csv(found))
-    typer.echo(f"{len(found)} decisions in {output}")
+        answers = decide_all(rows, range(seeds), processes, report, learned=learned)
+    write_atomically(output, decisions_csv(answers))
+    typer.echo(f"{len(answers)} decisions in {output}")
 
 
 def _check_output(output: Path, runs_csv: Path) -> None:
@@ -87,9 +87,9 @@ def report(
     check_writable(output / "report.html")
     announce_compilation()
     with staged_progress() as progress:
-        found = cross_validate(data, fit_all(data, processes, progress), processes, progress)
-    write_atomically(output / "report.md", validation_markdown(found))
-    write_atomically(output / "report.html", validation_html(found))
+        validation = cross_validate(data, fit_all(data, processes, progress), processes, progress)
+    write_atomically(output / "report.md", validation_markdown(validation))
+    write_atomically(output / "report.html", validation_html(validation))
     typer.echo(f"{output / 'report.html'}\n{output / 'report.md'}")
 
 
@@ -122,8 +122,8 @@ def curve(
         check_writable(output)
     announce_compilation()
     with staged_progress() as progress:
-        found = learning_curve(data, plan, processes, progress)
-    text = curve_json(found) if output is not None and output.suffix == ".json" else curve_markdown(found)
+        scores = learning_curve(data, plan, processes, progress)
+    text = curve_json(scores) if output is not None and output.suffix == ".json" else curve_markdown(scores)
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -9,7 +9,7 @@ from loratwin.errors import InputError
 from loratwin.learn.cases.generate import Explored
 from loratwin.learn.rules.picture import rules_svg
 from loratwin.learn.rules.text import rules_json, rules_markdown, rules_python, rules_text
-from loratwin.learn.rules.trees import Rule
+from loratwin.learn.rules.trees import LearnedRule
 from loratwin.records import check_writable, write_atomically
 
 _TEXTS = {".txt": rules_text, ".md": rules_markdown, ".json": rules_json, ".py": rules_python}
@@ -28,7 +28,7 @@ def check_rules_path(path: str | Path) -> None:
         raise InputError(f"{path}: rules are written as {', '.join((*_TEXTS, '.svg'))}")
 
 
-def save_rules(rules: Sequence[Rule], explored: Sequence[Explored], title: str, path: str | Path) -> Path:
+def save_rules(rules: Sequence[LearnedRule], explored: Sequence[Explored], title: str, path: str | Path) -> Path:
     """Write rules as text, Markdown, JSON, a Python module or a picture.
 
     Parameters

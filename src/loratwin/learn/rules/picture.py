@@ -15,14 +15,14 @@ from loratwin.learn.cases.case import F8
 from loratwin.learn.cases.generate import Explored
 from loratwin.learn.cases.labels import labels
 from loratwin.learn.rules.text import WORDS
-from loratwin.learn.rules.trees import Rule, rule_features
+from loratwin.learn.rules.trees import LearnedRule, rule_features
 
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "loratwin-rules", "font.size": 9, "text.parse_math": False}
 
 QUESTION = {"served": "adapters", "slots": "slots", "latency_slots": "slots for latency", "throughput": "throughput"}
 
 
-def rules_svg(rules: Sequence[Rule], explored: Sequence[Explored], title: str) -> str:
+def rules_svg(rules: Sequence[LearnedRule], explored: Sequence[Explored], title: str) -> str:
     """Left: adapters against work, as simulated and by the rule; right: what each rule depends on."""
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
@@ -37,7 +37,7 @@ def rules_svg(rules: Sequence[Rule], explored: Sequence[Explored], title: str) -
     return re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
 
 
-def _effects(axes: Any, rule: Rule, explored: Sequence[Explored]) -> None:
+def _effects(axes: Any, rule: LearnedRule, explored: Sequence[Explored]) -> None:
     """Each workload as a point; the rule as steps, for the median spread and rank."""
     features = [rule_features(each.case) for each in explored]
     work = np.array([each["work_per_s"] for each in features])
@@ -51,7 +51,7 @@ def _effects(axes: Any, rule: Rule, explored: Sequence[Explored]) -> None:
     axes.legend(frameon=False)
 
 
-def _importance(axes: Any, rules: Sequence[Rule]) -> None:
+def _importance(axes: Any, rules: Sequence[LearnedRule]) -> None:
     """Share of the explained variance that splits on each feature account for."""
     names = list(WORDS)
     height = 0.8 / max(1, len(rules))

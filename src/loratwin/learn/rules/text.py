@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loratwin.learn.rules.trees import FEATURES, Node, Rule, RuleTarget
+from loratwin.learn.rules.trees import FEATURES, LearnedRule, Node, RuleTarget
 
 UNITS = {"work_per_s": " tokens/s"}
 WORDS = {
@@ -16,7 +16,7 @@ WORDS = {
 }
 
 
-def rules_text(rules: Sequence[Rule], title: str) -> str:
+def rules_text(rules: Sequence[LearnedRule], title: str) -> str:
     """One page for a terminal."""
     lines = [title, ""]
     for rule in rules:
@@ -25,7 +25,7 @@ def rules_text(rules: Sequence[Rule], title: str) -> str:
     return "\n".join([*lines, *(f"{WORDS[name]}: {text}" for name, text in _glossary(rules))]) + "\n"
 
 
-def rules_markdown(rules: Sequence[Rule], title: str) -> str:
+def rules_markdown(rules: Sequence[LearnedRule], title: str) -> str:
     """The same page as Markdown."""
     lines = [f"# {title}", ""]
     for rule in rules:
@@ -34,7 +34,7 @@ def rules_markdown(rules: Sequence[Rule], title: str) -> str:
     return "\n".join([*lines, *(f"- **{WORDS[name]}**: {text}" for name, text in _glossary(rules))]) + "\n"
 
 
-def rules_json(rules: Sequence[Rule], title: str) -> str:
+def rules_json(rules: Sequence[LearnedRule], title: str) -> str:
     """Trees as nested objects: `feature`, `at_most`, `then`, `else`; a leaf has `value` only."""
     document = {
         "loratwin_rules": 1,
@@ -55,7 +55,7 @@ def rules_json(rules: Sequence[Rule], title: str) -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-def rules_python(rules: Sequence[Rule], title: str) -> str:
+def rules_python(rules: Sequence[LearnedRule], title: str) -> str:
     """A module with one function for each target; it imports nothing."""
     parts = [f'"""{title}\n\nWritten by `loratwin learn rules`.\n"""']
     for rule in rules:
@@ -130,5 +130,5 @@ def _plain(node: Node) -> dict[str, Any]:
     return {"feature": node.feature, "at_most": node.threshold, "then": then, "else": otherwise}
 
 
-def _glossary(rules: Sequence[Rule]) -> list[tuple[str, str]]:
+def _glossary(rules: Sequence[LearnedRule]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in FEATURES.items() if any(name in _asked(rule.tree) for rule in rules)]

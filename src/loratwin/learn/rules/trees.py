@@ -97,7 +97,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Rule:
+class LearnedRule:
     """A tree and how far it can be trusted.
 
     Parameters
@@ -126,7 +126,7 @@ def rule_features(case: Case) -> dict[str, float]:
     return mix_rule_features(mix_of(case))
 
 
-def learn_rules(explored: Sequence[Explored], names: Sequence[str] = tuple(RULES)) -> list[Rule]:
+def learn_rules(explored: Sequence[Explored], names: Sequence[str] = tuple(RULES)) -> list[LearnedRule]:
     """A rule for each target.
 
     Parameters
@@ -155,7 +155,7 @@ class _Table:
     labels: list[Labels]
 
 
-def _rule(target: RuleTarget, explored: Sequence[Explored], found: Sequence[Labels]) -> Rule:
+def _rule(target: RuleTarget, explored: Sequence[Explored], found: Sequence[Labels]) -> LearnedRule:
     table = _table(target, explored, found)
     if not len(table.y):
         raise DataError(f"no simulated workload has the target {target.name!r}")
@@ -165,7 +165,7 @@ def _rule(target: RuleTarget, explored: Sequence[Explored], found: Sequence[Labe
         held_out[test] = _answers(target, tree, table.x[test])
     tree, importance = _grow(target, table.x, table.y)
     agreement, words = _judged(target, table, held_out)
-    return Rule(target, tree, words, agreement, importance)
+    return LearnedRule(target, tree, words, agreement, importance)
 
 
 def _answers(target: RuleTarget, tree: Node, x: F8) -> F8:
