@@ -1,8 +1,8 @@
 """How long one engine step takes: the formula, in the step's features, its coefficients given.
 
-It stands here alone. `step_work` says what a step consists of, `roofline_s` and `sum_s` what that costs. The last two
-have no branches, so that their source (`jit.source`) computes with arrays as well: of that the fits make their design
-matrices, and the estimates of `learn` are the formula at an average step.
+It stands here alone. `step_work` says what a step consists of; `roofline_s`, `decode_sum_s` and `larger_sum_s`, what
+that costs. These three have no branches, so that their source (`jit.source`) computes with arrays as well: of that the
+fits make their design matrices, and the estimates of `learn` are the formula at an average step.
 """
 
 from __future__ import annotations
@@ -48,31 +48,31 @@ def dense_time_s(cost: StepCost, tokens: int) -> float:
 @jit
 def step_work(cost: StepCost, f: StepFeatures) -> StepWork:
     """What a step consists of, on an engine that pads, runs LoRA kernels and walks its queue as `cost` says."""
-    tokens = float(padded_tokens(f.decode_requests + f.prefill_tokens, cost.graph_tokens, cost.graph_fine_tokens))
+    tokens = padded_tokens(f.decode_requests + f.prefill_tokens, cost.graph_tokens, cost.graph_fine_tokens)
     tiles = -(-tokens // TILE)
-    lora = 0.0 if cost.base_graphs > 0.0 and f.distinct_adapters == 0 else 1.0
-    prefill = 1.0 if f.prefill_tokens > 0 else 0.0
+    lora = cost.base_graphs == 0.0 or f.distinct_adapters > 0
+    prefill = f.prefill_tokens > 0
     return StepWork(
-        tokens,
+        float(tokens),
         float(f.running),
         float(f.decode_context),
-        prefill * f.prefill_context,
-        prefill,
+        float(f.prefill_context if prefill else 0),
+        1.0 if prefill else 0.0,
         1.0 if tokens > cost.graph_tokens else 0.0,
         0.0 if cost.hidden_walk > 0.0 else float(f.skipped),
-        lora,
-        lora * tiles,
-        lora * f.distinct_adapters,
-        prefill * tiles,
+        1.0 if lora else 0.0,
+        float(tiles if lora else 0),
+        float(f.distinct_adapters),
+        float(tiles if prefill else 0),
         1.0 if tokens < SMALL_STEP else 0.0,
-        lora * f.lora_prefill_tokens,
-        lora * f.lora_decode_requests,
+        float(f.lora_prefill_tokens if lora else 0),
+        float(f.lora_decode_requests if lora else 0),
     )
 
 
 @jit
-def sum_s(cost: StepCost, work: StepWork, dense_s: float) -> float:
-    """Seconds of a step of this work, `dense_s` of them in the dense layers; linear in the coefficients.
+def decode_sum_s(cost: StepCost, work: StepWork, dense_s: Count) -> Count:
+    """Seconds that every step of this work takes, `dense_s` of them in the dense layers; linear in the coefficients.
 
     LoRA adds (engine.md 2.5): per server, tile of tokens, distinct adapter, and token.
     """
@@ -81,8 +81,14 @@ def sum_s(cost: StepCost, work: StepWork, dense_s: float) -> float:
     lora = lora + (adapter * work.adapters + cost.lora_token_s * work.lora_prefill_tokens)
     lora = lora + cost.lora_decode_s * work.lora_decode_requests
     batch = cost.running_s * work.running + cost.context_s * work.decode_context + cost.skipped_s * work.walked
+    return dense_s + lora + batch
+
+
+@jit
+def larger_sum_s(cost: StepCost, work: StepWork, time_s: Count) -> Count:
+    """The same with what steps that hold prefill, or are beyond the graphs, take besides: 0 in all others."""
     prefill = cost.prefill_step_s * work.prefill_step + cost.prefill_context_s * work.prefill_context
-    return dense_s + lora + batch + prefill + cost.eager_s * work.eager
+    return time_s + prefill + cost.eager_s * work.eager
 
 
 @jit
@@ -91,7 +97,10 @@ def total_time_s(cost: StepCost, f: StepFeatures, dense_s: float) -> float:
 
     A walk that is hidden behind the step before counts only where it is longer than the step.
     """
-    time = sum_s(cost, step_work(cost, f), dense_s)
+    work = step_work(cost, f)
+    time = decode_sum_s(cost, work, dense_s)
+    if f.prefill_tokens > 0 or work.eager > 0.0:  # most steps only decode: to add 0 to them would take time
+        time = larger_sum_s(cost, work, time)
     return max(time, cost.skipped_s * f.skipped) if cost.hidden_walk > 0.0 else time
 
 
@@ -123,10 +132,15 @@ def _work_into(cost: StepCost, f: StepFeatures, work: F8) -> None:
             work[j, i] = one[j]
 
 
+def sum_s(cost: StepCost, work: StepWork, dense_s: Count) -> F8:
+    """The formula with arrays: seconds of steps of this work, `dense_s` of them in the dense layers."""
+    return np.asarray(source(larger_sum_s)(cost, work, source(decode_sum_s)(cost, work, dense_s)))
+
+
 def average_time_s(cost: StepCost, work: StepWork) -> F8:
     """Seconds of an average step: the formula at means of work, of coefficients and work of one shape or none."""
     dense_s = source(roofline_s)(cost.weights_s, cost.token_s, cost.roofline_power, work.tokens)
-    return np.asarray(source(sum_s)(cost, work, dense_s))
+    return sum_s(cost, work, dense_s)
 
 
 def works(cost: StepCost, features: StepFeatures) -> StepWork:

@@ -78,7 +78,7 @@ class StepFeatures(NamedTuple):
 class StepCost(NamedTuple):
     """Coefficients of an engine step's duration, already resolved for one server configuration (slots, rank).
 
-    Seconds for each unit that the name says; the formula is `cost.sum_s`.
+    Seconds for each unit that the name says; the formula is in `cost`.
     """
 
     weights_s: float  # any step: the weights are read once, the layers launched
@@ -104,7 +104,7 @@ class StepCost(NamedTuple):
 
 
 class StepWork(NamedTuple):
-    """What a step consists of: what the coefficients of `StepCost` are multiplied by in `cost.sum_s`."""
+    """What a step consists of: what the coefficients of `StepCost` are multiplied by in `cost`."""
 
     tokens: Count  # computed in the dense layers, padding included
     running: Count

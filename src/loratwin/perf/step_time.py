@@ -123,7 +123,7 @@ def step_columns(
     """
     work = works(StepCost(**_NOTHING, **_switches(behaviour, graph_tokens, max_num_seqs)), features)
     unit = StepCost(**{**_NOTHING, **_UNIT}, graph_tokens=0.0)
-    factor = dict(zip(_COSTS, np.asarray(source(kernel_cost.sum_s)(unit, work, 0.0)), strict=True))
+    factor = dict(zip(_COSTS, kernel_cost.sum_s(unit, work, 0.0), strict=True))
     columns = []
     for term in TERMS:
         column = term.scale(slots) * factor[term.cost]
