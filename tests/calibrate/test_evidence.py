@@ -131,3 +131,12 @@ def test_loads_may_begin_while_the_step_before_computes() -> None:
     assert run.steps is not None and run.steps.load_s is not None
     assert (run.steps.load_s > run.steps.duration_s).any()
     assert not gather({**runs(), "few-changing": run}).refused
+
+
+def test_loads_longer_than_the_run_are_damage_even_in_its_first_step() -> None:
+    run = measured(with_loads(known_runs()["few-changing"]))
+    assert run.steps is not None and run.steps.load_s is not None
+    load_s = run.steps.load_s.copy()
+    load_s[0] = 2 * run.window_s
+    found = gather({**runs(), "few-changing": replace(run, steps=replace(run.steps, load_s=load_s))})
+    assert "loads take" in found.refused["few-changing"]

@@ -262,6 +262,8 @@ def _impossible(steps: StepSeries, window_s: float) -> str:
         return f"its steps are damaged: they take {taken.sum():.4g} s, and the run {window_s:.4g} s"
     if steps.load_s is not None and not ((steps.load_s >= 0) & (steps.load_s <= _holding_loads_s(taken))).all():
         return "its steps are damaged: loads are part of a step's time"
+    if steps.load_s is not None and steps.load_s.sum() > window_s:  # of the first alone, nothing else tells
+        return f"its steps are damaged: loads take {steps.load_s.sum():.4g} s, and the run {window_s:.4g} s"
     negative = [name for name in _COUNTS if (values := getattr(steps, name)) is not None and (values < 0).any()]
     if negative:
         return f"its steps are damaged: {negative[0]} is negative"
