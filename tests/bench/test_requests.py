@@ -54,6 +54,12 @@ def test_random_prompts_begin_differently_for_every_row():
     assert RandomIds(3, 64).value(7, 64) == prompts.value(7, 64) != RandomIds(4, 64).value(7, 64)
 
 
+@pytest.mark.parametrize("prompts", [RandomIds(3, 64), Words(3, CANDIDATES, overhead=0, longest=64)])
+def test_prompts_before_the_window_begin_as_none_in_it(prompts):
+    first = {prompts.value(row, 16) for row in range(-5_000, 20_000)}
+    assert len(first) == 25_000
+
+
 @pytest.mark.parametrize("length", [1, 2, 63, 64])
 def test_random_prompts_are_exactly_as_long_as_asked_for(length):
     prompts = RandomIds(0, 64)

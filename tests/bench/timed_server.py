@@ -39,6 +39,7 @@ class Truth:
 
     def __init__(self) -> None:
         self.requests: list[list[Any]] = []  # time, model, prompt and output tokens, first and last token sent
+        self.prompts: list[Any] = []  # of each of them, token ids or a text
         self.tokens_sent = 0
         self.late_s = 0.0
         self.cancelled = 0
@@ -218,6 +219,7 @@ class Connection(asyncio.Protocol):
             return
         stream.seen = [now, model, stream.prompt, stream.output, None, None]
         self.server.truth.requests.append(stream.seen)
+        self.server.truth.prompts.append(body["messages"][0]["content"] if stream.chat else body["prompt"])
         if model.startswith("status-"):
             self.answer(int(model.partition("-")[2]), {"error": {"message": "as asked for"}})
         elif self.server.models and model not in self.server.models:

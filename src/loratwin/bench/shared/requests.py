@@ -74,6 +74,8 @@ class RequestMaker:
         Sent with every request; an API key is one of them, and is kept nowhere else.
     continuous_usage
         Ask for a count with every event, not only with the last.
+    first_prompt
+        Which prompt row 0 has; those after it follow.
     """
 
     def __init__(
@@ -84,8 +86,9 @@ class RequestMaker:
         api: Api = "completions",
         headers: Mapping[str, str] | None = None,
         continuous_usage: bool = True,
+        first_prompt: int = 0,
     ) -> None:
-        self._prompts = prompts
+        self._prompts, self._first_prompt = prompts, first_prompt
         target = "/v1/completions" if api == "completions" else "/v1/chat/completions"
         self._heads = [_head(endpoint, target, headers or {}) for endpoint in endpoints]
         opening, self._closing = _around_prompt(api)
@@ -97,8 +100,8 @@ class RequestMaker:
         """The whole request. `adapter` -1 is the LLM without one."""
         body = b"".join(
             (
-                self._openings[adapter], self._prompts.value(row, prompt_tokens), self._closing,
-                self._limit, b"%d" % output_tokens, self._tail,
+                self._openings[adapter], self._prompts.value(self._first_prompt + row, prompt_tokens),
+                self._closing, self._limit, b"%d" % output_tokens, self._tail,
             )
         )  # fmt: skip
         return b"%b%d\r\n\r\n%b" % (self._heads[server], len(body), body)

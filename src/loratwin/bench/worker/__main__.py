@@ -57,12 +57,18 @@ class LoadClient:
     prompts: Prompts
     stopping: asyncio.Event
     continuous_usage: bool = True
+    first_prompt: int = 0
 
-    def load(self, journal: RequestJournal) -> Load:
+    def load_before(self, journal: RequestJournal) -> Load:
+        """For requests before the window: prompts before its first, that neither it nor another phase sends."""
+        self.first_prompt -= journal.shape.num_rows
+        return self.load(journal, self.first_prompt)
+
+    def load(self, journal: RequestJournal, first_prompt: int = 0) -> Load:
         """A load generator that writes to this journal."""
         endpoints = [parse_url(url) for url in self.job.urls]
         maker = RequestMaker(
-            endpoints, self.job.names, self.prompts, self.job.api, self.headers, self.continuous_usage,
+            endpoints, self.job.names, self.prompts, self.job.api, self.headers, self.continuous_usage, first_prompt,
         )  # fmt: skip
         tls = ssl.create_default_context() if any(endpoint.tls for endpoint in endpoints) else None
         failures = Failures(journal.folder)
@@ -86,7 +92,8 @@ async def measure(folder: Path) -> None:
 
 
 async def _prompts(job: Job, journal: RequestJournal) -> Prompts:
-    longest = int(max(journal.array("prompt_tokens").max(initial=1), 1))
+    before = (tokens for phase in (_first_question(job), *job.phases) for tokens in phase.prompt_tokens)
+    longest = int(journal.array("prompt_tokens").max(initial=max(before)))
     if job.prompts != "random":
         return Texts(load_texts(Path(job.prompts)))
     if job.api == "chat":
@@ -118,7 +125,7 @@ async def _phase_load(client: LoadClient, phase: Phase) -> tuple[dict[str, Any],
     for name in ("adapter", "prompt_tokens", "output_tokens"):
         journal.fill(name, np.array(getattr(phase, name), dtype=np.int32))
     journal.counters[0] = num
-    load = client.load(journal)
+    load = client.load_before(journal)
     start = monotonic()
     await _until(client, load, ClosedLoop(phase.in_flight, start, journal), start, client.job.phase_timeout_s)
     load.close()

@@ -1,4 +1,4 @@
-"""Prompts: random token ids by default, so that no tokenizer is needed and no prefix is ever seen twice."""
+"""Prompts: random token ids by default, so that no tokenizer is needed and no prefix is seen twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from loratwin.workload.streams import stream
 FIRST_ID, LAST_ID = 100, 999
 """Token ids with three digits: every LLM has them, and a prompt of n tokens is a slice of 4 n - 1 bytes of a pool."""
 
-_POOL_TOKENS = 1 << 18
+_PLACES = 1 << 18
+"""Where a prompt can begin: after so many requests, the first beginning is sent again."""
+
+
+def _place(row: int) -> int:
+    """Another one for each row, of those before the window (negative) too; odd steps visit all places."""
+    return row * 40_503 % _PLACES
 
 
 class RandomIds:
@@ -26,13 +32,12 @@ class RandomIds:
 
     def __init__(self, seed: int, longest: int) -> None:
         rng = stream(seed, "bench", "token ids")
-        self._num = _POOL_TOKENS
-        ids = rng.integers(FIRST_ID, LAST_ID + 1, _POOL_TOKENS + longest)
+        ids = rng.integers(FIRST_ID, LAST_ID + 1, _PLACES + longest)
         self._pool = ",".join(map(str, ids)).encode()
 
     def value(self, row: int, num_tokens: int) -> bytes:
-        """A slice of the pool that starts at another place for each row; odd steps visit all places."""
-        start = row * 40_503 % self._num * 4
+        """A slice of the pool that starts at another place for each row."""
+        start = _place(row) * 4
         return b"[%b]" % self._pool[start : start + 4 * num_tokens - 1]
 
 
@@ -60,13 +65,13 @@ class Words:
 
     def __init__(self, seed: int, words: Sequence[str], overhead: int, longest: int) -> None:
         rng = stream(seed, "bench", "words")
-        self._words = [words[i] for i in rng.integers(0, len(words), 4096 + longest)]
+        self._words = [words[i] for i in rng.integers(0, len(words), _PLACES + longest)]
         self._overhead = overhead
 
     def value(self, row: int, num_tokens: int) -> bytes:
         """Another slice of the words for each row."""
         num = max(num_tokens - self._overhead, 1)
-        start = row * 1_237 % 4096
+        start = _place(row)
         return json.dumps("".join(self._words[start : start + num])).encode()
 
 
