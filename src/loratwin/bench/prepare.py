@@ -20,6 +20,7 @@ from loratwin.workload import Workload
 
 _PRELOAD_IN_FLIGHT = 4
 _WARM_UP_IN_FLIGHT = 8
+"""Of an open loop; a closed one has a number of its own."""
 
 
 def prepare(workload: Workload, servers: RunningServers, options: Options, folder: Path) -> None:
@@ -106,7 +107,7 @@ def _phases(workload: Workload, num_servers: int, options: Options) -> Iterator[
     if num := min(options.warm_up, workload.num_requests):
         first = (column[:num].tolist() for column in (workload.adapter, workload.prompt_tokens, workload.output_tokens))
         adapter, prompt, output = map(tuple, first)
-        yield Phase("warm-up", adapter, prompt, output, _WARM_UP_IN_FLIGHT)
+        yield Phase("warm-up", adapter, prompt, output, options.in_flight or _WARM_UP_IN_FLIGHT)
 
 
 def context_of(
