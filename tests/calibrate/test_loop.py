@@ -18,7 +18,7 @@ from loratwin.calibrate.loop import checking
 from loratwin.calibrate.loop.checking import check_server
 from loratwin.calibrate.loop.designed import design_in, measure_design, server_at_url
 from loratwin.calibrate.loop.folder import CalibrationFolder
-from loratwin.calibrate.loop.measuring import PlannedRun, busy_note, measure_runs
+from loratwin.calibrate.loop.measuring import PlannedRun, busy_note, measure_runs, run_options
 from loratwin.calibrate.loop.source import ServerSource
 from loratwin.calibrate.loop.text import as_json, as_markdown, as_text
 from loratwin.engines.arguments import option
@@ -199,6 +199,28 @@ def test_runs_at_a_url_are_measured_and_not_measured_again(made: Path, tmp_path:
     assert {name for _, name, *_ in truth["requests"]} == {"llm", *source.adapters().name}
     assert phases[-1] == "done" and lines[-1] == f"{few.name}-{run.name}: {run.tells}"
     measure_runs(Unstartable(made / "adapters"), [], [PlannedRun(path, run.workload(source.adapters(), 0))], tmp_path)
+
+
+def test_runs_on_one_server_ask_for_each_adapter_once_and_repeat_no_prompt(made: Path, tmp_path: Path) -> None:
+    """A server that caches prefixes would answer known ones faster; the two runs have the same requests."""
+    run = known_design().servers[0].runs[0].model_copy(update={"window_s": 1.0, "adapters": 2})
+    with timed_server(tmp_path, "llm") as server:
+        source = ServerSource(made / "adapters", "--max-loras 2", url=server.url)
+        workload = run.workload(source.adapters(), 0)
+        planned = [PlannedRun(tmp_path / f"{name}.json", workload, run.in_flight) for name in ("one", "two")]
+        measure_runs(source, [], planned, tmp_path / "logs")
+        truth = server.stop()
+    asked = [name for _, name, prompt, output, *_ in truth["requests"] if (prompt, output) == (8, 1)]
+    assert sorted(asked) == sorted(source.adapters().name)
+    beginnings = [tuple(prompt[:8]) for prompt in truth["prompts"]]
+    assert len(beginnings) > 2 * run.in_flight and len(set(beginnings)) == len(beginnings)
+
+
+@pytest.mark.parametrize(("in_flight", "warm_up"), [(0, 16), (4, 4), (64, 64), (2048, 64)])
+def test_a_run_warms_up_with_one_batch(made: Path, tmp_path: Path, in_flight: int, warm_up: int) -> None:
+    source = ServerSource(made / "adapters")
+    workload = known_design().servers[0].runs[0].workload(source.adapters(), 0)
+    assert run_options(PlannedRun(tmp_path / "r.json", workload, in_flight), source, True).warm_up == warm_up
 
 
 def test_the_calls_that_the_page_shows_are_possible() -> None:

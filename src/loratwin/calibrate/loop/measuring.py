@@ -26,6 +26,15 @@ _FLUSH_S = 0.7
 _BUSY = 0.7
 """Load of a core above which it is not ours; the calibration's own last server still counts in it."""
 
+_MOST_WARM_UP = 64
+"""Requests before a closed loop's window, at most; fewer where fewer are in flight.
+
+A batch makes the server do what it does only once (compile kernels, open connections, grow its buffers); the server is
+empty again when the window opens, so that more requests warm nothing further.
+"""
+
+_OPEN_WARM_UP = 16
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -81,10 +90,13 @@ def measure_runs(
         return
     if note := busy_note(os.getloadavg()[0], os.cpu_count() or 1):
         listener.line(note)
+    asked: set[str] = set()  # each adapter once per start of the server, not once per run
     with source.server(arguments, source.adapters().name, logs, listener) as running:
         for run in missing:
             listener.line(f"{run.path.stem}: {run.about}")
-            seen(run.path, _measured(run, running, source, listener))
+            options = run_options(run, source, preload=not asked.issuperset(run.workload.adapters.name))
+            seen(run.path, _measured(run, running, options, listener))
+            asked.update(run.workload.adapters.name)
 
 
 def busy_note(load: float, cores: int) -> str:
@@ -103,12 +115,15 @@ def busy_note(load: float, cores: int) -> str:
     )
 
 
-def _measured(planned: PlannedRun, running: RunningServers, source: ServerSource, listener: Listener) -> Run:
+def run_options(planned: PlannedRun, source: ServerSource, preload: bool) -> Options:
+    """Prompts keep their random seed: a run that is begun again must not find its own in the server's prefix cache."""
+    warm_up = min(planned.in_flight, _MOST_WARM_UP) or _OPEN_WARM_UP
+    return Options(in_flight=planned.in_flight, warm_up=warm_up, preload=preload, headers=source.headers)
+
+
+def _measured(planned: PlannedRun, running: RunningServers, options: Options, listener: Listener) -> Run:
     partial = planned.path.with_name(planned.path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # a calibration's run is short: begun again, not recovered
-    options = Options(
-        in_flight=planned.in_flight, prompt_seed=0, warm_up=2 * planned.in_flight or 16, headers=source.headers
-    )
     try:
         run = measure_window(planned.workload, running, options, partial, listener)
         if was_interrupted(run):
