@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loratwin.engines.versions import GENERATIONS
+from loratwin.engines.versions import GENERATIONS, Device
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf import EngineBehaviour, StepTimeModel, generation_of
 from loratwin.perf.step_time import COEFFICIENTS, NO_TIMES, TERMS, roofline_s, roofline_slopes, step_columns
 from tests.slow import examples
 
 BEHAVIOURS = [generation.behaviour for generation in GENERATIONS]
-ON_CPU = [generation_of(generation.name, "cpu").behaviour for generation in GENERATIONS]
+DEVICES = {
+    f"{generation.name} on {device}": generation_of(generation.name, device).behaviour
+    for generation in GENERATIONS
+    for device in get_args(Device)
+}
 
 SECONDS = st.floats(0, 1e-3)
 EDGES = st.sampled_from([0, 1, 3, 4, 5, 64, 65, 127, 128, 129, 249, 256, 257, 260, 500, 512, 513])
@@ -59,7 +65,7 @@ def columns_of(found: list[StepFeatures]) -> StepFeatures:
     return StepFeatures(*map(np.array, zip(*found, strict=True)))
 
 
-@pytest.mark.parametrize("behaviour", [*BEHAVIOURS, *ON_CPU], ids=lambda each: str(hash(each) % 10**6))
+@pytest.mark.parametrize("behaviour", DEVICES.values(), ids=DEVICES)
 @examples(every_day=20, thorough=400)
 @given(
     model=models(), found=st.lists(steps(), min_size=1, max_size=6), server=SLOTS_AND_RANK,
