@@ -18,6 +18,7 @@ from tests.slow import slow
 
 from .servers import bench, processes_with, start_bench, timed_server, workload_file
 
+MID = f"mid-{os.getpid()}.json"  # a name of its own: load clients are found by their arguments, on the whole machine
 FAULTY = ("a-0", "status-500", "cut-3", "malformed-3", "error-3", "fewer-x", "unreasoned-x")
 
 
@@ -31,9 +32,9 @@ def faulty(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faulty")
     path = workload_file(folder, 4, count=7, rate=5)
     with timed_server(folder, "llm", *FAULTY) as server:
-        done = bench(path, "--url", server.url, *adapters(*FAULTY), "-o", "mid.json", folder=folder)
+        done = bench(path, "--url", server.url, *adapters(*FAULTY), "-o", MID, folder=folder)
     assert done.returncode == 0, done.stderr
-    return load_run(folder / "mid.json"), done
+    return load_run(folder / MID), done
 
 
 def ended(run, adapter):
@@ -114,28 +115,29 @@ def test_no_server(tmp_path):
 def test_a_server_that_is_killed_in_mid_run(tmp_path):
     path = workload_file(tmp_path, 5, output=40, count=2, rate=20)
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
-        client = start_bench(path, "--url", server.url, "-o", "mid.json", folder=tmp_path)
-        wait_for(tmp_path / "mid.json.partial" / "window.json")
+        client = start_bench(path, "--url", server.url, "-o", MID, folder=tmp_path)
+        wait_for(tmp_path / f"{MID}.partial" / "window.json", client)
         time.sleep(2)
         server.kill()
         out, err = client.communicate()
     assert client.returncode == 0, err
-    run = load_run(tmp_path / "mid.json")
+    run = load_run(tmp_path / MID)
     figures, kinds = client_figures(run), dict(failures_by_kind(run))
     assert figures.finished > 0 and kinds["connection refused"] > 0
     assert figures.finished + figures.failed + figures.censored == figures.sent
     assert run.invalid and "INVALID" in out
 
 
-def wait_for(path: Path):
+def wait_for(path: Path, client):
     while not path.exists():
+        assert client.poll() is None, client.communicate()[1]
         time.sleep(0.05)
 
 
 def client_in_mid_run(folder, server, seconds=1.5):
     path = workload_file(folder, 60, count=2, rate=20)
-    client = start_bench(path, "--url", server.url, "-o", "mid.json", "--scrape-every", 0.2, folder=folder)
-    wait_for(folder / "mid.json.partial" / "window.json")
+    client = start_bench(path, "--url", server.url, "-o", MID, "--scrape-every", 0.2, folder=folder)
+    wait_for(folder / f"{MID}.partial" / "window.json", client)
     time.sleep(seconds)
     return client
 
@@ -155,10 +157,10 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
         client.send_signal(signal.SIGINT)
         _, err = client.communicate()
     assert client.returncode == 130, err
-    run = load_run(tmp_path / "mid.json")
+    run = load_run(tmp_path / MID)
     finished_early(run)
     assert run.invalid[0] == "interrupted by the user"
-    assert not (tmp_path / "mid.json.partial").exists()
+    assert not (tmp_path / f"{MID}.partial").exists()
 
 
 def test_a_stop_before_the_first_request_leaves_nothing(tmp_path):
@@ -166,12 +168,12 @@ def test_a_stop_before_the_first_request_leaves_nothing(tmp_path):
     path = workload_file(tmp_path, 60, count=1, rate=0.04, arrivals="deterministic")
     assert draw(load_spec(path), seed=0).arrival_s[0] > 5
     with timed_server(tmp_path, "llm", "a-0") as server:
-        client = start_bench(path, "--url", server.url, "-o", "mid.json", folder=tmp_path)
-        wait_for(tmp_path / "mid.json.partial" / "window.json")
+        client = start_bench(path, "--url", server.url, "-o", MID, folder=tmp_path)
+        wait_for(tmp_path / f"{MID}.partial" / "window.json", client)
         client.send_signal(signal.SIGTERM)
         _, err = client.communicate()
     assert client.returncode == 130 and "error" not in err, err
-    assert not list(tmp_path.glob("mid.json*"))
+    assert not list(tmp_path.glob(f"{MID}*"))
 
 
 def test_the_window_ends_in_time_however_much_is_due(tmp_path):
@@ -188,11 +190,11 @@ def test_the_window_ends_in_time_however_much_is_due(tmp_path):
 def test_the_load_client_is_killed(tmp_path):
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
         client = client_in_mid_run(tmp_path, server)
-        (worker,) = processes_with("loratwin.bench.worker mid.json.partial")
+        (worker,) = processes_with(f"loratwin.bench.worker {MID}.partial")
         os.kill(worker, signal.SIGKILL)
         _, err = client.communicate()
     assert client.returncode == 0, err
-    run = load_run(tmp_path / "mid.json")
+    run = load_run(tmp_path / MID)
     finished_early(run)
     assert "the load client was killed" in run.invalid[0]
 
@@ -202,14 +204,14 @@ def test_everything_is_killed_and_recovered(tmp_path):
         client = client_in_mid_run(tmp_path, server)
         os.kill(client.pid, signal.SIGKILL)
         _, err = client.communicate()
-        while processes_with("loratwin.bench.worker mid.json.partial"):
+        while processes_with(f"loratwin.bench.worker {MID}.partial"):
             time.sleep(0.1)
         assert "Traceback" not in err and "BrokenPipe" not in err
-        again = bench("workload.yaml", "--url", server.url, "-o", "mid.json", folder=tmp_path)
-    assert again.returncode == 2 and "--recover mid.json.partial" in again.stderr
-    done = bench("--recover", "mid.json.partial", "-o", "mid.json", folder=tmp_path)
+        again = bench("workload.yaml", "--url", server.url, "-o", MID, folder=tmp_path)
+    assert again.returncode == 2 and f"--recover {MID}.partial" in again.stderr
+    done = bench("--recover", f"{MID}.partial", "-o", MID, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    run = load_run(tmp_path / "mid.json")
+    run = load_run(tmp_path / MID)
     finished_early(run)
     assert "was killed" in run.invalid[0]
     assert run.provenance.seed == 0 and run.adapters.name == ("a-0", "a-1")

@@ -30,8 +30,8 @@ def _cache_home() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where the compiled kernel of exactly these sources, and this numba, is kept."""
-    digest = hashlib.sha256(numba.__version__.encode())
+    """Where the compiled kernel of exactly these sources, this numba and this Python is kept."""
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return _cache_home() / "loratwin" / f"kernel-{digest.hexdigest()[:16]}"
