@@ -21,7 +21,7 @@ def pages() -> list[Path]:
 def blocks(page: str, language: str) -> list[str]:
     """The blocks of a page in a language."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\b[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def prose(text: str) -> str:

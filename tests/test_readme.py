@@ -95,7 +95,7 @@ def test_the_second_command_is_what_ci_runs() -> None:
 def blocks(readme: str, language: str) -> list[str]:
     """The blocks of a language outside of the section 'Try it'."""
     rest = re.sub(r"^## Try it$.*?(?=^## |\Z)", "", readme, flags=re.MULTILINE | re.DOTALL)
-    return re.findall(rf"^```{language}\n(.*?)^```$", rest, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\b[^\n]*\n(.*?)^```$", rest, re.MULTILINE | re.DOTALL)
 
 
 def programs(readme: str) -> list[list[str]]:

@@ -78,10 +78,10 @@ def test_a_record_that_is_there_stays(tmp_path):
 
 
 def test_what_the_page_shows_runs(tmp_path, monkeypatch, capsys):
-    """docs/bench.md; the server is one of known timing at another port, and ten minutes are two seconds."""
+    """docs/reference/bench.md; the server is one of known timing at another port, and ten minutes are two seconds."""
     monkeypatch.chdir(tmp_path)
     workload_file(tmp_path, 9, count=2, rate=10).rename(tmp_path / "traffic.yaml")
-    (block,) = blocks("docs/bench.md", "python")
+    (block,) = blocks("docs/reference/bench.md", "python")
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
         exec(block.replace("http://127.0.0.1:8000", server.url).replace("600", "2"), {})
     assert "written: measured.json" in capsys.readouterr().out

@@ -224,8 +224,8 @@ def test_a_run_warms_up_with_one_batch(made: Path, tmp_path: Path, in_flight: in
 
 
 def test_the_calls_that_the_page_shows_are_possible() -> None:
-    """docs/calibrate.md: its block takes minutes of a real vLLM; here every call is looked at, none made."""
-    (block,) = blocks("docs/calibrate.md", "python")
+    """docs/reference/calibrate.md: its block takes minutes of a real vLLM; here every call is looked at, none made."""
+    (block,) = blocks("docs/reference/calibrate.md", "python")
     tree = ast.parse(block)
     names: dict[str, Any] = {}
     exec("\n".join(ast.unparse(node) for node in tree.body if isinstance(node, ast.ImportFrom)), names)

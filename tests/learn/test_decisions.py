@@ -84,7 +84,7 @@ def scorer() -> Callable[..., Any]:
 @needs_data
 @needs_tools
 def test_regret_on_measured_grids(tmp_path: Path) -> None:
-    """Bounds a little above what docs/learn.md reports; none of these workloads was learned from."""
+    """Bounds a little above what docs/findings/learn.md reports; none of these workloads was learned from."""
     found = decide_all(read_serving(DATA / "serving_optimum.csv"), learned=load_model())
     (tmp_path / "decisions.csv").write_text(decisions_csv(found))
     scores = scorer()(str(DATA / "serving_optimum.csv"), str(tmp_path / "decisions.csv"), as_json=True)

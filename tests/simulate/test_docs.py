@@ -1,4 +1,4 @@
-"""The Python example of docs/simulate.md, executed."""
+"""The Python example of docs/reference/simulate.md, executed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "simulate.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "simulate.md"
 
 
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:

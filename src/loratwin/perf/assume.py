@@ -278,7 +278,7 @@ def _card(gpu: Gpu, references: Sequence[Profile]) -> Card:
         command="loratwin profiles assume",
         source=f"{gpu.source}; scaled from {names}",
         held_out_error={},
-        notes=("docs/profiles.md says how far such profiles were off",),
+        notes=("docs/findings/profiles.md says how far such profiles were off",),
     )
 
 
@@ -292,7 +292,7 @@ def _uncertainty(profile: Profile, gpu: Gpu, references: Sequence[Profile]) -> U
     return Uncertainty(
         standard_errors=errors,
         residual=_residual(references[0].uncertainty),
-        source="judgement from the two fitted profiles; docs/profiles.md",
+        source="judgement from the two fitted profiles; docs/findings/profiles.md",
     )
 
 

@@ -213,7 +213,7 @@ def plan(
     -------
     Plan
         What to run, alternatives, margin, and why not all adapters where that is so; `plan_text` says it in words.
-        docs/plan.md has the rule that chooses.
+        docs/reference/plan.md has the rule that chooses.
 
     Raises
     ------

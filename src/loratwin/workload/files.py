@@ -23,7 +23,7 @@ def load_spec(path: str | Path) -> WorkloadSpec:
     Parameters
     ----------
     path
-        A .yaml file (docs/workload.md), or "example:NAME".
+        A .yaml file (docs/reference/workload.md), or "example:NAME".
 
     Returns
     -------

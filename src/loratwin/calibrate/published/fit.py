@@ -106,7 +106,7 @@ def fit_tables(
     progress: Progress = _quiet,
     only: Sequence[ServingRun] | None = None,
 ) -> TablesFit:
-    """Fit a profile to published tables of measurements (docs/profiles.md): everything for one LLM.
+    """Fit a profile to published tables of measurements (docs/reference/calibrate.md): everything for one LLM.
 
     Memory and loading come from their own tables. Then each pass finds the operating point of every serving run
     (`operating_point`) and regresses the step time on them and on the micro measurements; a second pass starts from the
