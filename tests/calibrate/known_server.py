@@ -1,7 +1,7 @@
 """Folders of measurements that known servers would have made, with noise or without: what a fit should find again.
 
-They have the form of the published tables (docs/reference/validate.md), so that fits and validation are tested where those are
-not.
+They have the form of the published tables (docs/reference/validate.md), so that fits and validation are tested where
+those are not.
 """
 
 from __future__ import annotations

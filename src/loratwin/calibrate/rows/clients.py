@@ -22,7 +22,7 @@ F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 
 MISMATCH = 0.03
-"""Relative error of a mean step that comes from the twin's steps not being the server's: see docs/reference/calibrate.md."""
+"""Relative error of a mean step, as the twin's steps are not the server's: see docs/reference/calibrate.md."""
 
 MISTIMED = 0.1
 """The same for TTFT, of which a large part is the rest of the step in progress: it depends on when requests come."""

@@ -192,7 +192,7 @@ def predict(
     Returns
     -------
     Advice
-        Figures with intervals that hold in 90 % of cases like those learned from (docs/findings/learn.md has the errors).
+        Figures with intervals that hold in 90 % of cases like those learned from (errors: docs/findings/learn.md).
 
     Raises
     ------
