@@ -67,7 +67,7 @@ def test_every_paper_that_is_cited_has_its_place() -> None:
 
 
 def named_pages(text: str) -> set[tuple[str, str]]:
-    """Pages that source or a page names outside of links, as "docs/profiles.md#intervals"."""
+    """Pages that source or a page names outside of links, as "docs/reference/profiles.md#intervals"."""
     return {(name, anchor) for name, anchor in PAGE.findall(text) if name.startswith("docs/") or name in TOP}
 
 
