@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loratwin.engines import config
-from loratwin.engines.arguments import as_arguments, masked, option, whole_number, without
+from loratwin.engines.arguments import as_arguments, flag, masked, option, whole_number, without
 from loratwin.engines.config import engine_config
 from loratwin.engines.serving import Facts, engine, full_command, take_model
 from loratwin.errors import InputError
@@ -34,6 +34,13 @@ def test_the_last_of_an_option_counts_under_either_spelling() -> None:
     assert option(WORDS, "--lora-modules") == "a=b c=d"
     assert option(WORDS, "--max-cpu-loras") is None
     assert option(("--max-model-len", "-1"), "--max-model-len") == "-1"
+
+
+def test_of_a_switch_and_its_opposite_the_last_one_counts() -> None:
+    assert flag(("--enable-lora",), "--enable-lora") is True
+    assert flag((), "--enable-lora") is False
+    assert flag(("--enable-lora", "--no_enable_lora"), "--enable-lora") is False
+    assert flag(("--no-enable-lora", "--enable_lora"), "--enable-lora") is True
 
 
 def test_options_are_taken_out_with_all_their_values() -> None:
@@ -80,6 +87,8 @@ CONFIGS: list[tuple[str, Facts, dict[str, Any]]] = [
     ("--max-model-len auto", Facts(max_model_len=4096), {"max_model_len": 4096}),
     ("--max-model-len 2K", Facts(max_model_len=4096), {"max_model_len": 2048}),
     ("--max-num-seqs 9000", Facts(), {"max_num_batched_tokens": 9000}),
+    ("--max-num-batched-tokens 100", Facts(), {"max_num_seqs": 100}),  # as vLLM's arg_utils.py has it
+    ("--enable-lora --max-loras 8 --no-enable-lora", Facts(), {"max_loras": 0, "max_cpu_loras": None}),
     ("", Facts(block_size=64), {"block_size": 64}),
     ("", Facts(block_size=272), {"block_size": 16}),  # a hybrid LLM: left out rather than refused after the start
 ]

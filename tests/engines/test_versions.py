@@ -176,3 +176,10 @@ def test_a_profile_has_the_limits_of_its_engine_on_its_gpu() -> None:
     assert config.max_num_batched_tokens == 4096
     (config,) = server_configs(SPEC, large, [4], max_num_batched_tokens=512)
     assert config.max_num_seqs == 512
+
+
+def test_what_a_configuration_lacks_is_what_the_oldest_version_takes_on_a_small_gpu() -> None:
+    """Records leave nothing out, but `EngineConfig(max_loras=8)` and files of old do; one number, in one place."""
+    config = EngineConfig(max_loras=1)
+    bare = (config.max_num_batched_tokens, config.max_num_seqs, config.gpu_memory_utilization)
+    assert bare == default_limits(GENERATIONS[0].name, 40.0) == (2048, 256, 0.9)

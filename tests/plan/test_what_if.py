@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.plan.what_if import check_names, parse_added, parse_scale, what_if, what_if_json, what_if_rows
-from loratwin.workload import draw
-from tests.plan.small import impossible, overloaded, served, spec
+from loratwin.plan.what_if import (
+    WhatIf,
+    check_names,
+    instead_text,
+    parse_added,
+    parse_scale,
+    what_if,
+    what_if_json,
+    what_if_rows,
+)
+from loratwin.workload import AdapterGroup, WorkloadSpec, draw
+from tests.plan.small import LENGTHS, impossible, on, overloaded, served, spec
 
 
 def test_changes_are_read() -> None:
@@ -40,6 +52,38 @@ def test_a_name_that_nobody_has_is_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="'tenant-1'. Did you mean 'tenant-.1'"):
         check_names([parse_scale("tenant-1=2")], spec())
     check_names([parse_scale("tenant=2,odd=1,all=3"), parse_scale("plain name=4")], spec())
+
+
+def with_group(**values: Any) -> WorkloadSpec:
+    small = spec()
+    return WorkloadSpec(window_s=300.0, lengths=LENGTHS, groups=(*small.groups, AdapterGroup(rate=0.1, **values)))
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"name": "added", "count": 1}, "has a group 'added'"),
+        ({"name": "x", "names": ("added-0",)}, "adapter 'added-0'"),
+    ],
+)
+def test_adapters_whose_names_are_taken_are_refused_at_once(group: dict[str, Any], message: str) -> None:
+    change = parse_added("1 adapter at 0.1/s")
+    taken = with_group(**{"count": 1, **group})
+    with pytest.raises(InputError, match=message):
+        check_names([change], taken)
+    with pytest.raises(InputError, match=message):
+        what_if(served(), taken, [change])
+
+
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [({}, "on one GPU, 3 such GPUs"), ({"tensor_parallel": 4}, "on 4 GPUs together, 3 such servers"),
+     ({"kv_gib": 4.0}, "on one server, 3 such servers")],
+)  # fmt: skip
+def test_what_to_run_instead_is_of_what_the_profile_is_of(memory: dict[str, Any], words: str) -> None:
+    found = replace(on(overloaded(), **memory), served=(0, 1, 2, 3, 4, 5, 6, 7))
+    assert found.best is not None
+    assert instead_text(WhatIf("x", 24, found.best, False, found)) == f"8 of 24 {words} (assumed even)"
 
 
 def test_as_is_comes_first_and_what_fails_gets_a_plan_of_its_own() -> None:

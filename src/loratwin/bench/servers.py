@@ -13,7 +13,7 @@ from loratwin.bench.running import RunningServers, assign_adapters
 from loratwin.bench.shared.requests import parse_url
 from loratwin.engines.arguments import as_arguments
 from loratwin.engines.config import engine_config
-from loratwin.engines.serving import engine
+from loratwin.engines.serving import Facts, engine
 from loratwin.errors import DataError, InputError
 from loratwin.launch import Server, load_adapters, start_mps, start_replicas
 from loratwin.probe import server_arguments
@@ -228,22 +228,24 @@ def _llm(facts: ServerFacts, url: str) -> str:
 
 
 def _config(facts: ServerFacts, server_args: str | None) -> tuple[EngineConfig, str]:
-    """The configuration by what the user and the server say; the rest is vLLM's default, and the note says so."""
+    """The configuration by what the user and the server say; the rest is the engine's default, and the note says so.
+
+    A server that does not tell its engine is taken for a vLLM.
+    """
+    kind = engine(facts.engine or "vllm")
     if server_args is not None:
-        config = engine_config(engine("vllm"), as_arguments(server_args))
+        config = engine_config(kind, as_arguments(server_args))
         return config, "limits of the server as given by --server-args, not checked with it"
     limits = {"max_loras": facts.max_loras, "block_size": facts.block_size, "max_model_len": facts.max_model_len}
     known = {name: value for name, value in limits.items() if value is not None}
     missing = "all limits" if not known else f"all limits but {', '.join(known)}"
-    note = f"the server does not tell {missing}: vLLM's defaults are assumed (--server-args says what it runs with)"
-    return _tolerant({"max_loras": 1, **known}), note
-
-
-def _tolerant(known: Mapping[str, int]) -> EngineConfig:
-    try:
-        return EngineConfig(**known)
-    except InputError:
-        return EngineConfig(max_loras=known["max_loras"])
+    note = (
+        f"the server does not tell {missing}: the defaults of {facts.engine_version or 'vLLM'} on this machine are "
+        "assumed (--server-args says what it runs with)"
+    )
+    told = Facts(version=facts.version, block_size=facts.block_size, max_model_len=facts.max_model_len)
+    config = engine_config(kind, ("--enable-lora",), told)
+    return config.replace(max_loras=known.get("max_loras", config.max_loras), max_cpu_loras=None), note
 
 
 def _notes(servers: Sequence[Server], mps: bool) -> tuple[str, ...]:

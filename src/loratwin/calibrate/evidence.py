@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.engines.arguments import option, whole_number
+from loratwin.engines.arguments import flag, option, whole_number
 from loratwin.engines.versions import Engine, generation_of
 from loratwin.errors import DataError
 from loratwin.metrics.latency import finished
@@ -229,7 +229,7 @@ def _server(runs: Sequence[Run], logged: bool) -> RecordedServer:
         gpu=gpu,
         tensor_parallel=whole_number(shared, _TENSOR_PARALLEL[0]) if shared else 1,
         on_cpu=on_cpu,
-        eager=option(facts[0].server_args, _EAGER) is not None,
+        eager=flag(facts[0].server_args, _EAGER),
     )
 
 

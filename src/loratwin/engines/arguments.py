@@ -38,6 +38,13 @@ def option(arguments: Sequence[str], *names: str) -> str | None:
     return " ".join(values[-1]) if values else None
 
 
+def flag(arguments: Sequence[str], name: str) -> bool:
+    """Whether a switch is on: `--x` and `--no-x` take each other back, and the last one counts."""
+    off = name.replace("--", "--no-", 1)
+    given = [word for word, _ in _options(arguments) if word in (name, off)]
+    return bool(given) and given[-1] == name
+
+
 def without(arguments: Sequence[str], *names: str) -> tuple[str, ...]:
     """The arguments but for these options and their values."""
     kept: list[str] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from loratwin.engines import arguments
 from loratwin.engines.serving import Engine, Facts
-from loratwin.engines.versions import Device, Limits, default_limits
+from loratwin.engines.versions import Device, Limits, default_limits, limits_beside
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
 
@@ -35,11 +35,7 @@ def engine_config(engine: Engine, given: Sequence[str], facts: Facts | None = No
         name: value for name, value in vars(facts).items() if value is not None and name in EngineConfig.model_fields
     }
     asked = _asked(engine, given)
-    defaults = _defaults(engine, given, facts.version)
-    # rules between two values that hold for the server as it runs, but not for a default beside a value asked for
-    if "max_num_batched_tokens" not in asked | told:
-        most = int((asked | told).get("max_num_seqs", defaults["max_num_seqs"]))
-        defaults["max_num_batched_tokens"] = max(defaults["max_num_batched_tokens"], most)
+    defaults = _defaults(engine, given, facts.version, told | asked)
     try:
         return EngineConfig(**defaults | told | asked)
     except InputError:
@@ -54,7 +50,7 @@ def _asked(engine: Engine, given: Sequence[str]) -> dict[str, Any]:
             continue
         read = arguments.number if field == "gpu_memory_utilization" else arguments.whole_number
         values[field] = read(text, names[0])
-    if arguments.option(given, "--enable-lora") is None and not _sglang_with_paths(engine, given):
+    if not arguments.flag(given, "--enable-lora") and not _sglang_with_paths(engine, given):
         values["max_loras"] = 0
         values["max_cpu_loras"] = None
     return values
@@ -65,16 +61,17 @@ def _sglang_with_paths(engine: Engine, given: Sequence[str]) -> bool:
     return engine.name == "sglang" and arguments.option(given, "--lora-paths") is not None
 
 
-def _defaults(engine: Engine, given: Sequence[str], version: str | None) -> dict[str, Any]:
-    if engine.name == "sglang":
-        return _sglang_defaults()
-    limits = _vllm_limits(*_gpu(), version or "")
+def _defaults(engine: Engine, given: Sequence[str], version: str | None, known: dict[str, Any]) -> dict[str, Any]:
+    """What the engine takes where nothing is `known`."""
+    sglang = engine.name == "sglang"
+    limits = _SGLANG_LIMITS if sglang else _vllm_limits(*_gpu(), version or "")
+    others = _SGLANG_OTHERS if sglang else _vllm_others(given)
+    return {**others, **limits_beside(limits, known)._asdict()}
+
+
+def _vllm_others(given: Sequence[str]) -> dict[str, Any]:
     slots = arguments.option(given, "--max-loras")
-    return {
-        "max_loras": 1,
-        "max_cpu_loras": arguments.whole_number(slots, "--max-loras") if slots else 1,
-        **limits._asdict(),
-    }
+    return {"max_loras": 1, "max_cpu_loras": arguments.whole_number(slots, "--max-loras") if slots else 1}
 
 
 def _vllm_limits(gpu: str, memory_gib: float, version: str) -> Limits:
@@ -86,15 +83,9 @@ def _vllm_limits(gpu: str, memory_gib: float, version: str) -> Limits:
         return default_limits("", memory_gib, gpu, device)
 
 
-def _sglang_defaults() -> dict[str, Any]:
-    """SGLang 0.5: 8 adapters in a batch (the base LLM counts as one), all adapters in host memory, pages of 1 token."""
-    return {
-        "max_loras": 8,
-        "max_num_seqs": 256,
-        "max_num_batched_tokens": 8192,
-        "gpu_memory_utilization": 0.85,
-        "block_size": 1,
-    }
+_SGLANG_LIMITS = Limits(max_num_batched_tokens=8192, max_num_seqs=256, gpu_memory_utilization=0.85)
+_SGLANG_OTHERS = {"max_loras": 8, "block_size": 1}
+"""SGLang 0.5: 8 adapters in a batch (the base LLM counts as one), all adapters in host memory, pages of 1 token."""
 
 
 def _gpu() -> tuple[str, float]:

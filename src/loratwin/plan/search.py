@@ -12,7 +12,7 @@ from loratwin.plan.limits import STEP, last_good, margin_search, run_all
 from loratwin.plan.margin import MARGIN_DRAWS, SHORTER, BiggestCustomer, MarginInterval, margin_interval
 from loratwin.plan.trial import Bench, Result, Trial, combine
 from loratwin.records import EngineConfig
-from loratwin.records.config import ranks_that_hold
+from loratwin.records.config import FIRST_UTILIZATION, SMALL_GPU_TOKENS, ranks_that_hold
 from loratwin.simulate.workers import Workers
 
 Progress = Callable[[int, int, str], None]
@@ -48,9 +48,9 @@ class Settings:
     slo: Slo | None = None
     slots: tuple[int, ...] | None = None
     sequences: tuple[int, ...] | None = None
-    max_num_batched_tokens: int = 2048
+    max_num_batched_tokens: int = SMALL_GPU_TOKENS
     max_model_len: int | None = None
-    gpu_memory_utilization: float = 0.9
+    gpu_memory_utilization: float = FIRST_UTILIZATION
     headroom: float = 0.0
 
     def sequence_options(self) -> list[int]:

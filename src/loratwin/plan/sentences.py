@@ -42,6 +42,11 @@ def server(plan: Plan) -> str:
     return "one GPU" if memory.kv_gib is None else "one server"
 
 
+def servers(plan: Plan) -> str:
+    """Several of what the profile is of."""
+    return "GPUs" if server(plan) == "one GPU" else "servers"
+
+
 def serves(plan: Plan) -> str:
     """`one GPU serves`, `4 GPUs together serve`."""
     what = server(plan)
@@ -329,9 +334,9 @@ def status(candidate: Candidate, slo: Slo | None) -> str:
 
 def _replicas(plan: Plan) -> str:
     replicas = num_replicas(plan)
-    kind = "GPUs" if server(plan) == "one GPU" else "servers"
     return (
-        f"For all {len(plan.adapters)} about {replicas} such {kind} are needed (assumed: each gets the same mix). "
+        f"For all {len(plan.adapters)} about {replicas} such {servers(plan)} are needed "
+        "(assumed: each gets the same mix). "
         f"The {len(plan.served)} are taken evenly from all groups, from rarely to often used ones."
     )
 

@@ -21,7 +21,7 @@ from loratwin.plan.export import candidate_json, plan_json
 from loratwin.plan.plan import Plan
 from loratwin.plan.plan import plan as find_plan
 from loratwin.plan.search import Finder, Progress, Settings
-from loratwin.plan.sentences import margin_text, num_replicas, status
+from loratwin.plan.sentences import margin_text, num_replicas, server, servers, status
 from loratwin.plan.trial import Bench, Result, Trial
 from loratwin.records.config import ranks_that_hold
 from loratwin.simulate.workers import Workers
@@ -106,13 +106,18 @@ def parse_added(text: str) -> Change:
 
 
 def check_names(changes: Sequence[Change], workload: WorkloadSpec) -> None:
-    """Refuse, before long work, changes that name nobody.
+    """Refuse, before long work, changes that name nobody, or bring adapters whose names are taken.
 
     Raises
     ------
     UnknownNameError
         A name is neither an adapter nor a group, nor `all`.
+    InputError
+        Adapters come whose group, or one of them, has the name of another.
     """
+    for change in changes:
+        if change.added is not None:
+            _refuse_taken(change.added, workload)
     groups = [group.name for group in workload.groups]
     adapters = [name for group in workload.groups for name in group.adapter_names()]
     known = {"all", *groups, *adapters}
@@ -122,6 +127,18 @@ def check_names(changes: Sequence[Change], workload: WorkloadSpec) -> None:
             raise UnknownNameError(
                 "adapter or group (--scale)", name, [*groups, *(near or adapters[:MOST_NAMED]), "all"]
             )
+
+
+def _refuse_taken(added: AdapterGroup, workload: WorkloadSpec) -> None:
+    if added.name in (group.name for group in workload.groups):
+        raise InputError(
+            f"--add: the workload has a group {added.name!r}, as those that come are called; give it another name"
+        )
+    taken = {name for group in workload.groups for name in group.adapter_names()}
+    if both := sorted(taken.intersection(added.adapter_names())):
+        raise InputError(
+            f"--add: the workload has an adapter {both[0]!r}, as one of those that come is called; give it another name"
+        )
 
 
 def what_if(
@@ -144,11 +161,11 @@ def what_if(
     Raises
     ------
     InputError
-        Nothing works as it is, a name is neither an adapter that the plan serves nor a group, or added adapters have
-        the names of others.
+        Nothing works as it is, a name is neither an adapter that the plan serves nor a group, or as `check_names`.
     """
     if plan.best is None:
         raise InputError("what if: nothing works as it is, so there is nothing to compare with")
+    check_names(changes, workload)
     return tuple(_case(plan, workload, change, processes, progress) for change in (Change(AS_IS), *changes))
 
 
@@ -164,9 +181,6 @@ def _case(plan: Plan, spec: WorkloadSpec, change: Change, processes: int, progre
 def _changed(plan: Plan, spec: WorkloadSpec, change: Change, seed: int) -> Workload:
     """The adapters that the plan serves, and what the change makes of their traffic."""
     if change.added is not None:
-        taken = {group.name for group in spec.groups}
-        if change.added.name in taken:
-            raise InputError("--add: the workload has a group 'added' already; give it another name")
         spec = spec.model_copy(update={"groups": (*spec.groups, change.added)})
     drawn = draw(spec, seed)
     served = [*plan.served, *range(len(plan.adapters), len(drawn.adapters))]
@@ -262,7 +276,8 @@ def instead_text(case: WhatIf) -> str:
     if case.instead.serves_all:
         return run
     served, replicas = len(case.instead.served), num_replicas(case.instead)
-    return f"{served} of {case.num_adapters} on one GPU, {replicas} GPUs (assumed even)"
+    on, several = server(case.instead), servers(case.instead)
+    return f"{served} of {case.num_adapters} on {on}, {replicas} such {several} (assumed even)"
 
 
 def what_if_json(cases: Sequence[WhatIf], plan: Plan) -> list[dict[str, Any]]:

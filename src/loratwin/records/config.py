@@ -20,6 +20,12 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 BLOCK_SIZES = (1, 8, 16, 32, 64, 128)
 """Values that vLLM accepts for `--block-size`: 16 unless told, 128 on CPU."""
 
+SMALL_GPU_TOKENS, SMALL_GPU_SEQUENCES = 2048, 256
+"""Tokens of a step and sequences that vLLM takes on a GPU below 70 GiB unless told (engine.md 1.3)."""
+
+FIRST_UTILIZATION = 0.9
+"""Part of a GPU's memory that vLLM fills unless told, up to 0.19 (all versions and GPUs: `engines.versions`)."""
+
 _RANK_1_SINCE = (0, 13, 0)
 
 
@@ -90,10 +96,10 @@ class EngineConfig(BaseModel):
     max_loras: int = Field(ge=0)
     max_cpu_loras: int | None = Field(default=None, ge=1)
     max_lora_rank: int = 16
-    max_num_seqs: int = Field(default=256, ge=1)
-    max_num_batched_tokens: int = Field(default=2048, ge=1)
+    max_num_seqs: int = Field(default=SMALL_GPU_SEQUENCES, ge=1)
+    max_num_batched_tokens: int = Field(default=SMALL_GPU_TOKENS, ge=1)
     max_model_len: int | None = Field(default=None, ge=1)
-    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    gpu_memory_utilization: float = Field(default=FIRST_UTILIZATION, gt=0, le=1)
     block_size: int = 16
     max_in_flight: int | None = Field(default=None, ge=1)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from loratwin.engines.versions import limits_beside
 from loratwin.errors import InputError
 from loratwin.metrics import (
     Interval,
@@ -270,12 +271,7 @@ def server_configs(
         An adapter's rank is beyond what any server holds, or a value breaks a rule of every server.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    defaults: dict[str, Any] = profile.limits._asdict()
-    if "max_num_batched_tokens" not in given:  # a step holds at least a token of each sequence
-        most = given.get("max_num_seqs", defaults["max_num_seqs"])
-        defaults["max_num_batched_tokens"] = max(defaults["max_num_batched_tokens"], most)
-    elif "max_num_seqs" not in given:
-        defaults["max_num_seqs"] = min(defaults["max_num_seqs"], given["max_num_batched_tokens"])
+    defaults: dict[str, Any] = limits_beside(profile.limits, given)._asdict()
     if "max_lora_rank" not in given:
         defaults["max_lora_rank"] = spec.smallest_rank
     slots = [spec.num_adapters] if max_loras is None else max_loras
