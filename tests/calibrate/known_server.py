@@ -15,7 +15,8 @@ from loratwin.calibrate.published.rows import LINEAR
 from loratwin.calibrate.published.start import starting_profile
 from loratwin.calibrate.published.step_time import KNOWN
 from loratwin.kernel import StepFeatures, step_time_s
-from loratwin.perf import LlmShapes, Profile
+from loratwin.llms import LlmShapes
+from loratwin.perf import Profile
 from tests.calibrate.measured import FIGURES, HEADER, LLAMA, Row, measured, row, write_csv
 from tests.calibrate.test_published_memory import capacity_rows, loading_row
 

@@ -8,17 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from loratwin.calibrate.design import Design, RunDesign, ServerDesign, make_design
-from loratwin.perf import (
-    Card,
-    Domain,
-    EngineBehaviour,
-    Frontend,
-    LlmShapes,
-    LoadingModel,
-    MemoryModel,
-    Profile,
-    StepTimeModel,
-)
+from loratwin.llms import LlmShapes
+from loratwin.perf import Card, Domain, EngineBehaviour, Frontend, LoadingModel, MemoryModel, Profile, StepTimeModel
 from loratwin.records import EngineConfig, Run
 from loratwin.simulate import simulate
 from loratwin.workload import Adapters

@@ -13,9 +13,9 @@ import pytest
 from loratwin.calibrate.evidence import gather
 from loratwin.calibrate.records_fit import RecordsFit, fit_records
 from loratwin.errors import DataError
+from loratwin.llms import find_llm
 from loratwin.metrics import summarize
 from loratwin.perf import Profile, StepTimeModel, dump_profile, find_gpu, load_profile
-from loratwin.perf.llms import find_llm
 from loratwin.records import Run
 from loratwin.simulate import simulate
 from tests.calibrate.known_clients import OVERHEAD_S, client_runs, drawn, off_start, seen

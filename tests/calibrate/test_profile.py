@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from loratwin.calibrate.profile import memory_of
-from loratwin.perf import MemoryModel, find_llm, kv_capacity
+from loratwin.llms import find_llm
+from loratwin.perf import MemoryModel, kv_capacity
 from loratwin.records import EngineConfig
 
 LLAMA = find_llm("llama-3.1-8b-instruct")

@@ -10,7 +10,8 @@ from loratwin.calibrate.published.memory_and_loading import fit_loading, fit_mem
 from loratwin.calibrate.published.start import SHAPES, starting_profile
 from loratwin.calibrate.published.tables import number, read_table
 from loratwin.errors import DataError, InputError
-from loratwin.perf import LlmShapes, MemoryModel, kv_capacity
+from loratwin.llms import LlmShapes
+from loratwin.perf import MemoryModel, kv_capacity
 from loratwin.records import EngineConfig
 from tests.calibrate.measured import DATA, LLAMA, QWEN, needs_data, write_csv
 

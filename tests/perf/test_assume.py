@@ -10,24 +10,13 @@ import numpy as np
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.perf import (  # fmt: skip
-    Profile,
-    assume,
-    assume_memory,
-    dump_profile,
-    find_gpu,
-    find_llm,
-    gpu_names,
-    kv_capacity,
-    llm_names,
-    load_profile,
-    shapes_from_config,
-)
+from loratwin.llms import find_llm, llm_names, shapes_from_config
+from loratwin.perf import Profile, assume, assume_memory, dump_profile, find_gpu, gpu_names, kv_capacity, load_profile
 from loratwin.perf.assume import shipped_references
 from loratwin.perf.compare import decode_step_s
-from loratwin.perf.tables import read_yaml_table
 from loratwin.records import EngineConfig
 from loratwin.simulate import simulate
+from loratwin.tables import read_yaml_table
 from loratwin.workload import draw
 from tests.simulate.servers import CONFIG, SPEC
 
@@ -51,7 +40,7 @@ def test_a_gpu_is_of_this_world(name: str) -> None:
 @pytest.mark.parametrize("name", llm_names())
 def test_the_shapes_have_as_many_parameters_as_the_model_card_says(name: str) -> None:
     assert find_llm(name).num_parameters / 1e9 == pytest.approx(
-        read_yaml_table("llms.yaml")[name]["billions"], rel=3e-3
+        read_yaml_table("loratwin.llms.tables", "llms.yaml")[name]["billions"], rel=3e-3
     )
 
 

@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.perf import (
-    KvCapacity,
-    Profile,
-    assume_memory,
-    find_gpu,
-    find_llm,
-    kv_capacity,
-    load_profile,
-    lora_reserved_bytes,
-    slot_bytes,
-)
+from loratwin.llms import find_llm, slot_bytes
+from loratwin.perf import KvCapacity, Profile, assume_memory, find_gpu, kv_capacity, load_profile, lora_reserved_bytes
 from loratwin.records import EngineConfig
 
 LLAMA = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loratwin.engines.versions import ProfileRun
-from loratwin.perf import find_llm
+from loratwin.llms import find_llm
 from loratwin.perf.allocator import MIB
 from loratwin.perf.profile_run import Sizes, charged_bytes
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from loratwin.errors import DataError, InputError
-from loratwin.perf import LlmShapes
+from loratwin.llms import LlmShapes
 from loratwin.synthetic import (
     LINEAR_MODULES,
     NewAdapter,

@@ -12,7 +12,7 @@ from loratwin.calibrate.published.fit import fit_tables, read_runs
 from loratwin.calibrate.published.serving import ServingRun, read_serving
 from loratwin.calibrate.published.start import SHAPES
 from loratwin.errors import DataError, InputError
-from loratwin.perf import LlmShapes
+from loratwin.llms import LlmShapes
 from loratwin.validate import Prediction, predict
 from loratwin.validate.curve import Curve, CurvePlan, HeldOutFit, curve_json, curve_markdown, folds_of, learning_curve
 from tests.calibrate.known_server import START, TRUTH, write_tables

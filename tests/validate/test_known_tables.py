@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from loratwin.calibrate.published.fit import fit_tables
+from loratwin.llms import LlmShapes
 from loratwin.metrics import summarize
-from loratwin.perf import LlmShapes, Profile, load_profile
+from loratwin.perf import Profile, load_profile
 from loratwin.perf.compare import decode_step_s
 from loratwin.records import EngineConfig
 from loratwin.simulate import served_capacity, simulate

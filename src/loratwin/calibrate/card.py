@@ -11,8 +11,8 @@ from loratwin.calibrate.regression.clients import ClientFit
 from loratwin.calibrate.regression.overhead import FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
 from loratwin.engines.arguments import option
-from loratwin.perf import Card, LlmShapes, Profile
-from loratwin.perf.llms import names_llm
+from loratwin.llms import LlmShapes, names_llm
+from loratwin.perf import Card, Profile
 
 _SAME_KV = 1.05
 """KV caches of the same server, from start to start, differ less."""

@@ -12,7 +12,8 @@ from loratwin.calibrate.regression.clients import ClientFit
 from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
 from loratwin.errors import DataError
-from loratwin.perf import Domain, Frontend, LlmShapes, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
+from loratwin.llms import LlmShapes
+from loratwin.perf import Domain, Frontend, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
 from loratwin.perf.memory import GIB
 from loratwin.perf.step_time import NO_TIMES
 from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty

@@ -21,7 +21,8 @@ from loratwin.calibrate.rows.operating_point import operating_points
 from loratwin.calibrate.rows.step_log import StepRows, step_rows
 from loratwin.calibrate.start import start_for
 from loratwin.errors import DataError
-from loratwin.perf import LlmShapes, Profile, find_llm
+from loratwin.llms import LlmShapes, find_llm
+from loratwin.perf import Profile
 from loratwin.records import Run
 
 PASSES = 2

@@ -6,7 +6,8 @@ import re
 
 from loratwin.calibrate.evidence import RecordedServer, recorded_engine
 from loratwin.errors import DataError
-from loratwin.perf import LlmShapes, Profile, assume, find_gpu
+from loratwin.llms import LlmShapes
+from loratwin.perf import Profile, assume, find_gpu
 from loratwin.perf.gpus import Gpu, gpu_names
 
 OLDEST = "vllm-0.8.5"

@@ -6,11 +6,9 @@ from loratwin.perf.compare import compare_profiles
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu, gpu_names
-from loratwin.perf.llms import find_llm, llm_names, shapes_from_config
 from loratwin.perf.loading import LoadingModel
-from loratwin.perf.memory import KvCapacity, MemoryModel, ReplayedMemory, kv_capacity, lora_reserved_bytes, slot_bytes
+from loratwin.perf.memory import KvCapacity, MemoryModel, ReplayedMemory, kv_capacity, lora_reserved_bytes
 from loratwin.perf.profile import Card, Profile, dump_profile, load_profile, parse_profile, profile_names, user_names
-from loratwin.perf.shapes import LlmShapes
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.store import add_profile, save_profile
 from loratwin.perf.uncertainty import Uncertainty
@@ -22,7 +20,6 @@ __all__ = [
     "Frontend",
     "Gpu",
     "KvCapacity",
-    "LlmShapes",
     "LoadingModel",
     "MemoryModel",
     "Profile",
@@ -36,17 +33,13 @@ __all__ = [
     "default_limits",
     "dump_profile",
     "find_gpu",
-    "find_llm",
     "generation_of",
     "gpu_names",
     "kv_capacity",
-    "llm_names",
     "load_profile",
     "lora_reserved_bytes",
     "parse_profile",
     "profile_names",
     "save_profile",
-    "shapes_from_config",
-    "slot_bytes",
     "user_names",
 ]

@@ -26,13 +26,13 @@ from pydantic import BaseModel
 
 from loratwin.engines.versions import Generation, generation_of, profile_run_of
 from loratwin.errors import InputError
+from loratwin.llms import LlmShapes
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import MemoryModel, ReplayedMemory
 from loratwin.perf.profile import Card, Profile, load_profile, shipped_names
-from loratwin.perf.shapes import LlmShapes
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.uncertainty import Quantiles, Regime, Uncertainty
 

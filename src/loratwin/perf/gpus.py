@@ -7,7 +7,7 @@ from functools import lru_cache
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
 from loratwin.errors import UnknownNameError
-from loratwin.perf.tables import read_yaml_table
+from loratwin.tables import read_yaml_table
 
 
 class Gpu(BaseModel):
@@ -41,7 +41,7 @@ class Gpu(BaseModel):
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Gpu]:
-    return {name: Gpu(name=name, **row) for name, row in read_yaml_table("gpus.yaml").items()}
+    return {name: Gpu(name=name, **row) for name, row in read_yaml_table("loratwin.perf.tables", "gpus.yaml").items()}
 
 
 def gpu_names() -> list[str]:

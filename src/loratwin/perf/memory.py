@@ -6,7 +6,6 @@ engine, utilization x GPU memory - weights - other - what its profile run took (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -14,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Po
 
 from loratwin.engines.versions import ProfileRun
 from loratwin.errors import InputError
+from loratwin.llms import LlmShapes, lora_tensors
 from loratwin.perf.allocator import reserved_bytes
 from loratwin.perf.profile_run import Sizes, charged_bytes
-from loratwin.perf.shapes import LlmShapes
 from loratwin.records import EngineConfig
 
 GIB = 1 << 30
@@ -56,57 +55,13 @@ class KvCapacity(NamedTuple):
     reason: str  # why it does not start; empty when it does
 
 
-def _modules(llm: LlmShapes, tensor_parallel: int) -> list[list[tuple[int, int]]]:
-    """(inputs, outputs) of the slices of qkv, o, gate_up and down on one GPU, as vLLM wraps them.
-
-    LoRA's A is whole where a layer is split by outputs (qkv, gate_up) and split where it is split by inputs (o, down);
-    B the other way round (engine.md 2.2; not with `fully_sharded_loras`).
-    """
-    t, h = tensor_parallel, llm.hidden_size
-    f, q, kv = llm.intermediate_size // t, llm.query_size // t, max(1, llm.num_kv_heads // t) * llm.head_dim
-    if llm.fused_projections:
-        return [[(h, q + 2 * kv)], [(q, h)], [(h, 2 * f)], [(f, h)]]
-    return [[(h, q), (h, kv), (h, kv)], [(q, h)], [(h, f), (h, f)], [(f, h)]]
-
-
-def slot_bytes(llm: LlmShapes, max_lora_rank: int, extra_vocabulary: int, tensor_parallel: int = 1) -> int:
-    """Bytes of one adapter slot, whatever adapter is in it: all of `max_lora_rank` is allocated (engine.md 2.2).
-
-    On each GPU, if `tensor_parallel` of them share the LLM.
-    """
-    per_rank = llm.num_layers * sum(i + o for module in _modules(llm, tensor_parallel) for i, o in module)
-    constant = 0
-    if llm.lora_on_vocabulary:
-        rows = llm.vocab_size + extra_vocabulary
-        per_rank += rows + 2 * llm.hidden_size + -(-rows // 256) * 256
-        constant = 3 * extra_vocabulary * llm.hidden_size
-    return (per_rank * max_lora_rank + constant) * llm.dtype_bytes
-
-
-def _lora_tensors(llm: LlmShapes, slots: int, rank: int, extra: int, tensor_parallel: int) -> Iterator[int]:
-    """Sizes in bytes of the tensors that LoRA adds or enlarges, in the order in which the model's modules make them."""
-    unit = slots * rank * llm.dtype_bytes
-    h, rows = llm.hidden_size, llm.vocab_size + extra
-    table = slots * extra * h * llm.dtype_bytes
-    if llm.lora_on_vocabulary:
-        yield llm.vocab_size * h * llm.dtype_bytes + table  # the embedding itself, with the added rows
-        yield from (unit * rows, table, unit * h)
-    modules = _modules(llm, tensor_parallel)
-    for _ in range(llm.num_layers):
-        for slices in modules:
-            yield from (unit * i for i, _ in slices)
-            yield from (unit * o for _, o in slices)
-    if llm.lora_on_vocabulary:
-        yield from (unit * h, unit * (-(-rows // 256) * 256), table)
-
-
 @lru_cache(maxsize=4096)
 def lora_reserved_bytes(llm: LlmShapes, slots: int, rank: int, extra_vocabulary: int, tensor_parallel: int = 1) -> int:
     """Bytes that `slots` slots take from the KV cache, the allocator's waste included; 0 without LoRA."""
     if slots == 0:
         return 0
     reserved = reserved_bytes(
-        size for size in _lora_tensors(llm, slots, rank, extra_vocabulary, tensor_parallel) if size
+        size for size in lora_tensors(llm, slots, rank, extra_vocabulary, tensor_parallel) if size
     )
     embedding = llm.vocab_size * llm.hidden_size * llm.dtype_bytes if llm.lora_on_vocabulary else 0
     return reserved - embedding
@@ -176,6 +131,6 @@ def _replayed(llm: LlmShapes, memory: ReplayedMemory, config: EngineConfig) -> t
 def _profile_run_bytes(llm: LlmShapes, memory: ReplayedMemory, config: EngineConfig, slots: int) -> int:
     extra = memory.extra_vocabulary if slots and llm.lora_on_vocabulary else 0
     rows = min(config.max_num_seqs, config.max_num_batched_tokens)
-    tensors = _lora_tensors(llm, slots, config.max_lora_rank, extra, 1) if slots else ()
+    tensors = lora_tensors(llm, slots, config.max_lora_rank, extra, 1) if slots else ()
     sizes = Sizes(rows, config.max_num_batched_tokens, slots, extra)
     return charged_bytes(llm, memory.profile_run, sizes, (size for size in tensors if size))

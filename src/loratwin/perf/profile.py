@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from loratwin.engines.versions import EngineBehaviour, Limits, default_limits, generation_of
 from loratwin.errors import InputError, UnknownNameError
+from loratwin.llms import LlmShapes
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import MemoryModel
-from loratwin.perf.shapes import LlmShapes
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.uncertainty import Uncertainty
 from loratwin.refusals import one_line

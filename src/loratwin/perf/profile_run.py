@@ -21,8 +21,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from loratwin.engines.versions import ProfileRun
+from loratwin.llms import LlmShapes
 from loratwin.perf.allocator import MIB, CachingAllocator
-from loratwin.perf.shapes import LlmShapes
 
 CUBLAS_WORKSPACE = 32 * MIB
 """What PyTorch gives cuBLAS on Hopper (8 MiB elsewhere), from its own allocator, for good."""

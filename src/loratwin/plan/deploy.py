@@ -7,7 +7,7 @@ import shlex
 from typing import Literal, NamedTuple, get_args
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.perf import slot_bytes
+from loratwin.llms import slot_bytes
 from loratwin.perf.memory import GIB
 from loratwin.plan.choice import Candidate
 from loratwin.plan.plan import Plan

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loratwin.errors import DataError, InputError, UnknownNameError
-from loratwin.perf import LlmShapes
+from loratwin.llms import LlmShapes
 from loratwin.records import write_atomically
 from loratwin.synthetic import folders
 from loratwin.synthetic.shapes import LINEAR_MODULES, modules

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.perf import LlmShapes
+from loratwin.llms import LlmShapes
 from loratwin.records import write_atomically
 from loratwin.synthetic import folders
 from loratwin.synthetic.shapes import modules, read_llm_shapes

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loratwin.errors import InputError
-from loratwin.perf import LlmShapes
-from loratwin.perf.llms import shapes_from_config
+from loratwin.llms import LlmShapes, shapes_from_config
 
 LINEAR_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a block, in the order in which they are computed."""

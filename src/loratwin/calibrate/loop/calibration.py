@@ -15,7 +15,8 @@ from loratwin.calibrate.loop.source import ServerSource, llm_shapes
 from loratwin.calibrate.records_fit import RecordsFit, fit_records
 from loratwin.engines.arguments import option
 from loratwin.errors import InputError
-from loratwin.perf import LlmShapes, Profile, load_profile, save_profile
+from loratwin.llms import LlmShapes
+from loratwin.perf import Profile, load_profile, save_profile
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from loratwin.calibrate.loop.source import ServerSource
 from loratwin.calibrate.loop.text import as_json, as_markdown
 from loratwin.calibrate.records_fit import fit_records
 from loratwin.errors import InputError
-from loratwin.perf import LlmShapes, Profile
+from loratwin.llms import LlmShapes
+from loratwin.perf import Profile
 from loratwin.records import Run, load_run, write_atomically
 
 

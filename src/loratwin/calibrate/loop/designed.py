@@ -15,7 +15,8 @@ from loratwin.calibrate.loop.source import ServerSource
 from loratwin.calibrate.loop.text import progress_line
 from loratwin.calibrate.records_fit import fit_records
 from loratwin.errors import DataError, InputError
-from loratwin.perf import LlmShapes, Profile
+from loratwin.llms import LlmShapes
+from loratwin.perf import Profile
 from loratwin.records import Run, write_atomically
 
 

@@ -19,8 +19,7 @@ from loratwin.engines.arguments import as_arguments, option, whole_number, witho
 from loratwin.engines.config import engine_config
 from loratwin.engines.serving import engine
 from loratwin.errors import DataError, InputError
-from loratwin.perf import LlmShapes
-from loratwin.perf.llms import find_llm
+from loratwin.llms import LlmShapes, find_llm
 from loratwin.records import EngineConfig
 from loratwin.synthetic import read_adapters
 from loratwin.telemetry import ServerFacts, server_facts

@@ -19,7 +19,8 @@ from loratwin.calibrate.published.start import ENGINE, starting_profile
 from loratwin.calibrate.published.step_time import fit_coefficients, fit_roofline
 from loratwin.calibrate.published.walk import telling, walk_error
 from loratwin.errors import DataError
-from loratwin.perf import LlmShapes, Profile, Uncertainty, find_llm
+from loratwin.llms import LlmShapes, find_llm
+from loratwin.perf import Profile, Uncertainty
 from loratwin.simulate.workers import Workers
 
 MAX_RATE = 250.0

@@ -8,7 +8,8 @@ import numpy as np
 
 from loratwin.calibrate.published.tables import number, read_table
 from loratwin.errors import DataError
-from loratwin.perf import LlmShapes, LoadingModel, MemoryModel, kv_capacity
+from loratwin.llms import LlmShapes
+from loratwin.perf import LoadingModel, MemoryModel, kv_capacity
 from loratwin.perf.memory import GIB
 from loratwin.records import EngineConfig
 

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from loratwin.perf import (
-    Card,
-    Domain,
-    Frontend,
-    LlmShapes,
-    LoadingModel,
-    MemoryModel,
-    Profile,
-    StepTimeModel,
-    find_llm,
-    generation_of,
-)
+from loratwin.llms import LlmShapes, find_llm
+from loratwin.perf import Card, Domain, Frontend, LoadingModel, MemoryModel, Profile, StepTimeModel, generation_of
 
 GPU = "h100-64gb"
 ENGINE: Literal["vllm-0.8.5"] = "vllm-0.8.5"

@@ -67,8 +67,9 @@ def assume(
     For example: loratwin profiles assume --gpu h100-sxm --llm llama-3.1-8b-instruct --engine vllm-0.32.0 -o my.yaml
     """
     from loratwin.errors import InputError
+    from loratwin.llms import find_llm
     from loratwin.perf import assume as assumed
-    from loratwin.perf import find_gpu, find_llm, save_profile
+    from loratwin.perf import find_gpu, save_profile
 
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"{out}: the file of a profile must end in .yaml")

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.perf.shapes import MOST, MOST_LAYERS, LlmShapes
-from loratwin.perf.tables import read_yaml_table
+from loratwin.llms.layers import MOST, MOST_LAYERS
+from loratwin.llms.shapes import LlmShapes
 from loratwin.records.config import Version, engine_version
 from loratwin.refusals import one_line
+from loratwin.tables import read_yaml_table
 
 
 class Architecture(NamedTuple):
@@ -56,7 +57,7 @@ def llm_names() -> list[str]:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, dict[str, Any]]:
-    return read_yaml_table("llms.yaml")
+    return read_yaml_table("loratwin.llms.tables", "llms.yaml")
 
 
 def find_llm(name: str, engine: str = "vllm-0.8.5") -> LlmShapes:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.perf import LlmShapes, find_llm, shapes_from_config
-from loratwin.perf.llms import names_llm
+from loratwin.llms import LlmShapes, find_llm, names_llm, shapes_from_config
 
 LLAMA = find_llm("llama-3.1-8b-instruct")
 TINY = LLAMA.model_copy(update={"name": "tiny", "repository": None, "num_layers": 2})
