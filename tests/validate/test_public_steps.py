@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from loratwin.errors import DataError, InputError
-from loratwin.perf import assume, find_gpu, find_llm
+from loratwin.llms import find_llm
+from loratwin.perf import assume, find_gpu
 from loratwin.perf.compare import decode_step_s
 from loratwin.validate.public_steps import predict_step
 

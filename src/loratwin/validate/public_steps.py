@@ -11,7 +11,8 @@ import numpy as np
 
 from loratwin.errors import DataError
 from loratwin.kernel import StepFeatures, step_time_s
-from loratwin.perf import Profile, assume, find_gpu, find_llm
+from loratwin.llms import find_llm
+from loratwin.perf import Profile, assume, find_gpu
 
 LEVEL = 0.9
 DRAWS = 200
