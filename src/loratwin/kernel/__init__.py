@@ -5,6 +5,7 @@ from loratwin.kernel.jit import is_compiled
 from loratwin.kernel.trace import EngineTrace, run_engine
 from loratwin.kernel.types import (
     AdapterCosts,
+    ClosedLoop,
     EngineLimits,
     EngineRules,
     Requests,
@@ -16,6 +17,7 @@ from loratwin.kernel.types import (
 
 __all__ = [
     "AdapterCosts",
+    "ClosedLoop",
     "EngineLimits",
     "EngineRules",
     "EngineTrace",

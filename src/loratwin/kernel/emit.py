@@ -5,8 +5,26 @@ from __future__ import annotations
 from loratwin.kernel.batch import leave_batch, release, start_decoding, stop_decoding
 from loratwin.kernel.jit import jit
 from loratwin.kernel.seats import LEAVING
-from loratwin.kernel.state import FINISH, FIRST_TOKEN, NOW, NUM_FRESH, NUM_LEAVING, STEP, State, note
+from loratwin.kernel.state import (
+    FINISH,
+    FIRST_TOKEN,
+    NOW,
+    NUM_DUE,
+    NUM_FRESH,
+    NUM_LEAVING,
+    STEP,
+    State,
+    note,
+)
 from loratwin.kernel.types import EngineLimits, Requests
+
+
+@jit
+def follow(s: State, lim: EngineLimits) -> None:
+    """In a closed loop the next request arrives when one ends: later than all before it, as all pauses are alike."""
+    if lim.loop.in_flight > 0 and s.tally[NUM_DUE] < s.arrival_s.shape[0]:
+        s.arrival_s[s.tally[NUM_DUE]] = s.clock[NOW] + lim.loop.pause_s
+        s.tally[NUM_DUE] += 1
 
 
 @jit
@@ -22,6 +40,7 @@ def finish(s: State, r: Requests, seat: int, lim: EngineLimits) -> None:
     else:
         release(s, r, seat, lim)
     note(s, FINISH, request)
+    follow(s, lim)
 
 
 @jit

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from loratwin.kernel.cost import dense_time_s, total_time_s
-from loratwin.kernel.emit import emit_decoded, emit_fresh
+from loratwin.kernel.emit import emit_decoded, emit_fresh, follow
 from loratwin.kernel.jit import entry, jit
 from loratwin.kernel.queue import push_back
 from loratwin.kernel.residency import DISK_LOADS, SWAP_INS, apply_adapters
@@ -48,13 +48,14 @@ from loratwin.kernel.types import AdapterCosts, EngineLimits, Requests, StepCost
 @jit
 def _drain_arrivals(s: State, r: Requests, lim: EngineLimits) -> None:
     """Everything that arrived and is seen by now joins the queue, or is refused when too many are in flight."""
-    c, now, n = s.tally, s.clock[SEEN], r.arrival_s.shape[0]
-    while c[ARRIVED] < n and r.arrival_s[c[ARRIVED]] <= now:
+    c, now, n = s.tally, s.clock[SEEN], s.arrival_s.shape[0]
+    while c[ARRIVED] < n and s.arrival_s[c[ARRIVED]] <= now:
         request = c[ARRIVED]
         c[ARRIVED] += 1
         if lim.max_in_flight > 0 and c[WAITING] + c[RUNNING] >= lim.max_in_flight:
             s.refused[request] = True
             note(s, REFUSE, request)
+            follow(s, lim)
             continue
         push_back(s.queue, request, fifo_of(s, r, request))
         c[WAITING] += 1
@@ -145,13 +146,13 @@ def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost:
     log
         Columns of any one length, filled from the start: one row for each step taken.
     """
-    c, n, steps = s.tally, r.arrival_s.shape[0], 0
+    c, n, steps = s.tally, s.arrival_s.shape[0], 0
     while steps < log.start_s.shape[0] and s.clock[NOW] < lim.window_s:
         _drain_arrivals(s, r, lim)
         if c[WAITING] == 0 and c[RUNNING] == 0:
-            if c[ARRIVED] == n or r.arrival_s[c[ARRIVED]] >= lim.window_s:
+            if c[ARRIVED] == n or s.arrival_s[c[ARRIVED]] >= lim.window_s:
                 return steps
-            s.clock[NOW] = s.clock[SEEN] = r.arrival_s[c[ARRIVED]]
+            s.clock[NOW] = s.clock[SEEN] = s.arrival_s[c[ARRIVED]]
             continue
         steps += _step(s, r, lim, costs, cost, log, steps)
     return steps

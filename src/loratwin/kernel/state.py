@@ -34,7 +34,8 @@ ARRIVE, REFUSE, PREEMPT, ADMIT, DISK_LOAD, SWAP_IN, FIRST_TOKEN, FINISH = range(
     NUM_FRESH,  # entries of State.fresh
     NUM_EVENTS,
     NUM_LEAVING,  # entries of State.leaving
-) = range(18)
+    NUM_DUE,  # requests whose arrival is known: all, or in a closed loop as many as were answered, and the first
+) = range(19)
 
 NOW, SEEN = range(2)  # State.clock: the time; up to when arrivals count in the step to be scheduled
 
@@ -51,6 +52,7 @@ class State(NamedTuple):
     fresh: I4  # (max_num_seqs + 1,) seats that finish their prompt in this step, in admission order
     leaving: I4  # (max_num_seqs + 1,) seats whose last token came with the last step
     loads: I4  # what this step loads, see `apply_adapters`
+    arrival_s: F8  # (requests,) infinite while nobody knows: the request that it follows has not ended
     generated: I4  # (requests,) tokens emitted before the last preemption
     admitted_s: F8
     first_token_s: F8
@@ -63,8 +65,9 @@ class State(NamedTuple):
 def new_state(requests: Requests, limits: EngineLimits, num_adapters: int, event_capacity: int) -> State:
     """An idle engine at time 0."""
     n = len(requests.arrival_s)
-    tally = np.zeros(18, np.int64)
-    tally[FREE_BLOCKS], tally[PARTIAL] = limits.num_blocks, -1
+    num_due = min(n, limits.loop.in_flight) if limits.loop.in_flight else n
+    tally = np.zeros(19, np.int64)
+    tally[FREE_BLOCKS], tally[PARTIAL], tally[NUM_DUE] = limits.num_blocks, -1, num_due
     longest = int(requests.output_tokens.max()) if n else 1
     return State(
         queue=new_queue(n, num_adapters),
@@ -76,6 +79,7 @@ def new_state(requests: Requests, limits: EngineLimits, num_adapters: int, event
         fresh=np.zeros(limits.max_num_seqs + 1, np.int32),
         leaving=np.zeros(limits.max_num_seqs + 1, np.int32),
         loads=np.zeros(2 * num_adapters + 1, np.int32),
+        arrival_s=_arrivals(requests.arrival_s, limits.loop.in_flight),
         generated=np.zeros(n, np.int32),
         admitted_s=np.full(n, np.nan),
         first_token_s=np.full(n, np.nan),
@@ -84,6 +88,15 @@ def new_state(requests: Requests, limits: EngineLimits, num_adapters: int, event
         refused=np.zeros(n, np.bool_),
         events=np.zeros((event_capacity, 3), np.int64),
     )
+
+
+def _arrivals(given_s: F8, in_flight: int) -> F8:
+    """Those that are known at time 0. Shape (requests,)."""
+    if in_flight == 0:
+        return given_s.copy()
+    arrival_s = np.full(len(given_s), np.inf)
+    arrival_s[:in_flight] = 0.0
+    return arrival_s
 
 
 @jit

@@ -15,6 +15,7 @@ from loratwin.kernel.types import (
     I4,
     I8,
     AdapterCosts,
+    ClosedLoop,
     EngineLimits,
     EngineRules,
     Requests,
@@ -33,6 +34,7 @@ _PIECE = 131_072
 class EngineTrace(NamedTuple):
     """What happened to each request (arrays of shape (num_requests,), NaN: never) and in each step."""
 
+    arrival_s: F8  # as given, or as a closed loop made them; infinite: it had no turn
     admitted_s: F8
     first_token_s: F8
     finish_s: F8
@@ -95,6 +97,7 @@ def run_engine(
             break
         capacity = 2 * seen
     return EngineTrace(
+        arrival_s=state.arrival_s,
         admitted_s=state.admitted_s,
         first_token_s=state.first_token_s,
         finish_s=state.finish_s,
@@ -109,10 +112,15 @@ def _one_type(
     requests: Requests, limits: EngineLimits, costs: AdapterCosts, step_cost: StepCost
 ) -> tuple[Requests, EngineLimits, AdapterCosts, StepCost]:
     """The same arguments in the only types that the kernel is ever compiled for: read-only arrays, int, float."""
-    *counts, window_s, rules = limits
+    *counts, window_s, rules, (in_flight, pause_s) = limits
     return (
         Requests(_fixed(requests.arrival_s, np.float64), *(_fixed(column, np.int32) for column in requests[1:])),
-        EngineLimits._make([*map(int, counts), float(window_s), EngineRules._make(map(int, rules))]),
+        EngineLimits(
+            *map(int, counts),
+            window_s=float(window_s),
+            rules=EngineRules._make(map(int, rules)),
+            loop=ClosedLoop(int(in_flight), float(pause_s)),
+        ),
         AdapterCosts(*(_fixed(seconds, np.float64) for seconds in costs)),
         StepCost(*map(float, step_cost)),
     )

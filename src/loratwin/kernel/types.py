@@ -39,8 +39,15 @@ class EngineRules(NamedTuple):
     lora_set_of_running: int = 0  # 1: the adapters of all that run hold their place, not of the scheduled alone
 
 
+class ClosedLoop(NamedTuple):
+    """Clients that send again when they are answered: a request arrives when another ends, whatever its `arrival_s`."""
+
+    in_flight: int = 0  # clients, each with one request at a time; 0: an open loop, requests arrive at their times
+    pause_s: float = 0.0  # from a request's end to the arrival of the next, the same for all
+
+
 class EngineLimits(NamedTuple):
-    """What the server was started with, as far as scheduling sees it."""
+    """What the server was started with, as far as scheduling sees it, and who waits for answers."""
 
     num_blocks: int  # KV blocks that requests can own
     block_size: int
@@ -51,6 +58,7 @@ class EngineLimits(NamedTuple):
     max_in_flight: int  # requests waiting or running beyond which arrivals are refused; 0: no limit
     window_s: float
     rules: EngineRules = EngineRules()
+    loop: ClosedLoop = ClosedLoop()
 
 
 class AdapterCosts(NamedTuple):
