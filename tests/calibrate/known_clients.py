@@ -47,7 +47,7 @@ def seen(run: Run, noise: float = 0.0, logged: bool = False) -> Run:
 def closed(server: ServerDesign, run: RunDesign, noise: float = 0.0, logged: bool = False) -> Run:
     """A run of the design as what it is: a closed loop."""
     config, workload = config_of(server), run.workload(ADAPTERS, 0)
-    return seen(serve_closed(workload, run.in_flight, known_profile(), config, OVERHEAD_S), noise, logged)
+    return seen(serve_closed(workload, run.in_flight, known_profile(), config), noise, logged)
 
 
 def drawn(rate: float, seed: int = 0, window_s: float = 20.0, **arrivals: object) -> Workload:

@@ -18,7 +18,7 @@ from tests.workload.json_schema import valid
 from tests.workload.test_refusals import GROUP_CASES, group
 
 SCHEMA = spec_json_schema()
-PAGE = (Path(__file__).parents[2] / "docs" / "workload.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "workload.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
 TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,374,44\n2023-11-16 18:15:50.99,396,109\n"
 
@@ -43,7 +43,7 @@ def test_schema_is_json_and_describes_every_key() -> None:
 def test_schema_knows_every_kind() -> None:
     kinds = {part["const"] for name, part in every_property(SCHEMA) if name == "kind"}
     assert kinds == {
-        "poisson", "gamma", "deterministic", "on_off", "diurnal", "replay", "equal", "zipf",
+        "poisson", "gamma", "deterministic", "on_off", "diurnal", "replay", "closed", "at_once", "equal", "zipf",
         "sharegpt", "fixed", "uniform", "lognormal", "histogram", "samples",
     }  # fmt: skip
 

@@ -61,7 +61,7 @@ def measure(
     ServerError
         A server does not start.
     """
-    options, files = options or Options(), RecordFiles(output, force)
+    options, files = (options or Options()).of(workload.pattern), RecordFiles(output, force)
     options.check()
     files.check_free()
     with servers.running(workload.adapters.name, options.headers, files.logs, listener) as running:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
 from loratwin.bench.shared.requests import Api
 from loratwin.errors import InputError
+from loratwin.workload import ArrivalPattern
 
 
 def _random_seed() -> int:
@@ -52,6 +53,21 @@ class Options:
     scrape_every_s: float = 1.0
     phase_timeout_s: float = 600.0
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, pattern: ArrivalPattern) -> Options:
+        """With the workload's own closed loop, if it is one and no other number was asked for.
+
+        Raises
+        ------
+        InputError
+            Clients that think, or a run that is over when all are answered: a window is measured, without pauses.
+        """
+        if pattern.think_s or pattern.until_answered:
+            raise InputError(
+                "the load client measures a whole window, without pauses: a workload with think_s, with a number of "
+                "requests or at_once can only be simulated"
+            )
+        return replace(self, in_flight=self.in_flight or pattern.in_flight)
 
     def check(self) -> None:
         """Refuse before a server is asked what would fail after it.

@@ -112,18 +112,18 @@ def _one_type(
     requests: Requests, limits: EngineLimits, costs: AdapterCosts, step_cost: StepCost
 ) -> tuple[Requests, EngineLimits, AdapterCosts, StepCost]:
     """The same arguments in the only types that the kernel is ever compiled for: read-only arrays, int, float."""
-    *counts, window_s, rules, (in_flight, pause_s) = limits
     return (
         Requests(_fixed(requests.arrival_s, np.float64), *(_fixed(column, np.int32) for column in requests[1:])),
-        EngineLimits(
-            *map(int, counts),
-            window_s=float(window_s),
-            rules=EngineRules._make(map(int, rules)),
-            loop=ClosedLoop(int(in_flight), float(pause_s)),
-        ),
+        _limits(limits),
         AdapterCosts(*(_fixed(seconds, np.float64) for seconds in costs)),
         StepCost(*map(float, step_cost)),
     )
+
+
+def _limits(limits: EngineLimits) -> EngineLimits:
+    *counts, window_s, rules, (in_flight, pause_s) = limits
+    loop = ClosedLoop(int(in_flight), float(pause_s))
+    return EngineLimits._make([*map(int, counts), float(window_s), EngineRules._make(map(int, rules)), loop])
 
 
 def _fixed(values: AnyArray, dtype: DTypeLike) -> AnyArray:

@@ -307,13 +307,15 @@ def _for_fewer(finder: Finder) -> tuple[int, list[Candidate]]:
 
 
 def _drawn(workload: WorkloadSpec | Workload | Sequence[Workload], seeds: Sequence[int]) -> tuple[Workload, ...]:
-    if isinstance(workload, Workload):
-        return (workload,)
+    if isinstance(workload, WorkloadSpec) and not seeds:
+        raise InputError("seeds: at least one is needed")
     if isinstance(workload, WorkloadSpec):
-        if not seeds:
-            raise InputError("seeds: at least one is needed")
-        return tuple(draw(workload, seed) for seed in seeds)
-    return tuple(workload)
+        drawn: tuple[Workload, ...] = tuple(draw(workload, seed) for seed in seeds)
+    else:
+        drawn = (workload,) if isinstance(workload, Workload) else tuple(workload)
+    for one in drawn:
+        one.check_rated("a plan")
+    return drawn
 
 
 def _targets(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from loratwin.errors import CapacityError, InputError
-from loratwin.kernel import EngineLimits, EngineTrace, Requests, run_engine
+from loratwin.kernel import ClosedLoop, EngineLimits, EngineTrace, Requests, run_engine
 from loratwin.perf import KvCapacity, Profile, kv_capacity
 from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run, StepSeries
 from loratwin.version import __version__
 from loratwin.workload import Workload
+from loratwin.workload.arrivals import MAX_REQUESTS
 
 UNLIMITED = 0
 
@@ -52,12 +55,35 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
     if kv_tokens is None and not capacity.starts:
         raise CapacityError(f"the server does not start: {capacity.reason}")
     _check_ranks(workload, config)
-    requests, notes = _requests(workload, config, profile)
     tokens = capacity.tokens if kv_tokens is None else kv_tokens
     if tokens > MOST_KV_TOKENS:
         raise InputError(f"{tokens:.3g} KV tokens: the twin takes {MOST_KV_TOKENS:,} at most; is the memory in GiB?")
+    requests, notes = _requests(workload, config, profile)
     trace = _run(requests, workload, profile, config, tokens)
+    if _used_up(workload, trace):
+        return simulate(_again(workload), profile, config, kv_tokens)
     return _record(workload, profile, config, tokens, requests, trace, notes)
+
+
+def _used_up(workload: Workload, trace: EngineTrace) -> bool:
+    """Whether clients of a closed loop found no more requests though the window was not over."""
+    pattern = workload.pattern
+    if not pattern.in_flight or pattern.until_answered or not workload.num_requests:
+        return False
+    return bool(np.isfinite(trace.arrival_s[-1]))
+
+
+def _again(workload: Workload) -> Workload:
+    """The same requests once more after the last, as the load client sends them."""
+    if 2 * workload.num_requests > MAX_REQUESTS:
+        raise InputError(f"a closed loop of more than {MAX_REQUESTS:,} requests: take a shorter window_s")
+    return replace(
+        workload,
+        arrival_s=np.tile(workload.arrival_s, 2),
+        adapter=np.tile(workload.adapter, 2),
+        prompt_tokens=np.tile(workload.prompt_tokens, 2),
+        output_tokens=np.tile(workload.output_tokens, 2),
+    )
 
 
 def served_capacity(profile: Profile, config: EngineConfig) -> KvCapacity:
@@ -115,6 +141,7 @@ def _run(requests: Requests, workload: Workload, profile: Profile, config: Engin
         max_in_flight=config.max_in_flight or UNLIMITED,
         window_s=workload.window_s,
         rules=profile.behaviour.rules(kv_tokens // config.block_size),
+        loop=ClosedLoop(workload.pattern.in_flight, workload.pattern.think_s + profile.frontend.overhead_s),
     )
     costs = profile.loading.costs(workload.adapters.rank, config.max_lora_rank)
     step_cost = profile.step_time.resolve(
@@ -138,18 +165,8 @@ def _record(
     )
     return Run(
         kind="simulated",
-        window_s=workload.window_s,
-        requests=RequestTable(
-            arrival_s=requests.arrival_s,
-            admitted_s=trace.admitted_s,
-            first_token_s=trace.first_token_s,
-            finish_s=trace.finish_s,
-            adapter=requests.adapter,
-            prompt_tokens=requests.prompt_tokens,
-            output_tokens=requests.output_tokens,
-            num_preemptions=trace.num_preemptions,
-            refused=trace.refused,
-        ),
+        window_s=_window_s(workload, trace),
+        requests=_request_table(requests, trace, workload),
         adapters=AdapterTable(workload.adapters.name, workload.adapters.rank, workload.adapters.rate_per_s),
         config=config,
         kv_tokens=kv_tokens,
@@ -164,6 +181,32 @@ def _record(
         ),
         steps=StepSeries(**steps),
         client_overhead_s=profile.frontend.overhead_s,
+    )
+
+
+def _window_s(workload: Workload, trace: EngineTrace) -> float:
+    """The workload's, or until the last answer where the run is over with it."""
+    over = workload.pattern.until_answered and workload.num_requests
+    answered = trace.refused | (trace.finish_s <= workload.window_s)
+    return (
+        float(np.nanmax(trace.finish_s)) if over and answered.all() and not trace.refused.all() else workload.window_s
+    )
+
+
+def _request_table(requests: Requests, trace: EngineTrace, workload: Workload) -> RequestTable:
+    """Those that had their turn: in an open loop all, in a closed one as many as the server's speed allowed."""
+    closed = workload.pattern.in_flight > 0
+    came = slice(int(np.searchsorted(trace.arrival_s, workload.window_s)) if closed else None)
+    return RequestTable(
+        arrival_s=trace.arrival_s[came],
+        admitted_s=trace.admitted_s[came],
+        first_token_s=trace.first_token_s[came],
+        finish_s=trace.finish_s[came],
+        adapter=requests.adapter[came],
+        prompt_tokens=requests.prompt_tokens[came],
+        output_tokens=requests.output_tokens[came],
+        num_preemptions=trace.num_preemptions[came],
+        refused=trace.refused[came],
     )
 
 

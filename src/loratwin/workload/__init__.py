@@ -6,8 +6,8 @@
 True
 """
 
-from loratwin.workload.arrays import BASE, Adapters, Workload
-from loratwin.workload.arrivals import Deterministic, Diurnal, Gamma, OnOff, Poisson, Replay
+from loratwin.workload.arrays import BASE, OPEN, Adapters, ArrivalPattern, Workload
+from loratwin.workload.arrivals import AtOnce, Closed, Deterministic, Diurnal, Gamma, OnOff, Poisson, Replay
 from loratwin.workload.draw import draw
 from loratwin.workload.examples import copy_example, example_names, example_path
 from loratwin.workload.files import load_spec, parse_spec
@@ -20,9 +20,13 @@ from loratwin.workload.variants import burst_of, faster, first_part, grown
 
 __all__ = [
     "BASE",
+    "OPEN",
     "AdapterGroup",
     "Adapters",
+    "ArrivalPattern",
+    "AtOnce",
     "BaseTraffic",
+    "Closed",
     "Deterministic",
     "Diurnal",
     "Equal",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,27 @@ class Adapters(_ReadOnlyArrays):
         return Adapters(names, self.rank[indices], self.rate_per_s[indices], self.group[indices])
 
 
+class ArrivalPattern(NamedTuple):
+    """What makes requests arrive, beyond their times."""
+
+    in_flight: int = 0
+    """Clients that send again when they are answered (a closed loop: `arrival_s` is 0); 0: all come at their times."""
+    think_s: float = 0.0
+    """Seconds between an answer and the client's next request."""
+    until_answered: bool = False
+    """The run is over when all are answered, if that is before the window's end."""
+
+
+OPEN = ArrivalPattern()
+"""Requests come at their times, whatever the server does."""
+
+
 @dataclass(frozen=True, eq=False)
 class Workload(_ReadOnlyArrays):
-    """Requests in order of arrival (ties: by adapter index). Each array has shape (num_requests,)."""
+    """Requests in order of arrival (ties: by adapter index; a closed loop or batch: in the order of sending).
+
+    Each array has shape (num_requests,).
+    """
 
     arrival_s: F8
     """Seconds from the start of the window, ascending, in [0, window_s)."""
@@ -70,10 +88,23 @@ class Workload(_ReadOnlyArrays):
     seed: int
     base_rate_per_s: float = 0.0
     """Nominal requests per second without adapter."""
+    pattern: ArrivalPattern = OPEN
 
     @property
     def num_requests(self) -> int:
         return len(self.arrival_s)
+
+    def check_rated(self, what: str) -> None:
+        """Refuse what needs rates, where clients send when they are answered or all at once.
+
+        Raises
+        ------
+        InputError
+            It is a closed loop or a batch.
+        """
+        if self.pattern != OPEN:
+            kind = "closed loop" if self.pattern.in_flight else "batch"
+            raise InputError(f"{what} needs traffic with rates, and this is a {kind} (arrivals: kind)")
 
     @property
     def requests_per_s(self) -> float:
@@ -94,7 +125,8 @@ class Workload(_ReadOnlyArrays):
     @property
     def digest(self) -> str:
         """Says whether two workloads are the same: SHA-256 of all that is in them, 16 hexadecimal digits."""
-        facts = hashlib.sha256(repr((self.window_s, self.adapters.name)).encode())
+        pattern = () if self.pattern == OPEN else (tuple(self.pattern),)
+        facts = hashlib.sha256(repr((self.window_s, self.adapters.name, *pattern)).encode())
         for values in (self.arrival_s, self.adapter, self.prompt_tokens, self.output_tokens, self.adapters.rank):
             facts.update(values.tobytes())
         return facts.hexdigest()[:16]
@@ -113,7 +145,8 @@ class Workload(_ReadOnlyArrays):
         new_index[BASE] = BASE  # index -1 is the extra last place
         adapter = new_index[self.adapter]
         keep = np.flatnonzero(adapter >= BASE)
-        keep = keep[arrival_order(self.arrival_s[keep], adapter[keep])]
+        if self.pattern == OPEN:
+            keep = keep[arrival_order(self.arrival_s[keep], adapter[keep])]
         return replace(
             self,
             arrival_s=self.arrival_s[keep],

@@ -3,7 +3,8 @@
 Each process draws the arrivals of a whole group of adapters in [0, window_s): ``draw(rng, rate_per_s, window_s)``
 returns ``(arrival_s, adapter)``, where `rate_per_s` has shape (num_adapters,) and both results have shape
 (num_requests,), sorted by time. Every process but the diurnal curve is stationary from the start of the window, so the
-expected number of requests is rate x window exactly; the curve keeps that mean over the window.
+expected number of requests is rate x window exactly; the curve keeps that mean over the window. Three have no rate: a
+replayed trace, a closed loop and a batch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from loratwin.errors import InputError
-from loratwin.workload.arrays import F8, I4, arrival_order
+from loratwin.workload.arrays import F8, I4, ArrivalPattern, arrival_order
 from loratwin.workload.strict import ExistingFile, Shorthand, Strict, refusal
 from loratwin.workload.traces import Trace, read_trace
 
@@ -208,8 +209,55 @@ class Replay(Strict):
         return once[inside], rows[inside]
 
 
+class Closed(Strict):
+    """So many clients, each of which sends again when it is answered; how fast depends on the server.
+
+    Such traffic has no rate of its own, so it is the workload's only traffic. Who is asked for is drawn by popularity.
+    """
+
+    kind: Literal["closed"] = Field("closed", description="Clients that send again when they are answered.")
+    concurrency: int = Field(ge=1, le=1_000_000, description="Clients, each with one request in flight.")
+    think_s: float = Field(0.0, ge=0, description="Seconds between an answer and the client's next request.")
+    requests: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_REQUESTS,
+        description="The run is over when so many are answered (default: at the window's end).",
+    )
+
+    @property
+    def num_drawn(self) -> int:
+        """Requests that are drawn; a loop without an end goes through them again."""
+        return self.requests or max(_LEAST_DRAWN, _DRAWN_PER_CLIENT * self.concurrency)
+
+    @property
+    def pattern(self) -> ArrivalPattern:
+        """See `ArrivalPattern`."""
+        return ArrivalPattern(self.concurrency, self.think_s, self.requests is not None)
+
+
+class AtOnce(Strict):
+    """A batch: all requests are there at the start, and the run is over when all are answered."""
+
+    kind: Literal["at_once"] = Field("at_once", description="All requests at the start; over when all are answered.")
+    requests: int = Field(ge=1, le=MAX_REQUESTS, description="Their number.")
+
+    @property
+    def num_drawn(self) -> int:
+        """Requests that are drawn."""
+        return self.requests
+
+    @property
+    def pattern(self) -> ArrivalPattern:
+        """See `ArrivalPattern`."""
+        return ArrivalPattern(until_answered=True)
+
+
+_LEAST_DRAWN, _DRAWN_PER_CLIENT = 1000, 20
+"""Requests of a closed loop without an end, before they come again."""
+
 Process = Annotated[
-    Poisson | Gamma | Deterministic | OnOff | Diurnal | Replay,
+    Poisson | Gamma | Deterministic | OnOff | Diurnal | Replay | Closed | AtOnce,
     Field(discriminator="kind"),
     Shorthand("poisson", "deterministic"),
 ]

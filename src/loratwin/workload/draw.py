@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loratwin.workload.arrays import BASE, F8, I4, Adapters, Workload, arrival_order
-from loratwin.workload.arrivals import Replay
+from loratwin.workload.arrays import BASE, F8, I4, OPEN, Adapters, Workload, arrival_order
+from loratwin.workload.arrivals import AtOnce, Closed, Replay
 from loratwin.workload.lengths import Separate
 from loratwin.workload.popularity import rank_list
 from loratwin.workload.sharegpt import ShareGpt
@@ -51,7 +51,8 @@ def draw(spec: WorkloadSpec, seed: int = 0) -> Workload:
         parts.append(part._replace(adapter=np.where(part.adapter >= 0, part.adapter + np.int32(first), np.int32(BASE))))
         first += group.count
     base_rate = 0.0 if spec.base is None else spec.base.rate_per_s(spec.window_s)
-    return Workload(*_merged(parts), _adapters(spec), spec.window_s, seed, base_rate)
+    requests = _merged(parts) if spec.pattern == OPEN else parts[0]  # else clients send in the order drawn
+    return Workload(*requests, _adapters(spec), spec.window_s, seed, base_rate, spec.pattern)
 
 
 def _merged(parts: list[_GroupRequests]) -> _GroupRequests:
@@ -68,6 +69,10 @@ def _draw_group(group: AdapterGroup, spec: WorkloadSpec, seed: int) -> _GroupReq
     if isinstance(group.arrivals, Replay):
         arrival_s, rows = group.arrivals.times(spec.window_s)
         return _replayed(group, spec, seed, arrival_s, _assign(rng, group, rows), rows)
+    if isinstance(group.arrivals, Closed | AtOnce):
+        number = group.arrivals.num_drawn
+        adapter = rng.choice(group.count, number, p=group.weights()).astype(np.int32)
+        return _with_lengths(group.lengths or spec.lengths, group.name, seed, np.zeros(number), adapter)
     arrival_s, adapter = group.arrivals.draw(rng, group.rate_per_s(spec.window_s), spec.window_s)
     return _with_lengths(group.lengths or spec.lengths, group.name, seed, arrival_s, adapter)
 
@@ -76,6 +81,10 @@ def _draw_base(base: BaseTraffic, spec: WorkloadSpec, seed: int) -> _GroupReques
     if isinstance(base.arrivals, Replay):
         arrival_s, rows = base.arrivals.times(spec.window_s)
         return _replayed(base, spec, seed, arrival_s, np.full(len(rows), BASE, dtype=np.int32), rows)
+    if isinstance(base.arrivals, Closed | AtOnce):
+        number = base.arrivals.num_drawn
+        nobody = np.full(number, BASE, dtype=np.int32)
+        return _with_lengths(base.lengths or spec.lengths, BASE_NAME, seed, np.zeros(number), nobody)
     rate = np.array([base.rate_per_s(spec.window_s)])
     arrival_s, adapter = base.arrivals.draw(stream(seed, BASE_NAME, "arrivals"), rate, spec.window_s)
     return _with_lengths(base.lengths or spec.lengths, BASE_NAME, seed, arrival_s, np.full_like(adapter, BASE))

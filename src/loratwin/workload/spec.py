@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field, Tag, model_validator
 
 from loratwin.records.config import ranks_that_hold
-from loratwin.workload.arrays import F8
-from loratwin.workload.arrivals import MAX_REQUESTS, Poisson, Process, Replay
+from loratwin.workload.arrays import F8, OPEN, ArrivalPattern
+from loratwin.workload.arrivals import MAX_REQUESTS, AtOnce, Closed, Poisson, Process, Replay
 from loratwin.workload.lengths import Lengths, exactly_one
 from loratwin.workload.popularity import Equal, Popularity, Ranks, RateChoices, popularity_weights, rank_list
 from loratwin.workload.sharegpt import ShareGpt
@@ -19,6 +19,14 @@ from loratwin.workload.strict import Strict, either, refusal
 
 BASE_NAME = "base"
 """Reserved: the traffic that uses no adapter."""
+
+
+_WITHOUT_RATE = (Replay, Closed, AtOnce)
+_WHY_NO_RATE: dict[type, str] = {
+    Replay: "a replayed trace has its own rate; use arrivals.speed to change it",
+    Closed: "a closed loop sends as fast as it is answered; arrivals.concurrency says how many clients there are",
+    AtOnce: "all requests come at once; arrivals.requests says how many",
+}
 
 
 def _rates_form(value: Any) -> str | None:
@@ -63,13 +71,13 @@ class AdapterGroup(Strict):
         return self
 
     def _check_rates(self) -> None:
-        replay = isinstance(self.arrivals, Replay)
-        for key in ("rate", "total_rate", "rates") if replay else ():
+        rated = not isinstance(self.arrivals, _WITHOUT_RATE)
+        for key in ("rate", "total_rate", "rates") if not rated else ():
             if getattr(self, key) is not None:
-                raise refusal(key, "a replayed trace has its own rate; use arrivals.speed to change it")
-        if not replay:
+                raise refusal(key, _WHY_NO_RATE[type(self.arrivals)])
+        if rated:
             exactly_one(self, "rate", "total_rate", "rates")
-        if self.popularity is not None and not replay and self.total_rate is None:
+        if self.popularity is not None and rated and self.total_rate is None:
             raise refusal("popularity", "shares out total_rate, which is not given")
         if isinstance(self.popularity, tuple) and not sum(self.popularity) > 0:
             raise refusal("popularity", "must have a weight above 0")
@@ -111,6 +119,8 @@ class AdapterGroup(Strict):
         """Nominal requests per second of each adapter, shape (count,)."""
         if isinstance(self.arrivals, Replay):
             return self._replayed_rate(self.arrivals, window_s)
+        if isinstance(self.arrivals, Closed | AtOnce):
+            return self.weights() * (self.arrivals.num_drawn / window_s)
         if self.rate is not None:
             return np.full(self.count, self.rate)
         if self.rates is not None:
@@ -137,8 +147,12 @@ class BaseTraffic(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> BaseTraffic:
-        if isinstance(self.arrivals, Replay) == (self.rate is not None):
-            raise refusal("rate", "must be given, unless a trace is replayed")
+        if not isinstance(self.arrivals, _WITHOUT_RATE) and self.rate is None:
+            raise refusal(
+                "rate", "must be given, unless a trace is replayed, or clients send in a closed loop or at once"
+            )
+        if isinstance(self.arrivals, _WITHOUT_RATE) and self.rate is not None:
+            raise refusal("rate", _WHY_NO_RATE[type(self.arrivals)])
         if isinstance(self.arrivals, Replay) and self.arrivals.trace().adapter_names:
             raise refusal("arrivals.path", "has an adapter column; base traffic uses no adapter")
         return self
@@ -147,6 +161,8 @@ class BaseTraffic(Strict):
         """Nominal requests per second."""
         if isinstance(self.arrivals, Replay):
             return len(self.arrivals.times(window_s)[0]) / window_s
+        if isinstance(self.arrivals, Closed | AtOnce):
+            return self.arrivals.num_drawn / window_s
         return float(self.rate or 0.0)
 
 
@@ -171,11 +187,28 @@ class WorkloadSpec(Strict):
             raise refusal("groups", "must have at least one group of adapters, unless there is base traffic")
         _refuse_twice([group.name for group in self.groups], "groups", "group")
         _refuse_twice([name for group in self.groups for name in group.adapter_names()], "groups", "adapter")
+        self._check_pattern()
         expected = self.total_rate_per_s * self.window_s
         if expected > MAX_REQUESTS:
             most = f"at most {MAX_REQUESTS:,} are drawn"
             raise refusal("", f"asks for about {expected:,.0f} requests in the window; {most}")
         return self
+
+    def _check_pattern(self) -> None:
+        sources: list[tuple[str, AdapterGroup | BaseTraffic]] = [(f"groups.{g.name}", g) for g in self.groups]
+        sources += [("base", self.base)] if self.base is not None else []
+        for name, source in sources:
+            if isinstance(source.arrivals, Closed | AtOnce) and len(sources) > 1:
+                raise refusal(
+                    f"{name}.arrivals",
+                    f"kind {source.arrivals.kind} must be the only traffic: put all adapters into one group",
+                )
+
+    @property
+    def pattern(self) -> ArrivalPattern:
+        """What makes requests arrive, beyond their times."""
+        source = self.base or self.groups[0]
+        return source.arrivals.pattern if isinstance(source.arrivals, Closed | AtOnce) else OPEN
 
     @property
     def num_adapters(self) -> int:

@@ -23,6 +23,7 @@ def faster(workload: Workload, factor: float) -> Workload:
     """
     if factor == 1.0:
         return workload
+    workload.check_rated("a change of all rates")
     rates = workload.adapters.rate_per_s * factor
     return replace(
         workload,
@@ -37,6 +38,7 @@ def first_part(workload: Workload, share: float) -> Workload:
     """The requests of the first part of the window, and that part as window."""
     if share == 1.0:
         return workload
+    workload.check_rated("a part of the window")
     end_s = share * workload.window_s
     kept = np.arange(int(np.searchsorted(workload.arrival_s, end_s)))
     return replace(_taken(workload, kept, workload.arrival_s[kept]), window_s=end_s)
@@ -55,6 +57,7 @@ def grown(workload: Workload, adapters: Sequence[int], factor: float) -> Workloa
     """
     if not 0 <= factor < np.inf:
         raise InputError(f"a rate cannot be scaled by {factor:g}: the factor must be 0 or more")
+    workload.check_rated("a change of rates")
     theirs = np.isin(workload.adapter, np.asarray(adapters, dtype=np.int32))
     of_adapters, others = np.flatnonzero(theirs), np.flatnonzero(~theirs)
     rows, times = _repeated(of_adapters, workload.arrival_s[of_adapters], factor, workload.window_s)
@@ -66,6 +69,7 @@ def grown(workload: Workload, adapters: Sequence[int], factor: float) -> Workloa
 
 def burst_of(workload: Workload, adapters: Sequence[int], start_s: float, length_s: float) -> Workload:
     """All requests of some adapters (indices) within `length_s` from `start_s` on, in their order; others as before."""
+    workload.check_rated("a burst")
     theirs = np.isin(workload.adapter, np.asarray(adapters, dtype=np.int32))
     times = np.where(theirs, start_s + workload.arrival_s * (length_s / workload.window_s), workload.arrival_s)
     return _taken(workload, np.arange(len(times)), times)

@@ -5,14 +5,10 @@ scaled by one factor, until its time between tokens is the client's. What it the
 the server did.
 
 An open loop is served as it was sent. A closed loop is served as one: the next request arrives when another finishes.
-The kernel takes arrivals as given, so they are found by rounds: from how long each request took to when the next
-arrived, from that to how long they take, until nothing changes (waveform relaxation: Lelarasmee, Ruehli and
-Sangiovanni-Vincentelli 1982), which takes some dozens of rounds.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +23,7 @@ from loratwin.metrics.latency import finished
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig, Run
 from loratwin.simulate import simulate
-from loratwin.workload import Workload, sent_s, served_rows, served_workload
+from loratwin.workload import ArrivalPattern, Workload, sent_s, served_rows, served_workload
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
@@ -41,11 +37,6 @@ ACCEPTED = 0.05
 _LOOKS = 200  # at the requests in flight
 _SEARCH = Search(close=0.003, most_tries=8, most_step=0.5)  # of the time between tokens
 _FIRST_SLOPE = 1.1
-_ROUNDS = 150
-_SETTLED_S = 1e-4
-_DAMPED = 0.5  # of a change that each round makes: without damping arrivals bunch together before they settle
-_MORE = 2  # times the requests that a closed loop had, for a twin that is faster
-_GUESS = 0.8  # of the time that a request took on average, to begin with
 
 
 @dataclass(frozen=True)
@@ -161,8 +152,7 @@ def _serve(run: Run, served: Workload, profile: Profile, kv_tokens: int | None) 
     number = closed_loop(run)
     if not number:
         return simulate(served, profile, run.config, kv_tokens)
-    delay_s = client_delay_s(run, number) + profile.frontend.overhead_s
-    return serve_closed(served, number, profile, run.config, delay_s, kv_tokens)
+    return serve_closed(served, number, profile, run.config, client_delay_s(run, number), kv_tokens)
 
 
 def serve_closed(
@@ -170,7 +160,7 @@ def serve_closed(
     number: int,
     profile: Profile,
     config: EngineConfig,
-    delay_s: float,
+    think_s: float = 0.0,
     kv_tokens: int | None = None,
 ) -> Run:
     """The requests in their order, `number` of them always in flight; when they are used up, the same again.
@@ -178,43 +168,16 @@ def serve_closed(
     Parameters
     ----------
     served
-        When they arrive does not matter, but where the search begins.
-    delay_s
-        From a request's end in the engine to the next one's arrival there.
+        When they arrive does not matter.
+    think_s
+        From an answer to the same client's next request; the front end's own time comes on top.
 
     Raises
     ------
     CapacityError, InputError
         As `simulate`.
     """
-    delay_s = max(_SETTLED_S, delay_s)
-    many = _repeated(served, _MORE)
-    lasts = np.full(many.num_requests, _GUESS * many.window_s * number / max(1, served.num_requests))
-    arrival = loop_arrivals(lasts + delay_s, number)
-    for _ in range(_ROUNDS):
-        twin = simulate(_arriving(many, arrival), profile, config, kv_tokens)
-        lasts += _DAMPED * (_lasted(twin, len(lasts)) - lasts)
-        before, arrival = arrival, loop_arrivals(lasts + delay_s, number)
-        num = len(twin.requests)
-        if np.abs(arrival - before)[:num].mean() < _SETTLED_S:
-            break
-    return twin
-
-
-def loop_arrivals(cycle_s: F8, number: int) -> F8:
-    """When each request arrives if the next always follows one that has taken its cycle. Shape (len(cycle_s),)."""
-    free, arrival = [0.0] * min(number, len(cycle_s)), np.empty(len(cycle_s))
-    for i, cycle in enumerate(cycle_s.tolist()):
-        arrival[i] = heapq.heappushpop(free, free[0] + cycle)
-    return arrival
-
-
-def _lasted(twin: Run, number: int) -> F8:
-    """How long requests took; until the window's end at least, if that cut them off; as others, if they never came."""
-    table = twin.requests
-    took = np.where(finished(twin), table.finish_s - table.arrival_s, twin.window_s - table.arrival_s + _SETTLED_S)
-    typical = float(np.median(took)) if len(took) else twin.window_s
-    return np.concatenate([took, np.full(number - len(took), typical)])
+    return simulate(replace(served, pattern=ArrivalPattern(number, think_s)), profile, config, kv_tokens)
 
 
 def client_delay_s(run: Run, number: int) -> float:
@@ -222,26 +185,3 @@ def client_delay_s(run: Run, number: int) -> float:
     start_s, end_s = np.sort(sent_s(run)[served_rows(run)])[number:], np.sort(run.requests.finish_s[finished(run)])
     num = min(len(start_s), len(end_s))
     return max(0.0, float(np.median(start_s[:num] - end_s[:num]))) if num else 0.0
-
-
-def _repeated(served: Workload, times: int) -> Workload:
-    arrival = np.concatenate([served.arrival_s + i * served.window_s for i in range(times)])
-    return replace(
-        served,
-        arrival_s=arrival,
-        adapter=np.tile(served.adapter, times),
-        prompt_tokens=np.tile(served.prompt_tokens, times),
-        output_tokens=np.tile(served.output_tokens, times),
-    )
-
-
-def _arriving(served: Workload, arrival_s: F8) -> Workload:
-    """The first of the requests, at these times, as far as they lie in the window."""
-    num = int(np.count_nonzero(arrival_s < served.window_s))
-    return replace(
-        served,
-        arrival_s=arrival_s[:num],
-        adapter=served.adapter[:num],
-        prompt_tokens=served.prompt_tokens[:num],
-        output_tokens=served.output_tokens[:num],
-    )
