@@ -28,7 +28,7 @@ def group(**changes: Any) -> dict[str, Any]:
 
 
 KEYS = "name, count, names, ranks, rate, total_rate, popularity, rates, arrivals, lengths"
-KINDS = "poisson, gamma, deterministic, on_off, diurnal, replay"
+KINDS = "poisson, gamma, deterministic, on_off, diurnal, replay, closed, at_once"
 FORMS = "must be one rank (16), ranks given in turn ([8, 16]), or shares ({8: 0.5, 16: 0.5})"
 
 GROUP_CASES: list[tuple[dict[str, Any], str]] = [
@@ -258,11 +258,14 @@ def test_whole_workloads(tmp_path: Path) -> None:
         refused({"group": [GROUP]})
         == "group: unknown key; did you mean 'groups'? valid: window_s, lengths, base, groups, slo, slo_for"
     )
-    assert refused({"base": {}}) == "base.rate: must be given, unless a trace is replayed"
+    assert (
+        refused({"base": {}})
+        == "base.rate: must be given, unless a trace is replayed, or clients send in a closed loop or at once"
+    )
     (tmp_path / "t.csv").write_text("arrival_s,adapter\n1,red\n")
     replay = {"kind": "replay", "path": "t.csv"}
     assert refused({"base": {"rate": 2, "arrivals": replay}}, tmp_path).startswith(
-        "base.rate = 2: must be given, unless"
+        "base.rate = 2: a replayed trace has its own rate"
     )
     assert "has an adapter column" in refused({"base": {"arrivals": replay}}, tmp_path)
 
