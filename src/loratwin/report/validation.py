@@ -136,7 +136,7 @@ def sections(v: Validation) -> list[tuple[str, Table]]:
 def validation_markdown(v: Validation) -> str:
     """The report as Markdown."""
     parts = ["# How good the twin is", f"{_introduction(v)}\n\n{kv_sentence(v)}"]
-    parts += [f"## {title}\n\n{_markdown(table)}" for title, table in sections(v)]
+    parts += [f"## {title}\n\n{markdown_table(table)}" for title, table in sections(v)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -148,6 +148,7 @@ def validation_html(v: Validation) -> str:
 
     environment = Environment(loader=PackageLoader("loratwin.report"), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("validation.html.j2").render(
+        title="How good the twin is",
         introduction=_introduction(v),
         capacity=kv_sentence(v),
         figures=[scatter(v, metric, label, UNITS[metric]) for metric, label in LABELS.items()],
@@ -165,7 +166,8 @@ def _introduction(v: Validation) -> str:
     )
 
 
-def _markdown(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A table as Markdown."""
     header, rows = table
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -23,7 +23,7 @@ from loratwin.perf import Profile, Uncertainty
 from loratwin.records import EngineConfig
 from loratwin.simulate.outcome import Outcome, each_once, try_config
 from loratwin.simulate.workers import Progress, Workers, silent
-from loratwin.workload import WorkloadSpec, draw
+from loratwin.workload import Workload, WorkloadSpec, draw
 
 FIGURES = (
     "total_throughput", "input_throughput", "output_throughput", "request_throughput",
@@ -77,7 +77,7 @@ class Forecast:
 
 
 def forecast(
-    spec: WorkloadSpec,
+    workload: WorkloadSpec | Workload,
     profile: Profile,
     config: EngineConfig,
     seeds: Iterable[int] = SEEDS,
@@ -91,6 +91,8 @@ def forecast(
 
     Parameters
     ----------
+    workload
+        What is drawn of each seed; or requests that are known already, and then only the profile is drawn.
     seeds
         Of the workload and of the profile drawn with it.
     level
@@ -110,7 +112,7 @@ def forecast(
         raise InputError("a prediction interval needs two seeds or more")
     if not 0 < level < 1:
         raise InputError(f"level = {level:g}, but it must be between 0 and 1")
-    with Workers(_PlausibleRun(spec, profile, config, served), processes) as workers:
+    with Workers(_PlausibleRun(workload, profile, config, served), processes) as workers:
         outcomes = workers.map(tasks, progress)
     return _forecast(outcomes, profile.uncertainty, level)
 
@@ -119,13 +121,13 @@ def forecast(
 class _PlausibleRun:
     """Draw both workload and profile, and try; what goes to other processes."""
 
-    spec: WorkloadSpec
+    workload: WorkloadSpec | Workload
     profile: Profile
     config: EngineConfig
     served: Sequence[int] | None
 
     def __call__(self, seed: int) -> Outcome:
-        workload = draw(self.spec, seed)
+        workload = draw(self.workload, seed) if isinstance(self.workload, WorkloadSpec) else self.workload
         if self.served is not None:
             workload = workload.take_adapters(self.served)
         return try_config(workload, plausible_profile(self.profile, seed), self.config)

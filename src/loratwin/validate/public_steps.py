@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loratwin.errors import DataError
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.llms import find_llm
 from loratwin.perf import Profile, assume, find_gpu
+from loratwin.validate.cells import required, text
 
 LEVEL = 0.9
 DRAWS = 200
@@ -43,8 +43,8 @@ def predict_step(row: Mapping[str, str]) -> StepPrediction:
     InputError
         A GPU, an LLM or an engine that is not known.
     """
-    batch, context, gpus = (_number(row, name, least) for name, least in (("batch", 1), ("context", 0), ("tp", 1)))
-    profile = _assumed(_text(row, "gpu"), _text(row, "llm"), _text(row, "engine"), int(gpus))
+    batch, context, gpus = (required(row, name, least) for name, least in (("batch", 1), ("context", 0), ("tp", 1)))
+    profile = _assumed(text(row, "gpu"), text(row, "llm"), text(row, "engine"), int(gpus))
     rng = np.random.default_rng(0)
     drawn = [decode_ms(profile.sample(rng), batch, context) for _ in range(DRAWS)]
     middle = decode_ms(profile, batch, context)
@@ -80,19 +80,3 @@ def _half_width(drawn: list[float]) -> float:
 def _model_error(profile: Profile) -> float:
     """What no coefficient explains: a step is a gap between tokens."""
     return profile.uncertainty.error("itl_mean_ms", "open", LEVEL) if profile.uncertainty else 0.0
-
-
-def _number(row: Mapping[str, str], name: str, least: float) -> float:
-    try:
-        value = float(row[name])
-    except (KeyError, ValueError):
-        value = math.nan
-    if not least <= value < math.inf:
-        raise DataError(f"{name} = {row.get(name)!r}, but it must be a number of at least {least:g}")
-    return value
-
-
-def _text(row: Mapping[str, str], name: str) -> str:
-    if not row.get(name):
-        raise DataError(f"{name} is missing")
-    return row[name]

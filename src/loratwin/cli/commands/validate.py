@@ -94,6 +94,34 @@ def report(
 
 
 @app.command()
+def public(
+    data: Annotated[Path, typer.Argument(help="Folder with kv_capacity.csv, decode_steps.csv, serving.csv.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for predictions and report.html, report.md.")],
+    processes: Processes = 2,
+) -> None:
+    """Predict measurements that others published of other GPUs, LLMs and engines, and report the errors."""
+    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.errors import InputError
+    from loratwin.records import check_writable, write_atomically
+    from loratwin.report.public_validation import public_html, public_markdown
+    from loratwin.validate.public import predict_public
+
+    if output.exists() and output.samefile(data):
+        raise InputError(f"{output} is the folder with the measurements: give another one with -o")
+    output.mkdir(parents=True, exist_ok=True)
+    check_writable(output / "report.html")
+    announce_compilation()
+    with staged_progress() as progress:
+        tables = predict_public(data, processes, progress)
+    for table in tables:
+        write_atomically(output / table.name, table.as_csv())
+    write_atomically(output / "report.md", public_markdown(tables))
+    write_atomically(output / "report.html", public_html(tables))
+    for name in (*(table.name for table in tables), "report.md", "report.html"):
+        typer.echo(f"{output / name}")
+
+
+@app.command()
 def curve(
     data: Annotated[Path, typer.Argument(help="Folder with the measured tables.")],
     output: Annotated[

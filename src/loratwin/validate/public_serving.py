@@ -1,0 +1,167 @@
+"""Serving runs that others published: what a profile assumed for GPU, LLM and engine says of one, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loratwin.engines.versions import limits_beside
+from loratwin.errors import CapacityError, DataError
+from loratwin.llms import find_llm
+from loratwin.perf import Profile, assume, find_gpu
+from loratwin.records import EngineConfig
+from loratwin.records.config import ranks_that_hold
+from loratwin.simulate import forecast
+from loratwin.simulate.outcome import try_config
+from loratwin.validate.cells import number, required, text
+from loratwin.workload import Adapters, ArrivalPattern, Workload, draw, parse_spec
+from loratwin.workload.traces import read_trace
+
+FIGURES = ("total_throughput", "output_throughput", "ttft_mean_ms", "ttft_median_ms", "tpot_mean_ms")
+
+LONGEST_S = 86_400.0
+"""A run is over when all are answered; longer than a day nobody measured."""
+
+_LEAST = 1e-9
+"""Of what must be above 0."""
+
+PLAUSIBLE = 8
+"""Plausible profiles that an interval comes from."""
+
+
+def predict_serving(row: Mapping[str, str], folder: Path) -> dict[str, float]:
+    """Predict one row of `serving.csv` from its configuration columns, and arrivals and lengths of its requests.
+
+    Parameters
+    ----------
+    row
+        `gpu`, `engine`, `engine_version`, `llm`, `tp`, `max_num_seqs`, `max_num_batched_tokens`, `max_model_len`,
+        `gpu_memory_utilization`, `load`, `concurrency`, `request_rate`, `num_requests`, `prompt_tokens_mean`,
+        `output_tokens_mean`, `lengths`, `lora`, `max_loras`, `adapters`, `max_lora_rank`, `requests_file`; an empty one
+        is the engine's default. Other columns are not looked at.
+    folder
+        Where `requests_file` lies; of its columns `arrival_s`, `prompt_tokens` and `output_tokens` are read.
+
+    Returns
+    -------
+    dict
+        `FIGURES`, each also as NAME_low and NAME_high: where it lies in 90 % of such runs.
+
+    Raises
+    ------
+    DataError
+        A column is missing, or says what the twin cannot simulate (prompts from the prefix cache, another engine).
+    InputError
+        A GPU, an LLM or an engine that is not known.
+    CapacityError
+        The server would not start.
+    """
+    profile, workload = _profile(row), _workload(row, folder)
+    config = _config(row, profile)
+    outcome = try_config(workload, profile, config)
+    if outcome.summary is None:
+        raise CapacityError(f"the server does not start: {outcome.reason}")
+    intervals = forecast(workload, profile, config, range(PLAUSIBLE)).intervals
+    figures: dict[str, float] = {}
+    for name in FIGURES:
+        value = float(getattr(outcome.summary, name))
+        figures[name] = value
+        if name in intervals:
+            figures[f"{name}_low"] = value * intervals[name].low / intervals[name].middle
+            figures[f"{name}_high"] = value * intervals[name].high / intervals[name].middle
+    return figures
+
+
+def _profile(row: Mapping[str, str]) -> Profile:
+    engine, version = text(row, "engine").lower(), text(row, "engine_version").split()[0]
+    if engine != "vllm":
+        raise DataError(f"engine = {engine!r}: runs of vLLM can be predicted")
+    return _assumed(text(row, "gpu"), text(row, "llm"), f"vllm-{version}", int(number(row, "tp") or 1))
+
+
+@lru_cache(maxsize=64)
+def _assumed(gpu: str, llm: str, engine: str, tensor_parallel: int) -> Profile:
+    return assume(find_gpu(gpu), find_llm(llm, engine), engine, tensor_parallel)
+
+
+def _config(row: Mapping[str, str], profile: Profile) -> EngineConfig:
+    names = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
+    given: dict[str, Any] = {name: int(value) for name in names if (value := number(row, name)) is not None}
+    values = limits_beside(profile.limits, given)._asdict() | given
+    values["gpu_memory_utilization"] = number(row, "gpu_memory_utilization") or profile.gpu_memory_utilization
+    if _uses_lora(row):
+        values["max_loras"] = int(number(row, "max_loras") or 1)
+        values["max_lora_rank"] = ranks_that_hold(int(number(row, "max_lora_rank") or 16))[0]
+    else:
+        values["max_loras"] = 0
+    return EngineConfig(**values)
+
+
+def _uses_lora(row: Mapping[str, str]) -> bool:
+    return row.get("lora", "").strip().lower() in ("yes", "1", "true")
+
+
+def _workload(row: Mapping[str, str], folder: Path) -> Workload:
+    if "prefix" in row.get("lengths", "") or "multi-turn" in row.get("lengths", ""):
+        raise DataError(
+            "lengths: prompts that share their beginning come from the prefix cache, which is not simulated"
+        )
+    if row.get("requests_file"):
+        return _recorded(folder / row["requests_file"])
+    group: dict[str, Any] = {"arrivals": _arrivals(row)}
+    if group["arrivals"] in ("poisson", "deterministic"):
+        group["rate"] = required(row, "request_rate", _LEAST)
+    spec: dict[str, Any] = {"window_s": _window_s(row), "lengths": _lengths(row)}
+    if not _uses_lora(row):
+        return draw(parse_spec(spec | {"base": group}))
+    count, rank = int(required(row, "adapters", _LEAST)), int(number(row, "max_lora_rank") or 16)
+    if "rate" in group:
+        group["total_rate"] = group.pop("rate")
+    return draw(parse_spec(spec | {"groups": [group | {"name": "adapter", "count": count, "ranks": rank}]}))
+
+
+def _arrivals(row: Mapping[str, str]) -> str | dict[str, Any]:
+    load = text(row, "load")
+    if load.startswith("closed"):
+        requests = {"requests": int(required(row, "num_requests", _LEAST))}
+        return {"kind": "closed", "concurrency": int(required(row, "concurrency", _LEAST)), **requests}
+    if load.startswith("all at"):
+        return {"kind": "at_once", "requests": int(required(row, "num_requests", _LEAST))}
+    if load.startswith("open"):
+        return "deterministic" if "constant" in load else "poisson"
+    raise DataError(f"load = {load!r}, but it must begin with open, closed or all at t=0")
+
+
+def _window_s(row: Mapping[str, str]) -> float:
+    """Of an open loop, so long that as many requests come as were sent; else until all are answered."""
+    if not text(row, "load").startswith("open"):
+        return LONGEST_S
+    return required(row, "num_requests", _LEAST) / required(row, "request_rate", _LEAST)
+
+
+def _lengths(row: Mapping[str, str]) -> dict[str, Any]:
+    prompt, output = required(row, "prompt_tokens_mean", _LEAST), required(row, "output_tokens_mean", _LEAST)
+    if "sharegpt" in row.get("lengths", ""):
+        return {"kind": "sharegpt", "prompt_mean": prompt, "output_mean": output}
+    fixed = {
+        name: {"kind": "fixed", "tokens": max(1, round(mean))}
+        for name, mean in (("prompt", prompt), ("output", output))
+    }
+    return dict(fixed)
+
+
+def _recorded(path: Path) -> Workload:
+    """The requests of a run, sent again at their times; over when all are answered."""
+    trace = read_trace(path)
+    if trace.prompt_tokens is None or trace.output_tokens is None:
+        raise DataError(f"{path}: prompt_tokens and output_tokens are needed")
+    nobody = Adapters((), np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.int32))
+    base = np.full(len(trace.arrival_s), -1, dtype=np.int32)
+    return Workload(
+        trace.arrival_s, base, trace.prompt_tokens, trace.output_tokens, nobody, LONGEST_S, 0,
+        pattern=ArrivalPattern(until_answered=True),
+    )  # fmt: skip

@@ -1,0 +1,183 @@
+"""Others' measurements: a folder of made-up rows with known answers is predicted, written, read again and scored."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from loratwin.cli.app import app
+from loratwin.errors import DataError
+from loratwin.llms import find_llm
+from loratwin.perf import assume, find_gpu
+from loratwin.records import EngineConfig
+from loratwin.report.public_validation import public_html, public_markdown
+from loratwin.simulate import simulate
+from loratwin.validate.public import PublicTable, predict_public
+from loratwin.validate.public_scores import public_scores, start_score
+from loratwin.validate.public_serving import predict_serving
+from loratwin.workload import draw, parse_spec
+
+SERVING = {
+    "id": "c8", "gpu": "h100-sxm", "engine": "vllm", "engine_version": "0.11.0", "llm": "Qwen/Qwen3-8B", "tp": "1",
+    "max_num_seqs": "", "max_num_batched_tokens": "", "max_model_len": "8192", "gpu_memory_utilization": "default",
+    "load": "closed", "concurrency": "8", "request_rate": "", "num_requests": "50", "prompt_tokens_mean": "200",
+    "output_tokens_mean": "60", "lengths": "random fixed lengths", "lora": "no", "max_loras": "", "adapters": "",
+    "max_lora_rank": "", "requests_file": "", "total_throughput": "1000", "output_throughput": "",
+    "ttft_mean_ms": "20", "ttft_median_ms": "", "tpot_mean_ms": "7.5", "duration_s": "never read",
+}  # fmt: skip
+STEP = {
+    "source": "s", "gpu": "h100-sxm", "engine": "vllm-0.15.1", "llm": "llama-3.1-8b-instruct", "tp": "1",
+    "batch": "12", "context": "800", "measured_ms": "8",
+}  # fmt: skip
+KV = {
+    "id": "K1", "gpu": "h100-sxm", "engine": "vllm-0.11.0", "llm": "llama-3.1-8b-instruct", "tensor_parallel": "1",
+    "quantization": "", "kv_cache_dtype": "", "max_model_len": "8192", "gpu_memory_utilization": "0.9",
+    "max_num_seqs": "256", "max_num_batched_tokens": "8192", "max_loras": "", "max_lora_rank": "",
+    "kv_tokens": "400000", "kv_gib_per_gpu": "", "starts": "1",
+}  # fmt: skip
+
+
+def written(folder: Path, name: str, *rows: dict[str, str]) -> None:
+    with open(folder / name, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir()
+    written(data, "serving.csv", SERVING, SERVING | {"id": "other", "engine": "sglang"})
+    written(data, "decode_steps.csv", STEP, STEP | {"gpu": "abacus"})
+    written(data, "kv_capacity.csv", KV, KV | {"id": "K2", "gpu": "t4", "kv_tokens": "", "starts": "0"})
+    return data
+
+
+def test_every_row_is_predicted_or_says_why(folder: Path) -> None:
+    kv, steps, serving = predict_public(folder)
+    assert [table.name for table in (kv, steps, serving)] == ["kv_capacity.csv", "decode_steps.csv", "serving.csv"]
+    assert kv.reasons == ("", "") and kv.predictions[0]["starts"] == 1 and kv.predictions[1]["starts"] == 0
+    assert steps.reasons[0] == "" and "unknown GPU" in steps.reasons[1]
+    assert serving.reasons == ("", "engine = 'sglang': runs of vLLM can be predicted")
+    for name in ("total_throughput", "ttft_mean_ms", "tpot_mean_ms"):
+        low, value, high = (serving.predictions[0][name + end] for end in ("_low", "", "_high"))
+        assert 0 < low < value < high
+
+
+def test_a_serving_row_is_the_twin_with_the_assumed_profile(folder: Path) -> None:
+    """The same by hand: profile, configuration and workload."""
+    engine = "vllm-0.11.0"
+    profile = assume(find_gpu("h100-sxm"), find_llm("qwen-3-8b", engine), engine)
+    limits = profile.limits
+    config = EngineConfig(
+        max_loras=0, max_num_seqs=limits.max_num_seqs, max_num_batched_tokens=limits.max_num_batched_tokens,
+        max_model_len=8192, gpu_memory_utilization=0.9,
+    )  # fmt: skip
+    lengths = {"prompt": {"kind": "fixed", "tokens": 200}, "output": {"kind": "fixed", "tokens": 60}}
+    base = {"arrivals": {"kind": "closed", "concurrency": 8, "requests": 50}}
+    run = simulate(draw(parse_spec({"window_s": 86_400, "lengths": lengths, "base": base})), profile, config)
+    assert len(run.requests) == 50
+    predicted = predict_serving(SERVING, folder)
+    assert predicted["total_throughput"] == pytest.approx(50 * 260 / run.window_s, rel=1e-9)
+
+
+def test_measured_figures_are_never_looked_at(folder: Path) -> None:
+    other = SERVING | {"total_throughput": "1", "tpot_mean_ms": "", "duration_s": "5", "ttft_mean_ms": "nothing"}
+    assert predict_serving(other, folder) == predict_serving(SERVING, folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ({"load": "all at t=0 (request rate inf)", "request_rate": "inf"}, "ttft"),
+        ({"load": "open: Poisson", "request_rate": "2", "num_requests": "100"}, "rate"),
+        ({"load": "open: constant rate", "request_rate": "2", "num_requests": "100"}, "rate"),
+        ({"lora": "yes", "adapters": "4", "max_loras": "4", "max_lora_rank": "16"}, "lora"),
+        ({"lengths": "sharegpt"}, "any"),
+    ],
+)
+def test_every_kind_of_load_is_understood(folder: Path, change: dict[str, str], check: str) -> None:
+    plain, changed = predict_serving(SERVING, folder), predict_serving(SERVING | change, folder)
+    if check == "ttft":
+        assert changed["ttft_mean_ms"] > 2 * plain["ttft_mean_ms"]
+    if check == "rate":
+        assert changed["total_throughput"] == pytest.approx(2 * 260, rel=0.25)
+    if check == "lora":
+        assert changed["tpot_mean_ms"] > plain["tpot_mean_ms"]
+
+
+def test_recorded_requests_are_sent_again(folder: Path) -> None:
+    (folder / "r.csv").write_text("arrival_s,prompt_tokens,output_tokens,first_s\n0,100,10,0.1\n5,100,10,5.1\n")
+    predicted = predict_serving(SERVING | {"load": "open: Poisson", "requests_file": "r.csv"}, folder)
+    assert predicted["total_throughput"] == pytest.approx(220 / 5.1, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lengths": "roleplay (shared prefix, multi-turn)"}, "prefix cache"),
+        ({"load": "sometimes"}, "it must begin with open, closed or all at t=0"),
+        ({"num_requests": ""}, "num_requests = ''"),
+        ({"gpu": ""}, "gpu is missing"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(folder: Path, change: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        predict_serving(SERVING | change, folder)
+
+
+def test_scores_by_hand() -> None:
+    rows = (
+        {"id": "a", "gpu": "x", "f": "100"},
+        {"id": "b", "gpu": "x", "f": "100"},
+        {"id": "c", "gpu": "y", "f": "100"},
+    )
+    predictions = ({"f": 110.0, "f_low": 95.0, "f_high": 125.0}, {"f": 70.0, "f_low": 60.0, "f_high": 80.0}, {})
+    table = PublicTable("t.csv", ("id",), ("f",), rows, predictions, ("", "", "unknown"))
+    (score,) = public_scores([table])
+    assert (score.rows, score.predicted, score.intervals, score.inside) == (3, 2, 2, 1)
+    assert (score.mean, score.median, score.worst, score.bias) == pytest.approx((0.2, 0.2, 0.3, -0.1))
+    assert score.half_width == pytest.approx((15 / 110 + 10 / 70) / 2)
+    by_gpu = {score.group: score for score in public_scores([table], "GPU")}
+    assert by_gpu["y"].predicted == 0 and math.isnan(by_gpu["y"].mean)
+    assert "| y | 1 | 0 |" in public_markdown([table]) and "unknown" in public_html([table])
+
+
+def test_verdicts_on_starting() -> None:
+    rows = tuple({"id": str(i), "starts": starts} for i, starts in enumerate(["1", "1", "0", "0", "1"]))
+    predictions = ({"starts": 1.0}, {"starts": 0.0}, {"starts": 0.0}, {"starts": 1.0}, {})
+    table = PublicTable("kv_capacity.csv", ("id",), ("starts",), rows, predictions, ("",) * 5)
+    score = start_score(table)
+    assert (score.alive, score.alive_refused, score.died, score.died_said_to_start, score.no_verdict) == (3, 1, 2, 1, 1)
+
+
+def test_the_command_writes_what_the_scorer_reads(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "predicted"
+    result = CliRunner().invoke(app, ["validate", "public", str(folder), "-o", str(output), "--processes", "1"])
+    assert result.exit_code == 0, result.output
+    with open(output / "decode_steps.csv", newline="", encoding="utf-8") as file:
+        steps = list(csv.DictReader(file))
+    assert [row["gpu"] for row in steps] == ["h100-sxm", "abacus"]
+    assert float(steps[0]["measured_ms_low"]) < float(steps[0]["measured_ms"]) and steps[1]["measured_ms"] == ""
+    assert {"report.md", "report.html"} <= {path.name for path in output.iterdir()}
+
+
+def test_a_folder_without_the_files_or_the_keys_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError, match="holds none of kv_capacity.csv"):
+        predict_public(tmp_path / "nothing")
+    (folder / "serving.csv").write_text("name,gpu\na,b\n")
+    with pytest.raises(DataError, match="has no column id"):
+        predict_public(folder)
+
+
+def test_measurements_are_not_replaced(folder: Path) -> None:
+    before = (folder / "serving.csv").read_bytes()
+    result = CliRunner().invoke(app, ["validate", "public", str(folder), "-o", str(folder)])
+    assert result.exit_code != 0
+    assert (folder / "serving.csv").read_bytes() == before
