@@ -21,7 +21,6 @@ from loratwin.calibrate.loop.folder import CalibrationFolder
 from loratwin.calibrate.loop.measuring import PlannedRun, busy_note, measure_runs, run_options
 from loratwin.calibrate.loop.source import ServerSource
 from loratwin.calibrate.loop.text import as_json, as_markdown, as_text
-from loratwin.engines.arguments import option
 from loratwin.errors import InputError
 from loratwin.records import load_run, save_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
@@ -119,12 +118,12 @@ def test_a_server_at_a_url_that_the_design_does_not_know_is_refused(
 def test_a_server_at_a_url_runs_with_what_is_said_of_it_and_the_rest_as_designed(made: Path) -> None:
     source = ServerSource(made / "adapters", "--model tiny --max-loras 4 --max-num-seqs 16", url="http://there:1")
     arguments = source.all_arguments(known_design().servers[0].arguments)
-    assert option(arguments, "--max-loras") == "4" and option(arguments, "--max-lora-rank") == "16"
-    assert arguments.count("--max-loras") == 1 and "--enable-lora" in arguments
+    assert arguments.whole("max_loras") == 4 and arguments.whole("max_lora_rank") == 16
+    assert arguments.words.count("--max-loras") == 1 and arguments.is_on("enable_lora")
     assert source.slots_and_rank() == (4, None)
     told = source.all_arguments([], ServerFacts(block_size=128, max_model_len=512, max_loras=8))
-    assert option(told, "--block-size") == "128" and option(told, "--max-model-len") == "512"
-    assert "--block-size" not in source.all_arguments([], ServerFacts())
+    assert told.whole("block_size") == 128 and told.whole("max_model_len") == 512
+    assert "block_size" not in source.all_arguments([], ServerFacts())
 
 
 def test_with_a_url_it_says_what_is_measured_what_is_not_and_how_well_it_is_known(made: Path, tmp_path: Path) -> None:

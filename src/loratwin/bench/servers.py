@@ -11,7 +11,7 @@ from typing import Protocol
 from loratwin.bench.listener import SILENT, Listener
 from loratwin.bench.running import RunningServers, assign_adapters
 from loratwin.bench.shared.requests import parse_url
-from loratwin.engines.arguments import as_arguments
+from loratwin.engines.arguments import ServerArguments, as_words
 from loratwin.engines.config import engine_config
 from loratwin.engines.serving import Facts, engine
 from loratwin.errors import DataError, InputError
@@ -52,7 +52,7 @@ class GivenServers:
     adapters
         The servers' adapters that stand for the workload's, in its order; empty: equal names, else in natural order.
     server_args
-        What the servers run with, for the record; None: what they tell, and the engine's defaults.
+        What the servers run with, in one string or a list; None: what they tell, and the engine's defaults.
     llm
         Name of the LLM itself; None: as the server says.
     lora_folder
@@ -61,7 +61,7 @@ class GivenServers:
 
     urls: str | Sequence[str]
     adapters: Sequence[str] = ()
-    server_args: str | None = None
+    server_args: str | Sequence[str] | ServerArguments | None = None
     llm: str | None = None
     lora_folder: str | Path | None = None
 
@@ -100,7 +100,7 @@ class LaunchedServers:
     Parameters
     ----------
     args
-        The engine's arguments, in one string.
+        The engine's arguments, in one string or a list.
     engine
         "vllm" or "sglang".
     command
@@ -119,7 +119,7 @@ class LaunchedServers:
         As of `GivenServers`.
     """
 
-    args: str
+    args: str | Sequence[str] | ServerArguments
     engine: str = "vllm"
     command: str | None = None
     replicas: int = 1
@@ -140,6 +140,7 @@ class LaunchedServers:
         InputError, ServerError
             They do not start, or lack an adapter.
         """
+        given = ServerArguments.of(engine(self.engine), self.args)
         listener.line(f"starting {self.replicas} x {self.engine}; logs in {logs}")
         with ExitStack() as stack:
             mps = stack.enter_context(start_mps(logs)) if self.mps else None
@@ -147,8 +148,8 @@ class LaunchedServers:
             args = [*args, *([] if self.lora_folder is None else lora_modules_args(self.lora_folder))]
             servers = stack.enter_context(
                 start_replicas(
-                    self.replicas, self.engine, [*as_arguments(self.args), *args], log_folder=logs, env_of=env_of,
-                    command=None if self.command is None else as_arguments(self.command),
+                    self.replicas, self.engine, given.plus(args), log_folder=logs, env_of=env_of,
+                    command=None if self.command is None else as_words(self.command),
                     env={} if mps is None else mps.env, timeout_s=self.timeout_s,
                 )
             )  # fmt: skip
@@ -227,14 +228,14 @@ def _llm(facts: ServerFacts, url: str) -> str:
     return facts.llm
 
 
-def _config(facts: ServerFacts, server_args: str | None) -> tuple[EngineConfig, str]:
+def _config(facts: ServerFacts, server_args: str | Sequence[str] | ServerArguments | None) -> tuple[EngineConfig, str]:
     """The configuration by what the user and the server say; the rest is the engine's default, and the note says so.
 
     A server that does not tell its engine is taken for a vLLM.
     """
     kind = engine(facts.engine or "vllm")
     if server_args is not None:
-        config = engine_config(kind, as_arguments(server_args))
+        config = engine_config(ServerArguments.of(kind, server_args))
         return config, "limits of the server as given by --server-args, not checked with it"
     limits = {"max_loras": facts.max_loras, "block_size": facts.block_size, "max_model_len": facts.max_model_len}
     known = {name: value for name, value in limits.items() if value is not None}
@@ -244,7 +245,7 @@ def _config(facts: ServerFacts, server_args: str | None) -> tuple[EngineConfig, 
         "assumed (--server-args says what it runs with)"
     )
     told = Facts(version=facts.version, block_size=facts.block_size, max_model_len=facts.max_model_len)
-    config = engine_config(kind, ("--enable-lora",), told)
+    config = engine_config(ServerArguments(kind, "--enable-lora"), told)
     return config.replace(max_loras=known.get("max_loras", config.max_loras), max_cpu_loras=None), note
 
 

@@ -10,7 +10,7 @@ from loratwin.calibrate.evidence import Evidence
 from loratwin.calibrate.regression.clients import ClientFit
 from loratwin.calibrate.regression.overhead import FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
-from loratwin.engines.arguments import option
+from loratwin.engines.serving import recorded_arguments
 from loratwin.llms import LlmShapes, names_llm
 from loratwin.perf import Card, Profile
 
@@ -58,7 +58,7 @@ def card_around(
 def _other_llm(evidence: Evidence, llm: LlmShapes) -> list[str]:
     """A note where the records name another LLM; no more, since a server may call its LLM anything."""
     served = {run.provenance.llm for run in evidence.all.values()}
-    models = {option(run.provenance.server_args, "--model") or "" for run in evidence.all.values()}
+    models = {recorded_arguments(run.provenance).text("model") or "" for run in evidence.all.values()}
     said = {name: names_llm(name, llm) for name in sorted(served | models)}
     others = [name for name, same in said.items() if same is False]
     if not others or True in said.values():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.engines.arguments import flag, option, whole_number
+from loratwin.engines.serving import recorded_arguments
 from loratwin.engines.versions import Engine, generation_of
 from loratwin.errors import DataError
 from loratwin.metrics.latency import finished
@@ -221,15 +221,15 @@ def _server(runs: Sequence[Run], logged: bool) -> RecordedServer:
     facts = [run.provenance for run in runs]
     version = next((fact.engine_version for fact in facts if fact.engine_version), "")
     gpu = next((fact.gpu for fact in facts if fact.gpu), "")
-    shared = option(next((fact.server_args for fact in facts if fact.server_args), ()), *_TENSOR_PARALLEL)
+    arguments = recorded_arguments(next((fact for fact in facts if fact.server_args), facts[0]))
     on_cpu = gpu == "cpu" or (not gpu and logged)
     return RecordedServer(
         engine_version=version,
         engine=recorded_engine(version, on_cpu) if version else None,
         gpu=gpu,
-        tensor_parallel=whole_number(shared, _TENSOR_PARALLEL[0]) if shared else 1,
+        tensor_parallel=arguments.whole("tensor_parallel") or 1,
         on_cpu=on_cpu,
-        eager=flag(facts[0].server_args, _EAGER),
+        eager=recorded_arguments(facts[0]).is_on("enforce_eager"),
     )
 
 
@@ -297,20 +297,18 @@ def _no_client(run: Run) -> str:
     return ""
 
 
-_EAGER = "--enforce-eager"
-_TENSOR_PARALLEL = ("--tensor-parallel-size", "-tp")
-_BYTES = (("--quantization", "-q"), ("--kv-cache-dtype",), ("--dtype",), ("--pipeline-parallel-size", "-pp"))
-_WAYS = (*_BYTES, _TENSOR_PARALLEL, ("--data-parallel-size", "-dp"), (_EAGER,))
-"""Options, by their names, that make other steps of the same LLM on the same GPU."""
+_BYTES = ("quantization", "kv_cache_dtype", "dtype", "pipeline_parallel")
+_WAYS = (*_BYTES, "tensor_parallel", "data_parallel", "enforce_eager")
+"""Options that make other steps of the same LLM on the same GPU."""
 
 _PLAIN = {None, "1", "auto", "None", "bfloat16", "float16", "half"}
 PLAIN_WAY = "as by default"
 
 
-def _ways(run: Run, options: Sequence[tuple[str, ...]]) -> str:
+def _ways(run: Run, options: Sequence[str]) -> str:
     """Those of the options that are not at their default."""
-    values = [(names[0], option(run.provenance.server_args, *names)) for names in options]
-    return " ".join(f"{name} {value}".strip() for name, value in values if value not in _PLAIN)
+    arguments = recorded_arguments(run.provenance)
+    return " ".join(filter(None, (arguments.spelled(name) for name in options if arguments.text(name) not in _PLAIN)))
 
 
 def _way(run: Run) -> str:

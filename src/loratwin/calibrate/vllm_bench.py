@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.engines.arguments import as_arguments, masked
+from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
 from loratwin.engines.serving import engine
 from loratwin.errors import DataError, InputError
@@ -29,7 +29,7 @@ _NEEDED = ("start_times", "ttfts", "itls", "input_lens", "output_lens", "errors"
 
 def read_vllm_bench(
     path: str | Path,
-    server_args: Sequence[str] | str,
+    server_args: Sequence[str] | str | ServerArguments,
     engine_version: str = "",
     adapters: Sequence[str] = (),
     ranks: Sequence[int] = (),
@@ -56,8 +56,8 @@ def read_vllm_bench(
     DataError
         It is no such result, or was saved without --save-detailed.
     """
-    given = as_arguments(server_args)
-    config = engine_config(engine("vllm"), given)
+    given = ServerArguments.of(engine("vllm"), server_args)
+    config = engine_config(given)
     _check_adapters(adapters, ranks, config)
     if engine_version:
         version_of(engine_version)
@@ -91,7 +91,7 @@ def read_vllm_bench(
             created_by="vllm bench serve",
             engine_version=engine_version,
             llm=str(data.get("model_id", "")),
-            server_args=masked(given),
+            server_args=given.shown,
             notes=("imported; the server's configuration is as told, and its steps are not known",),
         ),
         failures=("failed",) if failed.any() else (),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from loratwin.engines import arguments
-from loratwin.engines.serving import Engine, Facts
+from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.serving import Facts
 from loratwin.engines.versions import Device, Limits, default_limits, limits_beside
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
@@ -17,7 +16,7 @@ from loratwin.records import EngineConfig
 GIB = 2**30
 
 
-def engine_config(engine: Engine, given: Sequence[str], facts: Facts | None = None) -> EngineConfig:
+def engine_config(arguments: ServerArguments, facts: Facts | None = None) -> EngineConfig:
     """The configuration: arguments first, then what the server says, then the engine's defaults.
 
     Parameters
@@ -28,50 +27,43 @@ def engine_config(engine: Engine, given: Sequence[str], facts: Facts | None = No
     Raises
     ------
     InputError
-        A value is no number, or breaks a rule of `EngineConfig`.
+        The arguments are such as the engine refuses (`ServerArguments.check`), a value is no number, or breaks a rule
+        of `EngineConfig`.
     """
+    arguments.check()
     facts = facts or Facts()
     told = {
         name: value for name, value in vars(facts).items() if value is not None and name in EngineConfig.model_fields
     }
-    asked = _asked(engine, given)
-    defaults = _defaults(engine, given, facts.version, told | asked)
+    asked = _asked(arguments)
+    defaults = _defaults(arguments, facts.version, told | asked)
     try:
         return EngineConfig(**defaults | told | asked)
     except InputError:
         return EngineConfig(**defaults | asked)  # what an unusual engine says (blocks of 272 tokens) is left out
 
 
-def _asked(engine: Engine, given: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for field, names in engine.options.items():
-        text = arguments.option(given, *names)
-        if text is None or text in ("auto", "-1"):  # the engine decides
-            continue
-        read = arguments.number if field == "gpu_memory_utilization" else arguments.whole_number
-        values[field] = read(text, names[0])
-    if not arguments.flag(given, "--enable-lora") and not _sglang_with_paths(engine, given):
+def _asked(arguments: ServerArguments) -> dict[str, Any]:
+    """Every field of `EngineConfig` that the engine's table has an option for, where it is given."""
+    fields = [name for name in arguments.engine.options if name in EngineConfig.model_fields]
+    values = {name: value for name in fields if (value := arguments.value(name)) is not None}
+    if not arguments.is_on("enable_lora") and not _sglang_with_paths(arguments):
         values["max_loras"] = 0
         values["max_cpu_loras"] = None
     return values
 
 
-def _sglang_with_paths(engine: Engine, given: Sequence[str]) -> bool:
+def _sglang_with_paths(arguments: ServerArguments) -> bool:
     """SGLang switches LoRA on when adapters are given."""
-    return engine.name == "sglang" and arguments.option(given, "--lora-paths") is not None
+    return arguments.engine.name == "sglang" and "lora_modules" in arguments
 
 
-def _defaults(engine: Engine, given: Sequence[str], version: str | None, known: dict[str, Any]) -> dict[str, Any]:
+def _defaults(arguments: ServerArguments, version: str | None, known: dict[str, Any]) -> dict[str, Any]:
     """What the engine takes where nothing is `known`."""
-    sglang = engine.name == "sglang"
+    sglang = arguments.engine.name == "sglang"
     limits = _SGLANG_LIMITS if sglang else _vllm_limits(*_gpu(), version or "")
-    others = _SGLANG_OTHERS if sglang else _vllm_others(given)
+    others = _SGLANG_OTHERS if sglang else {"max_loras": 1, "max_cpu_loras": arguments.value("max_loras") or 1}
     return {**others, **limits_beside(limits, known)._asdict()}
-
-
-def _vllm_others(given: Sequence[str]) -> dict[str, Any]:
-    slots = arguments.option(given, "--max-loras")
-    return {"max_loras": 1, "max_cpu_loras": arguments.whole_number(slots, "--max-loras") if slots else 1}
 
 
 def _vllm_limits(gpu: str, memory_gib: float, version: str) -> Limits:

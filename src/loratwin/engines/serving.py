@@ -6,15 +6,17 @@ import importlib.util
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loratwin.engines import arguments
+from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.http import ask
+from loratwin.engines.options import SECRETS, Option, count, listed, share, switch, valued
 from loratwin.engines.told import CACHE_INFO, kv_cache, sglang_info, whole
 from loratwin.engines.versions import GENERATIONS
 from loratwin.errors import InputError, UnknownNameError
+from loratwin.records import Provenance
 
 EngineName = Literal["vllm", "sglang"]
 
@@ -33,16 +35,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Engine:
-    """One engine. Names of options are without the value; a field of `EngineConfig` may have several."""
+    """One engine."""
 
     name: EngineName
     module: str
-    model_options: tuple[str, ...]
-    memory_option: str
     memory_default: float
     """Share of memory that it fills when nothing is said; for SGLang an assumption, as it depends on the GPU."""
-    options: dict[str, tuple[str, ...]]
-    """Field of `EngineConfig` -> options."""
+    options: Mapping[str, Option]
+    """By the names that all engines share: those of `EngineConfig` where it has such a field."""
     facts: Callable[[str, str, str | None], Facts]
     """From URL, log text and API key."""
 
@@ -60,20 +60,10 @@ def engine(name: str) -> Engine:
     return ENGINES[name]
 
 
-def take_model(engine: Engine, given: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The LLM and the other arguments. It is given as an option, or first and without one as `vllm serve` has it.
-
-    Raises
-    ------
-    InputError
-        There is none.
-    """
-    model = arguments.option(given, *engine.model_options)
-    if model:
-        return model, arguments.without(given, *engine.model_options)
-    if given and not given[0].startswith("-"):
-        return given[0], tuple(given[1:])
-    raise InputError(f"the server arguments name no LLM: add {engine.model_options[0]} FOLDER-OR-NAME")
+def recorded_arguments(provenance: Provenance) -> ServerArguments:
+    """The arguments in a record, as those of the engine that it names; of vLLM where it names none."""
+    name = provenance.engine_version.partition("-")[0]
+    return ServerArguments(ENGINES.get(name, ENGINES["vllm"]), provenance.server_args)
 
 
 def default_command(engine: Engine) -> list[str]:
@@ -95,11 +85,24 @@ def default_command(engine: Engine) -> list[str]:
     return [program, "serve"]
 
 
-def full_command(engine: Engine, command: Sequence[str], model: str, rest: Sequence[str]) -> list[str]:
-    """`vllm serve` takes the LLM first and without an option, everything else takes the option."""
+def full_command(arguments: ServerArguments, command: Sequence[str] | None = None) -> list[str]:
+    """What starts the server: `vllm serve` takes the LLM first and without an option, everything else the option.
+
+    Parameters
+    ----------
+    command
+        What the arguments are appended to; None: the engine's own.
+
+    Raises
+    ------
+    InputError
+        The arguments name no LLM, or as `default_command`.
+    """
+    model, rest = arguments.model, arguments.without("model").words
+    command = command or default_command(arguments.engine)
     if len(command) >= 2 and command[-1] == "serve":
         return [*command, model, *rest]
-    return [*command, engine.model_options[0], model, *rest]
+    return [*command, arguments.engine.options["model"].name, model, *rest]
 
 
 def _vllm_facts(url: str, log: str, api_key: str | None) -> Facts:
@@ -146,40 +149,62 @@ def _logged(pattern: str, log: str) -> int | None:
     return whole(found[-1].replace(",", "")) if found else None
 
 
+_COMMON = {
+    "host": valued("--host"),
+    "port": count("--port"),
+    "config": valued("--config"),
+    "max_lora_rank": count("--max-lora-rank"),
+    "enable_lora": switch("--enable-lora"),
+    "dtype": valued("--dtype"),
+    "kv_cache_dtype": valued("--kv-cache-dtype"),
+    **SECRETS,
+}
+
 ENGINES: dict[str, Engine] = {
     "vllm": Engine(
         name="vllm",
         module="vllm.entrypoints.openai.api_server",
-        model_options=("--model",),
-        memory_option="--gpu-memory-utilization",
         memory_default=GENERATIONS[0].gpu_memory_utilization,  # the least of all: the version is not known yet
         options={
-            "max_loras": ("--max-loras",),
-            "max_cpu_loras": ("--max-cpu-loras",),
-            "max_lora_rank": ("--max-lora-rank",),
-            "max_num_seqs": ("--max-num-seqs",),
-            "max_num_batched_tokens": ("--max-num-batched-tokens",),
-            "max_model_len": ("--max-model-len",),
-            "gpu_memory_utilization": ("--gpu-memory-utilization",),
-            "block_size": ("--block-size",),
+            **_COMMON,
+            "model": valued("--model"),
+            "lora_modules": listed("--lora-modules"),
+            "max_loras": count("--max-loras"),
+            "max_cpu_loras": count("--max-cpu-loras"),
+            "fully_sharded_loras": switch("--fully-sharded-loras"),
+            "max_num_seqs": count("--max-num-seqs"),
+            "max_num_batched_tokens": count("--max-num-batched-tokens"),
+            "max_model_len": count("--max-model-len"),
+            "gpu_memory_utilization": share("--gpu-memory-utilization", "--device-memory-utilization"),
+            "block_size": count("--block-size"),
+            "quantization": valued("--quantization", "-q"),
+            "enforce_eager": switch("--enforce-eager"),
+            "tensor_parallel": count("--tensor-parallel-size", "-tp"),
+            "pipeline_parallel": count("--pipeline-parallel-size", "-pp"),
+            "data_parallel": count("--data-parallel-size", "-dp"),
         },
         facts=_vllm_facts,
     ),
     "sglang": Engine(
         name="sglang",
         module="sglang.launch_server",
-        model_options=("--model-path", "--model"),
-        memory_option="--mem-fraction-static",
         memory_default=0.85,
         options={
-            "max_loras": ("--max-loras-per-batch",),
-            "max_cpu_loras": ("--max-loaded-loras",),
-            "max_lora_rank": ("--max-lora-rank",),
-            "max_num_seqs": ("--max-running-requests",),
-            "max_num_batched_tokens": ("--chunked-prefill-size",),
-            "max_model_len": ("--context-length",),
-            "gpu_memory_utilization": ("--mem-fraction-static",),
-            "block_size": ("--page-size",),
+            **_COMMON,
+            "model": valued("--model-path", "--model"),
+            "lora_modules": listed("--lora-paths"),
+            "max_loras": count("--max-loras-per-batch"),
+            "max_cpu_loras": count("--max-loaded-loras"),
+            "max_num_seqs": count("--max-running-requests"),
+            "max_num_batched_tokens": count("--chunked-prefill-size"),
+            "max_model_len": count("--context-length"),
+            "gpu_memory_utilization": share("--mem-fraction-static"),
+            "block_size": count("--page-size"),
+            "quantization": valued("--quantization"),
+            "enforce_eager": switch("--disable-cuda-graph"),
+            "tensor_parallel": count("--tensor-parallel-size", "--tp-size", "--tp"),
+            "pipeline_parallel": count("--pipeline-parallel-size", "--pp-size", "--pp"),
+            "data_parallel": count("--data-parallel-size", "--dp-size", "--dp"),
         },
         facts=_sglang_facts,
     ),

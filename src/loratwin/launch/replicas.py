@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from loratwin.engines import arguments
-from loratwin.engines.serving import Engine, engine
+from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.serving import engine
 from loratwin.errors import InputError
 from loratwin.launch.server import Server, start_server
 
@@ -17,7 +17,7 @@ from loratwin.launch.server import Server, start_server
 def start_replicas(
     count: int,
     engine_name: str,
-    server_args: Sequence[str] | str,
+    server_args: Sequence[str] | str | ServerArguments,
     *,
     name: str = "server",
     env_of: Callable[[int], Mapping[str, str]] = lambda i: {},
@@ -54,19 +54,17 @@ def start_replicas(
     """
     if count < 1:
         raise InputError(f"{count} replicas: must be at least 1")
-    given = arguments.as_arguments(server_args)
-    if count > 1 and (options.get("port") is not None or arguments.option(given, "--port") is not None):
+    given = ServerArguments.of(engine(engine_name), server_args)
+    if count > 1 and (options.get("port") is not None or "port" in given):
         raise InputError("replicas cannot share one port: leave it out")
-    kind = engine(engine_name)
     env = options.pop("env", None) or {}
-    total = _memory(kind, given)
+    total = _memory(given)
     with ExitStack() as stack:
         servers: list[Server] = []
         for i in range(count):
             version = servers[0].engine_version if servers else ""  # the first is told u/n in any case
             share = memory_share(version or engine_name, total, count, i)
-            words = (*arguments.without(given, kind.memory_option), kind.memory_option, f"{share:.4f}")
-            own = given if count == 1 else words
+            own = given if count == 1 else given.put(gpu_memory_utilization=f"{share:.4f}")
             own_env = {**env, **env_of(i)}
             server = start_server(engine_name, own, name=f"{name}-{i}", env=own_env, **options)
             servers.append(stack.enter_context(server))
@@ -83,9 +81,10 @@ def memory_share(engine_version: str, total: float, count: int, i: int) -> float
     return share
 
 
-def _memory(kind: Engine, given: Sequence[str]) -> float:
-    text = arguments.option(given, kind.memory_option)
-    total = kind.memory_default if text is None else arguments.number(text, kind.memory_option)
+def _memory(given: ServerArguments) -> float:
+    asked = given.number("gpu_memory_utilization")
+    total = given.engine.memory_default if asked is None else asked
     if not 0 < total <= 1:
-        raise InputError(f"server arguments: {kind.memory_option} {text}: must be above 0 and at most 1")
+        name = given.engine.options["gpu_memory_utilization"].name
+        raise InputError(f"server arguments: {name} {total:g}: must be above 0 and at most 1")
     return total

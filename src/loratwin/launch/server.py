@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from loratwin.engines import arguments
+from loratwin.engines.arguments import HIDDEN, ServerArguments
 from loratwin.engines.config import engine_config
 from loratwin.engines.http import ask
-from loratwin.engines.serving import Engine, Facts, default_command, engine, full_command, take_model
+from loratwin.engines.serving import Facts, engine, full_command
 from loratwin.errors import InputError
 from loratwin.launch.failure import ServerError, last_lines, telling_lines
 from loratwin.launch.guarded import Guarded
@@ -32,19 +32,19 @@ class Server:
     """A server that answers. Made by `start_server`; stopped at the end of a `with`, by `stop`, or when we are gone."""
 
     def __init__(
-        self, guarded: Guarded, url: str, port: int, log: Path, args: tuple[str, ...], engine: Engine, facts: Facts
+        self, guarded: Guarded, url: str, port: int, log: Path, arguments: ServerArguments, facts: Facts
     ) -> None:
         self._guarded = guarded
         self.url = url
         self.port = port
         self.pid = guarded.pid
         self.log_path = log
-        self.args = args
+        self.args = (arguments.engine.options["model"].name, arguments.model, *arguments.without("model").shown)
         """All arguments as given to the engine, `***` for secrets."""
-        self.engine_version = f"{engine.name}-{facts.version or 'unknown'}"
+        self.engine_version = f"{arguments.engine.name}-{facts.version or 'unknown'}"
         self.kv_tokens = facts.kv_tokens
         """Tokens that the KV cache holds; None where the server does not say."""
-        self.config: EngineConfig = engine_config(engine, args, facts)
+        self.config: EngineConfig = engine_config(arguments, facts)
 
     @property
     def exit_code(self) -> int | None:
@@ -72,7 +72,7 @@ class Server:
 
 def start_server(
     engine_name: str,
-    server_args: Sequence[str] | str,
+    server_args: Sequence[str] | str | ServerArguments,
     *,
     log_folder: str | Path,
     command: Sequence[str] | None = None,
@@ -110,33 +110,32 @@ def start_server(
     ServerError
         The server ended, or was not healthy in time; with the lines of its log that say why. Nothing of it is left.
     """
-    kind = engine(engine_name)
-    given = arguments.as_arguments(server_args)
-    if arguments.option(given, "--config") is not None:
+    given = ServerArguments.of(engine(engine_name), server_args)
+    if "config" in given:
         raise InputError("server arguments: write the options of the --config file out; the record would lack them")
-    model, rest = take_model(kind, given)
-    secrets = _secrets(kind, rest)
-    rest = arguments.without(rest, "--host", "--port", *(("--api-key",) if secrets else ()))
-    host = arguments.option(given, "--host") or host
-    port = free_port(host, port if port is not None else _port(given))
-    rest = (*rest, "--host", host, "--port", str(port))
-    engine_config(kind, rest)  # refuses before the start what cannot be recorded after it
+    secrets = _secrets(given)
+    host = given.text("host") or host
+    port = free_port(host, port if port is not None else given.whole("port"))
+    passed = given.put(host=host, port=port)
+    engine_config(passed)  # refuses before the start what cannot be recorded after it
+    passed = passed.without("api_key") if secrets else passed
+    words = full_command(passed, command)
     log = _free_log(Path(log_folder), name)
-    words = full_command(kind, command or default_command(kind), model, rest)
     environment = {**os.environ, **(env or {}), **secrets}
     url = f"http://{_reachable(host)}:{port}"
     guarded = Guarded(words, log=log, env=environment)
     try:
         _wait_until_healthy(guarded, url, port, log, timeout_s, progress)
         text = log.read_text(encoding="utf-8", errors="replace")
-        facts = kind.facts(url, text, environment.get("VLLM_API_KEY"))
-        return Server(guarded, url, port, log, _shown(kind, model, rest, secrets), kind, facts)
+        facts = given.engine.facts(url, text, environment.get("VLLM_API_KEY"))
+        recorded = passed.plus((given.engine.options["api_key"].name, HIDDEN) if secrets else ())
+        return Server(guarded, url, port, log, recorded, facts)
     except BaseException:  # Ctrl-C too
         guarded.stop(GRACE_S if guarded.poll() is None else 0.0)
         raise
 
 
-def _secrets(kind: Engine, rest: Sequence[str]) -> dict[str, str]:
+def _secrets(given: ServerArguments) -> dict[str, str]:
     """An API key as environment, where no log and no list of processes shows it.
 
     Raises
@@ -144,22 +143,12 @@ def _secrets(kind: Engine, rest: Sequence[str]) -> dict[str, str]:
     InputError
         For SGLang, which takes it as an argument only, and logs its arguments.
     """
-    key = arguments.option(rest, "--api-key")
+    key = given.text("api_key")
     if key is None:
         return {}
-    if kind.name != "vllm":
+    if given.engine.name != "vllm":
         raise InputError("SGLang writes its API key to its log: leave out --api-key; the server listens on 127.0.0.1")
     return {"VLLM_API_KEY": key}
-
-
-def _shown(kind: Engine, model: str, rest: Sequence[str], secrets: Mapping[str, str]) -> tuple[str, ...]:
-    hidden = ("--api-key", arguments.HIDDEN) if secrets else ()
-    return (kind.model_options[0], model, *arguments.masked(rest), *hidden)
-
-
-def _port(given: Sequence[str]) -> int | None:
-    text = arguments.option(given, "--port")
-    return None if text is None else arguments.whole_number(text, "--port")
 
 
 def _reachable(host: str) -> str:

@@ -13,7 +13,7 @@ from loratwin.calibrate.loop.designed import design_in, measure_design
 from loratwin.calibrate.loop.folder import CalibrationFolder
 from loratwin.calibrate.loop.source import ServerSource, llm_shapes
 from loratwin.calibrate.records_fit import RecordsFit, fit_records
-from loratwin.engines.arguments import option
+from loratwin.engines.serving import recorded_arguments
 from loratwin.errors import InputError
 from loratwin.llms import LlmShapes
 from loratwin.perf import Profile, load_profile, save_profile
@@ -139,7 +139,7 @@ def records_in(folder: str | Path) -> Path:
 def _llm_of(evidence: Evidence, llm: str | None, start: Profile | None) -> LlmShapes:
     """The LLM that is named, or that the records' server was given, or the start's."""
     source = evidence.first.provenance
-    named = llm or option(source.server_args, "--model")
+    named = llm or recorded_arguments(source).text("model")
     try:
         return llm_shapes(named, source.engine_version or NEWEST)
     except InputError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from loratwin.bench.listener import SILENT
 from loratwin.bench.running import RunningServers
 from loratwin.bench.shared.requests import parse_url
 from loratwin.calibrate.evidence import NEWEST
-from loratwin.engines.arguments import as_arguments, option, whole_number, without
+from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
 from loratwin.engines.serving import engine
 from loratwin.errors import DataError, InputError
@@ -25,7 +25,7 @@ from loratwin.synthetic import read_adapters
 from loratwin.telemetry import ServerFacts, server_facts
 from loratwin.workload import Adapters
 
-_CHOSEN = ("--enable-lora", "--max-loras", "--max-cpu-loras", "--max-lora-rank", "--lora-modules")
+_CHOSEN = ("enable_lora", "max_loras", "max_cpu_loras", "max_lora_rank", "lora_modules")
 """Options that the design sets, whatever the user's arguments say."""
 
 
@@ -38,7 +38,7 @@ class ServerSource:
     lora_folder
         Adapters of `loratwin.synthetic.make_adapters`.
     args
-        vLLM's arguments, in one string, with --model; slots and rank are set by the design.
+        vLLM's arguments, in one string or a list, with --model; slots and rank are set by the design.
     command
         What the arguments are appended to; None: the engine's own.
     url
@@ -52,7 +52,7 @@ class ServerSource:
     """
 
     lora_folder: str | Path
-    args: str = ""
+    args: str | Sequence[str] | ServerArguments = ""
     command: str | None = None
     url: str | None = None
     step_log: str | Path | None = None
@@ -75,13 +75,24 @@ class ServerSource:
         names = tuple(adapter.name for adapter in made)
         return Adapters(names, ranks, np.full(num, np.nan), np.zeros(num, dtype=np.int32))
 
+    @cached_property
+    def arguments(self) -> ServerArguments:
+        """The user's arguments.
+
+        Raises
+        ------
+        InputError
+            A quotation does not end.
+        """
+        return ServerArguments.of(engine("vllm"), self.args)
+
     def config(self) -> EngineConfig:
         """What a server with the user's arguments is limited to."""
-        return engine_config(engine("vllm"), (*as_arguments(self.args), "--enable-lora"))
+        return engine_config(self.arguments.plus("--enable-lora"))
 
     def names_llm(self) -> bool:
         """Whether the arguments name an LLM."""
-        return bool(option(as_arguments(self.args), "--model"))
+        return "model" in self.arguments
 
     def llm(self, name: str | None = None) -> LlmShapes:
         """Shapes of the LLM that is named, or that the arguments name.
@@ -91,15 +102,15 @@ class ServerSource:
         InputError
             Neither names one, or it is not known.
         """
-        return llm_shapes(name or option(as_arguments(self.args), "--model"))
+        return llm_shapes(name or self.arguments.text("model"))
 
-    def all_arguments(self, arguments: Sequence[str], facts: ServerFacts | None = None) -> list[str]:
+    def all_arguments(self, designed: Sequence[str], facts: ServerFacts | None = None) -> ServerArguments:
         """What a server at the URL runs with: as the user says, else as it tells, else as the design has it."""
-        given = as_arguments(self.args)
-        known = {"--block-size": facts and facts.block_size, "--max-model-len": facts and facts.max_model_len}
-        more = [(name, str(value)) for name, value in known.items() if value and option(given, name) is None]
-        said = [name for name in _CHOSEN if option(given, name) is not None]
-        return [*given, *(word for pair in more for word in pair), *without(list(arguments), *said)]
+        given = self.arguments
+        known = {"block_size": facts and facts.block_size, "max_model_len": facts and facts.max_model_len}
+        told = {name: value for name, value in known.items() if value and name not in given}
+        said = [name for name in _CHOSEN if name in given]
+        return given.put(**told).plus(ServerArguments(given.engine, designed).without(*said))
 
     def slots_and_rank(self) -> tuple[int | None, int | None]:
         """Slots and rank of the server at the URL, as the user says, else as the server does; None: nobody tells.
@@ -109,8 +120,7 @@ class ServerSource:
         InputError
             The server does not answer.
         """
-        given = as_arguments(self.args)
-        slots, rank = (_number(given, name) for name in ("--max-loras", "--max-lora-rank"))
+        slots, rank = (self.arguments.whole(name) for name in ("max_loras", "max_lora_rank"))
         return self._facts().max_loras if slots is None else slots, rank
 
     def _facts(self) -> ServerFacts:
@@ -132,12 +142,12 @@ class ServerSource:
             It does not start, does not answer, or lacks an adapter.
         """
         if self.url is not None:
-            args = shlex.join(self.all_arguments(arguments, self._facts()))
+            args = self.all_arguments(arguments, self._facts())
             given = GivenServers(self.url, server_args=args, lora_folder=self.lora_folder)
             with given.running(names, self.headers, logs) as running:
                 yield replace(running, step_logs=() if self.step_log is None else (Path(self.step_log),))
             return
-        args = shlex.join([*without(as_arguments(self.args), *_CHOSEN), *arguments])
+        args = self.arguments.without(*_CHOSEN).plus(arguments)
         launched = LaunchedServers(
             args, command=self.command, steps=True, timeout_s=self.timeout_s, lora_folder=self.lora_folder
         )
@@ -162,8 +172,3 @@ def llm_shapes(name: str | None, engine_version: str = NEWEST) -> LlmShapes:
     if not name:
         raise InputError("which LLM? Name it, or give the folder of its config.json: --llm")
     return find_llm(name, engine_version)
-
-
-def _number(arguments: Sequence[str], name: str) -> int | None:
-    value = option(arguments, name)
-    return None if value is None else whole_number(value, name)

@@ -235,7 +235,7 @@ def import_(
     For example: loratwin calibrate import result.json -o run.json --server-args "--model tiny --max-loras 4"
     """
     from loratwin.calibrate.vllm_bench import read_vllm_bench
-    from loratwin.engines.arguments import whole_number
+    from loratwin.engines.options import whole_number
     from loratwin.records import save_run
 
     names = [name.strip() for name in adapters.split(",") if name.strip()]
