@@ -6,15 +6,15 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loratwin.kernel import ClosedLoop, EngineTrace, Requests
+from loratwin.kernel import ClientLoop, EngineTrace, Requests
 from tests.kernel.adapter import difference, fast_columns, run_fast, run_slow, slow_columns
 from tests.kernel.strategies import Scenario, large_scenario, scenarios, scenarios_of_versions
 from tests.kernel.test_equivalence import EXAMPLES
 
-LOOPS = st.builds(ClosedLoop, st.integers(1, 12), st.sampled_from([0.0, 1 / 64, 0.1, 3.0]))
+LOOPS = st.builds(ClientLoop, st.integers(1, 12), st.sampled_from([0.0, 1 / 64, 0.1, 3.0]))
 
 
-def looped(scenario: Scenario, loop: ClosedLoop) -> Scenario:
+def looped(scenario: Scenario, loop: ClientLoop) -> Scenario:
     return scenario._replace(limits=scenario.limits._replace(loop=loop))
 
 
@@ -27,14 +27,14 @@ def replayed(scenario: Scenario, trace: EngineTrace) -> Scenario:
 
 @settings(max_examples=max(EXAMPLES // 4, 1), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.one_of(scenarios(), scenarios_of_versions()), LOOPS)
-def test_it_is_the_reference_served_at_the_times_that_it_made(scenario: Scenario, loop: ClosedLoop) -> None:
+def test_it_is_the_reference_served_at_the_times_that_it_made(scenario: Scenario, loop: ClientLoop) -> None:
     trace = run_fast(looped(scenario, loop))
     assert difference(slow_columns(run_slow(replayed(scenario, trace))), fast_columns(trace)) is None
 
 
 @settings(max_examples=max(EXAMPLES // 4, 1), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.one_of(scenarios(), scenarios_of_versions()), LOOPS)
-def test_each_arrival_follows_an_end(scenario: Scenario, loop: ClosedLoop) -> None:
+def test_each_arrival_follows_an_end(scenario: Scenario, loop: ClientLoop) -> None:
     limits = scenario.limits._replace(max_in_flight=0, loop=loop)
     trace = run_fast(scenario._replace(limits=limits))
     num = min(loop.in_flight, len(trace.arrival_s))
@@ -46,7 +46,7 @@ def test_each_arrival_follows_an_end(scenario: Scenario, loop: ClosedLoop) -> No
 
 def test_so_many_are_in_flight_all_the_time() -> None:
     scenario = large_scenario(seed=1)
-    loop = ClosedLoop(7)
+    loop = ClientLoop(7)
     limits = scenario.limits._replace(max_in_flight=0, loop=loop)
     trace = run_fast(scenario._replace(limits=limits))
     came = np.sort(trace.arrival_s[np.isfinite(trace.arrival_s)])
@@ -62,7 +62,7 @@ def test_so_many_are_in_flight_all_the_time() -> None:
 def test_refused_clients_try_again() -> None:
     """Four places for seven clients: all requests come up, each refused or served."""
     scenario = large_scenario(seed=2)
-    limits = scenario.limits._replace(max_in_flight=4, window_s=1e6, loop=ClosedLoop(7, 0.05))
+    limits = scenario.limits._replace(max_in_flight=4, window_s=1e6, loop=ClientLoop(7, 0.05))
     trace = run_fast(scenario._replace(limits=limits))
     assert np.isfinite(trace.arrival_s).all()
     assert 0 < trace.refused.sum() < len(trace.refused)

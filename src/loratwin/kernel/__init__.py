@@ -5,7 +5,7 @@ from loratwin.kernel.jit import is_compiled
 from loratwin.kernel.trace import EngineTrace, run_engine
 from loratwin.kernel.types import (
     AdapterCosts,
-    ClosedLoop,
+    ClientLoop,
     EngineLimits,
     EngineRules,
     Requests,
@@ -17,7 +17,7 @@ from loratwin.kernel.types import (
 
 __all__ = [
     "AdapterCosts",
-    "ClosedLoop",
+    "ClientLoop",
     "EngineLimits",
     "EngineRules",
     "EngineTrace",

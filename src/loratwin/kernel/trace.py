@@ -15,7 +15,7 @@ from loratwin.kernel.types import (
     I4,
     I8,
     AdapterCosts,
-    ClosedLoop,
+    ClientLoop,
     EngineLimits,
     EngineRules,
     Requests,
@@ -122,7 +122,7 @@ def _one_type(
 
 def _limits(limits: EngineLimits) -> EngineLimits:
     *counts, window_s, rules, (in_flight, pause_s) = limits
-    loop = ClosedLoop(int(in_flight), float(pause_s))
+    loop = ClientLoop(int(in_flight), float(pause_s))
     return EngineLimits._make([*map(int, counts), float(window_s), EngineRules._make(map(int, rules)), loop])
 
 

@@ -39,7 +39,7 @@ class EngineRules(NamedTuple):
     lora_set_of_running: int = 0  # 1: the adapters of all that run hold their place, not of the scheduled alone
 
 
-class ClosedLoop(NamedTuple):
+class ClientLoop(NamedTuple):
     """Clients that send again when they are answered: a request arrives when another ends, whatever its `arrival_s`."""
 
     in_flight: int = 0  # clients, each with one request at a time; 0: an open loop, requests arrive at their times
@@ -58,7 +58,7 @@ class EngineLimits(NamedTuple):
     max_in_flight: int  # requests waiting or running beyond which arrivals are refused; 0: no limit
     window_s: float
     rules: EngineRules = EngineRules()
-    loop: ClosedLoop = ClosedLoop()
+    loop: ClientLoop = ClientLoop()
 
 
 class AdapterCosts(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from loratwin.errors import CapacityError, InputError
-from loratwin.kernel import ClosedLoop, EngineLimits, EngineTrace, Requests, run_engine
+from loratwin.kernel import ClientLoop, EngineLimits, EngineTrace, Requests, run_engine
 from loratwin.perf import KvCapacity, Profile, kv_capacity
 from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run, StepSeries
 from loratwin.version import __version__
@@ -141,7 +141,7 @@ def _run(requests: Requests, workload: Workload, profile: Profile, config: Engin
         max_in_flight=config.max_in_flight or UNLIMITED,
         window_s=workload.window_s,
         rules=profile.behaviour.rules(kv_tokens // config.block_size),
-        loop=ClosedLoop(workload.pattern.in_flight, workload.pattern.think_s + profile.frontend.overhead_s),
+        loop=ClientLoop(workload.pattern.in_flight, workload.pattern.think_s + profile.frontend.overhead_s),
     )
     costs = profile.loading.costs(workload.adapters.rank, config.max_lora_rank)
     step_cost = profile.step_time.resolve(
