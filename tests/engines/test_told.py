@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from loratwin.engines import serving
-from loratwin.engines.http import Answer
 from loratwin.engines.told import kv_cache, sglang_info, whole
+from loratwin.http import Answer
 from loratwin.telemetry.exposition import Exposition
 from loratwin.telemetry.facts import _of_metrics
 
@@ -28,8 +28,8 @@ def test_a_server_that_we_started_and_one_at_a_url_have_the_same_kv_cache(monkey
     """They differed where a newer vLLM tells the size itself."""
     told = _of_metrics(Exposition().read(PAGE))
 
-    def ask(url: str, **_: Any) -> Any:
-        return Answer(200, PAGE if url.endswith("/metrics") else "{}")
+    def ask(url: str, path: str, **_: Any) -> Any:
+        return Answer(200, PAGE.encode() if path == "/metrics" else b"{}")
 
     monkeypatch.setattr(serving, "ask", ask)
     facts = serving._vllm_facts("http://127.0.0.1:1", "", None)

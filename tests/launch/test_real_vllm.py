@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from loratwin.engines.http import ask
+from loratwin.http import ask, bearer
 from loratwin.launch import ServerError, load_adapters, start_replicas, start_server
 from loratwin.synthetic import lora_modules_args, make_adapters, make_llm, numbered, read_adapters
 from tests.launch.servers import alive, gone
@@ -39,7 +39,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
 
 def generated(url: str, model: str) -> str:
     body: dict[str, Any] = {"model": model, "prompt": list(range(5, 37)), "max_tokens": 12, "temperature": 0}
-    answer = ask(f"{url}/v1/completions", body, api_key=KEY, timeout_s=60)
+    answer = ask(url, "/v1/completions", body, headers=bearer(KEY), timeout_s=60)
     assert answer.ok, answer.text
     return str(answer.json()["choices"][0]["text"])
 
@@ -64,7 +64,7 @@ def test_two_replicas_with_adapters(folder: Path, tmp_path: Path) -> None:
         assert len(set(texts)) == 5
         assert generated(servers[1].url, "tiny") == texts[0]
         chat = {"model": "a-1", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
-        assert ask(f"{servers[0].url}/v1/chat/completions", chat, api_key=KEY, timeout_s=60).ok
+        assert ask(servers[0].url, "/v1/chat/completions", chat, headers=bearer(KEY), timeout_s=60).ok
         pids = [pid for server in servers for pid in server.processes()]
         assert len(pids) >= 6  # API server, engine core and worker of each
     assert not alive(pids)
@@ -88,7 +88,7 @@ def test_kill_9_of_the_client_leaves_no_process(folder: Path, tmp_path: Path) ->
     with subprocess.Popen([sys.executable, "-c", CLIENT, *words], stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None
         url, pids = json.loads(client.stdout.readline())
-        models = {model["id"] for model in ask(f"{url}/v1/models").json()["data"]}
+        models = {model["id"] for model in ask(url, "/v1/models").json()["data"]}
         assert models == {"tiny", "a-0", "a-1", "a-2", "a-3"}
         os.kill(client.pid, signal.SIGKILL)
     assert gone(pids)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from loratwin.engines.http import ask
 from loratwin.errors import InputError, UnknownNameError
+from loratwin.http import ask
 from loratwin.launch import ServerError, server, start_server
 from loratwin.launch.ports import free_port, listens
 from tests.launch.servers import STAND_IN, alive, gone, started, with_word
@@ -231,7 +231,7 @@ def test_the_environment_is_added_to_ours(tmp_path: Path, monkeypatch: pytest.Mo
 def test_no_proxy_stands_between_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with started(tmp_path) as running:
-        assert ask(f"{running.url}/health").ok
+        assert ask(running.url, "/health").ok
 
 
 def test_without_a_command_it_is_the_vllm_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

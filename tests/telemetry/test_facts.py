@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loratwin.errors import DataError, InputError
+from loratwin.errors import DataError
 from loratwin.telemetry import ServerFacts, server_facts
-from loratwin.telemetry.http import root_url
 from tests.telemetry.metrics_server import MetricsServer
 
 VLLM_PAGE = """# TYPE vllm:cache_config_info gauge
@@ -84,24 +83,3 @@ def test_a_wrong_key_and_no_server_are_refused(server: MetricsServer) -> None:
         server_facts(server.url, {"Authorization": "Bearer secret"})
     with pytest.raises(DataError, match="Connection refused"):
         server_facts("http://127.0.0.1:9")
-
-
-@pytest.mark.parametrize(
-    ("given", "root"),
-    [
-        ("http://h:8000", "http://h:8000"),
-        ("http://h:8000/", "http://h:8000"),
-        ("h:8000/v1", "http://h:8000"),
-        ("https://h/tenant/v1/", "https://h/tenant"),
-        ("http://h:1/metrics", "http://h:1"),
-        ("http://user:secret@h:1", "http://h:1"),
-    ],
-)
-def test_addresses(given: str, root: str) -> None:
-    assert root_url(given) == root
-
-
-@pytest.mark.parametrize("given", ["", "ftp://h", "http://", "/v1"])
-def test_no_addresses(given: str) -> None:
-    with pytest.raises(InputError, match="expected an address"):
-        root_url(given)

@@ -10,6 +10,7 @@ from typing import get_args
 
 from loratwin.bench.shared.requests import Api
 from loratwin.errors import InputError
+from loratwin.http import bearer
 from loratwin.workload import ArrivalPattern
 
 
@@ -106,4 +107,4 @@ def key_headers(variable: str) -> dict[str, str]:
     key = os.environ.get(variable, "")
     if not key.isascii() or not key.isprintable() or any(character.isspace() for character in key):
         raise InputError(f"the API key in {variable} has characters that no HTTP header may have")
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    return bearer(key)

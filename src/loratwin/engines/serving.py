@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loratwin.engines.arguments import ServerArguments
-from loratwin.engines.http import ask
 from loratwin.engines.options import SECRETS, Option, count, listed, share, switch, valued
 from loratwin.engines.told import CACHE_INFO, kv_cache, sglang_info, whole
 from loratwin.engines.versions import GENERATIONS
 from loratwin.errors import InputError, UnknownNameError
+from loratwin.http import ask, bearer
 from loratwin.records import Provenance
 
 EngineName = Literal["vllm", "sglang"]
@@ -106,9 +106,9 @@ def full_command(arguments: ServerArguments, command: Sequence[str] | None = Non
 
 
 def _vllm_facts(url: str, log: str, api_key: str | None) -> Facts:
-    version = ask(f"{url}/version").json()
-    models = ask(f"{url}/v1/models", api_key=api_key).json()
-    block_size, kv_tokens = kv_cache(_cache_config(ask(f"{url}/metrics").text))
+    version = ask(url, "/version").json()
+    models = ask(url, "/v1/models", headers=bearer(api_key)).json()
+    block_size, kv_tokens = kv_cache(_cache_config(ask(url, "/metrics").text))
     return Facts(
         version=str(version["version"]) if isinstance(version, dict) and "version" in version else None,
         kv_tokens=kv_tokens or _logged(r"KV cache size: ([\d,]+) tokens", log),  # the log: without /metrics
@@ -125,10 +125,10 @@ def _cache_config(metrics: str) -> dict[str, str]:
 
 
 def _sglang_facts(url: str, log: str, api_key: str | None) -> Facts:
-    answers = (ask(f"{url}/{path}", api_key=api_key).json() for path in ("server_info", "get_server_info"))
+    answers = (ask(url, path, headers=bearer(api_key)).json() for path in ("/server_info", "/get_server_info"))
     found = next((answer for answer in answers if isinstance(answer, dict) and "version" in answer), {})
     info = sglang_info(found)
-    models = ask(f"{url}/v1/models", api_key=api_key).json()
+    models = ask(url, "/v1/models", headers=bearer(api_key)).json()
     return Facts(
         version=info.get("version"),
         kv_tokens=info.get("kv_tokens") or _logged(r"max_total_num_tokens=(\d+)", log),

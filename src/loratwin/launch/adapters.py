@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from loratwin.engines.http import Answer, ask
+from loratwin.http import Answer, Connection, NoAnswerError, bearer
 from loratwin.launch.failure import ServerError
 
 LOAD_TIMEOUT_S = 300.0  # the engine reads the adapter from disk, between two steps of a batch
@@ -27,13 +27,22 @@ def load_adapters(
     ServerError
         The server allows no registration, or refuses an adapter; the message says which and why.
     """
-    for done, (name, path) in enumerate(adapters.items()):
-        progress(done, len(adapters))
-        body = {"lora_name": name, "lora_path": str(path)}
-        answer = ask(f"{url}/v1/load_lora_adapter", body, api_key=api_key, timeout_s=LOAD_TIMEOUT_S)
-        if not answer.ok and "already" not in answer.text:  # vLLM: "has already been loaded", SGLang: "already exists"
-            raise ServerError(f"adapter {name} on {url}: {_reason(answer)}")
+    with Connection(url, bearer(api_key), LOAD_TIMEOUT_S) as connection:
+        for done, (name, path) in enumerate(adapters.items()):
+            progress(done, len(adapters))
+            if why_not := _load(connection, name, path):
+                raise ServerError(f"adapter {name} on {url}: {why_not}")
     progress(len(adapters), len(adapters))
+
+
+def _load(connection: Connection, name: str, path: str | Path) -> str:
+    """Why an adapter is not there afterwards; "" if it is."""
+    try:
+        answer = connection.request("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+    except NoAnswerError as error:
+        return error.reason
+    loaded = answer.ok or "already" in answer.text  # vLLM: "has already been loaded", SGLang: "already exists"
+    return "" if loaded else _reason(answer)
 
 
 def _reason(answer: Answer) -> str:
@@ -44,7 +53,7 @@ def _reason(answer: Answer) -> str:
         )
     if answer.status == 401:
         return "the API key is missing or wrong"
-    return f"HTTP {answer.status}: {_message(answer)}" if answer.status else answer.text
+    return f"HTTP {answer.status}: {_message(answer)}"
 
 
 def _message(answer: Answer) -> str:

@@ -11,9 +11,9 @@ from types import TracebackType
 
 from loratwin.engines.arguments import HIDDEN, ServerArguments
 from loratwin.engines.config import engine_config
-from loratwin.engines.http import ask
 from loratwin.engines.serving import Facts, engine, full_command
 from loratwin.errors import InputError
+from loratwin.http import ask
 from loratwin.launch.failure import ServerError, last_lines, telling_lines
 from loratwin.launch.guarded import Guarded
 from loratwin.launch.ports import free_port, listens
@@ -181,7 +181,7 @@ def _wait_until_healthy(guarded: Guarded, url: str, port: int, log: Path, timeou
         if guarded.poll() is not None:
             raise ServerError(f"the server ended with exit code {guarded.poll()}: {telling_lines(log)} (log: {log})")
         waited = time.monotonic() - start
-        healthy = ask(f"{url}/health").ok
+        healthy = ask(url, "/health").ok
         if healthy and listens(guarded.processes(), port) is not False:
             return
         if waited > timeout_s:

@@ -9,8 +9,8 @@ from typing import Any
 from loratwin.engines.told import CACHE_INFO, kv_cache, sglang_info
 from loratwin.engines.told import whole as _whole
 from loratwin.errors import DataError
+from loratwin.http import Connection
 from loratwin.telemetry.exposition import MAX_LORAS, Exposition
-from loratwin.telemetry.http import Connection
 from loratwin.telemetry.table import SeriesKey
 
 

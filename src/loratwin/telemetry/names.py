@@ -9,10 +9,10 @@ from enum import Enum
 import numpy as np
 
 from loratwin.errors import LoratwinError
+from loratwin.http import Connection
 from loratwin.records.columns import FloatArray
 from loratwin.records.series import Samples, Series
 from loratwin.telemetry.exposition import ADAPTERS_RUNNING, ADAPTERS_WAITING, MAX_LORAS, Exposition
-from loratwin.telemetry.http import Connection
 from loratwin.telemetry.table import SeriesKey
 
 
@@ -150,13 +150,11 @@ def counters(url: str, headers: Mapping[str, str] | None = None) -> Counters:
 
     A server that does not answer has nothing to tell: all is None.
     """
-    connection = Connection(url, headers)
-    try:
-        values = Exposition().read(connection.get("/metrics").decode("utf-8", "replace"))
-    except LoratwinError:
-        return Counters()
-    finally:
-        connection.close()
+    with Connection(url, headers) as connection:
+        try:
+            values = Exposition().read(connection.get("/metrics").decode("utf-8", "replace"))
+        except LoratwinError:
+            return Counters()
     return counters_of(values)
 
 

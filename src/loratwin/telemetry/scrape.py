@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from loratwin.http import Connection
 from loratwin.records.series import Samples
 from loratwin.telemetry.cadence import check_period
 from loratwin.telemetry.exposition import MOST_SERIES, Exposition
-from loratwin.telemetry.http import Connection
 from loratwin.telemetry.sampler import Sampler
 from loratwin.telemetry.table import SeriesKey
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 
 from loratwin.bench.worker.prompts import Words
 from loratwin.errors import InputError
+from loratwin.http import Connection, NoAnswerError
 
 _WORDS = """
 the of and to in is it you that he was for on are with as his they be at one have this from or had by but not what all
@@ -30,11 +27,8 @@ def prompts_of_words(url: str, model: str, headers: Mapping[str, str], seed: int
     InputError
         The server does not answer, does not count, or none of our words is one token.
     """
-
-    def count(text: str) -> int:
-        return _count_prompt(url, model, headers, text)
-
-    words, overhead = single_tokens(count)
+    with Connection(url, headers, _TIMEOUT_S) as connection:
+        words, overhead = single_tokens(lambda text: _count_prompt(connection, model, text))
     if not words:
         raise InputError("chat prompts of exact length: no word we know is one token for this LLM; use completions")
     return Words(seed, words, overhead, longest)
@@ -61,20 +55,16 @@ def _singles(words: list[str], count: Callable[[str], int], overhead: int) -> li
     return _singles(words[:middle], count, overhead) + _singles(words[middle:], count, overhead)
 
 
-def _count_prompt(url: str, model: str, headers: Mapping[str, str], text: str) -> int:
+def _count_prompt(connection: Connection, model: str, text: str) -> int:
     body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 1}
-    request = urllib.request.Request(
-        f"{url}/v1/chat/completions",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json", **headers},
-    )
-    direct = urllib.request.build_opener(  # without a proxy, as all other requests of a benchmark
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl.create_default_context())
-    )
     try:
-        with direct.open(request, timeout=_TIMEOUT_S) as answer:
-            return int(json.load(answer)["usage"]["prompt_tokens"])
-    except urllib.error.HTTPError as error:
-        raise InputError(f"{url}: HTTP {error.code} for a chat: {error.read(200).decode('utf-8', 'replace')}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{url}: no usable answer to a chat: {error}") from None
+        answer = connection.request("/v1/chat/completions", body)
+    except NoAnswerError as error:
+        raise InputError(f"{connection.url}: no usable answer to a chat: {error.reason}") from None
+    if not answer.ok:
+        said = " ".join(answer.text[:200].split())
+        raise InputError(f"{connection.url}: HTTP {answer.status} for a chat: {said}")
+    try:
+        return int(answer.json()["usage"]["prompt_tokens"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{connection.url}: the answer to a chat does not count its prompt's tokens") from None
