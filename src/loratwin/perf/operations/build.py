@@ -1,0 +1,242 @@
+"""Distil measured operations into the tables that ship: `python -m loratwin.perf.operations.build DATA [-o FOLDER]`.
+
+DATA is a folder of parquet files, one row for each measured call: `gemm`, `generation_attention`,
+`context_attention`, `custom_allreduce` (NVIDIA AIConfigurator, Apache-2.0). Needs pandas, pyarrow and scipy; the same
+files give the same tables.
+
+Calls were measured again and again on the same operands: what fits into the GPU's second-level cache was read from
+there, which no server does, since a layer comes back only after all others. So products of matrices are never taken as
+faster than the memory, and attention is fitted where keys and values are twice the cache or more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.extras import required
+from loratwin.perf.gpus import Gpu, find_gpu
+from loratwin.perf.operations.attention import ContextAttention, DecodeAttention, key_value_bytes
+from loratwin.perf.operations.products import STEP, K, M, N, product_bound_s, weight_bits
+
+F8 = NDArray[np.float64]
+Frame = Any
+
+
+class Source(NamedTuple):
+    """A GPU as the files name it."""
+
+    name: str
+    cache_bytes: float  # second-level cache, data sheets and architecture papers
+
+
+SOURCES = {
+    "a100-80gb": Source("a100_sxm", 40e6),
+    "h100-sxm": Source("h100_sxm", 50e6),
+    "h200": Source("h200_sxm", 50e6),
+    "b200": Source("b200_sxm", 126e6),
+    "b300": Source("b300_sxm", 126e6),
+    "gb200": Source("gb200", 126e6),
+    "gb300": Source("gb300", 126e6),
+    "l40s": Source("l40s", 96e6),
+    "rtx-pro-6000-server": Source("rtx_pro_6000_server", 128e6),
+}
+"""By the twin's names."""
+
+SMOOTH, SMOOTH_SMALL = 0.25, 1.0
+"""Octaves of tokens over which is averaged, as a standard deviation: over waves of blocks, and up to SMALL tokens,
+where all take the time to read the weights, over the kernels that the library happens to choose."""
+
+SMALL = 16
+
+LARGE_BYTES = 4
+"""Times the cache that a matrix takes from which on it tells the memory's share."""
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path, help="folder of the parquet files")
+    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "tables", help="folder to write")
+    given = parser.parse_args()
+    build(given.data, given.output)
+
+
+def build(data: Path, out: Path) -> None:
+    """Write `operations.json` and `products.npz` from the files of a folder."""
+    pandas = required("pandas", "the build", "dev")
+    products, context, decode, reduce = (
+        pandas.read_parquet(data / f"{name}.parquet")
+        for name in ("gemm", "context_attention", "generation_attention", "custom_allreduce")
+    )
+    codes: dict[str, NDArray[np.uint8]] = {}
+    gpus = {}
+    for name, source in SOURCES.items():
+        gpu = find_gpu(name)
+        one = [frame[frame.gpu == source.name] for frame in (products, context, decode, reduce)]
+        tables, described = _products(gpu, source, one[0])
+        codes |= {f"{name}/{kind}": table for kind, table in tables.items()}
+        gpus[name] = {
+            "measured_as": source.name,
+            "engines": sorted({str(version) for frame in one for version in frame.engine_version}),
+            "memory_bytes_per_s": gpu.memory_bytes_per_s,
+            "flops": gpu.flops,
+            "products": described,
+            "decode": dict(_decode(gpu, source, one[2])),
+            "context": dict(_context(gpu, one[1])),
+            "all_reduce": _all_reduce(one[3]),
+        }
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(out / "products.npz", **codes)  # type: ignore[arg-type]
+    (out / "operations.json").write_text(json.dumps(_rounded(gpus), indent=1) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to four digits."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _products(gpu: Gpu, source: Source, frame: Frame) -> tuple[dict[str, NDArray[np.uint8]], dict[str, Any]]:
+    """Codes by type of numbers, and what is said of each: the memory's share, the error between the knots."""
+    tables, described = {}, {}
+    for kind, rows in frame.groupby("gemm_dtype"):
+        if len(rows) < 5000:  # of one or two sizes only
+            continue
+        grid, share = _grid(gpu, source, str(kind), rows)
+        tables[str(kind)] = np.clip(np.round(grid / STEP), 0, 255).astype(np.uint8)
+        described[str(kind)] = {"memory_share": share, "error": _error_between(grid)}
+    return tables, described
+
+
+def _grid(gpu: Gpu, source: Source, kind: str, rows: Frame) -> tuple[F8, float]:
+    """Log of the time over the bound at M x N x K, waves averaged, and the share of the memory that weights reach."""
+    m, n, k = (rows[name].to_numpy(float) for name in "mnk")
+    seconds = rows.latency.to_numpy(float) * 1e-3
+    weights_s = n * k * weight_bits(kind) / 8 / gpu.memory_bytes_per_s
+    large = (n * k * weight_bits(kind) / 8 > LARGE_BYTES * source.cache_bytes) & (m <= 16)
+    share = float(np.median(weights_s[large] / seconds[large]))
+    seconds = np.maximum(seconds, weights_s / share)
+    over = np.log(seconds / product_bound_s(gpu.memory_bytes_per_s, gpu.flops, kind, m, n, k))
+    grid = np.full((len(M), len(N), len(K)), np.nan)
+    for (each_n, each_k), part in _by_size(n, k):
+        if each_n in N and each_k in K:
+            grid[:, N.index(each_n), K.index(each_k)] = _smoothed(np.log2(m[part]), over[part])
+    return _filled(grid), share
+
+
+def _by_size(n: F8, k: F8) -> Iterator[tuple[tuple[int, int], NDArray[np.int64]]]:
+    order = np.lexsort((k, n))
+    edges = np.flatnonzero(np.diff(n[order]) + np.diff(k[order]) * 1e-6) + 1
+    for part in np.split(order, edges):
+        yield (int(n[part[0]]), int(k[part[0]])), part
+
+
+def _smoothed(log_m: F8, values: F8) -> F8:
+    """At the knots of M, averaged over their neighbours."""
+    knots = np.log2(np.array(M, float))[:, None]
+    few = (knots <= np.log2(SMALL)) & (log_m <= np.log2(SMALL))
+    distance = (knots - log_m) / np.where(few, SMOOTH_SMALL, SMOOTH)
+    weight = np.exp(-(distance**2) / 2)
+    nearest = np.abs(distance).argmin(axis=1)
+    weight[np.arange(len(M)), nearest] += 1e-9  # a knot far from all takes the nearest
+    return np.asarray((weight * values).sum(axis=1) / weight.sum(axis=1))
+
+
+def _filled(grid: F8) -> F8:
+    """Sizes that were not measured take the nearest."""
+    known = np.argwhere(~np.isnan(grid[0]))
+    n, k = np.log2(np.array(N, float)), np.log2(np.array(K, float))
+    for i, j in np.argwhere(np.isnan(grid[0])):
+        nearest = known[np.argmin((n[known[:, 0]] - n[i]) ** 2 + (k[known[:, 1]] - k[j]) ** 2)]
+        grid[:, i, j] = grid[:, nearest[0], nearest[1]]
+    return grid
+
+
+def _error_between(grid: F8) -> float:
+    """Standard deviation of the log error at knots of n and k, of 1,024 or more, when told by their neighbours."""
+    large = grid[:, N.index(1024) :, K.index(1024) :]
+    along_n = large[:, 1:-1] - (large[:, :-2] + large[:, 2:]) / 2
+    along_k = large[:, :, 1:-1] - (large[:, :, :-2] + large[:, :, 2:]) / 2
+    return float(np.sqrt((np.mean(along_n**2) + np.mean(along_k**2)) / 2))
+
+
+def _decode(gpu: Gpu, source: Source, frame: Frame) -> Iterator[tuple[str, Any]]:
+    """Attention of decode steps by type of numbers, head size and whether heads share keys."""
+    whole = frame[frame.window_size.fillna(0) == 0]
+    for (kind, size), rows in whole.groupby(["kv_cache_dtype", "head_dim"]):
+        group = rows.num_heads / rows.num_key_value_heads
+        for name, part in (("own", rows[group == 1]), ("shared", rows[(group > 1) & (group <= 16)])):
+            if len(part) >= 100:
+                yield f"{kind}/{size}/{name}", _fit_decode(gpu, source, str(kind), int(size), part)
+
+
+def _fit_decode(gpu: Gpu, source: Source, kind: str, size: int, rows: Frame) -> dict[str, Any]:
+    from scipy.optimize import least_squares
+
+    pairs = (rows.batch_size * rows.num_key_value_heads).to_numpy(float)
+    context = (rows.isl + rows.step).to_numpy(float)
+    seconds = rows.latency.to_numpy(float) * 1e-3
+    octave = np.round(np.log2(pairs)).astype(int)
+    short = context <= 32
+    floor = tuple(float(np.median(seconds[short & (octave == each)])) for each in range(int(octave[short].max()) + 1))
+    num_bytes = key_value_bytes(kind, size) * pairs * context
+    cold = num_bytes > 2 * source.cache_bytes
+
+    def off(p: F8) -> F8:
+        model = DecodeAttention(floor, float(p[0]), float(p[1]))
+        return np.asarray(np.log(model.time_s(pairs[cold], num_bytes[cold], gpu.memory_bytes_per_s) / seconds[cold]))
+
+    fit = least_squares(off, [0.8, 1.4], bounds=([0.1, 1.0], [1.05, 6.0]), loss="soft_l1", f_scale=0.1)
+    error = float(np.mean(np.abs(off(fit.x))))
+    return DecodeAttention(floor, float(fit.x[0]), float(fit.x[1]), error)._asdict()
+
+
+def _context(gpu: Gpu, frame: Frame) -> Iterator[tuple[str, Any]]:
+    """Attention over prompts by type of numbers and head size."""
+    whole = frame[(frame.window_size.fillna(0) == 0) & (frame.isl >= 16)]
+    for (kind, size), rows in whole.groupby(["kv_cache_dtype", "head_dim"]):
+        yield f"{kind}/{size}", _fit_context(gpu, int(size), rows)
+
+
+def _fit_context(gpu: Gpu, size: int, rows: Frame) -> dict[str, Any]:
+    from scipy.optimize import least_squares
+
+    tokens = (rows.batch_size * rows.isl).to_numpy(float)
+    heads, kv_heads = (rows[name].to_numpy(float) for name in ("num_heads", "num_key_value_heads"))
+    pairs = tokens * rows.isl.to_numpy(float) / 2
+    seconds = rows.latency.to_numpy(float) * 1e-3
+
+    def model(p: F8) -> ContextAttention:
+        return ContextAttention(*(float(each) for each in np.exp(p)))
+
+    def off(p: F8) -> F8:
+        return np.asarray(np.log(model(p).time_s(tokens, pairs, heads * size, kv_heads * size, gpu.flops) / seconds))
+
+    fit = least_squares(off, np.log([1e-5, 1e-12, 1e-12, 0.5]), loss="soft_l1", f_scale=0.1)
+    long = pairs * heads * size * 4 > 1e11
+    return model(fit.x)._replace(error=float(np.mean(np.abs(off(fit.x)[long]))))._asdict()
+
+
+def _all_reduce(frame: Frame) -> dict[str, Any]:
+    """Seconds by the number of GPUs and the logarithm of the elements, kernels in a graph."""
+    found: dict[str, Any] = {}
+    graph = frame[frame.backend == "vllm_graph"]
+    for gpus, rows in graph.groupby("num_gpus"):
+        ordered = rows.sort_values("message_size")
+        found["elements"] = [int(each) for each in ordered.message_size]
+        found[str(gpus)] = [float(each) * 1e-3 for each in ordered.latency]
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""An engine step as the sum of its operations over the LLM's layers, and the kernel's coefficients for it.
+
+What a GPU computes for so many tokens: the products of matrices with all their weights, attention over what is cached
+and over prompts, all-reduces, the head for the rows that are sampled, and between them what only moves activations
+(norms, rotations, gates): as bytes, and as LAYER_S for each layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.llms import LlmShapes, Product
+from loratwin.llms.layers import Attention
+from loratwin.llms.numbers import numbers
+from loratwin.perf.operations.tables import Operations
+
+F8 = NDArray[np.float64]
+
+LOGIT_BYTES = 30
+"""Moved for each logit of a sampled row: its copy as float32, and the passes over that."""
+
+EXPERT_SHARES = (0.6, 0.4)
+"""Of the memory and of the operations that kernels for experts reach: about what unquantized ones do on H100."""
+
+
+@dataclass(frozen=True)
+class StepSum:
+    """One GPU's part of an LLM. Numbers of tokens and requests are arrays of one shape; so are the seconds."""
+
+    operations: Operations
+    llm: LlmShapes
+    tensor_parallel: int
+    layer_s: float  # for each layer of every step, beside its operations
+
+    def seconds(self, steps: Steps) -> F8:
+        """Of whole steps."""
+        attention = self.decode_s(steps.decoding, steps.context) + self.prompt_s(steps.prompt, steps.pairs)
+        return self.dense_s(steps.decoding + steps.prompt) + attention + self.head_s(steps.running)
+
+    def dense_s(self, tokens: F8) -> F8:
+        """What every token passes through: products, all-reduces, activations."""
+        products = sum((each.times * self._product_s(each, tokens) for each in self._products[:-1]), np.zeros(1))
+        layers, hidden = self._layers, self.llm.hidden_size
+        reduce = 2 * layers * self.operations.all_reduce_s(self.tensor_parallel, tokens * hidden)
+        return np.asarray(products + reduce + self._activation_s * tokens + layers * self.layer_s)
+
+    def head_s(self, rows: F8) -> F8:
+        """Logits of the sampled rows, and sampling."""
+        head = self._products[-1]
+        moved = LOGIT_BYTES * self.llm.vocab_size / self.operations.gpu.memory_bytes_per_s
+        return self._product_s(head, rows) + moved * rows
+
+    def decode_s(self, requests: F8, context: F8) -> F8:
+        """Attention of requests that decode, with `context` tokens each; 0 where there are none."""
+        total = np.zeros(len(requests))
+        for count, attention in self._attentions:
+            total += count * self._one_decode_s(attention, requests, context)
+        return np.where(requests > 0, total, 0.0)
+
+    def prompt_s(self, tokens: F8, pairs: F8) -> F8:
+        """Attention over prompts of so many tokens and pairs of a token and one before it; 0 where there are none."""
+        total = np.zeros(len(tokens))
+        for count, attention in self._attentions:
+            heads, kv_heads = self._heads(attention)
+            kind = self.operations.context_attention(attention.key_size or 128)
+            seen = np.minimum(pairs, tokens * attention.window) if attention.window else pairs
+            size = attention.key_size or 128
+            total += count * kind.time_s(tokens, seen, heads * size, kv_heads * size, self.operations.gpu.flops)
+        return np.where(tokens > 0, total, 0.0)
+
+    def _one_decode_s(self, attention: Attention, requests: F8, context: F8) -> F8:
+        gpu = self.operations.gpu
+        heads, kv_heads = self._heads(attention)
+        number_bytes = self.llm.kv_number_bytes or self.llm.dtype_bytes
+        per_token = sum(
+            c.bytes_on(self.tensor_parallel, number_bytes) / c.every for c in attention.caches if c.kind != "state"
+        )
+        state = sum(c.bytes_on(self.tensor_parallel, number_bytes) for c in attention.caches if c.kind == "state")
+        seen = np.minimum(context, attention.window) if attention.window else context
+        kernel = self.operations.decode_attention(attention.key_size or 128, heads / kv_heads, number_bytes)
+        moved = requests * (per_token * seen + 2 * state)
+        return kernel.time_s(np.maximum(requests, 1.0) * kv_heads, moved, gpu.memory_bytes_per_s)
+
+    def _product_s(self, product: Product, tokens: F8) -> F8:
+        """All copies of one size."""
+        bits = 8 * numbers(product.numbers).num_bytes(product.k, product.n) / (product.k * product.n)
+        if not product.experts:
+            return self.operations.product_s(product.numbers, bits, np.maximum(tokens, 1.0), product.n, product.k)
+        gpu, (memory, computing) = self.operations.gpu, EXPERT_SHARES
+        touched = product.experts * (1 - (1 - product.used / product.experts) ** tokens)
+        read_s = touched * product.n * product.k * bits / 8 / (memory * gpu.memory_bytes_per_s)
+        return np.asarray(read_s + 2 * tokens * product.used * product.n * product.k / (computing * gpu.flops))
+
+    def _heads(self, attention: Attention) -> tuple[int, int]:
+        """Of queries and of keys on this GPU."""
+        t = self.tensor_parallel
+        kv_heads = 1 if attention.kind == "latent" else max(1, attention.num_kv_heads // t)
+        return max(1, attention.num_heads // t), kv_heads
+
+    @property
+    def _products(self) -> list[Product]:
+        return self.llm.products(self.tensor_parallel)
+
+    @property
+    def _attentions(self) -> list[tuple[int, Attention]]:
+        return [(kind.count, kind.attention) for kind in self.llm.kinds if kind.attention.kind != "none"]
+
+    @property
+    def _layers(self) -> int:
+        return sum(kind.count for kind in self.llm.kinds)
+
+    @property
+    def _activation_s(self) -> float:
+        """Per token: each norm with its residual reads and writes twice; outputs are read and written."""
+        between = 8 * self.llm.hidden_size * self._layers
+        outputs = sum(each.times * each.used * each.n for each in self._products[:-1])
+        return 2 * (between + 1.5 * outputs) / self.operations.gpu.memory_bytes_per_s
+
+
+class Steps(NamedTuple):
+    """Steps to be timed; arrays of one shape."""
+
+    decoding: F8  # requests that decode
+    context: F8  # tokens of each of them in the KV cache
+    prompt: F8  # prompt tokens
+    pairs: F8  # of a prompt token and one before it (`StepFeatures.prefill_context`)
+    running: F8  # requests
+
+
+class BaseStep(NamedTuple):
+    """The kernel's coefficients without LoRA (`StepTimeModel`), and how well they say the sum."""
+
+    weights_s: float
+    token_s: float
+    roofline_power: float
+    running_s: float
+    context_s: float
+    prefill_context_s: float
+    error: float  # mean of |log(formula / sum)| over the steps
+    worst: float
+
+    def seconds(self, steps: Steps) -> F8:
+        """The kernel's formula (`kernel.cost`)."""
+        computed = self.token_s * (steps.decoding + steps.prompt)
+        dense = (self.weights_s**self.roofline_power + computed**self.roofline_power) ** (1 / self.roofline_power)
+        cached = self.context_s * steps.decoding * steps.context
+        return np.asarray(dense + self.running_s * steps.running + cached + self.prefill_context_s * steps.pairs)
+
+
+def base_step(of: StepSum, max_num_seqs: int, max_num_batched_tokens: int, kv_tokens: float) -> BaseStep:
+    """The coefficients whose steps are nearest to the sum's, as logarithms, over what a server does.
+
+    Parameters
+    ----------
+    max_num_seqs, max_num_batched_tokens
+        The most that a step holds.
+    kv_tokens
+        About as many as the KV cache has.
+    """
+    steps = _domain(max_num_seqs, max_num_batched_tokens, kv_tokens)
+    wanted = of.seconds(steps)
+    tokens = steps.decoding + steps.prompt
+    start = np.log([wanted.min(), wanted.max() / tokens.max(), 1.5, 1e-6, 1e-8, 1e-10])
+
+    def off(p: F8) -> F8:
+        return np.asarray(np.log(_coefficients(p).seconds(steps) / wanted))
+
+    found = _least_squares(off, np.asarray(start))
+    error = np.abs(off(found))
+    return _coefficients(found)._replace(error=float(error.mean()), worst=float(error.max()))
+
+
+def _coefficients(p: F8) -> BaseStep:
+    weights, token, power, running, context, prefill = (float(each) for each in np.exp(p))
+    return BaseStep(weights, token, 1 + power, running, context, prefill, 0.0, 0.0)
+
+
+def _domain(max_num_seqs: int, max_num_batched_tokens: int, kv_tokens: float) -> Steps:
+    rows = [*_decode_steps(max_num_seqs, kv_tokens), *_prefill_steps(max_num_seqs, max_num_batched_tokens)]
+    return Steps(*np.array(rows, float).T)
+
+
+def _decode_steps(max_num_seqs: int, kv_tokens: float) -> Iterator[tuple[float, ...]]:
+    batches = [b for b in (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024) if b <= max_num_seqs]
+    for batch in batches:
+        for context in (64, 256, 1024, 4096, 16384):
+            if batch * context <= max(kv_tokens, 1024) or context == 64:
+                yield batch, context, 0, 0, batch
+
+
+def _prefill_steps(max_num_seqs: int, most: int) -> Iterator[tuple[float, ...]]:
+    sizes = [n for n in (64, 128, 256, 512, 1024, 1500, 2048, 3000, 4096, 6000, 8192, 16384) if n <= most]
+    for tokens in sizes:
+        for decoding in (d for d in (0, 16, 64, 200) if d <= min(tokens // 2, max_num_seqs)):
+            prompt = tokens - decoding
+            for before in (0, 2048):
+                for prompts in (1, 4):
+                    yield decoding, 500, prompt, prompt * (before + prompt / prompts / 2), decoding + prompts
+
+
+def _least_squares(off: Callable[[F8], F8], start: F8, rounds: int = 60) -> F8:
+    """Levenberg and Marquardt's method, with differences for derivatives: the base install has no scipy."""
+    p, damping = start.copy(), 1e-2
+    residual = off(p)
+    for _ in range(rounds):
+        slope = np.column_stack([(off(p + step) - residual) / 1e-5 for step in 1e-5 * np.eye(len(p))])
+        normal, gradient = slope.T @ slope, slope.T @ residual
+        change = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-9), -gradient)
+        candidate = np.clip(p + np.clip(change, -1.0, 1.0), -32.0, 5.0)
+        new = off(candidate)
+        if new @ new < residual @ residual:
+            p, residual, damping = candidate, new, damping / 3
+        else:
+            damping *= 5
+    return np.asarray(p)

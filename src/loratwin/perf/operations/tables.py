@@ -1,0 +1,160 @@
+"""The measured operations of a GPU, or of the one that is most like it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from math import hypot, log
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.perf.gpus import Gpu, find_gpu
+from loratwin.perf.operations.attention import ContextAttention, DecodeAttention
+from loratwin.perf.operations.products import STEP, Products
+
+F8 = NDArray[np.float64]
+
+_GRAPHICS = re.compile(r"rtx|gtx|l\d|a10g?$|a16$|a40$|a[2-6]000|t4$|gb10")
+"""GPUs whose memory is no HBM."""
+
+_WITHOUT_ECC = re.compile(r"rtx-[2-5]0[5-9]0(-|$)")
+"""GeForce, whose memory has no error correction. With it L40S reaches 0.83 of its bandwidth; RTX PRO 6000, whose chips
+correct by themselves, 0.93."""
+
+
+class Operations(NamedTuple):
+    """What single operations take on a GPU."""
+
+    gpu: Gpu
+    like: str  # the GPU that they were measured on
+    products: Mapping[str, Products]  # by type of numbers
+    decode: Mapping[str, DecodeAttention]  # by type of numbers, head size, and whether heads share keys
+    context: Mapping[str, ContextAttention]  # by type of numbers and head size
+    all_reduces: Mapping[int, tuple[F8, F8]]  # by number of GPUs: elements, seconds
+
+    @property
+    def measured(self) -> bool:
+        """Whether they were measured on this very GPU."""
+        return self.like == self.gpu.name
+
+    def product_s(self, numbers: str, bits: float, m: F8, n: int, k: int) -> F8:
+        """Seconds of a product of matrices; types of numbers without a table compute in 16 bits.
+
+        Parameters
+        ----------
+        numbers, bits
+            What weights are kept in (`loratwin.llms.numbers`), and bits of one, scales included.
+        m
+            Tokens, shape (sizes,).
+        """
+        kind = _MEASURED_AS.get(numbers, "")
+        table = self.products.get(kind) or self.products["bfloat16"]
+        own = bits if table.kind == "bfloat16" and kind != "bfloat16" else 0.0
+        return table.time_s(self.gpu.memory_bytes_per_s, self.gpu.flops, m, n, k, own)
+
+    def knows(self, numbers: str) -> bool:
+        """Whether products with such weights were measured."""
+        return _MEASURED_AS.get(numbers, "") in self.products
+
+    def decode_attention(self, head_size: int, group: float, number_bytes: float = 2) -> DecodeAttention:
+        """Of heads of this size, or the nearest measured, `group` of which share keys."""
+        sharing = "shared" if group > 1 else "own"
+        return self.decode[_nearest(self.decode, number_bytes, head_size, f"/{sharing}")]
+
+    def context_attention(self, head_size: int, number_bytes: float = 2) -> ContextAttention:
+        """The same for prompts."""
+        return self.context[_nearest(self.context, number_bytes, head_size, "")]
+
+    def all_reduce_s(self, gpus: int, elements: F8) -> F8:
+        """Seconds of an all-reduce of so many numbers of 16 bits on each GPU, shape of `elements`.
+
+        Between and beyond the measured numbers of GPUs the nearest is taken; beyond the largest message, time is in
+        proportion.
+        """
+        if gpus == 1:
+            return np.zeros_like(elements, float)
+        sizes, seconds = self.all_reduces[min(self.all_reduces, key=lambda each: abs(log(each / gpus)))]
+        found = np.exp(np.interp(np.log(np.maximum(elements, 1.0)), np.log(sizes), np.log(seconds)))
+        beyond = np.maximum(elements / sizes[-1], 1.0)
+        return np.asarray(found * beyond)
+
+
+_MEASURED_AS = {
+    "bfloat16": "bfloat16", "fp8": "fp8", "fp8-channel": "fp8", "fp8-block": "fp8_block", "nvfp4": "nvfp4",
+}  # fmt: skip
+"""Types of numbers of weights -> those that were measured."""
+
+
+def _nearest(known: Mapping[str, Any], number_bytes: float, head_size: int, ending: str) -> str:
+    wanted = "fp8" if number_bytes < 2 else "bfloat16"
+    names = [name for name in known if name.endswith(ending) and name.startswith(wanted)]
+    names = names or [name for name in known if name.endswith(ending)]
+    return min(names, key=lambda name: abs(log(int(name.split("/")[1]) / head_size)))
+
+
+@lru_cache(maxsize=64)
+def operations_of(gpu: Gpu) -> Operations:
+    """The tables of a GPU; without any, those of the GPU whose peaks are nearest, to be scaled by the peaks."""
+    known = _described()
+    like = _like(gpu, known)
+    one = known[like]
+    return Operations(
+        gpu=gpu,
+        like=like,
+        products={kind: _products(like, kind, told) for kind, told in one["products"].items()},
+        decode={
+            name: DecodeAttention(**{**told, "floor_s": tuple(told["floor_s"])}) for name, told in one["decode"].items()
+        },
+        context={name: ContextAttention(**told) for name, told in one["context"].items()},
+        all_reduces=_all_reduces(known, gpu, like),
+    )
+
+
+def _like(gpu: Gpu, known: Mapping[str, Any]) -> str:
+    """The GPU whose tables are taken: itself, or the one whose peaks are nearest."""
+    if gpu.name in known:
+        return gpu.name
+    if _WITHOUT_ECC.match(gpu.name):
+        return "rtx-pro-6000-server"
+    alike = [name for name in known if bool(_GRAPHICS.match(name)) == bool(_GRAPHICS.match(gpu.name))]
+    return min(alike, key=lambda name: _distance(gpu, known[name]))
+
+
+def _distance(gpu: Gpu, told: Mapping[str, Any]) -> float:
+    return hypot(log(gpu.memory_bytes_per_s / told["memory_bytes_per_s"]), log(gpu.flops / told["flops"]))
+
+
+def _products(like: str, kind: str, told: Mapping[str, Any]) -> Products:
+    one = _described()[like]
+    over = _codes()[f"{like}/{kind}"].astype(np.float64) * STEP
+    return Products(kind, over, one["flops"] / one["memory_bytes_per_s"], told["memory_share"], told["error"])
+
+
+def _all_reduces(known: Mapping[str, Any], gpu: Gpu, like: str) -> dict[int, tuple[F8, F8]]:
+    """Of the GPU, or of one with the same kind of link."""
+    nvlink = find_gpu(like).has_nvlink
+    source = like if gpu.has_nvlink == nvlink else ("h100-sxm" if gpu.has_nvlink else "l40s")
+    told = known[source]["all_reduce"]
+    elements = np.array(told["elements"], float)
+    return {int(gpus): (elements, np.array(told[gpus])) for gpus in told if gpus != "elements"}
+
+
+@lru_cache(maxsize=1)
+def _described() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_folder().joinpath("operations.json").read_text())
+    return found
+
+
+@lru_cache(maxsize=1)
+def _codes() -> Mapping[str, NDArray[np.uint8]]:
+    with _folder().joinpath("products.npz").open("rb") as file:
+        return dict(np.load(file))
+
+
+def _folder() -> Any:
+    return files("loratwin.perf.operations").joinpath("tables")

@@ -1,0 +1,122 @@
+"""Times of single operations: tables that ship, what they say between the knots, and a step as their sum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loratwin.llms import find_llm
+from loratwin.perf import find_gpu, gpu_names
+from loratwin.perf.operations.build import SOURCES, build
+from loratwin.perf.operations.products import K, M, N, product_bound_s
+from loratwin.perf.operations.step import StepSum, base_step
+from loratwin.perf.operations.tables import operations_of
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "operations"
+TABLES = Path(__file__).parents[2] / "src" / "loratwin" / "perf" / "operations" / "tables"
+LLAMA = find_llm("llama-3.1-8b-instruct")
+H100, L40S = (operations_of(find_gpu(name)) for name in ("h100-sxm", "l40s"))
+
+
+def one(tokens: float) -> np.ndarray:
+    return np.array([float(tokens)])
+
+
+@pytest.mark.parametrize("name", gpu_names())
+@pytest.mark.parametrize("tokens", [1, 64, 8192])
+def test_no_product_is_faster_than_the_roofline(name: str, tokens: int) -> None:
+    gpu = find_gpu(name)
+    for n, k in ((6144, 4096), (4096, 14336), (128256, 4096)):
+        bound = product_bound_s(gpu.memory_bytes_per_s, gpu.flops, "bfloat16", tokens, n, k)
+        seconds = operations_of(gpu).product_s("bfloat16", 16, one(tokens), n, k)
+        assert bound < seconds < 5 * bound + 20e-6
+
+
+def test_what_was_measured_is_known_as_such() -> None:
+    assert {name for name in gpu_names() if operations_of(find_gpu(name)).measured} == set(SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [("a100-40gb", "a100-80gb"), ("h100-pcie", "h100-sxm"), ("h100-64gb", "h100-sxm"), ("l4", "l40s"),
+     ("rtx-4090", "rtx-pro-6000-server"), ("rtx-6000-ada", "l40s")],
+)  # fmt: skip
+def test_a_gpu_without_tables_takes_those_of_one_that_is_like_it(name: str, like: str) -> None:
+    assert operations_of(find_gpu(name)).like == like
+
+
+def test_fewer_bits_are_read_faster_and_computed_as_fast_where_they_have_no_table() -> None:
+    few, many = one(8), one(8192)
+    whole, quarter = (
+        H100.product_s(name, bits, few, 6144, 4096) for name, bits in (("bfloat16", 16), ("int4-g128", 4.1))
+    )
+    assert 0.2 * whole < quarter < 0.6 * whole
+    whole, quarter = (
+        H100.product_s(name, bits, many, 6144, 4096) for name, bits in (("bfloat16", 16), ("int4-g128", 4.1))
+    )
+    assert quarter == pytest.approx(whole, rel=0.1)
+    assert H100.knows("fp8") and H100.product_s("fp8", 8, many, 6144, 4096) < 0.8 * whole
+    assert not L40S.knows("nvfp4")
+
+
+def test_attention_reads_the_cache_and_takes_a_least_time() -> None:
+    attention = H100.decode_attention(128, 4)
+    rate = find_gpu("h100-sxm").memory_bytes_per_s
+    idle, busy = attention.time_s(8.0, 8 * 512, rate), attention.time_s(8 * 256.0, 1e10, rate)
+    assert 5e-6 < idle < 20e-6
+    assert busy == pytest.approx(1e10 / (attention.memory_share * rate), rel=0.05)
+
+
+def test_all_reduces_of_pcie_are_slower() -> None:
+    large = one(4_194_304)
+    fast, slow = (each.all_reduce_s(4, large) for each in (H100, L40S))
+    assert slow == pytest.approx(3.3e-3, rel=0.1)  # as measured
+    assert slow > 20 * fast
+    assert H100.all_reduce_s(1, large) == 0
+
+
+def test_a_layers_share_of_two_gpus_is_smaller_but_not_half() -> None:
+    tokens = one(64)
+    times = [StepSum(H100, LLAMA, gpus, 1e-5).dense_s(tokens)[0] for gpus in (1, 2, 8)]
+    assert 0.5 * times[0] < times[1] < 0.75 * times[0]
+    assert times[2] < times[1]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "llm", "gpus"),
+    [("h100-sxm", "llama-3.1-8b-instruct", 1), ("a100-80gb", "qwen-3-14b", 1), ("l40s", "qwen-2.5-7b-instruct", 1),
+     ("rtx-4090", "llama-3.1-8b-instruct", 1), ("b200", "llama-3.3-70b-instruct", 1),
+     ("h100-sxm", "llama-3.3-70b-instruct", 4)],
+)  # fmt: skip
+def test_the_kernels_coefficients_say_the_sum(gpu: str, llm: str, gpus: int) -> None:
+    """Mean 3 % at most, so that the kernel needs no table."""
+    found = base_step(StepSum(operations_of(find_gpu(gpu)), find_llm(llm), gpus, 1e-5), 256, 8192, 400_000)
+    assert 0 < found.error < 0.03
+    assert found.worst < 0.16
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the measured operations (shared/data/operations)")
+class TestMeasured:
+    """Against the files that the tables come from."""
+
+    def test_the_tables_are_those_that_the_command_makes(self, tmp_path: Path) -> None:
+        build(DATA, tmp_path)
+        for file in TABLES.iterdir():
+            assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
+
+    @pytest.mark.parametrize("name", sorted(SOURCES))
+    def test_products_are_as_measured(self, name: str) -> None:
+        """Of 256 tokens or more and 2,048 features: fewer are read from the cache, or go to a kernel by chance."""
+        import pandas
+
+        rows = pandas.read_parquet(DATA / "gemm.parquet")
+        rows = rows[(rows.gpu == SOURCES[name].name) & (rows.gemm_dtype == "bfloat16") & (rows.m >= 256)]
+        rows = rows[(rows.n >= 2048) & (rows.k >= 2048) & (rows.m <= M[-1])].sample(400, random_state=0)
+        rows = rows[rows.n.isin(N) & rows.k.isin(K)]
+        table = operations_of(find_gpu(name))
+        told = [float(table.product_s("bfloat16", 16, one(r.m), r.n, r.k)[0]) for r in rows.itertuples()]
+        errors = np.log(np.array(told) / (rows.latency.to_numpy() * 1e-3))
+        assert np.abs(errors).mean() < 0.08
+        assert abs(errors.mean()) < 0.02
