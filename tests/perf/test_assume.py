@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.llms import find_llm, llm_names, shapes_from_config
+from loratwin.llms import find_llm, llm_names
 from loratwin.perf import Profile, assume, assume_memory, dump_profile, find_gpu, gpu_names, kv_capacity, load_profile
 from loratwin.perf.assume import shipped_references
 from loratwin.perf.compare import decode_step_s
@@ -57,66 +56,6 @@ def test_which_layers_get_buffers_depends_on_the_version() -> None:
         for name in ("llama-3.1-8b-instruct", "mistral-7b-instruct-v0.3", "qwen-3-8b", "qwen-2.5-7b-instruct")
     ]
     assert found == [[True, True], [True, False], [False, True], [False, False]]
-
-
-CONFIG_JSON = {
-    "model_type": "llama", "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 1024,
-}  # fmt: skip
-
-
-def test_any_config_json_will_do(tmp_path: Path) -> None:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(CONFIG_JSON))
-    llm = find_llm(str(folder))
-    assert llm == shapes_from_config(folder / "config.json")
-    assert (llm.name, llm.num_layers, llm.head_dim, llm.kv_size, llm.tied_embeddings) == ("tiny", 2, 32, 64, False)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model_type": "mixtral"}, "model_type = 'mixtral', but it must be one of llama"),
-        ({"hidden_size": None}, "hidden_size = None, but it must be a whole number above 0"),
-        ({"vocab_size": -1}, "vocab_size = -1"),
-        ({"model_type": ["llama"]}, "model_type = ['llama'], but it must be one of llama"),
-        ({"sliding_window": 512}, "sliding_window = 512"),
-        ({"sliding_window": "512"}, "sliding_window = '512'"),
-        ({"num_key_value_heads": 3}, "num_key_value_heads = 3, but it must divide num_attention_heads = 4"),
-        ({"num_key_value_heads": 8}, "num_key_value_heads = 8, but it must divide num_attention_heads = 4"),
-        ({"num_key_value_heads": "2"}, "num_key_value_heads = '2', but it must be a whole number above 0"),
-        ({"head_dim": 0}, "head_dim = 0, but it must be a whole number above 0"),
-        ({"num_attention_heads": 3}, "num_attention_heads = 3, but it must divide hidden_size = 128"),
-        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config = 'fp8', but the weights must be of"),
-    ],
-)
-def test_a_config_that_the_twin_does_not_understand_is_refused(
-    change: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({**CONFIG_JSON, **change}))
-    with pytest.raises(InputError) as caught:
-        shapes_from_config(tmp_path)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", ["gemma", "llama"])
-def test_what_the_file_leaves_out_is_what_transformers_takes(kind: str, tmp_path: Path) -> None:
-    """Gemma's files do not say that the head is the embedding."""
-    (tmp_path / "config.json").write_text(json.dumps({**CONFIG_JSON, "model_type": kind}))
-    assert shapes_from_config(tmp_path).tied_embeddings == (kind == "gemma")
-
-
-def test_quantized_weights_have_shapes_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({**CONFIG_JSON, "quantization_config": {"quant_method": "awq"}}))
-    assert shapes_from_config(tmp_path, windows=True).hidden_size == 128
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{"])
-def test_what_is_no_config_is_refused(text: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(InputError, match="cannot be read as the config.json"):
-        shapes_from_config(tmp_path)
 
 
 def test_unknown_names_list_the_known() -> None:

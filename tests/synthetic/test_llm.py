@@ -109,7 +109,7 @@ PHI = {
 }  # fmt: skip
 CONFIGS = [
     ("{", "config.json: cannot be read as the config.json of an LLM"),
-    ('{"model_type": "gpt2"}', "model_type = 'gpt2', but it must be one of llama, mistral, qwen2, qwen3"),
+    ('{"model_type": "xlstm"}', "model_type = 'xlstm', but it must be one of llama, mistral"),
     ("[]", "an object is expected"),
     ('{"model_type": "llama", "hidden_size": "big"}', "hidden_size = 'big', but it must be a whole number above 0"),
     (json.dumps(PHI), "qkv and gate_up are one layer each there; adapters are made for q_proj, k_proj"),

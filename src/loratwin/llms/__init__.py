@@ -1,18 +1,23 @@
 """LLMs: what they are made of, what they are called, and the bytes that follow from it."""
 
+from loratwin.llms.cache import CacheSize, Server, cache_size
+from loratwin.llms.config import shapes_from_config
 from loratwin.llms.layers import Attention, Cache, Layers, Linear, Slice
 from loratwin.llms.lora import lora_modules, lora_tensors, slot_bytes
-from loratwin.llms.names import find_llm, llm_names, names_llm, shapes_from_config
-from loratwin.llms.shapes import LlmShapes, Product
+from loratwin.llms.names import find_llm, llm_names, names_llm
+from loratwin.llms.shapes import LlmShapes, Product, speed_unknown
 
 __all__ = [
     "Attention",
     "Cache",
+    "CacheSize",
     "Layers",
     "Linear",
     "LlmShapes",
     "Product",
+    "Server",
     "Slice",
+    "cache_size",
     "find_llm",
     "llm_names",
     "lora_modules",
@@ -20,4 +25,5 @@ __all__ = [
     "names_llm",
     "shapes_from_config",
     "slot_bytes",
+    "speed_unknown",
 ]

@@ -35,7 +35,7 @@ class Linear(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str  # vLLM's, as qkv_proj
-    inputs: Size
+    inputs: PositiveInt
     slices: tuple[Slice, ...]
     split: Literal["outputs", "inputs", "none"] = "outputs"  # by what GPUs share it; none: each has all of it
     experts: NonNegativeInt = 0  # so many alike, of which a token uses `used`; 0: no experts, every token uses it
@@ -93,10 +93,11 @@ class Cache(BaseModel):
 
     kind: Literal["full", "latent", "sliding", "chunked", "state"]
     units: PositiveInt = 1  # heads of keys, dealt out to GPUs and repeated where there are too few
-    size: Size  # numbers of a unit: of a token, or of the whole state
+    size: PositiveInt  # numbers of a unit: of a token, or of the whole state
     window: Size | None = None
     every: PositiveInt = 1  # tokens that share one entry
     number_bytes: PositiveFloat | None = None  # None: those of the KV cache, which a server may be told
+    packed_bytes: PositiveInt | None = None  # of an entry where numbers of the KV cache have 8 bits, if not as many
 
     @property
     def grows(self) -> bool:
@@ -105,6 +106,8 @@ class Cache(BaseModel):
 
     def bytes_on(self, tensor_parallel: int, kv_number_bytes: float) -> int:
         """Bytes on one of so many GPUs: of an entry, or of the state of a request."""
+        if self.packed_bytes and kv_number_bytes == 1:
+            return self.packed_bytes
         units = self.units if self.kind == "latent" else max(1, self.units // tensor_parallel)
         return int(units * self.size * (self.number_bytes or kv_number_bytes))
 

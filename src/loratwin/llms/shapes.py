@@ -95,7 +95,7 @@ class LlmShapes(BaseModel):
         """Its layers by kind, of any LLM."""
         if self.layers:
             return self.layers
-        return _alike(
+        return alike(
             self.num_layers, self.hidden_size, self.intermediate_size, self.num_heads, self.num_kv_heads,
             self.head_dim, self.attention_bias, self.fused_projections,
         )  # fmt: skip
@@ -170,6 +170,22 @@ class LlmShapes(BaseModel):
         return [*found, Product("lm_head", -(-self.vocab_size // t), self.hidden_size, self.head_numbers, 1)]
 
 
+def speed_unknown(llm: LlmShapes) -> str:
+    """What of an LLM's layers nobody has told the step time of; empty where its speed can be assumed."""
+    kinds = {kind.attention.kind for kind in llm.kinds}
+    linears = [linear for kind in llm.kinds for linear in kind.linears]
+    reasons = {
+        "experts": any(linear.experts for linear in linears),
+        "latent attention": "latent" in kinds,
+        "sparse attention": "sparse" in kinds,
+        "linear attention": "linear" in kinds,
+        "Mamba": "mamba" in kinds,
+        "attention with a window": bool(kinds & {"sliding", "chunked"}),
+        "quantized weights": any(linear.numbers not in ("bfloat16", "float32") for linear in linears),
+    }
+    return ", ".join(reason for reason, there in reasons.items() if there)
+
+
 _OF_OTHERS = (
     "layers", "other_parameters", "vision_parameters", "draft_parameters", "head_numbers", "kv_number_bytes",
     "quantization", "context_rule", "family",
@@ -177,7 +193,7 @@ _OF_OTHERS = (
 
 
 @lru_cache(maxsize=64)
-def _alike(
+def alike(
     count: int, hidden: int, intermediate: int, heads: int, kv_heads: int, head_dim: int, bias: bool, whole: bool
 ) -> tuple[Layers]:
     """The layers of a dense transformer."""

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from loratwin.engines.versions import Generation, generation_of, profile_run_of
 from loratwin.errors import InputError
-from loratwin.llms import LlmShapes
+from loratwin.llms import LlmShapes, speed_unknown
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu
@@ -142,6 +142,8 @@ def assume(
     InputError
         An engine that the twin does not know, or GPUs that heads or layers cannot be dealt to evenly.
     """
+    if unknown := speed_unknown(llm):
+        raise InputError(f"{llm.name}: how fast its steps are is not known ({unknown}); what it takes of memory is")
     _check_dealt(llm, tensor_parallel)
     fitted = list(references) or shipped_references()
     target = Work(gpu, llm, tensor_parallel)
@@ -195,7 +197,11 @@ def assume_memory(
     """
     profile_run = profile_run_of(engine)
     if profile_run is None:
-        return assume(gpu, llm, engine, tensor_parallel, references).memory
+        _check_dealt(llm, tensor_parallel)
+        known, fitted = generation_of(engine), list(references) or shipped_references()
+        return _memory(
+            Work(gpu, llm, tensor_parallel), known.generation, known.behaviour.graph_memory_in_budget, fitted
+        )
     if tensor_parallel != 1:
         raise InputError(f"tensor_parallel = {tensor_parallel}, but of {engine} it must be 1: others were not read")
     return ReplayedMemory(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Po
 
 from loratwin.engines.versions import ProfileRun
 from loratwin.errors import InputError
-from loratwin.llms import LlmShapes, lora_tensors
+from loratwin.llms import LlmShapes, Server, cache_size, lora_tensors
 from loratwin.perf.allocator import reserved_bytes
 from loratwin.perf.profile_run import Sizes, charged_bytes
 from loratwin.records import EngineConfig
@@ -81,10 +81,9 @@ def kv_capacity(llm: LlmShapes, memory: MemoryModel | ReplayedMemory, config: En
         available, lora = _replayed(llm, memory, config)
     else:
         available, lora = _by_formula(llm, memory, config)
-    block_bytes = llm.kv_bytes_on_gpu(memory.tensor_parallel) * config.block_size
-    blocks = int((available - lora) // block_bytes)
-    tokens = max(0, blocks) * config.block_size
     needed = config.max_model_len or llm.max_model_len
+    server = Server(needed, config.max_num_batched_tokens, config.block_size, memory.tensor_parallel)
+    tokens = cache_size(llm, available - lora, server).tokens
     if tokens >= needed:
         return KvCapacity(tokens, True, "")
     if available < 0:

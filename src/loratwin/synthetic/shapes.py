@@ -19,7 +19,11 @@ def read_llm_shapes(path: str | Path) -> LlmShapes:
     InputError
         As `shapes_from_config`, or its linear layers are not those of `LINEAR_MODULES`.
     """
-    llm = shapes_from_config(path, windows=True)
+    llm = shapes_from_config(path)
+    if len(llm.kinds) > 1 or any(linear.experts for kind in llm.kinds for linear in kind.linears):
+        raise InputError(f"{path}: its layers are not all alike, or have experts; adapters are made for {_NAMES}")
+    if {linear.name for linear in llm.kinds[0].linears} != {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}:
+        raise InputError(f"{path}: its layers are of another kind; adapters are made for {_NAMES}")
     if llm.fused_projections:
         raise InputError(f"{path}: qkv and gate_up are one layer each there; adapters are made for {_NAMES}")
     return llm
