@@ -37,7 +37,7 @@ _BIASED = Traits(attention_bias=True, output_bias=False)
 _HEAD = Traits(qk_norm="head")
 _COHERE = Traits(norms=1)
 _GEMMA2 = Traits(norms=4, windows=lambda fields, count: every(fields, count, 2))
-_PLAIN = Traits(attention_bias=True, output_bias=True, gated=False, mlp_bias=True, norms=4)
+_PLAIN = Traits(attention_bias=True, output_bias=True, gated=False, mlp_bias=True, norms=4, norm_bias=True)
 
 FAMILIES: dict[str, Family] = {
     # dense
@@ -54,7 +54,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "gemma4_text": Family(others.gemma4, tied_embeddings=True),
     "phi3": Family(_standard(Traits(whole=True, windows=all_sliding)), True, True, fused_projections=True),
-    "phi": Family(_standard(_PLAIN._replace(norms=2, names=("", "fc1", "fc2")))),
+    "phi": Family(_standard(_PLAIN._replace(norms=2, names=("", "fc1", "fc2"), head_bias=True))),
     "glm": Family(_standard(Traits(attention_bias=True, output_bias=False))),
     "glm4": Family(_standard(Traits(attention_bias=True, output_bias=False, norms=4))),
     "chatglm": Family(others.chatglm),
@@ -73,11 +73,11 @@ FAMILIES: dict[str, Family] = {
     "cohere2": Family(
         _standard(_COHERE._replace(windows=_pattern(4, "sliding_window_pattern"))), True, True, tied_embeddings=True
     ),
-    "nemotron": Family(_standard(Traits(gated=False, norms=4)), True, True),
+    "nemotron": Family(_standard(Traits(gated=False, norms=4, norm_bias=True)), True, True),
     "opt": Family(others.opt, tied_embeddings=True),
     "gpt2": Family(others.gpt2, tied_embeddings=True),
     "gpt_neox": Family(others.gpt_neox),
-    "stablelm": Family(_standard(Traits(norms=4))),
+    "stablelm": Family(_standard(Traits(norms=4, norm_bias=True))),
     "internlm2": Family(_standard()),
     "internlm3": Family(_standard()),
     "minicpm": Family(_standard(), True, True, tied_embeddings=True),

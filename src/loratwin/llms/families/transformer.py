@@ -19,6 +19,8 @@ class Traits(NamedTuple):
     gated: bool = True
     norms: float = 2.0  # of hidden size, in a layer
     qk_norm: Literal["", "head", "full"] = ""
+    norm_bias: bool = False  # the last norm has one, too
+    head_bias: bool = False
     whole: bool = False  # qkv and gate_up are one layer each for adapters too
     names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
     windows: Callable[[Fields, int], list[str]] | None = None  # kinds of attention where `layer_types` is not there
@@ -95,7 +97,8 @@ def standard(fields: Fields, traits: Traits = LLAMA) -> Body:
         attention, parts, norms = heads_layer(fields, hidden, kind, traits)
         more, other = feed(index)
         layers.append(Layer(attention, (*parts, *more), norms + other + _norms(hidden, traits)))
-    return Body(layers, dense_size(fields, hidden))
+    last = hidden * traits.norm_bias + fields.size("vocab_size") * traits.head_bias
+    return Body(layers, dense_size(fields, hidden), other=last)
 
 
 def _norms(hidden: int, traits: Traits) -> int:
@@ -115,7 +118,7 @@ def heads_layer(
     """(attention, projections, parameters of norms inside) of a layer."""
     heads, kv_heads, key = sizes.get("heads") or sizes_of_heads(fields)
     value = sizes.get("value_size") or key
-    bias = fields.flag("attention_bias", fields.flag("qkv_bias", traits.attention_bias))
+    bias = fields.flag("attention_bias", fields.flag("qkv_bias", fields.flag("use_qkv_bias", traits.attention_bias)))
     said = "attention_bias" in fields.data and bias
     output_bias = traits.output_bias if traits.output_bias is not None else said
     queries = heads * (2 if sizes.get("output_gate") else 1)
