@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loratwin.engines.versions import default_limits
 from loratwin.llms import find_llm
 from loratwin.perf import find_gpu, gpu_names
 from loratwin.perf.operations.build import SOURCES, build
@@ -92,7 +93,9 @@ def test_a_layers_share_of_two_gpus_is_smaller_but_not_half() -> None:
 )  # fmt: skip
 def test_the_kernels_coefficients_say_the_sum(gpu: str, llm: str, gpus: int) -> None:
     """Mean 3 % at most, so that the kernel needs no table."""
-    found = base_step(StepSum(operations_of(find_gpu(gpu)), find_llm(llm), gpus, 1e-5), 256, 8192, 400_000)
+    limits = default_limits("vllm-0.23.0", find_gpu(gpu).memory_gib, gpu)
+    of = StepSum(operations_of(find_gpu(gpu)), find_llm(llm), gpus, 1e-5)
+    found = base_step(of, limits.max_num_seqs, limits.max_num_batched_tokens, 400_000)
     assert 0 < found.error < 0.03
     assert found.worst < 0.16
 
