@@ -3,17 +3,15 @@
 Each coefficient is split into what hardware and shapes explain and what they do not; the second is taken from the
 fitted profiles ("references"), their mean where there are several:
 
-- weights: bytes read / (MEMORY_SHARE x peak bandwidth), and a time per layer for launching it (95 to 107 us in the two
-  references);
-- tokens: floating-point operations / (the share of the peak that the references reach, 66 to 74 %);
-- context: bytes of keys and values / peak bandwidth, and operations of attention / peak, as for fitted profiles;
+- weights, tokens, context, sequences: the sum of the GPU's measured operations over the LLM's layers, or of those of
+  the GPU that is most like it (`loratwin.perf.operations`), all-reduces of tensor parallelism included;
+- launches and the host: by generation, learned from the references of the same one (`loratwin.perf.launch`);
 - LoRA kernels: a time per layer, in inverse proportion to the multiprocessors (they are bound by the number of blocks);
 - bringing adapters in: a time per layer, since it is bound by the number of tensors (engine.md 2.3);
 - the scheduler, the front end and the memory beside the model: as they are.
 
 Tensor parallelism: weights, heads and operations are shared; LoRA is shared by half (A or B of each module stays whole,
-engine.md 2.2); each layer adds two all-reduces (Megatron-LM, arXiv 1909.08053), of which a ring moves 2 (t - 1) / t of
-the data over each link (Patarasuk and Yuan 2009), and which take ALL_REDUCE_S at least.
+engine.md 2.2); each layer adds two all-reduces (Megatron-LM, arXiv 1909.08053).
 """
 
 from __future__ import annotations
@@ -29,21 +27,15 @@ from loratwin.errors import InputError
 from loratwin.llms import LlmShapes, speed_unknown
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
-from loratwin.perf.gpus import Gpu, find_gpu
+from loratwin.perf.gpus import Gpu
+from loratwin.perf.launch import Launch, assumed_base, launch_of, reference_gpu
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import MemoryModel, ReplayedMemory
+from loratwin.perf.operations.step import BaseStep, StepSum
+from loratwin.perf.operations.tables import operations_of
 from loratwin.perf.profile import Card, Profile, load_profile, shipped_names
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.uncertainty import Quantiles, Regime, Uncertainty
-
-MEMORY_SHARE = 0.85
-"""Part of the peak bandwidth that reading weights reaches."""
-
-ATTENTION_SHARE = 0.4
-"""Part of the peak operations that attention over a prompt reaches (as `calibrate.published.start` takes it)."""
-
-ALL_REDUCE_S = {True: 10e-6, False: 30e-6}
-"""Least time of an all-reduce with and without NVLink; the order of NCCL's latency, not measured by us."""
 
 FIRST_ENGINE_OTHER_GIB = 0.13
 """Kernels and handles that vLLM's first engine charges: the median over 14 starts of Llama-2-13B without adapters
@@ -78,11 +70,6 @@ class Work(NamedTuple):
     tensor_parallel: int
 
     @property
-    def read_s(self) -> float:
-        """Seconds to read the weights that a step reads: all but the embedding, of which a step looks up rows."""
-        return self._parameters * self.llm.dtype_bytes / (MEMORY_SHARE * self.gpu.memory_bytes_per_s)
-
-    @property
     def compute_s(self) -> float:
         """Seconds per token in the dense layers at the GPU's peak: a multiplication and an addition per weight."""
         return 2 * self._parameters / self.gpu.flops
@@ -100,29 +87,6 @@ class Work(NamedTuple):
     def lora_s(self) -> float:
         """What the LoRA kernels' times are in proportion to."""
         return self.layers / self.gpu.sms * (1 + 1 / self.tensor_parallel) / 2
-
-    @property
-    def context_s(self) -> float:
-        """Seconds per token of KV cache read."""
-        return self.llm.kv_bytes_on_gpu(self.tensor_parallel) / self.gpu.memory_bytes_per_s
-
-    @property
-    def prefill_context_s(self) -> float:
-        """Seconds per prompt token and token of its context: two products of query_size per layer."""
-        operations = 4 * self.llm.query_size * self.layers / self.tensor_parallel
-        return operations / (ATTENTION_SHARE * self.gpu.flops)
-
-    @property
-    def all_reduce_s(self) -> float:
-        """Least seconds per step for the all-reduces."""
-        return 2 * self.layers * ALL_REDUCE_S[self.gpu.has_nvlink] if self.tensor_parallel > 1 else 0.0
-
-    @property
-    def all_reduce_token_s(self) -> float:
-        """Seconds per token for them: two activations per layer through a ring, over one direction of the link."""
-        t = self.tensor_parallel
-        bytes_moved = 2 * self.layers * self.llm.hidden_size * self.llm.dtype_bytes * 2 * (t - 1) / t
-        return bytes_moved / (self.gpu.link_gb_per_s / 2 * 1e9)
 
 
 def assume(
@@ -148,6 +112,8 @@ def assume(
     fitted = list(references) or shipped_references()
     target = Work(gpu, llm, tensor_parallel)
     known = generation_of(engine)
+    launch = launch_of(engine, fitted)
+    base = assumed_base(StepSum(operations_of(gpu), llm, tensor_parallel, launch.layer_s), engine)
     count = "" if tensor_parallel == 1 else f"{tensor_parallel}x"
     profile = Profile(
         name=f"{count}{gpu.name}/{engine}/{llm.name}",
@@ -155,7 +121,7 @@ def assume(
         behaviour=known.behaviour,
         llm=llm,
         memory=_memory(target, known.generation, known.behaviour.graph_memory_in_budget, fitted),
-        step_time=_step_time(target, fitted),
+        step_time=_step_time(target, base, launch, fitted),
         loading=LoadingModel(
             **{name: target.layers * _learned(fitted, "loading", name, _layers) for name in _names(LoadingModel)}
         ),
@@ -240,7 +206,7 @@ def _learned(references: Sequence[Profile], part: str, name: str, unit: Unit = _
 
 
 def _work(reference: Profile) -> Work:
-    return Work(find_gpu(reference.name.split("/")[0]), reference.llm, reference.memory.tensor_parallel)
+    return Work(reference_gpu(reference), reference.llm, reference.memory.tensor_parallel)
 
 
 def _names(part: type[BaseModel]) -> list[str]:
@@ -259,22 +225,27 @@ def _memory(target: Work, generation: Generation, graphs_count: bool, references
 
 
 _UNITS: dict[str, Unit] = {
-    **dict.fromkeys(("roofline_power", "running_s", "prefill_step_s", "graph_tokens", "eager_s", "skipped_s"), _one),
+    **dict.fromkeys(("graph_tokens", "skipped_s"), _one),
     **dict.fromkeys(("lora_s", "slot_s", "slot_rank_s", "slot_tile_s"), _lora),
     **dict.fromkeys(("adapter_s", "adapter_rank_s", "adapter_tile_s", "adapter_small_s"), _lora),
-    **dict.fromkeys(("token_s", "lora_token_s", "lora_token_rank_s"), _compute),
+    **dict.fromkeys(("lora_token_s", "lora_token_rank_s"), _compute),
     **dict.fromkeys(("lora_decode_s", "lora_decode_rank_s"), _compute),
 }
 
 
-def _step_time(target: Work, references: Sequence[Profile]) -> StepTimeModel:
-    values = {name: unit(target) * _learned(references, "step_time", name, unit) for name, unit in _UNITS.items()}
-    works = [(each.step_time.weights_s, _work(each)) for each in references]
-    launch_s = fmean(max(0.0, weights_s - work.read_s) / work.layers for weights_s, work in works)
-    values["weights_s"] = target.read_s + target.layers * launch_s + target.all_reduce_s
-    values["token_s"] += target.all_reduce_token_s
-    values["running_s"] += target.all_reduce_token_s  # a decoding request is a token, which the roofline would hide
-    return StepTimeModel(**values, context_s=target.context_s, prefill_context_s=target.prefill_context_s)
+def _step_time(target: Work, base: BaseStep, launch: Launch, references: Sequence[Profile]) -> StepTimeModel:
+    learned = {name: unit(target) * _learned(references, "step_time", name, unit) for name, unit in _UNITS.items()}
+    return StepTimeModel(
+        **learned,
+        weights_s=base.weights_s + launch.step_s,
+        token_s=base.token_s * launch.computing,
+        roofline_power=base.roofline_power,
+        running_s=base.running_s + launch.request_s,
+        context_s=base.context_s,
+        prefill_context_s=base.prefill_context_s,
+        prefill_step_s=launch.prefill_step_s,
+        eager_s=launch.eager_s,
+    )
 
 
 def _card(gpu: Gpu, references: Sequence[Profile]) -> Card:

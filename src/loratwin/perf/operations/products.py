@@ -52,7 +52,8 @@ class Products(NamedTuple):
 
     kind: str
     over: NDArray[Any]  # (len(M), len(N), len(K)) log of measured time / bound
-    ridge: float  # operations per byte of the GPU that it was measured on
+    bytes_per_s: float  # peaks of the GPU that it was measured on
+    flops: float
     memory_share: float  # of the peak, that large matrices reach with few tokens
     error: float  # standard deviation of the logarithm between knots of n and k
 
@@ -60,7 +61,8 @@ class Products(NamedTuple):
         """Seconds for so many tokens.
 
         On a GPU with other peaks, and for weights kept in fewer bits, memory turns into computing at another number of
-        tokens: the table is read at as much of that.
+        tokens: the table is read at as much of that. There only the bound is in proportion to the peaks; what a product
+        takes beyond the bound and the memory's share (launches, last waves) is taken as it was measured.
 
         Parameters
         ----------
@@ -68,8 +70,10 @@ class Products(NamedTuple):
             Tokens, shape (sizes,), at least 1.
         """
         bound = product_bound_s(bytes_per_s, flops, self.kind, m, n, k, bits)
-        turn = self.ridge / (flops / bytes_per_s) * _BITS[self.kind] / (bits or _BITS[self.kind])
-        return np.asarray(bound * np.exp(self._between(np.maximum(m * turn, 1.0), n, k)))
+        turn = self.flops / self.bytes_per_s / (flops / bytes_per_s) * _BITS[self.kind] / (bits or _BITS[self.kind])
+        over = np.exp(self._between(np.maximum(m * turn, 1.0), n, k))
+        measured_bound = product_bound_s(self.bytes_per_s, self.flops, self.kind, m, n, k, bits)
+        return np.asarray(bound / self.memory_share + (over - 1 / self.memory_share) * measured_bound)
 
     def _between(self, m: F8, n: int, k: int) -> F8:
         """Three linear interpolations; beyond the ends, the ends."""

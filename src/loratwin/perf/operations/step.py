@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.kernel.cost import roofline_s
+from loratwin.kernel.jit import source
 from loratwin.llms import LlmShapes, Product
 from loratwin.llms.layers import Attention
 from loratwin.llms.numbers import numbers
@@ -26,6 +28,10 @@ LOGIT_BYTES = 30
 
 EXPERT_SHARES = (0.6, 0.4)
 """Of the memory and of the operations that kernels for experts reach: about what unquantized ones do on H100."""
+
+
+DECODE_WEIGHT = 3.0
+"""Of the error of a step without prefill: there are many more of these."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +150,13 @@ class BaseStep(NamedTuple):
     error: float  # mean of |log(formula / sum)| over the steps
     worst: float
 
+    def dense_s(self, tokens: F8) -> F8:
+        """Seconds in the dense layers: the kernel's formula (`kernel.cost.roofline_s`)."""
+        return np.asarray(source(roofline_s)(self.weights_s, self.token_s, self.roofline_power, tokens))
+
     def seconds(self, steps: Steps) -> F8:
-        """The kernel's formula (`kernel.cost`)."""
-        computed = self.token_s * (steps.decoding + steps.prompt)
-        dense = (self.weights_s**self.roofline_power + computed**self.roofline_power) ** (1 / self.roofline_power)
+        """Seconds of whole steps."""
+        dense = self.dense_s(steps.decoding + steps.prompt)
         cached = self.context_s * steps.decoding * steps.context
         return np.asarray(dense + self.running_s * steps.running + cached + self.prefill_context_s * steps.pairs)
 
@@ -167,10 +176,12 @@ def base_step(of: StepSum, max_num_seqs: int, max_num_batched_tokens: int, kv_to
     tokens = steps.decoding + steps.prompt
     start = np.log([wanted.min(), wanted.max() / tokens.max(), 1.5, 1e-6, 1e-8, 1e-10])
 
+    weight = np.where(steps.prompt > 0, 1.0, DECODE_WEIGHT)
+
     def off(p: F8) -> F8:
         return np.asarray(np.log(_coefficients(p).seconds(steps) / wanted))
 
-    found = _least_squares(off, np.asarray(start))
+    found = _least_squares(lambda p: weight * off(p), np.asarray(start))
     error = np.abs(off(found))
     return _coefficients(found)._replace(error=float(error.mean()), worst=float(error.max()))
 

@@ -132,7 +132,7 @@ def _distance(gpu: Gpu, told: Mapping[str, Any]) -> float:
 def _products(like: str, kind: str, told: Mapping[str, Any]) -> Products:
     one = _described()[like]
     over = _codes()[f"{like}/{kind}"].astype(np.float64) * STEP
-    return Products(kind, over, one["flops"] / one["memory_bytes_per_s"], told["memory_share"], told["error"])
+    return Products(kind, over, one["memory_bytes_per_s"], one["flops"], told["memory_share"], told["error"])
 
 
 def _all_reduces(known: Mapping[str, Any], gpu: Gpu, like: str) -> dict[int, tuple[F8, F8]]:
