@@ -43,7 +43,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(made: Callable[[], Plan]
 
 @pytest.mark.parametrize("made", PLANS)
 def test_ids_are_unique_and_links_lead_somewhere(made: Callable[[], Plan]) -> None:
-    page = Page(plan_report(made()))  # type: ignore[operator]
+    page = Page(report(made))
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
     assert {link[1:] for link in page.attributes("xlink:href")} <= set(ids)
@@ -74,7 +74,7 @@ def test_what_serves_is_what_the_profile_is_of(memory: dict[str, object], server
 
 
 def test_the_same_plan_gives_the_same_bytes() -> None:
-    assert plan_report(impossible()) == plan_report(impossible())
+    assert plan_report(impossible()) == report(impossible)
 
 
 @slow

@@ -18,6 +18,7 @@ from loratwin.report import run_report
 from tests.metrics.runs import make_run
 from tests.report.measured import NASTY, measured, simulated
 from tests.report.page import Page
+from tests.slow import slow
 
 SLO = parse_slo("ttft_p99=60s,tpot_mean=1ms")
 
@@ -110,7 +111,7 @@ def test_adapters_stand_in_the_order_of_what_they_got() -> None:
     assert [name for name in shown[: len(names)] if "script" not in name] == [name for name in names if name != NASTY]
 
 
-def small() -> str:
+def made_small() -> str:
     """Two small runs, of different workloads, on different servers."""
     failing = make_run(
         [0.0, 1.0], first=[1.0, 2.0], finish=[2.0, 3.0], sent=[0.0, 1.0], scheduled=[0.0, 0.9], kind="measured",
@@ -120,6 +121,9 @@ def small() -> str:
     return run_report({"a": failing, "b": replace(other, config=other.config.replace(max_loras=2))})
 
 
+small = cache(made_small)
+
+
 def test_workloads_and_servers_that_differ_are_noted() -> None:
     text = Page(small()).text
     assert "The workloads differ: requests 2 | 1; prompt tokens 20 | 10." in text
@@ -127,6 +131,11 @@ def test_workloads_and_servers_that_differ_are_noted() -> None:
     assert "The workloads differ" not in Page(alone()).text
 
 
+def test_the_same_runs_give_the_same_bytes() -> None:
+    assert made_small() == small()
+
+
+@slow
 def test_the_same_runs_give_the_same_bytes_in_another_process() -> None:
     program = "from tests.report.test_run_page import small; import sys; sys.stdout.buffer.write(small().encode())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

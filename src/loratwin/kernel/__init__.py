@@ -1,7 +1,7 @@
 """The engine, compiled: arrays in, arrays out. No randomness, no files, no globals."""
 
 from loratwin.kernel.cost import average_time_s, step_time_s, works
-from loratwin.kernel.jit import is_compiled
+from loratwin.kernel.engine import is_compiled
 from loratwin.kernel.trace import EngineTrace, run_engine
 from loratwin.kernel.types import (
     AdapterCosts,

@@ -10,6 +10,8 @@ arrives or finishes during that one is not seen. So arrivals are drained up to t
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from loratwin.kernel.cost import dense_time_s, total_time_s
@@ -156,3 +158,9 @@ def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost:
             continue
         steps += _step(s, r, lim, costs, cost, log, steps)
     return steps
+
+
+def is_compiled() -> bool:
+    """True when an earlier run left this kernel compiled in the cache, which other copies of its files share."""
+    folder = getattr(getattr(advance, "stats", None), "cache_path", None)
+    return folder is not None and any(Path(folder).glob("engine.advance-*.nbi"))

@@ -50,11 +50,6 @@ _FOLDER = cache_folder()
 _CACHED = _usable(_FOLDER)
 
 
-def is_compiled() -> bool:
-    """True when an earlier run left the compiled kernel in the cache."""
-    return any(_FOLDER.glob("**/engine.advance-*.nbi"))
-
-
 def jit(function: F) -> F:
     """Compile a part of the kernel: always inlined into `entry`, never called from Python.
 
