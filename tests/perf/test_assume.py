@@ -163,13 +163,13 @@ def test_everything_made_with_it_says_that_it_is_assumed(tmp_path: Path) -> None
     assert any("is assumed, not measured" in note for note in run.provenance.notes)
 
 
-def test_the_uncertainty_is_wide_and_wider_on_another_gpu() -> None:
+def test_the_uncertainty_is_wider_where_no_operations_were_measured() -> None:
     rng = np.random.default_rng(0)
     spread = [
-        np.std([np.log(decode_step_s(assumed.sample(rng), 64, 8)) for _ in range(300)])
-        for assumed in (assume(SAME_GPU, LLAMA.llm), assume(H200, LLAMA.llm))
+        np.std([np.log(decode_step_s(assumed.sample(rng), 64, 0)) for _ in range(300)])
+        for assumed in (assume(gpu, LLAMA.llm, "vllm-0.23.0") for gpu in (H200, L4))
     ]
-    assert 0.05 < spread[0] < 0.8 * spread[1] < 0.4
+    assert 0.03 < spread[0] < 0.8 * spread[1] < 0.2
 
 
 def test_the_memory_alone_is_that_of_the_profile() -> None:

@@ -17,6 +17,7 @@ engine.md 2.2); each layer adds two all-reduces (Megatron-LM, arXiv 1909.08053).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import hypot
 from statistics import fmean
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ from loratwin.perf.operations.step import BaseStep, StepSum
 from loratwin.perf.operations.tables import operations_of
 from loratwin.perf.profile import Card, Profile, load_profile, shipped_names
 from loratwin.perf.step_time import StepTimeModel
-from loratwin.perf.uncertainty import Quantiles, Regime, Uncertainty
+from loratwin.perf.uncertainty import Uncertainty
 
 FIRST_ENGINE_OTHER_GIB = 0.13
 """Kernels and handles that vLLM's first engine charges: the median over 14 starts of Llama-2-13B without adapters
@@ -43,23 +44,31 @@ FIRST_ENGINE_OTHER_GIB = 0.13
 
 RELATIVE_ERRORS = {
     "memory.other_gib": 1.0, "memory.sampler_copies": 0.3,
-    "step_time.weights_s": 0.12, "step_time.token_s": 0.15, "step_time.roofline_power": 0.3, "step_time.running_s": 0.5,
-    "step_time.context_s": 0.3, "step_time.prefill_context_s": 0.5, "step_time.prefill_step_s": 1.0,
-    "step_time.eager_s": 0.5, "step_time.skipped_s": 0.5, "step_time.lora_s": 0.4, "step_time.slot_s": 0.8,
+    "step_time.skipped_s": 0.5, "step_time.lora_s": 0.4, "step_time.slot_s": 0.8,
     "step_time.slot_rank_s": 1.0, "step_time.slot_tile_s": 0.4, "step_time.adapter_s": 0.3,
     "step_time.adapter_rank_s": 0.6, "step_time.adapter_tile_s": 0.5, "step_time.adapter_small_s": 0.5,
     "step_time.lora_token_s": 0.7, "step_time.lora_token_rank_s": 0.7,
     "loading.swap_in_s": 0.5, "loading.swap_in_padded_s": 0.5, "loading.disk_load_s": 1.0,
     "loading.disk_load_per_rank_s": 1.0, "frontend.overhead_s": 0.7,
 }  # fmt: skip
-"""Standard errors of an assumed profile, relative: about the difference of the two references once scaled, by judgement
-where there is only one figure."""
+"""Standard errors of what is scaled from references, relative: about the difference of the two once scaled, by
+judgement where there is only one figure."""
 
 OTHER_GPU = 1.7
 """Times as far off on a GPU that no reference was measured on."""
 
-RESIDUAL_FACTOR = 2.0
-"""Errors that no coefficient explains are those of the first reference's held-out runs, times as much."""
+BASE_ERRORS = {
+    "weights_s": 0.04, "token_s": 0.08, "roofline_power": 0.15, "context_s": 0.12, "prefill_context_s": 0.15,
+    "running_s": 0.4, "prefill_step_s": 1.0, "eager_s": 0.5,
+}  # fmt: skip
+"""Of what is summed from operations: what tables and fits of single operations are off by (products 5 to 7 % between
+their knots, four or five sizes in a layer; attention 4 to 12 %)."""
+
+WITHOUT_TABLE = 2.0
+"""Times as far off on a GPU whose operations were not measured, by judgement."""
+
+LAUNCH_ERROR = 0.5
+"""Of what a step takes beside its operations: public steps leave 0 to 37 us a layer, 13 are taken."""
 
 
 class Work(NamedTuple):
@@ -130,7 +139,7 @@ def assume(
         card=_card(gpu, fitted),
         origin="assumed",
     )
-    return profile.model_copy(update={"uncertainty": _uncertainty(profile, gpu, fitted)})
+    return profile.model_copy(update={"uncertainty": _uncertainty(profile, gpu, launch, fitted)})
 
 
 def _domain(measured: Domain, generation: Generation) -> Domain:
@@ -259,23 +268,25 @@ def _card(gpu: Gpu, references: Sequence[Profile]) -> Card:
     )
 
 
-def _uncertainty(profile: Profile, gpu: Gpu, references: Sequence[Profile]) -> Uncertainty:
+def _uncertainty(profile: Profile, gpu: Gpu, launch: Launch, references: Sequence[Profile]) -> Uncertainty:
     measured = {_work(reference).gpu.name for reference in references}
     factor = 1.0 if gpu.name in measured else OTHER_GPU
     errors = {}
     for name, relative in RELATIVE_ERRORS.items():
         part, key = name.split(".")
         errors[name] = relative * factor * float(getattr(getattr(profile, part), key))
+    known = references[0].uncertainty
     return Uncertainty(
-        standard_errors=errors,
-        residual=_residual(references[0].uncertainty),
-        source="judgement from the two fitted profiles; docs/findings/profiles.md",
+        standard_errors=errors | _base_errors(profile, gpu, launch),
+        residual=known.residual if known else {},
+        source="errors of operations and judgement from the fitted profiles; docs/findings/profiles.md",
     )
 
 
-def _residual(measured: Uncertainty | None) -> dict[Regime, dict[str, Quantiles]]:
-    known = measured.residual if measured else {}
-    return {
-        regime: {figure: tuple(RESIDUAL_FACTOR * q for q in quantiles) for figure, quantiles in figures.items()}
-        for regime, figures in known.items()
-    }
+def _base_errors(profile: Profile, gpu: Gpu, launch: Launch) -> dict[str, float]:
+    factor = 1.0 if operations_of(gpu).measured else WITHOUT_TABLE
+    step = profile.step_time
+    errors = {name: factor * relative * getattr(step, name) for name, relative in BASE_ERRORS.items()}
+    beside = launch.step_s + launch.layer_s * profile.llm.num_layers
+    errors["weights_s"] = hypot(errors["weights_s"], LAUNCH_ERROR * beside)
+    return {f"step_time.{name}": error for name, error in errors.items()}

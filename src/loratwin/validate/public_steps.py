@@ -78,5 +78,5 @@ def _half_width(drawn: list[float]) -> float:
 
 
 def _model_error(profile: Profile) -> float:
-    """What no coefficient explains: a step is a gap between tokens."""
-    return profile.uncertainty.error("itl_mean_ms", "open", LEVEL) if profile.uncertainty else 0.0
+    """What no coefficient explains: a step without prefill is a time per output token."""
+    return profile.uncertainty.error("tpot_mean_ms", "open", LEVEL) if profile.uncertainty else 0.0
