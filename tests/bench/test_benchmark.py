@@ -13,7 +13,7 @@ from loratwin.records import load_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
 from tests.markdown import blocks
 
-from .servers import processes_with, timed_server, workload_file
+from .servers import on_time, processes_with, timed_server, workload_file
 
 
 def test_one_call_measures_and_writes_a_record_that_can_be_sent_again(tmp_path):
@@ -25,6 +25,7 @@ def test_one_call_measures_and_writes_a_record_that_can_be_sent_again(tmp_path):
     kept = load_run(tmp_path / "run.json")
     np.testing.assert_array_equal(run.requests.first_token_s, kept.requests.first_token_s)
     assert len(kept.requests) == requests.num_requests and not was_interrupted(run)
+    assert not (on_time(kept) and kept.invalid)
     assert lines == [f"written: {tmp_path / 'run.json'}"] and not (tmp_path / "run.json.partial").exists()
     order = ["starting", "first question", "adapters", "warm-up", "window", "done"]
     seen = list(dict.fromkeys(phases))  # looked at now and then: a short one may pass unseen

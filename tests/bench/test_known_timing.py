@@ -15,20 +15,20 @@ from loratwin.metrics import (
 )
 from loratwin.records import load_run
 from loratwin.workload import draw, load_spec
-from tests.slow import slow
+from tests.slow import SLOW, slow
 
-from .servers import bench, timed_server, workload_file
+from .servers import bench, on_time, timed_server, workload_file
 
-NUM_ADAPTERS = 60
+NUM_ADAPTERS, WINDOW_S = (300, 6) if SLOW else (60, 4)
 TTFT_S, ITL_S = 0.2, 0.05
 SEED = 3
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """60 adapters at 100 requests/s for 4 s: the record, what the server saw, and the workload."""
+    """Every adapter now and then, 100 requests/s: the record, what the server saw, and the workload."""
     folder = tmp_path_factory.mktemp("known")
-    path = workload_file(folder, 4, count=NUM_ADAPTERS, total_rate=100)
+    path = workload_file(folder, WINDOW_S, count=NUM_ADAPTERS, total_rate=100)
     names = ("llm", *load_spec(path).groups[0].adapter_names())
     with timed_server(folder, *names, ttft=TTFT_S, itl=ITL_S) as server:
         done = bench(path, "--url", server.url, "--seed", SEED, "--warm-up", 0, "-o", "run.json", folder=folder)
@@ -65,7 +65,7 @@ def test_counts_are_exact(measured):
 
 
 def test_every_request_is_attributed_to_its_adapter(measured):
-    """60 adapters; the published script is right for the first two only."""
+    """All adapters; the published script is right for the first two only."""
     run, truth, workload = measured
     rows, seen = pairs(run, truth)
     assert [row[1] for row in seen] == [workload.adapters.name[i] for i in run.requests.adapter[rows]]
@@ -86,19 +86,21 @@ def pairs(run, truth):
 
 
 def test_latencies_are_those_of_the_server(measured):
-    """Request by request. Never less than what the server did, and on a busy machine not half as much again.
+    """Request by request. Never less than what the server did, and within 2 % of it on a free machine.
 
-    How much more is for benchmarks/test_load_client.py: at most 2 % on a free machine.
+    How free it is tells the server: as late as it wakes to send, the client wakes to receive, several times over where
+    it finds more to do.
     """
     run, truth, _ = measured
+    late_s = truth["late_s"] / truth["tokens_sent"]
     rows, seen = pairs(run, truth)
     came_s, first_s, last_s = np.array([[row[0], row[4] or np.nan, row[5] or np.nan] for row in seen]).T
     done = finished(run)[rows]
     ratio = (ttft_s(run)[rows] / (first_s - came_s))[done]
-    assert ratio.min() >= 1 and np.median(ratio) < 1.5
+    assert ratio.min() >= 1 and np.median(ratio) < 1.02 + 10 * late_s / TTFT_S
     span = (tpot_s(run)[rows] / ((last_s - first_s) / 7))[done]
-    assert np.median(span) == pytest.approx(1, abs=0.2)
-    assert itl_percentiles_s(run, (50,))[0] == pytest.approx(ITL_S, rel=0.4)
+    assert np.median(span) == pytest.approx(1, abs=0.02 + 10 * late_s / ITL_S)
+    assert itl_percentiles_s(run, (50,))[0] == pytest.approx(ITL_S, rel=0.02 + 10 * late_s / ITL_S)
 
 
 def test_concurrency_is_a_mean_over_time(measured):
@@ -176,6 +178,8 @@ def test_a_closed_loop_keeps_its_number_in_flight(tmp_path):
     run = load_run(tmp_path / "run.parquet")
     assert in_flight(run).peak == 16 and in_flight(run).mean > 8  # at 15 or so while another is made
     assert len(run.requests) > 24 and not client_figures(run).failed
+    if on_time(run):
+        assert in_flight(run).mean == pytest.approx(16, rel=0.05) and len(run.requests) > 5 * 24
     assert "closed loop, 16 in flight" in run.provenance.notes[0]
 
 

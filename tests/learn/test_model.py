@@ -25,7 +25,7 @@ from loratwin.learn.training import train as train_module
 from loratwin.learn.training.train import train
 from loratwin.perf import load_profile
 from tests.learn.small import PROFILE, made_up
-from tests.slow import slow
+from tests.slow import SLOW, slow
 
 SMALL = {name: (10, 6) for name in train_module.SIZES}
 
@@ -33,7 +33,8 @@ SMALL = {name: (10, 6) for name in train_module.SIZES}
 @pytest.fixture(autouse=True)
 def _small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_module, "SIZES", SMALL)
-    monkeypatch.setattr(train_module, "OUTER", 2)
+    if not SLOW:
+        monkeypatch.setattr(train_module, "OUTER", 2)
 
 
 @cache
