@@ -6,12 +6,13 @@ import pytest
 
 from loratwin.bench.servers import _config
 from loratwin.engines import config
+from loratwin.engines.engine import Gpu
 from loratwin.telemetry import ServerFacts
 
 
 @pytest.fixture(autouse=True)
 def h100(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "_gpu", lambda: ("NVIDIA H100 80GB HBM3", 79.6))
+    monkeypatch.setattr(config, "_gpu", lambda: Gpu("NVIDIA H100 80GB HBM3", 79.6))
 
 
 def test_arguments_are_read_as_those_of_the_engine_that_answers() -> None:

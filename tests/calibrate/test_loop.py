@@ -21,6 +21,8 @@ from loratwin.calibrate.loop.folder import CalibrationFolder
 from loratwin.calibrate.loop.measuring import PlannedRun, busy_note, measure_runs, run_options
 from loratwin.calibrate.loop.source import ServerSource
 from loratwin.calibrate.loop.text import as_json, as_markdown, as_text
+from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.registry import find_engine
 from loratwin.errors import InputError
 from loratwin.records import load_run, save_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
@@ -117,13 +119,14 @@ def test_a_server_at_a_url_that_the_design_does_not_know_is_refused(
 
 def test_a_server_at_a_url_runs_with_what_is_said_of_it_and_the_rest_as_designed(made: Path) -> None:
     source = ServerSource(made / "adapters", "--model tiny --max-loras 4 --max-num-seqs 16", url="http://there:1")
-    arguments = source.all_arguments(known_design().servers[0].arguments)
+    arguments = source.all_arguments(known_design().servers[0].arguments())
     assert arguments.whole("max_loras") == 4 and arguments.whole("max_lora_rank") == 16
     assert arguments.words.count("--max-loras") == 1 and arguments.is_on("enable_lora")
     assert source.slots_and_rank() == (4, None)
-    told = source.all_arguments([], ServerFacts(block_size=128, max_model_len=512, max_loras=8))
+    nothing = ServerArguments(find_engine("vllm"))
+    told = source.all_arguments(nothing, ServerFacts(block_size=128, max_model_len=512, max_loras=8))
     assert told.whole("block_size") == 128 and told.whole("max_model_len") == 512
-    assert "block_size" not in source.all_arguments([], ServerFacts())
+    assert "block_size" not in source.all_arguments(nothing, ServerFacts())
 
 
 def test_with_a_url_it_says_what_is_measured_what_is_not_and_how_well_it_is_known(made: Path, tmp_path: Path) -> None:
@@ -207,7 +210,7 @@ def test_runs_on_one_server_ask_for_each_adapter_once_and_repeat_no_prompt(made:
         source = ServerSource(made / "adapters", "--max-loras 2", url=server.url)
         workload = run.workload(source.adapters(), 0)
         planned = [PlannedRun(tmp_path / f"{name}.json", workload, run.in_flight) for name in ("one", "two")]
-        measure_runs(source, [], planned, tmp_path / "logs")
+        measure_runs(source, ServerArguments(find_engine("vllm")), planned, tmp_path / "logs")
         truth = server.stop()
     asked = [name for _, name, prompt, output, *_ in truth["requests"] if (prompt, output) == (8, 1)]
     assert sorted(asked) == sorted(source.adapters().name)

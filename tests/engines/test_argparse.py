@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.engine import Engine
 from loratwin.engines.options import Option, Takes
-from loratwin.engines.serving import ENGINES, Engine, engine
+from loratwin.engines.registry import ENGINES, find_engine
 from tests.vllm_cpu import needs_vllm, server_env, vllm_python
 
 VALUES = ("1", "7", "x", "a=b", "-1", "auto", "8k")
@@ -80,7 +81,7 @@ def expected(parser: argparse.ArgumentParser, words: list[str]) -> dict[str, Any
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_as_argparse_with_the_engines_options(name: str, data: st.DataObject) -> None:
-    kind = engine(name)
+    kind = find_engine(name)
     words = data.draw(words_of(kind))
     right = expected(argparser(kind), words)
     if right is not None:  # what it refuses, the server refuses
@@ -110,7 +111,7 @@ LINES = (
 
 @needs_vllm
 def test_as_a_real_vllm() -> None:
-    kind = engine("vllm")
+    kind = find_engine("vllm")
     names = {field: kind.options[field].name[2:].replace("-", "_") for field in FIELDS[:-1]}
     given_to = "\n".join(json.dumps(line.split()) for line in LINES)
     done = subprocess.run(

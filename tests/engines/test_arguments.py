@@ -9,8 +9,11 @@ import pytest
 from loratwin.engines import config
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
+from loratwin.engines.engine import Gpu
+from loratwin.engines.facts import ServerFacts
 from loratwin.engines.options import whole_number
-from loratwin.engines.serving import Facts, engine, full_command, recorded_arguments
+from loratwin.engines.registry import find_engine, recorded_arguments
+from loratwin.engines.start import full_command
 from loratwin.errors import InputError
 from loratwin.records import Provenance
 
@@ -18,11 +21,11 @@ WORDS = "--model x --max_loras=4 -tp 2 --max-loras 8 --enable-lora --lora-module
 
 
 def vllm(words: str) -> ServerArguments:
-    return ServerArguments(engine("vllm"), words)
+    return ServerArguments(find_engine("vllm"), words)
 
 
 def sglang(words: str) -> ServerArguments:
-    return ServerArguments(engine("sglang"), words)
+    return ServerArguments(find_engine("sglang"), words)
 
 
 def test_the_last_of_an_option_counts_under_either_spelling() -> None:
@@ -87,7 +90,7 @@ def test_secrets_are_masked(words: str, shown: str) -> None:
 
 def test_text_is_split_and_lists_are_not() -> None:
     assert vllm("--a 'b c' --d").words == ("--a", "b c", "--d")
-    assert ServerArguments(engine("vllm"), ["--a", "b c"]).words == ("--a", "b c")
+    assert ServerArguments(find_engine("vllm"), ["--a", "b c"]).words == ("--a", "b c")
     with pytest.raises(InputError, match="No closing quotation"):
         vllm("--a 'b")
 
@@ -126,29 +129,29 @@ def test_recorded_arguments_are_those_of_the_engine_that_was_measured() -> None:
 
 @pytest.fixture
 def h100(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "_gpu", lambda: ("NVIDIA H100 80GB HBM3", 79.6))
+    monkeypatch.setattr(config, "_gpu", lambda: Gpu("NVIDIA H100 80GB HBM3", 79.6))
 
 
-CONFIGS: list[tuple[str, Facts, dict[str, Any]]] = [
-    ("", Facts(version="0.8.5"), {"max_loras": 0, "max_num_seqs": 1024, "max_num_batched_tokens": 8192}),
-    ("", Facts(version="0.18.1"), {"gpu_memory_utilization": 0.9}),
-    ("", Facts(version="0.33.0"), {"gpu_memory_utilization": 0.92, "max_cpu_loras": None}),
-    ("--enable-lora", Facts(), {"max_loras": 1, "max_cpu_loras": 1, "max_lora_rank": 16}),
-    ("--enable-lora --max-loras 8", Facts(), {"max_loras": 8, "max_cpu_loras": 8}),
-    ("--enable-lora --max-loras 8 --max-cpu-loras 30", Facts(), {"max_cpu_loras": 30}),
-    ("--max-model-len auto", Facts(max_model_len=4096), {"max_model_len": 4096}),
-    ("--max-model-len 2K", Facts(max_model_len=4096), {"max_model_len": 2048}),
-    ("--max-num-seqs 9000", Facts(), {"max_num_batched_tokens": 9000}),
-    ("--max-num-batched-tokens 100", Facts(), {"max_num_seqs": 100}),  # as vLLM's arg_utils.py has it
-    ("--enable-lora --max-loras 8 --no-enable-lora", Facts(), {"max_loras": 0, "max_cpu_loras": None}),
-    ("", Facts(block_size=64), {"block_size": 64}),
-    ("", Facts(block_size=272), {"block_size": 16}),  # a hybrid LLM: left out rather than refused after the start
+CONFIGS: list[tuple[str, ServerFacts, dict[str, Any]]] = [
+    ("", ServerFacts(version="0.8.5"), {"max_loras": 0, "max_num_seqs": 1024, "max_num_batched_tokens": 8192}),
+    ("", ServerFacts(version="0.18.1"), {"gpu_memory_utilization": 0.9}),
+    ("", ServerFacts(version="0.33.0"), {"gpu_memory_utilization": 0.92, "max_cpu_loras": None}),
+    ("--enable-lora", ServerFacts(), {"max_loras": 1, "max_cpu_loras": 1, "max_lora_rank": 16}),
+    ("--enable-lora --max-loras 8", ServerFacts(), {"max_loras": 8, "max_cpu_loras": 8}),
+    ("--enable-lora --max-loras 8 --max-cpu-loras 30", ServerFacts(), {"max_cpu_loras": 30}),
+    ("--max-model-len auto", ServerFacts(max_model_len=4096), {"max_model_len": 4096}),
+    ("--max-model-len 2K", ServerFacts(max_model_len=4096), {"max_model_len": 2048}),
+    ("--max-num-seqs 9000", ServerFacts(), {"max_num_batched_tokens": 9000}),
+    ("--max-num-batched-tokens 100", ServerFacts(), {"max_num_seqs": 100}),  # as vLLM's arg_utils.py has it
+    ("--enable-lora --max-loras 8 --no-enable-lora", ServerFacts(), {"max_loras": 0, "max_cpu_loras": None}),
+    ("", ServerFacts(block_size=64), {"block_size": 64}),
+    ("", ServerFacts(block_size=272), {"block_size": 16}),  # a hybrid LLM: left out rather than refused after the start
 ]
 
 
 @pytest.mark.usefixtures("h100")
 @pytest.mark.parametrize(("words", "facts", "expected"), CONFIGS)
-def test_arguments_then_facts_then_defaults(words: str, facts: Facts, expected: dict[str, Any]) -> None:
+def test_arguments_then_facts_then_defaults(words: str, facts: ServerFacts, expected: dict[str, Any]) -> None:
     found = engine_config(vllm(words), facts).model_dump()
     assert {key: found[key] for key in expected} == expected
 
@@ -168,8 +171,8 @@ def test_default_limits_by_gpu_and_version(
     gpu: str, memory_gib: float, version: str | None, limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table of engine.md 1.3."""
-    monkeypatch.setattr(config, "_gpu", lambda: (gpu, memory_gib))
-    found = engine_config(vllm(""), Facts(version=version))
+    monkeypatch.setattr(config, "_gpu", lambda: Gpu(gpu, memory_gib))
+    found = engine_config(vllm(""), ServerFacts(version=version))
     assert (found.max_num_seqs, found.max_num_batched_tokens) == limits
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loratwin.engines.versions import GENERATIONS, Device, Generation, profile_run_of
+from loratwin.engines.versions import GENERATIONS, Device, Generation, engine_version, profile_run_of
 from loratwin.errors import InputError
 from loratwin.kernel import EngineRules
 from loratwin.perf import EngineBehaviour, Profile, default_limits, generation_of, load_profile
 from loratwin.records import EngineConfig
-from loratwin.records.config import engine_version
 from loratwin.simulate import server_configs, simulate
 from loratwin.workload import draw
 from tests.simulate.servers import SPEC

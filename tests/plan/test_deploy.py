@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.plan import Plan, caveats, commands, host_memory_gib, lora_modules, plan_json, vllm_serve_command
+from loratwin.plan import Plan, commands, host_memory_gib, lora_modules, plan_json, serve_command
 from loratwin.plan.deploy import MOST_LISTED
 from loratwin.records import EngineConfig
 from tests.plan.small import NASTY, impossible, served
@@ -29,7 +29,7 @@ def made(names: tuple[str, ...]) -> Plan:
 
 
 def test_few_adapters_stand_in_the_command() -> None:
-    assert vllm_serve_command(made(("support", "sales & co"))) == (
+    assert serve_command(made(("support", "sales & co"))) == (
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True VLLM_USE_V1=1 vllm serve meta-llama/Llama-3.1-8B-Instruct \\\n"
         "  --enable-lora --max-loras 2 --max-cpu-loras 2 --max-lora-rank 32 \\\n"
         "  --max-num-seqs 128 --max-num-batched-tokens 2048 \\\n"
@@ -39,7 +39,7 @@ def test_few_adapters_stand_in_the_command() -> None:
 
 
 def test_current_versions_have_one_engine_and_other_folders_are_possible() -> None:
-    text = vllm_serve_command(made(("a",)), "current", adapters_folder="/srv/lora adapters/")
+    text = serve_command(made(("a",)), "current", adapters_folder="/srv/lora adapters/")
     assert text.splitlines()[0] == (
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve meta-llama/Llama-3.1-8B-Instruct \\"
     )
@@ -47,14 +47,14 @@ def test_current_versions_have_one_engine_and_other_folders_are_possible() -> No
 
 
 def test_many_adapters_are_read_from_a_file() -> None:
-    lines = vllm_serve_command(made(tuple(f"a{i}" for i in range(MOST_LISTED + 1)))).splitlines()
+    lines = serve_command(made(tuple(f"a{i}" for i in range(MOST_LISTED + 1)))).splitlines()
     assert lines[0] == "mapfile -t modules < lora-modules.txt"
     assert lines[-1] == '  --lora-modules "${modules[@]}"'
 
 
 def test_names_never_reach_the_shell() -> None:
     names = (NASTY, "$(reboot)", "a;b", "two\nlines", "x,y", "--flag")
-    words = shlex.split(vllm_serve_command(made(names)).replace("\\\n", " "))
+    words = shlex.split(serve_command(made(names)).replace("\\\n", " "))
     given = words[words.index("--lora-modules") + 1 :]
     assert given == lora_modules(made(names))
 
@@ -73,7 +73,7 @@ def test_the_longest_context_of_the_llm_is_written_out() -> None:
     assert found.best is not None
     best = replace(found.best, config=found.best.config.replace(max_model_len=None))
     found = replace(found, choice=replace(found.choice, best=best))
-    assert f"--max-model-len {found.profile.llm.max_model_len}" in vllm_serve_command(found)
+    assert f"--max-model-len {found.profile.llm.max_model_len}" in serve_command(found)
 
 
 def test_host_memory_is_that_of_the_linear_layers_at_the_own_rank() -> None:
@@ -82,18 +82,19 @@ def test_host_memory_is_that_of_the_linear_layers_at_the_own_rank() -> None:
 
 
 def test_later_versions_come_with_a_warning() -> None:
-    assert "of vLLM 0.8.5: for later versions" in caveats("current")[0]
-    assert caveats("0.8.5")
+    first, current = commands(made(("a",)))
+    assert "of vLLM 0.8.5: for later versions" in current.remarks[0]
+    assert first.remarks
 
 
 def test_without_a_configuration_there_is_no_command() -> None:
     with pytest.raises(InputError, match="no configuration"):
-        vllm_serve_command(impossible())
+        serve_command(impossible())
 
 
 def test_an_unknown_version_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="unknown vLLM version '0.1'.*0.8.5, current"):
-        vllm_serve_command(served(), "0.1")  # type: ignore[arg-type]
+        serve_command(served(), "0.1")
 
 
 def of_profile(engine: str = "vllm-0.8.5", **memory: object) -> Plan:
@@ -125,12 +126,12 @@ def test_an_assumed_profile_was_not_measured() -> None:
 
 
 def test_gpus_that_share_the_llm_are_in_the_command() -> None:
-    assert "--tensor-parallel-size 4" in vllm_serve_command(of_profile(tensor_parallel=4))
-    assert "--tensor-parallel-size" not in vllm_serve_command(of_profile())
+    assert "--tensor-parallel-size 4" in serve_command(of_profile(tensor_parallel=4))
+    assert "--tensor-parallel-size" not in serve_command(of_profile())
 
 
 def test_the_kv_cache_of_a_cpu_is_in_the_command() -> None:
-    assert "VLLM_CPU_KVCACHE_SPACE=3 " in vllm_serve_command(of_profile("vllm-0.32.0", kv_gib=3.0000001))
+    assert "VLLM_CPU_KVCACHE_SPACE=3 " in serve_command(of_profile("vllm-0.32.0", kv_gib=3.0000001))
 
 
 def test_the_data_holds_the_commands_that_the_profile_knows() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from loratwin.engines.versions import check_config, engine_version
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
-from loratwin.records.config import engine_version, ranks_that_hold
+from loratwin.records.config import ranks_that_hold
 
 
 def test_defaults_are_those_of_vllm_on_a_small_gpu() -> None:
@@ -86,13 +87,13 @@ def test_what_is_no_version_of_vllm_is_refused(text: str) -> None:
 
 def test_rank_1_is_for_later_versions() -> None:
     config = EngineConfig(max_loras=8, max_lora_rank=1)
-    config.check("vllm-0.13.0")
+    check_config(config, "vllm-0.13.0")
     with pytest.raises(InputError, match="max_lora_rank = 1, but vllm-0.11.0 accepts 8, 16"):
-        config.check("vllm-0.11.0")
+        check_config(config, "vllm-0.11.0")
 
 
 def test_the_block_size_of_a_cpu_is_accepted() -> None:
-    EngineConfig(max_loras=8, block_size=128).check("vllm-0.32.0")
+    check_config(EngineConfig(max_loras=8, block_size=128), "vllm-0.32.0")
 
 
 def test_a_changed_copy_is_checked_again() -> None:

@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 
-from loratwin.plan import Plan, verdict, vllm_serve_command
+from loratwin.plan import Plan, serve_command, verdict
 from loratwin.report import plan_report
 from loratwin.report.plan_page import worst_adapters
 from tests.plan.small import NASTY, impossible, on, overloaded, served
@@ -99,7 +99,7 @@ def test_commands_can_be_copied() -> None:
     found = overloaded()
     page = Page(report(overloaded))
     for version in ("0.8.5", "current"):
-        assert vllm_serve_command(found, version) in "".join(page.words)  # type: ignore[arg-type]
+        assert serve_command(found, version) in "".join(page.words)
 
 
 def test_figures_describe_themselves() -> None:

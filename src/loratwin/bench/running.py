@@ -20,7 +20,7 @@ class RunningServers:
     names
         The servers' name of each adapter of the workload, in order; the last is the LLM's own.
     config
-        Of each server. What nobody told is vLLM's default, and `notes` say so.
+        Of each server. What nobody told is the engine's default, and `notes` say so.
     kv_tokens
         Tokens that the KV cache of each holds; None: it does not say. Empty: nothing is known.
     server_args

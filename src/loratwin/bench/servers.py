@@ -13,7 +13,7 @@ from loratwin.bench.running import RunningServers, assign_adapters
 from loratwin.bench.shared.requests import parse_url
 from loratwin.engines.arguments import ServerArguments, as_words
 from loratwin.engines.config import engine_config
-from loratwin.engines.serving import Facts, engine
+from loratwin.engines.registry import DEFAULT, ENGINES, find_engine
 from loratwin.errors import DataError, InputError
 from loratwin.launch import Server, load_adapters, start_mps, start_replicas
 from loratwin.probe import server_arguments
@@ -77,9 +77,10 @@ class GivenServers:
             One does not answer, is given twice, or lacks an adapter.
         """
         urls = _different([self.urls] if isinstance(self.urls, str) else self.urls)
-        if self.lora_folder is not None:
-            _register(urls, self.lora_folder, headers)
         facts = [_facts(url, headers) for url in urls]
+        if self.lora_folder is not None:
+            _register(urls, facts, self.lora_folder, headers)
+            facts = [_facts(url, headers) for url in urls]  # they have other adapters now
         config, note = _config(facts[0], self.server_args)
         running = RunningServers(
             urls=tuple(urls),
@@ -120,7 +121,7 @@ class LaunchedServers:
     """
 
     args: str | Sequence[str] | ServerArguments
-    engine: str = "vllm"
+    engine: str = DEFAULT
     command: str | None = None
     replicas: int = 1
     mps: bool = False
@@ -140,12 +141,12 @@ class LaunchedServers:
         InputError, ServerError
             They do not start, or lack an adapter.
         """
-        given = ServerArguments.of(engine(self.engine), self.args)
+        given = ServerArguments.of(find_engine(self.engine), self.args)
         listener.line(f"starting {self.replicas} x {self.engine}; logs in {logs}")
         with ExitStack() as stack:
             mps = stack.enter_context(start_mps(logs)) if self.mps else None
             folders, args, env_of = self._step_logs(logs)
-            args = [*args, *([] if self.lora_folder is None else lora_modules_args(self.lora_folder))]
+            args = [*args, *([] if self.lora_folder is None else lora_modules_args(self.lora_folder, self.engine))]
             servers = stack.enter_context(
                 start_replicas(
                     self.replicas, self.engine, given.plus(args), log_folder=logs, env_of=env_of,
@@ -161,6 +162,9 @@ class LaunchedServers:
         """Where each server logs its steps, the arguments that make it, and the environment of each."""
         if not self.steps:
             return (), [], lambda i: {}
+        if not find_engine(self.engine).logs_steps:
+            whose = " and ".join(f"{kind.title}'s" for kind in ENGINES.values() if kind.logs_steps)
+            raise InputError(f"--steps: only {whose} steps can be logged, not {self.engine}'s")
         folders = tuple(logs / f"steps-{i}" for i in range(self.replicas))
         probes = [server_arguments(folder) for folder in folders]
         return folders, probes[0][0], lambda i: probes[i][1]
@@ -192,12 +196,13 @@ def _different(urls: Sequence[str]) -> list[str]:
     return endpoints
 
 
-def _register(urls: Sequence[str], folder: str | Path, headers: Mapping[str, str]) -> None:
-    """By `/v1/load_lora_adapter`."""
+def _register(
+    urls: Sequence[str], facts: Sequence[ServerFacts], folder: str | Path, headers: Mapping[str, str]
+) -> None:
     made = {adapter.name: adapter.path for adapter in read_adapters(folder)}
     key = headers.get("Authorization", "").removeprefix("Bearer ") or None
-    for url in urls:
-        load_adapters(url, made, api_key=key)
+    for url, server in zip(urls, facts, strict=True):
+        load_adapters(url, made, api_key=key, engine=server.engine or DEFAULT)
 
 
 def _names(wanted: Sequence[str], facts: Sequence[ServerFacts], given: Sequence[str]) -> tuple[str, ...]:
@@ -233,20 +238,20 @@ def _config(facts: ServerFacts, server_args: str | Sequence[str] | ServerArgumen
 
     A server that does not tell its engine is taken for a vLLM.
     """
-    kind = engine(facts.engine or "vllm")
+    kind = find_engine(facts.engine or DEFAULT)
     if server_args is not None:
-        config = engine_config(ServerArguments.of(kind, server_args))
+        config = engine_config(ServerArguments.of(kind, server_args), facts)
         return config, "limits of the server as given by --server-args, not checked with it"
-    limits = {"max_loras": facts.max_loras, "block_size": facts.block_size, "max_model_len": facts.max_model_len}
-    known = {name: value for name, value in limits.items() if value is not None}
+    known = [name for name in _LIMITS if getattr(facts, name) is not None]
     missing = "all limits" if not known else f"all limits but {', '.join(known)}"
     note = (
-        f"the server does not tell {missing}: the defaults of {facts.engine_version or 'vLLM'} on this machine are "
+        f"the server does not tell {missing}: the defaults of {facts.engine_version or kind.title} on this machine are "
         "assumed (--server-args says what it runs with)"
     )
-    told = Facts(version=facts.version, block_size=facts.block_size, max_model_len=facts.max_model_len)
-    config = engine_config(ServerArguments(kind, "--enable-lora"), told)
-    return config.replace(max_loras=known.get("max_loras", config.max_loras), max_cpu_loras=None), note
+    return engine_config(ServerArguments(kind).put(enable_lora=True), facts).replace(max_cpu_loras=None), note
+
+
+_LIMITS = ("max_loras", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
 
 
 def _notes(servers: Sequence[Server], mps: bool) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from loratwin.calibrate.evidence import Evidence
 from loratwin.calibrate.regression.clients import ClientFit
 from loratwin.calibrate.regression.overhead import FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
-from loratwin.engines.serving import recorded_arguments
+from loratwin.engines.registry import recorded_arguments
 from loratwin.llms import LlmShapes, names_llm
 from loratwin.perf import Card, Profile
 

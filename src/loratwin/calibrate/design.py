@@ -16,6 +16,8 @@ import numpy as np
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
+from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.errors import InputError
 from loratwin.records.config import ranks_that_hold
 from loratwin.refusals import one_line
@@ -87,15 +89,14 @@ class ServerDesign(Strict):
     max_lora_rank: PositiveInt
     runs: tuple[RunDesign, ...]
 
-    @property
-    def arguments(self) -> list[str]:
-        """What vLLM is started with for it."""
-        return [
-            "--enable-lora",
-            *("--max-loras", str(self.max_loras)),
-            *("--max-cpu-loras", str(self.max_cpu_loras)),
-            *("--max-lora-rank", str(self.max_lora_rank)),
-        ]
+    def arguments(self, engine: str = DEFAULT) -> ServerArguments:
+        """What a server of this engine is started with for it."""
+        return ServerArguments(find_engine(engine)).put(
+            enable_lora=True,
+            max_loras=self.max_loras,
+            max_cpu_loras=self.max_cpu_loras,
+            max_lora_rank=self.max_lora_rank,
+        )
 
 
 class Design(Strict):

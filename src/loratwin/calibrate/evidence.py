@@ -9,15 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.engines.serving import recorded_arguments
-from loratwin.engines.versions import Engine, generation_of
+from loratwin.engines.registry import recorded_arguments
+from loratwin.engines.versions import EngineVersion, generation_of
 from loratwin.errors import DataError
 from loratwin.metrics.latency import finished
 from loratwin.records import EngineConfig, Run, StepSeries, load_run
 from loratwin.records.columns import FloatArray
-
-NEWEST = "vllm-0.32.0"
-"""Taken to be the engine as long as no server has told its version."""
 
 GRAPH_TOKENS = 512.0
 """The largest step that vLLM replays as a CUDA graph (engine.md 1.5)."""
@@ -54,7 +51,7 @@ class RecordedServer:
     """
 
     engine_version: str
-    engine: Engine | None
+    engine: EngineVersion | None
     gpu: str
     tensor_parallel: int
     on_cpu: bool
@@ -66,7 +63,7 @@ class RecordedServer:
         return 0.0 if self.on_cpu or self.eager else GRAPH_TOKENS
 
 
-def recorded_engine(version: str, on_cpu: bool) -> Engine:
+def recorded_engine(version: str, on_cpu: bool) -> EngineVersion:
     """An engine version on a device.
 
     Without adapters in a step no LoRA kernels run on a CPU either (vLLM 0.32: the mapping says so to every layer).
@@ -110,7 +107,7 @@ class Evidence:
     notes: tuple[str, ...] = ()
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> EngineVersion:
         """As the twin understands it.
 
         Raises

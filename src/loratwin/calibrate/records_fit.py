@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from loratwin.calibrate.evidence import NEWEST, Evidence, gather
+from loratwin.calibrate.evidence import Evidence, gather
 from loratwin.calibrate.profile import around, measured_profile, profile_around
 from loratwin.calibrate.regression.clients import client_overheads, fit_clients
 from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes, fit_loads, overhead_of, with_clients
@@ -20,6 +20,7 @@ from loratwin.calibrate.rows.clients import beside_logged, client_rows
 from loratwin.calibrate.rows.operating_point import operating_points
 from loratwin.calibrate.rows.step_log import StepRows, step_rows
 from loratwin.calibrate.start import start_for
+from loratwin.engines.versions import UNTOLD
 from loratwin.errors import DataError
 from loratwin.llms import LlmShapes, find_llm
 from loratwin.perf import Profile
@@ -80,7 +81,7 @@ def fit_records(
     """
     evidence = records if isinstance(records, Evidence) else gather(records)
     if isinstance(llm, str):
-        llm = find_llm(llm, evidence.server.engine_version or NEWEST)
+        llm = find_llm(llm, evidence.server.engine_version or UNTOLD)
     if evidence.logged:
         graphs = evidence.server.graph_tokens
         rows = step_rows(evidence.logged, evidence.engine.behaviour, graphs)

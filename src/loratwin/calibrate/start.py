@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 from loratwin.calibrate.evidence import RecordedServer, recorded_engine
+from loratwin.engines.versions import OLDEST
 from loratwin.errors import DataError
 from loratwin.llms import LlmShapes
 from loratwin.perf import Profile, assume, find_gpu
 from loratwin.perf.gpus import Gpu, gpu_names
-
-OLDEST = "vllm-0.8.5"
 
 
 def start_for(server: RecordedServer, llm: LlmShapes, given: Profile | None) -> Profile:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
-from loratwin.engines.serving import engine
+from loratwin.engines.versions import engine_version as version_of
+from loratwin.engines.vllm import VLLM
 from loratwin.errors import DataError, InputError
 from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run
-from loratwin.records.config import engine_version as version_of
 
 F8 = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def read_vllm_bench(
     DataError
         It is no such result, or was saved without --save-detailed.
     """
-    given = ServerArguments.of(engine("vllm"), server_args)
+    given = ServerArguments.of(VLLM, server_args)
     config = engine_config(given)
     _check_adapters(adapters, ranks, config)
     if engine_version:

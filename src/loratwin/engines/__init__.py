@@ -1,6 +1,7 @@
-"""The serving engines: what differs from one to the other, and from version to version.
+"""The serving engines: vLLM, SGLang, and what differs from one to the other and from version to version.
 
-`versions`: generations of vLLM as data, and what `serve` takes by default. `serving`: commands, names of options, and
-what a server tells of itself as it starts. `told`: how that is read off a page. `config`: from arguments and facts to
-an `EngineConfig`. `arguments`: a server's arguments, parsed; `options`: the rows that say how.
+Whoever asks takes an `Engine` (`engine`) of the table (`registry`; a module for each: `vllm`, `sglang`), and nobody
+outside this room says a name. `options`, `arguments`: a server's arguments, parsed. `facts`: what a running server says
+of itself (`pages`: how it is read). `config`: arguments, facts and defaults make an `EngineConfig`. `start`: commands.
+`versions`: generations of vLLM as data, and what `serve` takes by default.
 """

@@ -18,7 +18,7 @@ from loratwin.engines.options import MOST_VALUES, Option, Takes, find, number, w
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
-    from loratwin.engines.serving import Engine
+    from loratwin.engines.engine import Engine
 
 HIDDEN = "***"
 """Shown in place of a secret."""
@@ -223,9 +223,9 @@ class ServerArguments:
         return ServerArguments(self.engine, (*self.words, *more))
 
     def put(self, **values: object) -> ServerArguments:
-        """Options added or replaced, by the names that all engines share; None leaves them as they are."""
+        """Options added or replaced, by shared names: True for a switch, None leaves it as it is."""
         changed = {name: value for name, value in values.items() if value is not None}
-        added = [word for name, value in changed.items() for word in (self.engine.options[name].name, str(value))]
+        added = [word for name, value in changed.items() for word in self.engine.options[name].written(value)]
         return self.without(*changed).plus(added)
 
     @property

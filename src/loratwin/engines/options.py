@@ -88,6 +88,12 @@ class Option:
         """The engine's own name of it."""
         return self.names[0]
 
+    def written(self, value: object) -> list[str]:
+        """The option and its value as words; of a switch True or False."""
+        if self.takes is not Takes.NOTHING:
+            return [self.name, str(value)]
+        return [self.name if value else self.off[0]]
+
     @property
     def off(self) -> tuple[str, ...]:
         """What takes a switch back."""
@@ -127,6 +133,18 @@ SECRETS: dict[str, Option] = {
     "ssl_keyfile_password": Option(("--ssl-keyfile-password",), secret=True),
 }
 """Options of any engine whose values are shown nowhere."""
+
+COMMON: dict[str, Option] = {
+    "host": valued("--host"),
+    "port": count("--port"),
+    "config": valued("--config"),
+    "max_lora_rank": count("--max-lora-rank"),
+    "enable_lora": switch("--enable-lora"),
+    "dtype": valued("--dtype"),
+    "kv_cache_dtype": valued("--kv-cache-dtype"),
+    **SECRETS,
+}
+"""Options that vLLM and SGLang write alike."""
 
 
 def find(options: Sequence[Option], name: str) -> tuple[Option | None, str]:

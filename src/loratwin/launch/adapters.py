@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from loratwin.engines.engine import Loading
+from loratwin.engines.facts import engine_at
+from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.http import Answer, Connection, NoAnswerError, bearer
 from loratwin.launch.failure import ServerError
 
@@ -16,11 +19,17 @@ def load_adapters(
     adapters: Mapping[str, str | Path],
     *,
     api_key: str | None = None,
+    engine: str | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> None:
-    """Register adapters (name -> folder, as the server sees it) by `POST /v1/load_lora_adapter`, one after the other.
+    """Register adapters (name -> folder, as the server sees it), one after the other.
 
     Those that the server already has under the name are left as they are. vLLM loads an adapter into a slot at once.
+
+    Parameters
+    ----------
+    engine
+        Its name; None: the server is asked, and taken for a vLLM if it does not tell.
 
     Raises
     ------
@@ -28,29 +37,27 @@ def load_adapters(
         The server allows no registration, or refuses an adapter; the message says which and why.
     """
     with Connection(url, bearer(api_key), LOAD_TIMEOUT_S) as connection:
+        kind = find_engine(engine) if engine else engine_at(connection) or find_engine(DEFAULT)
         for done, (name, path) in enumerate(adapters.items()):
             progress(done, len(adapters))
-            if why_not := _load(connection, name, path):
+            if why_not := _load(connection, kind.loading, name, path):
                 raise ServerError(f"adapter {name} on {url}: {why_not}")
     progress(len(adapters), len(adapters))
 
 
-def _load(connection: Connection, name: str, path: str | Path) -> str:
+def _load(connection: Connection, loading: Loading, name: str, path: str | Path) -> str:
     """Why an adapter is not there afterwards; "" if it is."""
     try:
-        answer = connection.request("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+        answer = connection.request(loading.path, {"lora_name": name, "lora_path": str(path)})
     except NoAnswerError as error:
         return error.reason
     loaded = answer.ok or "already" in answer.text  # vLLM: "has already been loaded", SGLang: "already exists"
-    return "" if loaded else _reason(answer)
+    return "" if loaded else _reason(answer, loading)
 
 
-def _reason(answer: Answer) -> str:
-    if answer.status in (404, 405) and "load_lora_adapter" not in answer.text and "lora" not in answer.text.lower():
-        return (
-            "the server does not let adapters be loaded; start vLLM with --enable-lora and "
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment"
-        )
+def _reason(answer: Answer, loading: Loading) -> str:
+    if answer.status in (404, 405) and "lora" not in answer.text.lower():
+        return f"the server does not let adapters be loaded; {loading.how_allowed}"
     if answer.status == 401:
         return "the API key is missing or wrong"
     return f"HTTP {answer.status}: {_message(answer)}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from loratwin.engines.arguments import ServerArguments
-from loratwin.engines.serving import engine
+from loratwin.engines.registry import engine_of, find_engine
 from loratwin.errors import InputError
 from loratwin.launch.server import Server, start_server
 
@@ -27,14 +26,11 @@ def start_replicas(
 
     Never at once: each measures at its start how much memory is in use, and would charge what another takes meanwhile
     to itself (vllm#55827). The memory asked for (`--gpu-memory-utilization u`, or the engine's default) is for all of
-    them together. What a server counts decides what it must be told for an equal share u/n:
+    them together. What a server counts decides what it must be told for an equal share u/n (`Engine.memory_share`):
 
-    - vLLM since 0.9.1 takes a snapshot of the GPU when it starts and subtracts what is used since then
-      (`gpu_worker.py`: `MemorySnapshot`, `memory_profiling`): each is told u/n.
-    - vLLM up to 0.9.0 subtracts all memory in use on the GPU, the other servers' too (`gpu_worker.py`:
-      `determine_available_memory`): replica i, from 0, is told u (i + 1)/n.
-    - SGLang's `--mem-fraction-static` is a part of the memory that is free when it starts: u/n / (1 - i u/n). From the
-      source; not tried on a GPU.
+    - vLLM since 0.9.1 subtracts what is used since it started: each is told u/n.
+    - vLLM up to 0.9.0 subtracts all memory in use on the GPU: replica i, from 0, is told u (i + 1)/n.
+    - SGLang counts in parts of the memory that is free when it starts: u/n / (1 - i u/n).
 
     vLLM before 0.20 keeps its CUDA graphs (3 GiB for an 8 B LLM) outside of its share, every version its CUDA
     context: leave room for those of each replica. `kv_tokens` of each server says what it got.
@@ -54,7 +50,7 @@ def start_replicas(
     """
     if count < 1:
         raise InputError(f"{count} replicas: must be at least 1")
-    given = ServerArguments.of(engine(engine_name), server_args)
+    given = ServerArguments.of(find_engine(engine_name), server_args)
     if count > 1 and (options.get("port") is not None or "port" in given):
         raise InputError("replicas cannot share one port: leave it out")
     env = options.pop("env", None) or {}
@@ -73,12 +69,7 @@ def start_replicas(
 
 def memory_share(engine_version: str, total: float, count: int, i: int) -> float:
     """What replica `i` of `count` is told, so that each gets `total / count` of the GPU; see `start_replicas`."""
-    share = total / count
-    if engine_version.startswith("sglang"):
-        return share / (1 - i * share)
-    if re.match(r"vllm-0\.([0-8]\.|9\.0\b)", engine_version):
-        return share * (i + 1)
-    return share
+    return engine_of(engine_version).memory_share(engine_version, total, count, i)
 
 
 def _memory(given: ServerArguments) -> float:

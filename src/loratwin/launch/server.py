@@ -11,9 +11,11 @@ from types import TracebackType
 
 from loratwin.engines.arguments import HIDDEN, ServerArguments
 from loratwin.engines.config import engine_config
-from loratwin.engines.serving import Facts, engine, full_command
+from loratwin.engines.facts import ServerFacts, facts_of
+from loratwin.engines.registry import find_engine
+from loratwin.engines.start import full_command
 from loratwin.errors import InputError
-from loratwin.http import ask
+from loratwin.http import Connection, ask, bearer
 from loratwin.launch.failure import ServerError, last_lines, telling_lines
 from loratwin.launch.guarded import Guarded
 from loratwin.launch.ports import free_port, listens
@@ -24,6 +26,9 @@ GRACE_S = 15.0
 
 POLL_S = 0.1
 
+FACTS_TIMEOUT_S = 5.0
+"""Time that a healthy server has for each question of what it is."""
+
 Progress = Callable[[float, str], None]
 """Told while we wait: seconds since the start, and the last line of the log."""
 
@@ -32,7 +37,7 @@ class Server:
     """A server that answers. Made by `start_server`; stopped at the end of a `with`, by `stop`, or when we are gone."""
 
     def __init__(
-        self, guarded: Guarded, url: str, port: int, log: Path, arguments: ServerArguments, facts: Facts
+        self, guarded: Guarded, url: str, port: int, log: Path, arguments: ServerArguments, facts: ServerFacts
     ) -> None:
         self._guarded = guarded
         self.url = url
@@ -88,17 +93,17 @@ def start_server(
     Parameters
     ----------
     engine_name
-        "vllm" or "sglang".
+        "vllm" or "sglang" (`loratwin.engines.registry.ENGINES`).
     server_args
         The engine's own arguments, with the LLM (`--model X`); text is split as a shell would, but no shell sees it.
         `--host` and `--port` in it count where the parameters are not given.
     log_folder
         Made if need be; the server's output goes to `NAME.log` in it, or `NAME-2.log` where there is one.
     command
-        What the arguments are appended to; by default the engine in this Python's environment, or `vllm serve`. It
-        must be the server or start it as its child; a container's daemon would start it out of our reach.
+        What the arguments are appended to; by default the engine in this Python's environment, or its program on PATH.
+        It must be the server or start it as its child; a container's daemon would start it out of our reach.
     env
-        Added to our environment. vLLM's `--api-key` is handed over here, since vLLM logs its arguments.
+        Added to our environment. vLLM's `--api-key` is handed over here, since it logs its arguments.
     port
         By default one that is free.
 
@@ -110,7 +115,7 @@ def start_server(
     ServerError
         The server ended, or was not healthy in time; with the lines of its log that say why. Nothing of it is left.
     """
-    given = ServerArguments.of(engine(engine_name), server_args)
+    given = ServerArguments.of(find_engine(engine_name), server_args)
     if "config" in given:
         raise InputError("server arguments: write the options of the --config file out; the record would lack them")
     secrets = _secrets(given)
@@ -127,7 +132,8 @@ def start_server(
     try:
         _wait_until_healthy(guarded, url, port, log, timeout_s, progress)
         text = log.read_text(encoding="utf-8", errors="replace")
-        facts = given.engine.facts(url, text, environment.get("VLLM_API_KEY"))
+        with Connection(url, bearer(environment.get(given.engine.key_variable or "")), FACTS_TIMEOUT_S) as connection:
+            facts = facts_of(given.engine, connection, text)
         recorded = passed.plus((given.engine.options["api_key"].name, HIDDEN) if secrets else ())
         return Server(guarded, url, port, log, recorded, facts)
     except BaseException:  # Ctrl-C too
@@ -141,14 +147,15 @@ def _secrets(given: ServerArguments) -> dict[str, str]:
     Raises
     ------
     InputError
-        For SGLang, which takes it as an argument only, and logs its arguments.
+        For an engine that takes it as an argument only: it logs its arguments.
     """
     key = given.text("api_key")
     if key is None:
         return {}
-    if given.engine.name != "vllm":
-        raise InputError("SGLang writes its API key to its log: leave out --api-key; the server listens on 127.0.0.1")
-    return {"VLLM_API_KEY": key}
+    if given.engine.key_variable is None:
+        who = given.engine.title
+        raise InputError(f"{who} writes its API key to its log: leave out --api-key; the server listens on 127.0.0.1")
+    return {given.engine.key_variable: key}
 
 
 def _reachable(host: str) -> str:

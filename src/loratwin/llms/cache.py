@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from loratwin.engines.versions import Version
 from loratwin.errors import InputError
 from loratwin.llms.layers import Cache
 from loratwin.llms.shapes import LlmShapes
-from loratwin.records.config import Version
 
 GROUPS: Version = (0, 9, 0)
 """From here on layers with a window are groups of their own; before, they keep every token."""

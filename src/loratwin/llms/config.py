@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from loratwin.engines.versions import Version, engine_version
 from loratwin.errors import InputError
 from loratwin.llms.context import context_of
 from loratwin.llms.families import FAMILIES, SEEING, Family, family_of
@@ -19,7 +20,6 @@ from loratwin.llms.layers import Layers, Linear
 from loratwin.llms.quantization import MARKS, Quantization, quantization_of
 from loratwin.llms.shapes import LlmShapes, alike
 from loratwin.llms.vision import vision_parameters
-from loratwin.records.config import Version, engine_version
 from loratwin.refusals import one_line
 
 NOW: Version = (0, 32, 0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from loratwin.engines.versions import Version
 from loratwin.llms.fields import Fields
-from loratwin.records.config import Version
 
 YARN_IS_SCALED: Version = (0, 33, 0)
 """From here on `max_position_embeddings` is taken as it is with YaRN; before, the trained length times the factor."""

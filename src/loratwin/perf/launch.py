@@ -15,13 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loratwin.engines.versions import default_limits
+from loratwin.engines.versions import Version, default_limits, engine_version
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.operations.step import BaseStep, Steps, StepSum, base_step
 from loratwin.perf.operations.tables import operations_of
 from loratwin.perf.profile import Profile
-from loratwin.records.config import Version, engine_version
 
 KV_TOKENS = 400_000
 """The most that decode requests of a step hold together where its coefficients are fitted."""

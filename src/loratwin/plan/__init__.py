@@ -1,7 +1,7 @@
 """What to run on one GPU: search with the twin, a rule that chooses, and the text that starts the server."""
 
 from loratwin.plan.choice import Candidate, Choice, Objective, choose, closest
-from loratwin.plan.deploy import Command, caveats, commands, host_memory_gib, lora_modules, vllm_serve_command
+from loratwin.plan.deploy import Command, commands, host_memory_gib, lora_modules, serve_command
 from loratwin.plan.export import plan_json
 from loratwin.plan.margin import MarginInterval
 from loratwin.plan.plan import HEADROOM, SEEDS, Plan, Shortfall, parse_headroom, plan
@@ -18,7 +18,6 @@ __all__ = [
     "Objective",
     "Plan",
     "Shortfall",
-    "caveats",
     "choose",
     "closest",
     "commands",
@@ -29,6 +28,6 @@ __all__ = [
     "plan",
     "plan_json",
     "plan_text",
+    "serve_command",
     "verdict",
-    "vllm_serve_command",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from loratwin.plan.choice import Candidate
-from loratwin.plan.deploy import host_memory_gib, lora_modules, versions, vllm_serve_command
+from loratwin.plan.deploy import host_memory_gib, lora_modules, serve_command, versions
 from loratwin.plan.plan import Plan
 from loratwin.plan.sentences import explanation, verdict
 from loratwin.records.plain import as_plain
@@ -16,7 +16,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     """Everything that the plan says, simulated figures with their 95 % half-widths over the seeds."""
     commands: dict[str, str] = {}
     if plan.best is not None:
-        commands = {version: vllm_serve_command(plan, version) for version in versions(plan)}
+        commands = {version: serve_command(plan, version) for version in versions(plan)}
     return as_plain(
         {
             "format": 1,

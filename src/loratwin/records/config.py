@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,9 +9,6 @@ from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from loratwin.errors import InputError
 from loratwin.refusals import one_line
-
-Version = tuple[int, int, int]
-"""Of vLLM: major, minor, patch."""
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that every vLLM accepts for `--max-lora-rank`; from 0.13 on also 1."""
@@ -25,8 +21,6 @@ SMALL_GPU_TOKENS, SMALL_GPU_SEQUENCES = 2048, 256
 
 FIRST_UTILIZATION = 0.9
 """Part of a GPU's memory that vLLM fills unless told, up to 0.19 (all versions and GPUs: `engines.versions`)."""
-
-_RANK_1_SINCE = (0, 13, 0)
 
 
 def ranks_that_hold(rank: int) -> tuple[int, ...]:
@@ -43,21 +37,6 @@ def ranks_that_hold(rank: int) -> tuple[int, ...]:
     if not fitting:
         raise InputError(f"an adapter has rank {rank}; no vLLM holds more than {LORA_RANKS[-1]}")
     return fitting
-
-
-def engine_version(text: str) -> Version:
-    """The version in what a server or a measurement calls its engine: `vllm-0.8.5`, `0.32.0+cpu`, `v0.9.2rc1`.
-
-    Raises
-    ------
-    InputError
-        The text names no version of vLLM.
-    """
-    found = re.fullmatch(r"(?:vllm(?:[-_ ]cpu)?[-_ ]?)?v?(\d+)\.(\d+)(?:\.(\d+))?(?:[^\d].*)?", text.strip().lower())
-    if not found:
-        raise InputError(f"engine {text!r}: a version of vLLM is expected, as 'vllm-0.8.5'")
-    major, minor, patch = found.groups()
-    return int(major), int(minor), int(patch or 0)
 
 
 class EngineConfig(BaseModel):
@@ -117,17 +96,6 @@ class EngineConfig(BaseModel):
     def host_cache(self, num_adapters: int) -> int:
         """Adapters that host memory holds when `num_adapters` are served."""
         return max(num_adapters, self.max_loras) if self.max_cpu_loras is None else self.max_cpu_loras
-
-    def check(self, engine: str) -> None:
-        """Refuse what this version of vLLM refuses and another accepts.
-
-        Raises
-        ------
-        InputError
-            A value that the version does not take, or no version.
-        """
-        if self.max_lora_rank == 1 and engine_version(engine) < _RANK_1_SINCE:
-            raise InputError(f"engine configuration: max_lora_rank = 1, but {engine} accepts {_listed(LORA_RANKS)}")
 
     def replace(self, **changes: Any) -> EngineConfig:
         """A copy with some values changed, checked again.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from loratwin.engines.versions import check_config
 from loratwin.errors import CapacityError, InputError
 from loratwin.kernel import ClientLoop, EngineLimits, EngineTrace, Requests, run_engine
 from loratwin.perf import KvCapacity, Profile, kv_capacity
@@ -49,7 +50,7 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
         An adapter's rank is above `max_lora_rank`, a prompt is longer than the LLM allows, or the server is larger than
         any.
     """
-    config.check(profile.engine)
+    check_config(config, profile.engine)
     _check_sizes(config)
     capacity = served_capacity(profile, config)
     if kv_tokens is None and not capacity.starts:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.errors import DataError, InputError, UnknownNameError
 from loratwin.llms import LlmShapes
 from loratwin.records import write_atomically
@@ -114,7 +115,8 @@ def make_adapters(
         _make_adapter(target / adapter.name, llm, adapter, chosen, dtype, seed)
     progress(len(new), len(new))
     made = read_adapters(target)
-    write_atomically(target / MODULES_FILE, "".join(f"{lora_module(name, path)}\n" for name, path, _ in made))
+    word = find_engine(DEFAULT).adapter_word
+    write_atomically(target / MODULES_FILE, "".join(f"{word(name, str(path))}\n" for name, path, _ in made))
     return made
 
 
@@ -243,18 +245,19 @@ def _check_made(adapter: MadeAdapter) -> None:
         )
 
 
-def lora_modules_args(folder: str | Path) -> list[str]:
-    """`--lora-modules NAME=PATH ...` for all adapters in a folder, as separate arguments; paths are absolute.
+def lora_modules_args(folder: str | Path, engine: str = DEFAULT) -> list[str]:
+    """The arguments that serve all adapters in a folder, as `--lora-modules NAME=PATH ...`; paths are absolute.
+
+    Parameters
+    ----------
+    engine
+        Name of the engine that they are for.
 
     Raises
     ------
     InputError, DataError
-        As `read_adapters`.
+        As `read_adapters`; or there is no such engine.
     """
-    return ["--lora-modules", *(lora_module(name, path) for name, path, _ in read_adapters(folder))]
-
-
-def lora_module(name: str, path: Path) -> str:
-    """One value of `--lora-modules`; JSON where a path would be misread (`LoRAParserAction` of vLLM)."""
-    plain = not set(str(path)) & set(",=")
-    return f"{name}={path}" if plain else json.dumps({"name": name, "path": str(path)})
+    kind = find_engine(engine)
+    words = [kind.adapter_word(name, str(path)) for name, path, _ in read_adapters(folder)]
+    return [kind.options["lora_modules"].name, *words]

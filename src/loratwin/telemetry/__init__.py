@@ -6,8 +6,8 @@ with Scrape("http://127.0.0.1:8000", journal=folder / "server.scrapes") as scrap
 canonical(scrape.samples(zero_s, zero_s, zero_s + 60.0))["running"]
 """
 
+from loratwin.engines.facts import ServerFacts, server_facts
 from loratwin.telemetry.cadence import check_period
-from loratwin.telemetry.facts import ServerFacts, server_facts
 from loratwin.telemetry.gpu import GpuSampler, gpu_name
 from loratwin.telemetry.journal import read_journal
 from loratwin.telemetry.names import Counters, canonical, counters, increase

@@ -5,6 +5,7 @@ Its parser needs some 10 ms for a page of vLLM; looking up needs 1 ms, on a mach
 
 from __future__ import annotations
 
+from loratwin.engines.registry import ENGINES
 from loratwin.errors import DataError
 from loratwin.telemetry.table import Kind, SeriesKey
 
@@ -15,7 +16,8 @@ ADAPTERS_RUNNING = SeriesKey("loratwin:adapters_running", (), Kind.GAUGE)
 ADAPTERS_WAITING = SeriesKey("loratwin:adapters_waiting", (), Kind.GAUGE)
 MAX_LORAS = SeriesKey("loratwin:max_loras", (), Kind.GAUGE)
 
-_LORA_INFO = "vllm:lora_requests_info{"
+_ADAPTER_INFOS = {f"{info.series}{{": info for engine in ENGINES.values() if (info := engine.adapter_info) is not None}
+_ADAPTER_SERIES = tuple(_ADAPTER_INFOS)
 _KINDS = {"counter": Kind.COUNTER, "histogram": Kind.HISTOGRAM}
 
 
@@ -30,8 +32,8 @@ class Exposition:
     def read(self, page: str) -> dict[SeriesKey, float]:
         """The values of a page.
 
-        `vllm:lora_requests_info` has a series for each combination of adapters that ever was, with the time as value:
-        the latest becomes three numbers.
+        A series with a line for each combination of adapters that ever was, and the time as value (`AdapterInfo`),
+        becomes three numbers: those of the latest.
 
         Raises
         ------
@@ -47,14 +49,14 @@ class Exposition:
             if not line.strip():
                 continue
             text, value = _split(line)
-            if text.startswith(_LORA_INFO):
+            if text.startswith(_ADAPTER_SERIES):
                 if value >= latest:
                     latest, latest_line = value, line
                 continue
             key = self._keys[text] if text in self._keys else self._learn(text, type_line, line)
             if key is not None:
                 values[key] = value
-        return {**values, **(_lora_info(latest_line) if latest_line else {})}
+        return {**values, **(_adapter_info(latest_line) if latest_line else {})}
 
     def _learn(self, text: str, type_line: str, line: str) -> SeriesKey | None:
         """`_created` holds the time at which a counter was made: no measurement."""
@@ -88,13 +90,14 @@ def _parse(type_line: str, line: str) -> SeriesKey:
     raise DataError(f"not a line of Prometheus' text format: {line[:80]!r}")
 
 
-def _lora_info(line: str) -> dict[SeriesKey, float]:
+def _adapter_info(line: str) -> dict[SeriesKey, float]:
+    info = _ADAPTER_INFOS[line[: line.index("{") + 1]]
     labels = dict(_parse("", line).labels)
     values = {
-        ADAPTERS_RUNNING: float(_num_names(labels.get("running_lora_adapters", ""))),
-        ADAPTERS_WAITING: float(_num_names(labels.get("waiting_lora_adapters", ""))),
+        ADAPTERS_RUNNING: float(_num_names(labels.get(info.running, ""))),
+        ADAPTERS_WAITING: float(_num_names(labels.get(info.waiting, ""))),
     }
-    max_loras = labels.get("max_lora", "")
+    max_loras = labels.get(info.most, "")
     return {**values, MAX_LORAS: float(max_loras)} if max_loras.isdigit() else values
 
 

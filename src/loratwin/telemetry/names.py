@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
+from loratwin.engines.engine import Metric
+from loratwin.engines.registry import ENGINES
 from loratwin.errors import LoratwinError
 from loratwin.http import Connection
 from loratwin.records.columns import FloatArray
@@ -24,53 +26,40 @@ class _Fold(Enum):
     RATIO = "ratio"  # of a histogram: sum / count of what ended since the scrape before
 
 
-@dataclass(frozen=True)
-class _Rule:
-    name: str
-    fold: _Fold
-    sources: tuple[str, ...]  # the first that the server shows is taken
-    labels: Mapping[str, str] = field(default_factory=dict)
+FOLDS: dict[str, _Fold] = {
+    "running": _Fold.SUM,
+    "waiting": _Fold.SUM,
+    "waiting_deferred": _Fold.SUM,
+    "waiting_capacity": _Fold.SUM,
+    "kv_usage": _Fold.MEAN,
+    "prompt_tokens": _Fold.SUM,
+    "prompt_tokens_cached": _Fold.SUM,
+    "generation_tokens": _Fold.SUM,
+    "preemptions": _Fold.SUM,
+    "requests_finished": _Fold.SUM,
+    "adapters_running": _Fold.SUM,
+    "adapters_waiting": _Fold.SUM,
+    "slots_used": _Fold.SUM,
+    "max_loras": _Fold.SUM,
+    "ttft_s": _Fold.RATIO,
+    "itl_s": _Fold.RATIO,
+    "e2e_s": _Fold.RATIO,
+    "queue_s": _Fold.RATIO,
+    "prefill_s": _Fold.RATIO,
+    "decode_s": _Fold.RATIO,
+    "tokens_per_step": _Fold.RATIO,
+}
+
+_OUR_OWN = {key.name.partition(":")[2]: Metric(key.name) for key in (ADAPTERS_RUNNING, ADAPTERS_WAITING, MAX_LORAS)}
+"""Series that `Exposition` makes of those that an engine shows."""
+
+_FINISHED = tuple(engine.finished for engine in ENGINES.values() if engine.finished is not None)
 
 
-def _sum(name: str, *sources: str, **labels: str) -> _Rule:
-    return _Rule(name, _Fold.SUM, sources, labels)
-
-
-def _ratio(name: str, *sources: str) -> _Rule:
-    return _Rule(name, _Fold.RATIO, sources)
-
-
-RULES = (
-    _sum("running", "vllm:num_requests_running", "sglang:num_running_reqs"),
-    _sum("waiting", "vllm:num_requests_waiting", "sglang:num_queue_reqs"),
-    _sum("waiting_deferred", "vllm:num_requests_waiting_by_reason", reason="deferred"),
-    _sum("waiting_capacity", "vllm:num_requests_waiting_by_reason", reason="capacity"),
-    _Rule("kv_usage", _Fold.MEAN, ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage")),
-    _sum("prompt_tokens", "vllm:prompt_tokens_total", "sglang:prompt_tokens_total"),
-    _sum("prompt_tokens_cached", "vllm:prompt_tokens_cached_total", "sglang:cached_tokens_total"),
-    _sum("generation_tokens", "vllm:generation_tokens_total", "sglang:generation_tokens_total"),
-    _sum("preemptions", "vllm:num_preemptions_total"),  # SGLang's num_retracted_reqs is a gauge
-    _sum("requests_finished", "vllm:request_success_total", "sglang:num_requests_total"),
-    _sum("adapters_running", ADAPTERS_RUNNING.name),
-    _sum("adapters_waiting", ADAPTERS_WAITING.name),
-    _sum("slots_used", "vllm:num_gpu_loaded_lora_adapters", "sglang:lora_pool_slots_used"),
-    _sum("max_loras", MAX_LORAS.name, "vllm:max_gpu_lora_adapters", "sglang:lora_pool_slots_total"),
-    _ratio("ttft_s", "vllm:time_to_first_token_seconds", "sglang:time_to_first_token_seconds"),
-    _ratio(
-        "itl_s",
-        "vllm:inter_token_latency_seconds",
-        "vllm:time_per_output_token_seconds",
-        "sglang:inter_token_latency_seconds",
-        "sglang:time_per_output_token_seconds",
-    ),
-    _ratio("e2e_s", "vllm:e2e_request_latency_seconds", "sglang:e2e_request_latency_seconds"),
-    _ratio("queue_s", "vllm:request_queue_time_seconds", "sglang:queue_time_seconds"),
-    _ratio("prefill_s", "vllm:request_prefill_time_seconds"),
-    _ratio("decode_s", "vllm:request_decode_time_seconds"),
-    _ratio("tokens_per_step", "vllm:iteration_tokens_total"),
-)
-
-_REASON = "finished_reason"
+def _sources(name: str) -> tuple[Metric, ...]:
+    """The first that a server shows is taken."""
+    own = (_OUR_OWN[name],) if name in _OUR_OWN else ()
+    return (*own, *(metric for engine in ENGINES.values() for metric in engine.metrics.get(name, ())))
 
 
 def canonical(samples: Samples) -> dict[str, Series]:
@@ -81,40 +70,36 @@ def canonical(samples: Samples) -> dict[str, Series]:
     requests_finished{stop}, {length}, ..., adapters_running, adapters_waiting, slots_used, max_loras. Means over what
     ended since the scrape before, in seconds: ttft_s, itl_s, e2e_s, queue_s, prefill_s, decode_s; tokens_per_step.
     """
-    found = {rule.name: series for rule in RULES if (series := _apply(rule, samples)) is not None}
-    reasons = sorted({value for one in _finished(samples) for key, value in one.labels if key == _REASON})
-    for reason in reasons:
-        name = f"requests_finished{{{reason}}}"
-        values = [one.values for one in _finished(samples) if (_REASON, reason) in one.labels]
-        found[name] = Series(name, (), _nansum(values))
+    found = {name: series for name, fold in FOLDS.items() if (series := _apply(name, fold, samples)) is not None}
+    for metric, label in _FINISHED:
+        shown = samples.find(metric.name, **metric.labels)
+        for reason in sorted({value for one in shown for key, value in one.labels if key == label}):
+            name = f"requests_finished{{{reason}}}"
+            found[name] = Series(name, (), _nansum([one.values for one in shown if (label, reason) in one.labels]))
     return found
 
 
-def _finished(samples: Samples) -> tuple[Series, ...]:
-    return samples.find("vllm:request_success_total")
-
-
-def _apply(rule: _Rule, samples: Samples) -> Series | None:
-    for source in rule.sources:
-        values = _fold(rule, source, samples)
+def _apply(name: str, fold: _Fold, samples: Samples) -> Series | None:
+    for source in _sources(name):
+        values = _folded(fold, source, samples)
         if values is not None:
-            return Series(rule.name, (), values)
+            return Series(name, (), values)
     return None
 
 
-def _fold(rule: _Rule, source: str, samples: Samples) -> FloatArray | None:
-    if rule.fold is _Fold.RATIO:
-        sums, counts = samples.find(f"{source}_sum"), samples.find(f"{source}_count")
+def _folded(fold: _Fold, source: Metric, samples: Samples) -> FloatArray | None:
+    if fold is _Fold.RATIO:
+        sums, counts = samples.find(f"{source.name}_sum"), samples.find(f"{source.name}_count")
         if not sums or not counts:
             return None
         total, number = _nansum([one.values for one in sums]), _nansum([one.values for one in counts])
         mean: FloatArray = np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
         return mean
-    found = [one.values for one in samples.find(source, **rule.labels)]
+    found = [one.values for one in samples.find(source.name, **source.labels)]
     if not found:
         return None
     total = _nansum(found)
-    return total / np.maximum(1, _num_there(found)) if rule.fold is _Fold.MEAN else total
+    return total / np.maximum(1, _num_there(found)) if fold is _Fold.MEAN else total
 
 
 def _nansum(values: list[FloatArray]) -> FloatArray:

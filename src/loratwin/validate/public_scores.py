@@ -132,7 +132,7 @@ def _engine_group(row: Row) -> str:
     """The generation of the engine's version."""
     version = row.get("engine_version") or row.get("engine") or ""
     try:
-        return "vllm-" + ".".join(map(str, generation_of(version.split()[0]).generation.since))
+        return generation_of(version.split()[0]).generation.name
     except (LoratwinError, IndexError):
         return version or "not told"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from loratwin.engines.registry import ENGINES
 from loratwin.engines.versions import limits_beside
 from loratwin.errors import CapacityError, DataError
 from loratwin.llms import find_llm
@@ -78,9 +79,11 @@ def predict_serving(row: Mapping[str, str], folder: Path) -> dict[str, float]:
 
 def _profile(row: Mapping[str, str]) -> Profile:
     engine, version = text(row, "engine").lower(), text(row, "engine_version").split()[0]
-    if engine != "vllm":
-        raise DataError(f"engine = {engine!r}: runs of vLLM can be predicted")
-    return _assumed(text(row, "gpu"), text(row, "llm"), f"vllm-{version}", int(number(row, "tp") or 1))
+    known = {name: kind for name, kind in ENGINES.items() if kind.generations}
+    if engine not in known:
+        titles = " and ".join(kind.title for kind in known.values())
+        raise DataError(f"engine = {engine!r}: runs of {titles} can be predicted")
+    return _assumed(text(row, "gpu"), text(row, "llm"), f"{engine}-{version}", int(number(row, "tp") or 1))
 
 
 @lru_cache(maxsize=64)

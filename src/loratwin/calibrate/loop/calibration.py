@@ -7,13 +7,14 @@ from pathlib import Path
 
 from loratwin.bench import Listener
 from loratwin.bench.listener import SILENT
-from loratwin.calibrate.evidence import NEWEST, Evidence, gather, read_records
+from loratwin.calibrate.evidence import Evidence, gather, read_records
 from loratwin.calibrate.loop.checking import ServerCheck, check_server, learn_from_check
 from loratwin.calibrate.loop.designed import design_in, measure_design
 from loratwin.calibrate.loop.folder import CalibrationFolder
 from loratwin.calibrate.loop.source import ServerSource, llm_shapes
 from loratwin.calibrate.records_fit import RecordsFit, fit_records
-from loratwin.engines.serving import recorded_arguments
+from loratwin.engines.registry import recorded_arguments
+from loratwin.engines.versions import UNTOLD
 from loratwin.errors import InputError
 from loratwin.llms import LlmShapes
 from loratwin.perf import Profile, load_profile, save_profile
@@ -141,7 +142,7 @@ def _llm_of(evidence: Evidence, llm: str | None, start: Profile | None) -> LlmSh
     source = evidence.first.provenance
     named = llm or recorded_arguments(source).text("model")
     try:
-        return llm_shapes(named, source.engine_version or NEWEST)
+        return llm_shapes(named, source.engine_version or UNTOLD)
     except InputError:
         if llm or start is None:
             raise

@@ -160,7 +160,9 @@ def _measure_checks(
     def keep(path: Path, run: Run) -> None:
         measured[path.stem.rpartition("-")[0]].append(run)
 
-    measure_runs(source, server.arguments, planned, folder.logs(f"check-{config.max_loras}"), keep, listener)
+    measure_runs(
+        source, server.arguments(source.engine), planned, folder.logs(f"check-{config.max_loras}"), keep, listener
+    )
 
 
 def learn_from_check(check: ServerCheck, llm: LlmShapes | None = None) -> Profile:

@@ -102,10 +102,10 @@ def measure_design(
 
     for one in chosen:
         planned = _planned(one, design.passes, files, source)
-        measure_runs(source, one.arguments, planned, files.logs(one.name), look, listener)
+        measure_runs(source, one.arguments(source.engine), planned, files.logs(one.name), look, listener)
     for one in design.servers:
         if one not in chosen and not all(run.path.exists() for run in _planned(one, design.passes, files, source)):
-            listener.line(_not_measured(one))
+            listener.line(_not_measured(one, source.engine))
 
 
 def server_at_url(design: Design, source: ServerSource, name: str | None) -> ServerDesign:
@@ -147,9 +147,10 @@ def _at_url(server: ServerDesign, source: ServerSource) -> str:
     return f"{source.url} is measured as server {server.name!r} of the design ({_has(server)}): {runs}"
 
 
-def _not_measured(server: ServerDesign) -> str:
+def _not_measured(server: ServerDesign, engine: str) -> str:
     runs = f"{len(server.runs)} runs of server {server.name!r} are not measured"
-    return f"{runs}: start the server with {' '.join(server.arguments)}, and call again with --server {server.name}"
+    words = " ".join(server.arguments(engine).words)
+    return f"{runs}: start the server with {words}, and call again with --server {server.name}"
 
 
 def _planned(server: ServerDesign, passes: int, folder: CalibrationFolder, source: ServerSource) -> list[PlannedRun]:

@@ -15,6 +15,7 @@ from loratwin.bench.result import window_start_s
 from loratwin.bench.running import RunningServers
 from loratwin.bench.session import measure_window
 from loratwin.calibrate.loop.source import ServerSource
+from loratwin.engines.arguments import ServerArguments
 from loratwin.errors import DataError
 from loratwin.probe import read_notes, read_steps
 from loratwin.records import Run, load_run, save_run
@@ -60,7 +61,7 @@ Seen = Callable[[Path, Run], None]
 
 def measure_runs(
     source: ServerSource,
-    arguments: Sequence[str],
+    arguments: ServerArguments,
     planned: Sequence[PlannedRun],
     logs: Path,
     seen: Seen = lambda path, run: None,

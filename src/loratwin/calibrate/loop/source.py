@@ -14,10 +14,10 @@ from loratwin.bench import GivenServers, LaunchedServers, Listener
 from loratwin.bench.listener import SILENT
 from loratwin.bench.running import RunningServers
 from loratwin.bench.shared.requests import parse_url
-from loratwin.calibrate.evidence import NEWEST
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
-from loratwin.engines.serving import engine
+from loratwin.engines.registry import DEFAULT, find_engine
+from loratwin.engines.versions import UNTOLD
 from loratwin.errors import DataError, InputError
 from loratwin.llms import LlmShapes, find_llm
 from loratwin.records import EngineConfig
@@ -38,7 +38,7 @@ class ServerSource:
     lora_folder
         Adapters of `loratwin.synthetic.make_adapters`.
     args
-        vLLM's arguments, in one string or a list, with --model; slots and rank are set by the design.
+        The engine's arguments, in one string or a list, with the LLM; slots and rank are set by the design.
     command
         What the arguments are appended to; None: the engine's own.
     url
@@ -49,6 +49,8 @@ class ServerSource:
         Seconds that a server may take to start.
     headers
         HTTP headers, as that with an API key.
+    engine
+        Its name.
     """
 
     lora_folder: str | Path
@@ -58,6 +60,7 @@ class ServerSource:
     step_log: str | Path | None = None
     timeout_s: float = 600.0
     headers: Mapping[str, str] = field(default_factory=dict)
+    engine: str = DEFAULT
 
     def adapters(self) -> Adapters:
         """The adapters in the folder.
@@ -84,11 +87,11 @@ class ServerSource:
         InputError
             A quotation does not end.
         """
-        return ServerArguments.of(engine("vllm"), self.args)
+        return ServerArguments.of(find_engine(self.engine), self.args)
 
     def config(self) -> EngineConfig:
         """What a server with the user's arguments is limited to."""
-        return engine_config(self.arguments.plus("--enable-lora"))
+        return engine_config(self.arguments.put(enable_lora=True))
 
     def names_llm(self) -> bool:
         """Whether the arguments name an LLM."""
@@ -104,13 +107,13 @@ class ServerSource:
         """
         return llm_shapes(name or self.arguments.text("model"))
 
-    def all_arguments(self, designed: Sequence[str], facts: ServerFacts | None = None) -> ServerArguments:
+    def all_arguments(self, designed: ServerArguments, facts: ServerFacts | None = None) -> ServerArguments:
         """What a server at the URL runs with: as the user says, else as it tells, else as the design has it."""
         given = self.arguments
         known = {"block_size": facts and facts.block_size, "max_model_len": facts and facts.max_model_len}
         told = {name: value for name, value in known.items() if value and name not in given}
         said = [name for name in _CHOSEN if name in given]
-        return given.put(**told).plus(ServerArguments(given.engine, designed).without(*said))
+        return given.put(**told).plus(designed.without(*said))
 
     def slots_and_rank(self) -> tuple[int | None, int | None]:
         """Slots and rank of the server at the URL, as the user says, else as the server does; None: nobody tells.
@@ -132,7 +135,7 @@ class ServerSource:
 
     @contextmanager
     def server(
-        self, arguments: Sequence[str], names: Sequence[str], logs: Path, listener: Listener = SILENT
+        self, arguments: ServerArguments, names: Sequence[str], logs: Path, listener: Listener = SILENT
     ) -> Iterator[RunningServers]:
         """A server with these arguments of the design; gone afterwards, unless it was there before.
 
@@ -149,14 +152,19 @@ class ServerSource:
             return
         args = self.arguments.without(*_CHOSEN).plus(arguments)
         launched = LaunchedServers(
-            args, command=self.command, steps=True, timeout_s=self.timeout_s, lora_folder=self.lora_folder
+            args,
+            engine=self.engine,
+            command=self.command,
+            steps=True,
+            timeout_s=self.timeout_s,
+            lora_folder=self.lora_folder,
         )
-        listener.line(f"starting vllm {' '.join(arguments)}")
+        listener.line(f"starting {self.engine} {' '.join(arguments.shown)}")
         with launched.running(names, self.headers, logs) as running:
             yield running
 
 
-def llm_shapes(name: str | None, engine_version: str = NEWEST) -> LlmShapes:
+def llm_shapes(name: str | None, engine_version: str = UNTOLD) -> LlmShapes:
     """Shapes of an LLM by its name, or by the folder of its config.json.
 
     Parameters

@@ -112,8 +112,6 @@ def _check_sources(
         raise InputError("give the server's --url, or --launch vllm to start one")
     if launch is None and (replicas > 1 or mps or steps):
         raise InputError("--replicas, --mps and --steps are for servers that we start: --launch")
-    if steps and launch != "vllm":
-        raise InputError(f"--steps: only vLLM's steps can be logged, not {launch}'s")
 
 
 def _check_launch(launch: str | None, timeout_s: float, llm: str | None, command: str | None) -> None:

@@ -93,7 +93,7 @@ def design(
     made = design_for(source, minutes, llm)
     write_atomically(output, dump_design(made))
     for server in made.servers:
-        typer.echo(f"{server.name}: {' '.join(server.arguments)}")
+        typer.echo(f"{server.name}: {' '.join(server.arguments(source.engine).words)}")
         for run in server.runs:
             typer.echo(f"  {run.name:12s} {run.in_flight:4d} in flight, {run.window_s:g} s: {run.tells}")
     typer.echo(f"{output}: {made.num_runs} runs, about {made.seconds() / 60:.1f} minutes")
