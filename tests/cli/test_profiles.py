@@ -39,9 +39,23 @@ def test_assume_compare_add_list_show(tmp_path: Path) -> None:
     assert "standard errors" in shown
 
 
+def test_assume_learns_from_the_reference_that_it_is_given(tmp_path: Path) -> None:
+    found = []
+    for reference in (LLAMA, "h100-64gb/vllm-0.8.5/qwen-2.5-7b-instruct"):
+        assert run(tmp_path, *ASSUME, "--reference", reference, "-o", "mine.yaml")[0] == 0
+        found.append(load_profile(str(tmp_path / "mine.yaml")))
+    assert [profile.card.source.split()[-1] for profile in found] == [
+        "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct", "h100-64gb/vllm-0.8.5/qwen-2.5-7b-instruct",
+    ]  # fmt: skip
+    assert found[0].step_time.lora_s != found[1].step_time.lora_s
+    again = run(tmp_path, *ASSUME, "--reference", "mine.yaml", "-o", "other.yaml")
+    assert again == (2, "", "error: reference mine.yaml: it is assumed itself, but must be fitted to measurements\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((*ASSUME, "--reference", "nothing", "-o", "a.yaml"), "unknown profile 'nothing'"),
         (("profiles", "assume", "--gpu", "h100", "--llm", "phi-4", "-o", "a.yaml"), "unknown GPU 'h100'"),
         (("profiles", "assume", "--gpu", "l4", "--llm", "gpt-5", "-o", "a.yaml"), "unknown LLM 'gpt-5'"),
         ((*ASSUME, "-o", "a.txt"), "must end in .yaml"),

@@ -1,7 +1,7 @@
 """Performance models: step time, adapter loading, memory, front end; and the profiles that hold their coefficients."""
 
 from loratwin.engines.versions import EngineBehaviour, default_limits, generation_of
-from loratwin.perf.assume import assume, assume_memory
+from loratwin.perf.assume import assume, assume_memory, load_references
 from loratwin.perf.compare import compare_profiles
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
@@ -37,6 +37,7 @@ __all__ = [
     "gpu_names",
     "kv_capacity",
     "load_profile",
+    "load_references",
     "lora_reserved_bytes",
     "parse_profile",
     "profile_names",

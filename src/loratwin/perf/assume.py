@@ -136,7 +136,7 @@ def assume(
         ),
         frontend=Frontend(**{name: _learned(fitted, "frontend", name) for name in _names(Frontend)}),
         domain=_domain(fitted[0].domain, known.generation),
-        card=_card(gpu, fitted),
+        card=_card(gpu, base, fitted),
         origin="assumed",
     )
     return profile.model_copy(update={"uncertainty": _uncertainty(profile, gpu, launch, fitted)})
@@ -182,6 +182,22 @@ def assume_memory(
     return ReplayedMemory(
         gpu_gib=gpu.memory_gib, other_gib=FIRST_ENGINE_OTHER_GIB, extra_vocabulary=256, profile_run=profile_run
     )
+
+
+def load_references(names: Sequence[str]) -> list[Profile]:
+    """Fitted profiles to learn from, by name or file.
+
+    Raises
+    ------
+    InputError
+        As `load_profile`, or a profile that is assumed itself, or of a GPU that is not in the table.
+    """
+    profiles = [load_profile(name) for name in names]
+    for name, profile in zip(names, profiles, strict=True):
+        if profile.origin != "fitted":
+            raise InputError(f"reference {name}: it is assumed itself, but must be fitted to measurements")
+        reference_gpu(profile)
+    return profiles
 
 
 def shipped_references() -> list[Profile]:
@@ -257,14 +273,18 @@ def _step_time(target: Work, base: BaseStep, launch: Launch, references: Sequenc
     )
 
 
-def _card(gpu: Gpu, references: Sequence[Profile]) -> Card:
-    names = ", ".join(reference.name for reference in references)
+def _card(gpu: Gpu, base: BaseStep, references: Sequence[Profile]) -> Card:
+    names, operations = ", ".join(reference.name for reference in references), operations_of(gpu)
+    whose = "measured operations" if operations.measured else f"operations as measured on {operations.like}"
     return Card(
-        fitted_on="nothing: scaled by data sheet and shapes",
+        fitted_on=f"nothing: {whose}, summed over the layers, and shapes",
         command="loratwin profiles assume",
-        source=f"{gpu.source}; scaled from {names}",
+        source=f"{gpu.source}; NVIDIA AIConfigurator (Apache-2.0); scaled from {names}",
         held_out_error={},
-        notes=("docs/findings/profiles.md says how far such profiles were off",),
+        notes=(
+            f"the coefficients say the sum of operations to {base.error:.1%} (mean; worst {base.worst:.0%})",
+            "docs/findings/profiles.md says how far such profiles were off",
+        ),
     )
 
 

@@ -50,13 +50,14 @@ class _Since(NamedTuple):
 
 _GENERATIONS = (
     _Since((0, 8, 5), None),
-    _Since((0, 11, 0), Launch(13e-6, 0.65e-3, 15e-6, 2e-3)),
-    _Since((0, 14, 0), Launch(13e-6, 0.35e-3, 0.0, 1e-3)),
-    _Since((0, 20, 0), Launch(13e-6, 0.0, 0.0, 1e-3)),
+    _Since((0, 11, 0), Launch(11e-6, 0.7e-3, 15e-6, 2e-3)),
+    _Since((0, 14, 0), Launch(11e-6, 0.4e-3, 12e-6, 1e-3)),
+    _Since((0, 20, 0), Launch(11e-6, 0.0, 12e-6, 1e-3)),
 )
-"""From few points each. `layer_s`: the median of 15 public decode steps of 0.14 or later, which leave up to 37 us a
-layer. `step_s`: what four steps of 0.11 leave (31 us x 36 layers less 13), and five of 0.15 (0.4 to 1.2 ms in all).
-`request_s` of 0.11: the slope of 0.8.5, where the host waits, too (15 us). `prefill_step_s`: judgement."""
+"""From few points each. `layer_s`: what three public decode steps of 0.23 leave (9 to 12 us a layer; all of 0.14 or
+later up to 37). `step_s`: what four steps of 0.11 leave beside (31 us x 36 layers), and five of 0.15 (0.4 to 1.2 ms).
+`request_s` of 0.11: the slope of 0.8.5, where the host waits, too (15 us); from 0.14 on what steps of 122 to 242
+requests left on our H100 (0.25.1: 11 to 21 us). `prefill_step_s`: judgement."""
 
 
 def launch_of(engine: str, references: Sequence[Profile]) -> Launch:

@@ -61,19 +61,30 @@ def assume(
     out: Annotated[Path, typer.Option("-o", "--output", help="Profile file to write (.yaml).")],
     engine: Annotated[str, typer.Option("--engine", help="Version of vLLM.")] = "vllm-0.8.5",
     tensor_parallel: Annotated[int, typer.Option("--tensor-parallel", min=1, help="GPUs that share the LLM.")] = 1,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Fitted profile to learn from, by name or file; several times for several. "
+            "LoRA, front end and, of the same engine generation, launches are scaled from it.  "
+            "[default: those that come with the package]",
+            metavar="NAME|FILE",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Make a profile of a GPU and an LLM that were not measured, from data sheet and shapes; it is marked as assumed.
+    """Make a profile of a GPU and an LLM that were not measured, from measured operations; it is marked as assumed.
 
     For example: loratwin profiles assume --gpu h100-sxm --llm llama-3.1-8b-instruct --engine vllm-0.32.0 -o my.yaml
     """
     from loratwin.errors import InputError
     from loratwin.llms import find_llm
     from loratwin.perf import assume as assumed
-    from loratwin.perf import find_gpu, save_profile
+    from loratwin.perf import find_gpu, load_references, save_profile
 
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"{out}: the file of a profile must end in .yaml")
-    profile = assumed(find_gpu(gpu), find_llm(llm, engine), engine, tensor_parallel)
+    references = load_references(reference or ())
+    profile = assumed(find_gpu(gpu), find_llm(llm, engine), engine, tensor_parallel, references)
     save_profile(profile, out)
     typer.echo(f"{profile.name}: {out}")
     for note in profile.notes:
