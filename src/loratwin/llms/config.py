@@ -27,7 +27,7 @@ EXPERTS_HAVE_ADAPTERS: Version = (0, 13, 0)
 """vLLM puts LoRA buffers on experts from here on (`lora/layers/fused_moe.py`; absent in 0.11.0)."""
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # owner/name; a path has more or fewer parts, or begins with a dot
-_CACHED = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)")
+CACHED = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)")
 
 
 def shapes_from_config(path: str | Path, engine: str = "vllm-0.8.5") -> LlmShapes:
@@ -48,7 +48,8 @@ def shapes_from_config(path: str | Path, engine: str = "vllm-0.8.5") -> LlmShape
     name, repository = _called(file, config)
     beside = file.parent / "hf_quant_config.json"
     modelopt = _read(beside) if beside.is_file() else None
-    return shapes_from(str(file), name, repository, config, engine, modelopt, file.absolute().parent.name)
+    llm = shapes_from(str(file), name, repository, config, engine, modelopt, file.absolute().parent.name)
+    return llm.model_copy(update={"given": str(file.parent)})
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _called(file: Path, config: Mapping[str, Any]) -> tuple[str, str | None]:
     """(name, repository): by the folder of a Hugging Face cache, by what the file says, or by the folder's name."""
-    if cached := _CACHED.search(file.absolute().parent.as_posix()):
+    if cached := CACHED.search(file.absolute().parent.as_posix()):
         return cached["name"].lower(), f"{cached['owner']}/{cached['name']}"
     origin = str(config.get("_name_or_path") or "")
     name = (origin or file.absolute().parent.name).rstrip("/").split("/")[-1].lower()

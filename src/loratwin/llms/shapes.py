@@ -64,6 +64,7 @@ class LlmShapes(BaseModel):
     quantization: str | None = None  # as the checkpoint calls it
     context_rule: str | None = None  # why `max_model_len` is what it is
     family: str | None = None  # `model_type` of its config.json
+    given: str | None = None  # what `vllm serve` is called with, where that is not the repository: a folder
 
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -188,7 +189,7 @@ def speed_unknown(llm: LlmShapes) -> str:
 
 _OF_OTHERS = (
     "layers", "other_parameters", "vision_parameters", "draft_parameters", "head_numbers", "kv_number_bytes",
-    "quantization", "context_rule", "family",
+    "quantization", "context_rule", "family", "given",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ def vision_parameters(fields: Fields, text_hidden: int) -> int:
     said = fields.part("vision_config")
     if not said.data:
         return 0
-    hidden = said.size("hidden_size", "embed_dim", "vt_hidden_size", "width")
+    hidden = said.size("embed_dim", "hidden_size", "vt_hidden_size", "width")
     kind, inner = said.model_type, _inner(said, hidden)
     depth = said.size("num_hidden_layers", "depth", "vt_num_hidden_layers", "layers", most=1000)
     width = said.optional("qkv_hidden_size") or hidden

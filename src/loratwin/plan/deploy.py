@@ -97,8 +97,9 @@ def _start(plan: Plan, deployment: Deployment) -> str:
 
 
 def repository(plan: Plan) -> str:
-    """Where the LLM's weights are found: what the profile says, else the LLM's name."""
-    return plan.profile.llm.repository or plan.profile.llm.name
+    """Where the LLM's weights are found: the folder or copy that was given, else what the profile says."""
+    llm = plan.profile.llm
+    return llm.given or llm.repository or llm.name
 
 
 def host_memory_gib(plan: Plan) -> float:
