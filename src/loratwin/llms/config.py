@@ -22,7 +22,8 @@ from loratwin.llms.shapes import LlmShapes, alike
 from loratwin.llms.vision import vision_parameters
 from loratwin.refusals import one_line
 
-NOW: Version = (0, 32, 0)
+NOW: Version = (0, 19, 0)
+"""From here on adapters may have embedding and head in Qwen3, and no more in Mistral (engine.md 5.4)."""
 EXPERTS_HAVE_ADAPTERS: Version = (0, 13, 0)
 """vLLM puts LoRA buffers on experts from here on (`lora/layers/fused_moe.py`; absent in 0.11.0)."""
 

@@ -17,7 +17,7 @@ class Family(NamedTuple):
 
     read: Callable[[Fields], Body]
     lora_on_vocabulary: bool = False  # `embedding_modules` of its class in vLLM 0.8.5
-    lora_on_vocabulary_now: bool = False  # in vLLM 0.32 (engine.md 5.4)
+    lora_on_vocabulary_now: bool = False  # by 0.19 (engine.md 5.4)
     attention_bias: bool = False
     fused_projections: bool = False
     tied_embeddings: bool = False  # where the file does not say: transformers leaves out its defaults
