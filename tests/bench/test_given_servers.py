@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from loratwin.bench.servers import _config
+from loratwin.bench.servers import LaunchedServers, _config
 from loratwin.engines import config
 from loratwin.engines.engine import Gpu
+from loratwin.errors import InputError
 from loratwin.telemetry import ServerFacts
 
 
@@ -23,6 +26,21 @@ def test_arguments_are_read_as_those_of_the_engine_that_answers() -> None:
     assert note == "limits of the server as given by --server-args, not checked with it"
     found, _ = _config(ServerFacts(llm="llm"), "--enable-lora --max-loras 5 --max-num-seqs 40")
     assert (found.max_loras, found.max_num_seqs, found.block_size) == (5, 40, 16)
+
+
+def test_what_is_not_given_is_as_the_server_says() -> None:
+    facts = ServerFacts("vllm", "0.9.2", "llm", max_model_len=1024, block_size=32)
+    found, _ = _config(facts, "--enable-lora --max-model-len 512")
+    assert (found.max_model_len, found.block_size, found.gpu_memory_utilization) == (512, 32, 0.9)
+
+
+def test_only_some_engines_steps_can_be_logged(tmp_path: Path) -> None:
+    servers = LaunchedServers("--model x", "sglang", steps=True)
+    with (
+        pytest.raises(InputError, match="--steps: only vLLM's steps can be logged, not sglang's"),
+        servers.running((), {}, tmp_path),
+    ):
+        pass
 
 
 def test_what_nobody_tells_is_the_engines_default_on_this_machine() -> None:

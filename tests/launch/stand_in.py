@@ -53,8 +53,9 @@ def pages() -> dict[str, str]:
 
 
 def loaded(path: str, body: dict[str, str], key: str | None) -> tuple[int, str]:
-    """As vLLM answers to /v1/load_lora_adapter."""
-    if path != "/v1/load_lora_adapter" or options.no_loading:
+    """As vLLM answers to /v1/load_lora_adapter; SGLang has another path."""
+    right = "/load_lora_adapter" if options.like == "sglang" else "/v1/load_lora_adapter"
+    if path != right or options.no_loading:
         return 404, '{"detail": "Not Found"}'
     if os.environ.get("VLLM_API_KEY") and key != f"Bearer {os.environ['VLLM_API_KEY']}":
         return 401, '{"error": "Unauthorized"}'

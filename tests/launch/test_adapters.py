@@ -42,6 +42,15 @@ def test_a_server_that_allows_none_says_what_to_set(tmp_path: Path) -> None:
         load_adapters(url, {"a": tmp_path})
 
 
+@pytest.mark.parametrize("engine", [None, "sglang"])
+def test_each_engine_has_its_own_path(tmp_path: Path, engine: str | None) -> None:
+    with started(tmp_path, "--like", "sglang", engine="sglang") as server:
+        load_adapters(server.url, {"a": tmp_path}, engine=engine)
+        assert "loaded a" in server.log_path.read_text()
+        with pytest.raises(ServerError, match="start vLLM with --enable-lora"):
+            load_adapters(server.url, {"a": tmp_path}, engine="vllm")
+
+
 def test_a_key_is_sent(tmp_path: Path) -> None:
     with started(tmp_path, "--api-key", "k") as server:
         with pytest.raises(ServerError, match="the API key is missing or wrong"):

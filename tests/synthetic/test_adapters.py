@@ -92,6 +92,7 @@ def test_the_index_is_what_a_server_takes(tmp_path: Path) -> None:
     assert made == read_adapters(tmp_path)
     arguments = ["--lora-modules", *(f"t-{i}={tmp_path}/t-{i}" for i in range(3))]
     assert lora_modules_args(tmp_path) == arguments
+    assert lora_modules_args(tmp_path, "sglang") == ["--lora-paths", *arguments[1:]]
     assert (tmp_path / "lora-modules.txt").read_text().splitlines() == arguments[1:]
 
 

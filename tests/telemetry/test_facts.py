@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from loratwin.engines.facts import engine_at, facts_of
+from loratwin.engines.registry import ENGINES
 from loratwin.errors import DataError
+from loratwin.http import Connection
 from loratwin.telemetry import ServerFacts, server_facts
 from tests.telemetry.metrics_server import MetricsServer
 
@@ -52,6 +57,33 @@ def test_sglang(server: MetricsServer, path: str) -> None:
     }
     facts = server_facts(server.url)
     assert facts == ServerFacts("sglang", "0.5.23", "llm", {"a": "llm"}, 8192, 1, 90000, 8)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_of_a_server_that_we_started_the_same_is_known_and_what_its_log_tells(server: MetricsServer, name: str) -> None:
+    server.pages = {
+        "/metrics": lambda: VLLM_PAGE if name == "vllm" else "",
+        "/version": lambda: {"version": "0.32.0"} if name == "vllm" else {},
+        "/server_info": lambda: {"version": "0.5.2", "max_total_num_tokens": 9} if name == "sglang" else {},
+        "/v1/models": lambda: {"data": [{"id": "llm", "max_model_len": 64}]},
+    }
+    kind = ENGINES[name]
+    log = "\n".join(f"max_num_batched_tokens={tokens} chunked_prefill_size={tokens}" for tokens in (1, 512))
+    with Connection(server.url) as connection:
+        assert engine_at(connection) is kind
+        assert facts_of(kind, connection) == server_facts(server.url)
+        assert facts_of(kind, connection, log) == replace(server_facts(server.url), max_num_batched_tokens=512)
+        server.pages = {}
+        assert engine_at(connection) is None
+        told = "KV cache size: 54,321 tokens" if name == "vllm" else "max_total_num_tokens=54321"
+        assert facts_of(kind, connection, told) == ServerFacts(engine=name, kv_tokens=54_321)
+
+
+def test_a_server_tells_its_own_limits(server: MetricsServer) -> None:
+    info = {"version": "0.5", "max_total_num_tokens": 9, "max_running_requests": 48, "chunked_prefill_size": 4096}
+    server.pages = {"/server_info": lambda: info, "/v1/models": lambda: {"data": [{"id": "llm"}]}}
+    facts = server_facts(server.url)
+    assert (facts.max_num_seqs, facts.max_num_batched_tokens) == (48, 4096)
 
 
 def test_a_server_that_tells_only_its_models(server: MetricsServer) -> None:
