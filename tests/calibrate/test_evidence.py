@@ -101,6 +101,14 @@ def test_gpus_that_share_the_llm_are_known_and_numbers_of_other_bytes_noted() ->
     shared = gather({name: with_args(run, "-tp", "2") for name, run in runs().items()})
     assert shared.server.tensor_parallel == 2 and not shared.notes
     assert gather(runs()).server.tensor_parallel == 1
+
+
+def test_without_graphs_no_step_is_replayed() -> None:
+    def on_gpu(*args: str) -> float:
+        known = {name: with_args(measured(run, gpu="NVIDIA H100"), *args) for name, run in runs().items()}
+        return gather(known).server.graph_tokens
+
+    assert (on_gpu(), on_gpu("--enforce-eager"), on_gpu("--enforce-eager", "--no-enforce-eager")) == (512, 0, 512)
     (note,) = gather({name: with_args(run, "--kv-cache-dtype", "fp8") for name, run in runs().items()}).notes
     assert "ran with --kv-cache-dtype fp8: the twin takes weights and KV cache to be of 16 bits" in note
 

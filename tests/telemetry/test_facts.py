@@ -50,6 +50,7 @@ def test_vllm_before_its_first_request(server: MetricsServer) -> None:
 def test_sglang(server: MetricsServer, path: str) -> None:
     info = {"version": "0.5.23", "page_size": 1, "max_total_num_tokens": 90000, "context_length": None}
     server.pages = {
+        "/version": lambda: {"version": "9"},  # a gateway's
         path: lambda: {**info, "enable_lora": True, "max_loras_per_batch": 8, "api_key": "secret"},
         "/v1/models": lambda: {
             "data": [{"id": "llm", "max_model_len": 8192}, {"id": "a", "parent": "llm", "root": "path"}]

@@ -28,12 +28,8 @@ def runs_as_json(runs: Mapping[str, Run], slo: Slo | None = None, adapters: bool
 
     Parameters
     ----------
-    runs
-        By the name that each is shown under.
-    slo
-        Limits to check; None: none.
-    adapters
-        Those of each adapter, too.
+    runs, slo, adapters
+        As for `print_runs`.
 
     Returns
     -------
