@@ -2,6 +2,8 @@
 
 from loratwin.llms.cache import CacheSize, Server, cache_size
 from loratwin.llms.config import shapes_from_config
+from loratwin.llms.dealing import check_dealt
+from loratwin.llms.facts import LlmFacts, facts_of, llm_facts
 from loratwin.llms.layers import Attention, Cache, Layers, Linear, Slice
 from loratwin.llms.lora import lora_modules, lora_tensors, slot_bytes
 from loratwin.llms.names import find_llm, llm_names, names_llm
@@ -13,12 +15,16 @@ __all__ = [
     "CacheSize",
     "Layers",
     "Linear",
+    "LlmFacts",
     "LlmShapes",
     "Product",
     "Server",
     "Slice",
     "cache_size",
+    "check_dealt",
+    "facts_of",
     "find_llm",
+    "llm_facts",
     "llm_names",
     "lora_modules",
     "lora_tensors",

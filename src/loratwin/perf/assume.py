@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from loratwin.engines.versions import Generation, generation_of, profile_run_of
 from loratwin.errors import InputError
-from loratwin.llms import LlmShapes, speed_unknown
+from loratwin.llms import LlmShapes, check_dealt, speed_unknown
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu
@@ -117,7 +117,7 @@ def assume(
     """
     if unknown := speed_unknown(llm):
         raise InputError(f"{llm.name}: how fast its steps are is not known ({unknown}); what it takes of memory is")
-    _check_dealt(llm, tensor_parallel)
+    check_dealt(llm, tensor_parallel)
     fitted = list(references) or shipped_references()
     target = Work(gpu, llm, tensor_parallel)
     known = generation_of(engine)
@@ -148,18 +148,6 @@ def _domain(measured: Domain, generation: Generation) -> Domain:
     return measured.model_copy(update={"gpu_memory_utilization": (min(ends), max(ends))})
 
 
-def _check_dealt(llm: LlmShapes, tensor_parallel: int) -> None:
-    """Refuse what vLLM refuses to deal out (`divide` of its linear layers; key and value heads may be repeated)."""
-    for size, what in ((llm.num_heads, "heads"), (llm.intermediate_size, "intermediate features")):
-        if tensor_parallel < 1 or size % tensor_parallel:
-            raise InputError(f"tensor_parallel = {tensor_parallel}, but it must divide the {size} {what} of {llm.name}")
-    if llm.num_kv_heads % tensor_parallel and tensor_parallel % llm.num_kv_heads:
-        raise InputError(
-            f"tensor_parallel = {tensor_parallel}, but it must divide the {llm.num_kv_heads} key and value heads of "
-            f"{llm.name}, or be a multiple of them"
-        )
-
-
 def assume_memory(
     gpu: Gpu, llm: LlmShapes, engine: str = "vllm-0.8.5", tensor_parallel: int = 1, references: Sequence[Profile] = ()
 ) -> MemoryModel | ReplayedMemory:
@@ -172,7 +160,7 @@ def assume_memory(
     """
     profile_run = profile_run_of(engine)
     if profile_run is None:
-        _check_dealt(llm, tensor_parallel)
+        check_dealt(llm, tensor_parallel)
         known, fitted = generation_of(engine), list(references) or shipped_references()
         return _memory(
             Work(gpu, llm, tensor_parallel), known.generation, known.behaviour.graph_memory_in_budget, fitted

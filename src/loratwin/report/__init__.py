@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from loratwin.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from loratwin.report.llm_tables import llm_text
     from loratwin.report.plan_page import plan_report
     from loratwin.report.profile_tables import differences_text, profile_text, profiles_text
     from loratwin.report.run_json import runs_as_json
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from loratwin.report.write import as_text, check_html, write_report
 
 _HOMES = {
+    "llm_tables": ("llm_text",),
     "plan_page": ("plan_report",),
     "profile_tables": ("differences_text", "profile_text", "profiles_text"),
     "run_json": ("runs_as_json",),
@@ -37,6 +39,7 @@ __all__ = [
     "as_text",
     "check_html",
     "differences_text",
+    "llm_text",
     "plan_report",
     "print_runs",
     "print_sweep",

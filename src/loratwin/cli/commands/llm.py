@@ -1,4 +1,4 @@
-"""`loratwin llm`: a small random LLM to try a server with."""
+"""`loratwin llm`: what is known of an LLM; a small random LLM to try a server with."""
 
 from __future__ import annotations
 
@@ -7,12 +7,33 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Small random LLMs, to try servers with.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="LLMs: what is known of one; small random ones, to try servers with.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `make` a command of its own, although it is the only one."""
+@app.command()
+def show(
+    name: Annotated[
+        str, typer.Argument(help="LLM: a name, as llama-3.1-8b-instruct, a repository, or a folder with a config.json.")
+    ],
+    engine: Annotated[str | None, typer.Option("--engine", help="Version of vLLM; vllm-0.32.0 unless given.")] = None,
+    tensor_parallel: Annotated[int, typer.Option("--tensor-parallel", min=1, help="GPUs that share the LLM.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show what an LLM is made of: parameters, weights, what a request keeps, adapters' slots, context, speed.
+
+    For example: loratwin llm show Qwen/Qwen3-30B-A3B --tensor-parallel 2
+    """
+    import json
+
+    from loratwin.llms import llm_facts
+    from loratwin.report import llm_text
+
+    facts = llm_facts(name, engine, tensor_parallel)
+    typer.echo(json.dumps(facts.as_plain(), indent=1) if as_json else llm_text(facts))
 
 
 @app.command()

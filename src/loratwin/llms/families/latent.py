@@ -157,7 +157,7 @@ def _compressed_layer(fields: Fields, hidden: int, ratio: int) -> tuple[Attentio
         num_kv_heads=1,
         key_size=head,
         value_size=head,
-        window=fields.optional("index_topk"),
+        window=fields.optional("index_topk") if ratio == 4 else caches[0].window if ratio == 1 else None,
         caches=tuple(caches),
     )
     return attention, tuple(parts), other
