@@ -1,0 +1,36 @@
+"""Experiments at scale: grids of measured runs, on one machine, on Slurm, on a Dask cluster.
+
+from loratwin.experiments import Experiments, load_grid, local_executor, plan_runs
+
+grid = load_grid("grid.yaml")
+experiments = Experiments("slots")
+names = experiments.prepare(grid, plan_runs(grid, Path()))
+experiments.make(names, local_executor())
+"""
+
+from loratwin.experiments.collect import RunTable, collect
+from loratwin.experiments.containers import Container, definition
+from loratwin.experiments.executors import SlurmOptions, dask_executor, local_executor
+from loratwin.experiments.experiments import Experiments, Planned, plan_runs
+from loratwin.experiments.grid import Grid, expand, load_grid, parse_grid
+from loratwin.experiments.runner import State, make_run, read_state
+
+__all__ = [
+    "Container",
+    "Experiments",
+    "Grid",
+    "Planned",
+    "RunTable",
+    "SlurmOptions",
+    "State",
+    "collect",
+    "dask_executor",
+    "definition",
+    "expand",
+    "load_grid",
+    "local_executor",
+    "make_run",
+    "parse_grid",
+    "plan_runs",
+    "read_state",
+]
