@@ -20,6 +20,7 @@ from loratwin.cli.commands import (
     bench,
     calibrate,
     examples,
+    experiments,
     learn,
     llm,
     plan,
@@ -100,6 +101,7 @@ app.add_typer(validate.app, name="validate")
 app.add_typer(learn.app, name="learn")
 app.add_typer(llm.app, name="llm")
 app.add_typer(adapters.app, name="adapters")
+app.add_typer(experiments.app, name="experiments")
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,7 +10,7 @@ experiments.make(names, local_executor())
 
 from loratwin.experiments.collect import RunTable, collect
 from loratwin.experiments.containers import Container, definition
-from loratwin.experiments.executors import SlurmOptions, dask_executor, local_executor
+from loratwin.experiments.executors import SlurmOptions, cluster_executor, dask_executor, local_executor
 from loratwin.experiments.experiments import Experiments, Planned, plan_runs
 from loratwin.experiments.grid import Grid, expand, load_grid, parse_grid
 from loratwin.experiments.runner import State, make_run, read_state
@@ -23,6 +23,7 @@ __all__ = [
     "RunTable",
     "SlurmOptions",
     "State",
+    "cluster_executor",
     "collect",
     "dask_executor",
     "definition",

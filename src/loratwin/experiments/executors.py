@@ -11,6 +11,7 @@ import math
 import multiprocessing
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,11 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loratwin.errors import InputError
+from loratwin.errors import InputError, UnknownNameError
 from loratwin.extras import required
 
 POLL_S = 2.0
 """Between two looks at the jobs of a cluster."""
+
+
+CLUSTERS = ("slurm", "dask://HOST:PORT")
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,34 @@ class SlurmOptions:
 
 def local_executor(jobs: int = 1) -> Executor:
     """Processes of this machine, each new for its task, so that nothing is left of one when the next begins."""
-    context = multiprocessing.get_context("spawn")
     if jobs < 1:
         raise InputError(f"{jobs} at a time: at least one is needed")
-    try:
-        return ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1)  # from Python 3.11 on
-    except TypeError:
-        return ProcessPoolExecutor(jobs, mp_context=context)
+    fresh: dict[str, Any] = {"max_tasks_per_child": 1} if sys.version_info >= (3, 11) else {}
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), **fresh)
+
+
+def cluster_executor(place: str, folder: Path, options: SlurmOptions, name: str) -> Executor:
+    """The cluster that a name says: `slurm`, or `dask://HOST:PORT`.
+
+    Parameters
+    ----------
+    folder
+        As of `SlurmExecutor`.
+    name
+        Of the jobs.
+
+    Raises
+    ------
+    UnknownNameError
+        Neither of them.
+    InputError
+        It is not there.
+    """
+    if place == "slurm":
+        return SlurmExecutor(folder, options, name, options.minutes or 60)
+    if place.startswith("dask://"):
+        return dask_executor(place)
+    raise UnknownNameError("place to run", place, ["local", *CLUSTERS])
 
 
 def dask_executor(address: str) -> Executor:
@@ -83,7 +108,7 @@ def dask_executor(address: str) -> Executor:
 
     target = address.replace("dask://", "tcp://", 1)
     try:
-        client = Client(target, timeout=10)
+        client: Any = Client(target, timeout=10)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:
         raise InputError(f"{address}: no Dask scheduler answers there ({error or 'no answer in 10 s'})") from None
     executor: Executor = client.get_executor(pure=False, retries=3)

@@ -157,9 +157,7 @@ class Experiments:
             try:
                 ends[futures[future]] = future.result()
             except BrokenProcessPool:
-                raise InputError(
-                    "a process that makes runs was killed: call the command again to make what is missing"
-                ) from None
+                raise InputError("a process that makes runs was killed: the same command goes on") from None
             report("runs", len(ends), len(futures))
         return ends
 
@@ -186,8 +184,8 @@ class Experiments:
         longest = max((read_run_spec(self.folder / name) for name in names), key=lambda spec: spec.window_s)
         if options.minutes is not None and 60 * options.minutes < longest.window_s + START_S:
             raise InputError(
-                f"--minutes {options.minutes}: run {longest.name} alone measures {longest.window_s:g} s, and its server "
-                f"takes about {START_S:g} s to start; at least {minutes_for(longest.window_s + START_S)} minutes are safe"
+                f"--minutes {options.minutes}: {longest.name} measures {longest.window_s:g} s, and a server needs about "
+                f"{START_S:g} s to start; {minutes_for(longest.window_s + START_S)} minutes are safe"
             )
         return minutes_for(longest.window_s + longest.start_timeout_s)
 

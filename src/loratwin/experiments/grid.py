@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loratwin.errors import InputError
 from loratwin.experiments.conditions import Condition, parse_condition
@@ -55,16 +55,20 @@ class WorkloadGrid(Strict):
     )
 
 
-class BenchGrid(Strict):
-    """How it is sent and measured; a list is an axis."""
+class BenchGrid(BaseModel):
+    """How it is sent and measured; a list is an axis. Values are checked run by run (`run_spec`)."""
 
-    window_s: Any = Field(None, description="Seconds to measure (default: the workload's).")
-    seed: Any = Field(0, description="Seed of the workload.")
-    in_flight: Any = Field(0, description="Closed loop: so many requests always in flight; 0: the workload's times.")
-    warm_up: Any = Field(16, description="Requests before the window.")
-    preload: Any = Field(True, description="Ask for each adapter once before the window.")
-    api: Any = Field("completions", description="completions or chat.")
-    prompts: Any = Field("random", description="random, or a file of prompts.")
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window_s: Any = Field(default=None, description="Seconds to measure (default: the workload's).")
+    seed: Any = Field(default=0, description="Seed of the workload.")
+    in_flight: Any = Field(
+        default=0, description="Closed loop: so many requests always in flight; 0: the workload's times."
+    )
+    warm_up: Any = Field(default=16, description="Requests before the window.")
+    preload: Any = Field(default=True, description="Ask for each adapter once before the window.")
+    api: Any = Field(default="completions", description="completions or chat.")
+    prompts: Any = Field(default="random", description="random, or a file of prompts.")
 
 
 class Grid(Strict):
@@ -73,7 +77,7 @@ class Grid(Strict):
     name: str = Field("grid", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="Of the grid.")
     server: ServerGrid = Field(description="What servers are started with.")
     workload: WorkloadGrid = Field(description="What is sent.")
-    bench: BenchGrid = Field(default_factory=BenchGrid, description="How it is sent and measured.")
+    bench: BenchGrid = Field(default_factory=lambda: BenchGrid(), description="How it is sent and measured.")
     links: tuple[tuple[str, ...], ...] = Field((), description="Axes that move together, each a list of names.")
     where: tuple[str, ...] = Field((), description="Conditions on values, as max-loras <= workload.groups.0.count.")
     repeat: int = Field(1, ge=1, le=1000, description="How often each run is made.")

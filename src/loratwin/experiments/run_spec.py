@@ -162,7 +162,7 @@ _KINDS: Mapping[str, type] = {"seed": int, "in_flight": int, "warm_up": int, "pr
 def _typed(bench: Mapping[str, Any]) -> dict[str, Any]:
     for name, kind in _KINDS.items():
         value = bench[name]
-        right = type(value) is kind and (kind is not int or value >= 0)
+        right = type(value) is kind and not (isinstance(value, int) and value < 0)
         if not right or (name == "api" and value not in ("completions", "chat")):
             valid = {int: "a whole number, 0 or more", bool: "true or false", str: "completions or chat"}[kind]
             raise InputError(f"bench.{name} = {value!r}, but it must be {valid}")

@@ -92,7 +92,7 @@ def make_run(folder: str, again: bool = False) -> str:
     DataError
         The folder holds no run.
     KeyboardInterrupt
-        It was interrupted (Ctrl-C; SIGTERM, as from Slurm): what was measured stays beside it, and it can be made again.
+        It was interrupted (Ctrl-C; SIGTERM, as from Slurm): what was measured stays beside it; it can be made again.
     """
     place = Path(folder)
     spec = read_run_spec(place)

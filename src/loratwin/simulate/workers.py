@@ -6,8 +6,8 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import TracebackType
@@ -49,9 +49,19 @@ class Workers(Generic[Task, Result]):
     (safe beside threads) and do not see Ctrl-C: it ends this process, which lets them finish what they are at.
     """
 
-    def __init__(self, function: Callable[[Task], Result], processes: int = 1) -> None:
+    def __init__(
+        self, function: Callable[[Task], Result], processes: int = 1, executor: Executor | None = None
+    ) -> None:
+        """See above.
+
+        Parameters
+        ----------
+        executor
+            Where all tasks run instead, as a cluster's; it is not shut down.
+        """
         self.function = function
         self.processes = processes
+        self.executor = executor
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Workers[Task, Result]:
@@ -65,6 +75,8 @@ class Workers(Generic[Task, Result]):
         """The results, in the order of the tasks; `done` is told how many there are so far."""
         if not tasks:
             return []
+        if self.executor is not None:
+            return list(_counted(self.executor.map(self.function, tasks), done))
         start = time.monotonic()
         first = self.function(tasks[0])
         done(1)
@@ -106,6 +118,13 @@ class Workers(Generic[Task, Result]):
                 self._pool = ProcessPoolExecutor(starting, context, _install, (self.function,))
             futures = [self._pool.submit(_call, task) for task in tasks[:starting]]
         return futures + [self._pool.submit(_call, task) for task in tasks[starting:]]
+
+
+def _counted(results: Iterable[Result], done: Progress) -> Iterator[Result]:
+    """The same, and how many there are so far."""
+    for number, result in enumerate(results, 1):
+        done(number)
+        yield result
 
 
 @contextmanager

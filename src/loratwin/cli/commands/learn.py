@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +31,9 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of the workloads, and of their draws.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
-    on: Annotated[str, typer.Option(help="Where to run: local.")] = "local",
+    partition: Annotated[str | None, typer.Option(help="slurm: partition.")] = None,
+    minutes: Annotated[int, typer.Option(min=1, help="slurm: time limit of each shard.")] = 60,
+    on: Annotated[str, typer.Option(help="Where to run: local, slurm, or dask://HOST:PORT.")] = "local",
 ) -> None:
     """Run the twin on many workloads; goes on where it was interrupted.
 
@@ -40,16 +44,25 @@ def generate(
     from loratwin.learn.cases.generate import generate as run
     from loratwin.learn.cases.search import SEARCHES
 
-    if on != "local":
-        raise UnknownNameError("place to run", on, ["local"])
     if search not in SEARCHES:
         raise UnknownNameError("search", search, SEARCHES)
     chosen = cases_of(design, cases, seed)
     announce_compilation()
-    with staged_progress() as progress:
-        done = run(chosen, output, search, seed, processes, partial(progress, "simulating shards"))
+    with staged_progress() as progress, _place(on, output, partition, minutes) as executor:
+        done = run(chosen, output, search, seed, processes, partial(progress, "simulating shards"), executor)
     new = f"{done.num_new} new shard{'' if done.num_new == 1 else 's'}"
     typer.echo(f"{done.num_runs} runs of the twin in {new}, {done.num_shards} in {output}")
+
+
+def _place(on: str, output: Path, partition: str | None, minutes: int) -> AbstractContextManager[Executor | None]:
+    """Where shards are simulated; None: in processes here."""
+    from loratwin.experiments import SlurmOptions, cluster_executor
+
+    if on == "local":
+        return nullcontext()
+    return cluster_executor(
+        on, output.with_name(f"{output.name}-slurm"), SlurmOptions(partition, minutes=minutes), "learn"
+    )
 
 
 @app.command()

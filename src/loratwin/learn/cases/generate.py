@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def generate(
     seed: int = 0,
     processes: int = 1,
     progress: Callable[[int, int], None] = lambda done, of: None,
+    executor: Executor | None = None,
 ) -> Generated:
     """Simulate all cases into a folder; shards that are there and whole are kept.
 
@@ -72,6 +74,8 @@ def generate(
         Cores to use; the result does not depend on it.
     progress
         Told how many shards are done, and how many there will be.
+    executor
+        Where shards are simulated instead of processes here, as on a cluster that sees the same folder.
 
     Raises
     ------
@@ -90,7 +94,7 @@ def generate(
     missing = [number for number in range(manifest.num_shards) if not is_complete(folder, manifest, number)]
     kept = manifest.num_shards - len(missing)
     progress(kept, manifest.num_shards)
-    with Workers(_WriteShard(folder, manifest), processes) as workers:
+    with Workers(_WriteShard(folder.resolve(), manifest), processes, executor) as workers:
         runs = workers.map(missing, lambda done: progress(kept + done, manifest.num_shards))
     return Generated(manifest.num_shards, len(missing), sum(runs))
 

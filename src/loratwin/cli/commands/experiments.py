@@ -1,0 +1,185 @@
+"""`loratwin experiments`: grids of measured runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from loratwin.experiments import Experiments, Planned, SlurmOptions
+
+app = typer.Typer(
+    help="Grids of measured runs: on this machine, on Slurm, on Dask.", no_args_is_help=True, rich_markup_mode=None
+)
+
+GridFile = Annotated[Path, typer.Argument(help="The grid, a .yaml file.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="Folder of the runs.", show_default=False)]
+ContainerKind = Annotated[
+    str, typer.Option("--container", help="What servers run in: none, apptainer, singularity or docker.")
+]
+Image = Annotated[str, typer.Option(help="The container's image: a .sif file or a name.")]
+Bind = Annotated[list[str] | None, typer.Option(help="A folder that the container sees; several times.")]
+
+
+@app.command()
+def plan(
+    grid: GridFile,
+    container: ContainerKind = "none",
+    image: Image = "",
+    bind: Bind = None,
+    profile: Annotated[str | None, typer.Option(help="Let the twin say of each run what to expect.")] = None,
+) -> None:
+    """Show every run that a grid makes, its command, and what is left out and why; start nothing."""
+    planned = _planned(grid, container, image, bind)
+    estimates = _estimates(planned, profile)
+    for run in planned:
+        if run.spec is None:
+            typer.echo(f"{run.name}: left out, {run.left_out}")
+            continue
+        typer.echo(f"{run.name}: about {run.seconds:.0f} s{estimates.get(run.name, '')}")
+        typer.echo(f"  {run.spec.shell_command()}")
+    made = [run for run in planned if run.spec is not None]
+    total = sum(run.seconds for run in made)
+    typer.echo(
+        f"{len(made)} runs, {len(planned) - len(made)} left out; {total / 3600:.1f} h one after the other "
+        "(windows, and 120 s for each start, which is assumed)"
+    )
+
+
+@app.command()
+def run(
+    grid: GridFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the runs; the same again goes on.")],
+    on: Annotated[str, typer.Option(help="Where: local, slurm, or dask://HOST:PORT.")] = "local",
+    jobs: Annotated[int, typer.Option(min=1, help="local: so many runs at a time.")] = 1,
+    failed: Annotated[bool, typer.Option("--failed", help="Make runs again that failed.")] = False,
+    container: ContainerKind = "none",
+    image: Image = "",
+    bind: Bind = None,
+    partition: Annotated[str | None, typer.Option(help="slurm: partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="slurm: account.")] = None,
+    minutes: Annotated[int | None, typer.Option(min=1, help="slurm: time limit of each run.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="slurm: GPUs of each run.")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="slurm: CPUs of each run.")] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="slurm: runs at the same time, at most.")] = 256,
+    setup: Annotated[
+        list[str] | None,
+        typer.Option(help="slurm: a shell line before each run, as 'module load cuda'; several times."),
+    ] = None,
+) -> None:
+    """Make the runs of a grid that are not done yet; on Slurm hand them over as one array.
+
+    For example: loratwin experiments run grid.yaml -o slots --on slurm --partition gpu --gpus 1
+    """
+    from loratwin.experiments import Experiments, SlurmOptions, load_grid
+
+    planned = _planned(grid, container, image, bind)
+    experiments = Experiments(output)
+    names = experiments.prepare(load_grid(grid), planned)
+    if on == "slurm":
+        options = SlurmOptions(partition, account, minutes, gpus, cpus, at_once, tuple(setup or ()))
+        _submit(experiments, names, options, failed)
+        return
+    _make(experiments, names, on, jobs, failed)
+
+
+def _make(experiments: Experiments, names: list[str], on: str, jobs: int, failed: bool) -> None:
+    from loratwin.cli.progress import staged_progress
+    from loratwin.experiments import SlurmOptions, cluster_executor, local_executor
+
+    missing = experiments.missing(names, failed)
+    place = local_executor(jobs) if on == "local" else cluster_executor(on, experiments.folder, SlurmOptions(), "")
+    with staged_progress() as progress, place as executor:
+        experiments.make(missing, executor, failed, progress)
+    _show(experiments)
+
+
+def _submit(experiments: Experiments, names: list[str], options: SlurmOptions, failed: bool) -> None:
+    handed = experiments.submit(names, options, failed)
+    if not handed:
+        typer.echo("nothing to hand over: all runs are done, failed, or in Slurm's hands")
+    else:
+        typer.echo(f"{len(handed)} runs handed to Slurm; how they do: loratwin experiments status {experiments.folder}")
+    _show(experiments)
+
+
+@app.command()
+def status(
+    folder: Folder,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until all is at its end.")] = False,
+) -> None:
+    """Say how far the runs are, and why those that failed did."""
+    from loratwin.experiments import Experiments
+
+    experiments = Experiments(folder)
+    experiments.grid()
+    while watch and any(experiments.counts().get(name) for name in ("waiting", "queued", "running")):
+        typer.echo(_line(experiments.counts()))
+        time.sleep(2.0)
+    _show(experiments)
+
+
+@app.command()
+def collect(
+    folder: Folder,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write: .parquet or .csv.")],
+    report: Annotated[Path | None, typer.Option(help="Write a page of all figures.", metavar="FILE.html")] = None,
+) -> None:
+    """Put all runs into one table: the grid's values, how each ended, and its figures."""
+    from loratwin.experiments import collect as collect_runs
+    from loratwin.records import check_writable, write_atomically
+    from loratwin.report.grid_page import grid_html, run_counts
+
+    for path in filter(None, (output, report)):
+        check_writable(path)
+    table = collect_runs(folder)
+    table.write(output)
+    if report is not None:
+        write_atomically(report, grid_html(table))
+    typer.echo(f"{output}: {len(table.rows)} runs ({_line(run_counts(table))})")
+
+
+@app.command("definition")
+def show_definition(
+    engine: Annotated[str, typer.Argument(help="Version of vLLM, as 0.25.1.")],
+    profilers: Annotated[bool, typer.Option("--profilers", help="With Nsight Systems.")] = False,
+) -> None:
+    """Print an Apptainer definition file for servers of a version; not tried on a real Apptainer."""
+    from loratwin.experiments import definition
+
+    typer.echo(definition(engine, profilers), nl=False)
+
+
+def _planned(grid: Path, container: str, image: str, bind: list[str] | None) -> list[Planned]:
+    from loratwin.experiments import Container, load_grid, plan_runs
+
+    inside = Container(container, image, tuple(bind or ()))  # type: ignore[arg-type]
+    return plan_runs(load_grid(grid), grid.resolve().parent, inside)
+
+
+def _estimates(planned: list[Planned], name: str | None) -> dict[str, str]:
+    """What the twin expects of each run, in words."""
+    if name is None:
+        return {}
+    from loratwin.cli.progress import announce_compilation
+    from loratwin.experiments.estimate import estimate
+    from loratwin.perf import load_profile
+
+    profile = load_profile(name)
+    announce_compilation()
+    return {run.name: estimate(run.spec, profile).text for run in planned if run.spec is not None}
+
+
+def _show(experiments: Experiments) -> None:
+    states = experiments.states()
+    for name, state in states.items():
+        if state.condition == "failed":
+            typer.echo(f"{name}: failed, {state.reason}")
+    typer.echo(_line(experiments.counts()))
+
+
+def _line(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {condition}" for condition, number in sorted(counts.items())) or "no runs"

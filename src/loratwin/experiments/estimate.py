@@ -1,0 +1,52 @@
+"""What the twin says of a grid's runs beforehand: figures, and whether a server starts and keeps up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.config import engine_config
+from loratwin.engines.serving import engine
+from loratwin.experiments.run_spec import RunSpec
+from loratwin.metrics import Summary
+from loratwin.perf import Profile
+from loratwin.simulate.outcome import try_config
+from loratwin.workload import draw, parse_spec
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One run as the twin sees it.
+
+    Parameters
+    ----------
+    summary
+        None: the server does not start.
+    reason
+        Why not.
+    """
+
+    summary: Summary | None
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """In words, to stand behind a run's name."""
+        if self.summary is None:
+            return f"; the twin: does not start, {self.reason}"
+        figures = f"{self.summary.total_throughput:,.0f} tokens/s, TTFT mean {self.summary.ttft_mean_ms:,.0f} ms"
+        return f"; the twin: {figures}{', starved' if self.summary.starved else ''}"
+
+
+def estimate(spec: RunSpec, profile: Profile) -> Estimate:
+    """Simulate a run of a grid.
+
+    Raises
+    ------
+    InputError
+        Server arguments or a workload that the twin cannot take.
+    """
+    config = engine_config(ServerArguments(engine(spec.engine), spec.server_args))
+    workload = draw(parse_spec({**spec.workload, "window_s": spec.window_s}), spec.seed)
+    outcome = try_config(workload, profile, config)
+    return Estimate(outcome.summary, outcome.reason)

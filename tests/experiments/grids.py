@@ -1,0 +1,39 @@
+"""Grids of small servers of known timing, for tests."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
+
+SERVER = Path(__file__).parents[1] / "bench" / "timed_server.py"
+
+
+def small_grid(folder: Path, slots: list[int], counts: list[int], window_s: float = 1.0, **more: Any) -> Path:
+    """A grid in a folder: slots by adapters, slots at most as many as adapters; its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "llm").exists():
+        make_adapters(folder / "adapters", make_llm(folder / "llm", NewLlm()), numbered("a", max(counts), (8,)))
+    lengths = {"prompt": {"kind": "fixed", "tokens": 16}, "output": {"kind": "fixed", "tokens": 4}}
+    group = {"name": "a", "count": max(counts), "rate": 4.0}
+    (folder / "traffic.yaml").write_text(yaml.safe_dump({"window_s": 60, "lengths": lengths, "groups": [group]}))
+    grid = {
+        "name": "small",
+        "server": {
+            "command": shlex.join([sys.executable, str(SERVER)]),
+            "args": {"model": str(folder / "llm"), "enable-lora": True, "max-loras": slots, "max-lora-rank": 8},
+            "lora_folder": "adapters",
+            "start_timeout_s": 60,
+        },
+        "workload": {"file": "traffic.yaml", "changes": {"groups.0.count": counts}},
+        "bench": {"window_s": window_s, "warm_up": 2},
+        "where": ["max-loras <= groups.0.count"],
+    }
+    path = folder / "grid.yaml"
+    path.write_text(yaml.safe_dump(grid | more, sort_keys=False))
+    return path
