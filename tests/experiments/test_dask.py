@@ -1,4 +1,4 @@
-"""A real Dask scheduler with two workers, started here: shards byte-equal to local ones, a worker killed in the middle."""
+"""A real Dask scheduler with two workers, started here: shards byte-equal to local ones, a worker killed meanwhile."""
 
 from __future__ import annotations
 

@@ -7,12 +7,14 @@ and `make` makes exactly what is missing.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from loratwin.errors import DataError, InputError
 from loratwin.experiments.containers import Container
@@ -22,8 +24,8 @@ from loratwin.experiments.run_spec import RunSpec, run_spec
 from loratwin.experiments.runner import State, make_run, read_state
 from loratwin.records import write_atomically
 
-GRID, JOBS = "grid.json", "jobs.json"
-"""Files of the whole folder: which grid it is; names of Slurm's jobs by run."""
+GRID, JOBS, SLURM = "grid.json", "jobs.json", "slurm"
+"""In the whole folder: which grid it is; names of Slurm's jobs by run; what submitit writes."""
 
 START_S = 120.0
 """Seconds that a server is taken to need to start, for time limits and estimates; not measured."""
@@ -173,7 +175,7 @@ class Experiments:
         if not missing:
             return []
         minutes = self._minutes(missing, options)
-        executor = SlurmExecutor(self.folder / "slurm", options, self.grid().name, minutes)
+        executor = SlurmExecutor(self.folder / SLURM, options, self.grid().name, minutes)
         jobs = executor.submit_all(_Again(again), [str(self.folder / name) for name in missing])
         write_atomically(self.folder / JOBS, json.dumps(self.jobs() | dict(zip(missing, jobs, strict=True)), indent=1))
         return missing
@@ -184,7 +186,7 @@ class Experiments:
         longest = max((read_run_spec(self.folder / name) for name in names), key=lambda spec: spec.window_s)
         if options.minutes is not None and 60 * options.minutes < longest.window_s + START_S:
             raise InputError(
-                f"--minutes {options.minutes}: {longest.name} measures {longest.window_s:g} s, and a server needs about "
+                f"--minutes {options.minutes}: {longest.name} measures {longest.window_s:g} s, a server needs about "
                 f"{START_S:g} s to start; {minutes_for(longest.window_s + START_S)} minutes are safe"
             )
         return minutes_for(longest.window_s + longest.start_timeout_s)
@@ -201,7 +203,7 @@ class Experiments:
 
     def states(self, names: Sequence[str] | None = None) -> dict[str, State]:
         """How far each run is; one that Slurm still has is queued, not interrupted."""
-        given = [run.name for run in self._runs()] if names is None else names
+        given = self._names() if names is None else names
         states = {name: read_state(self.folder / name) for name in given}
         jobs = self.jobs()
         open_jobs = {name for name, state in states.items() if state.condition in ("waiting", "interrupted")}
@@ -222,8 +224,10 @@ class Experiments:
         """Runs by how far they are."""
         return dict(Counter(state.condition for state in self.states().values()))
 
-    def _runs(self) -> list[Path]:
-        return sorted(path.parent for path in self.folder.glob("*/run.json"))
+    def _names(self) -> list[str]:
+        """Of all runs: the folders here but Slurm's."""
+        with os.scandir(self.folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and entry.name != SLURM)
 
 
 @dataclass(frozen=True)
@@ -234,6 +238,12 @@ class _Again:
 
     def __call__(self, folder: str) -> str:
         return make_run(folder, self.again)
+
+    def checkpoint(self, folder: str) -> Any:
+        """What submitit hands over again when Slurm preempts the job: the same, which makes what is missing."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, folder)
 
 
 def _queued() -> set[str]:
