@@ -118,7 +118,7 @@ def test_a_folder_keeps_to_its_grid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"server": {"args": {"max-lora": 8}}}, "vllm has no option --max-lora; did you mean 'max-loras'"),
+        ({"server": {"args": {"max-lora": 8}}}, "vLLM has no option --max-lora; did you mean 'max-loras'"),
         ({"workload": {"file": "absent.yaml"}}, "absent.yaml"),
         ({"workload": {"file": "traffic.yaml", "changes": {"groups.1.count": 3}}}, "the workload has no '1'"),
         ({"workload": {"file": "traffic.yaml", "changes": {"groups.0.cuont": 3}}}, "cuont"),

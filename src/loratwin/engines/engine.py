@@ -106,6 +106,10 @@ class Engine:
         Whether `loratwin.probe` has a plugin for it.
     generations
         Versions that the twin knows, oldest first; empty: none.
+    image
+        Its image in a container registry, with {version}, and environment variables of servers in it.
+    option_names
+        All options of all versions, without dashes, to find slips before a server is started; empty: not known.
     deployments
         What a plan gives commands for, by the version of its profile and the size of a CPU's KV cache (GiB) or None.
     """
@@ -130,6 +134,8 @@ class Engine:
     logs_steps: bool
     generations: tuple[Generation, ...]
     deployments: Callable[[str, float | None], tuple[Deployment, ...]]
+    image: tuple[str, Mapping[str, str]]
+    option_names: Callable[[], frozenset[str]]
 
     def __repr__(self) -> str:
         return f"<Engine {self.name}>"

@@ -126,4 +126,6 @@ SGLANG = Engine(
     logs_steps=False,
     generations=(),
     deployments=lambda version, kv_gib: (),
+    image=("lmsysorg/sglang:v{version}", {}),
+    option_names=frozenset,
 )

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from loratwin.engines.engine import AdapterInfo, Deployment, Engine, Gpu, Loading, Metric, metrics
+from loratwin.engines.option_names import listed_options
 from loratwin.engines.options import COMMON, count, listed, share, switch, valued
 from loratwin.engines.pages import labels, whole
 from loratwin.engines.versions import (
@@ -186,4 +187,6 @@ VLLM = Engine(
     logs_steps=True,
     generations=GENERATIONS,
     deployments=_deployments,
+    image=("vllm/vllm-openai:v{version}", {"VLLM_NO_USAGE_STATS": "1"}),
+    option_names=lambda: listed_options("vllm_options.txt"),
 )

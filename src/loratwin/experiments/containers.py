@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from loratwin.engines.registry import find_engine
 from loratwin.errors import InputError
 
 Kind = Literal["none", "apptainer", "singularity", "docker"]
@@ -28,7 +29,7 @@ class Container:
     kind
         What runs it.
     image
-        A file (.sif) or a name, as docker://vllm/vllm-openai:v0.25.1.
+        A file (.sif), or a name in a registry.
     bind
         Folders that it sees, as /data or /data:/data.
     """
@@ -62,30 +63,39 @@ class Container:
         return [self.kind, "exec", "--nv", *binds, self.image]
 
 
-def definition(engine_version: str, profilers: bool = False, extra: Sequence[str] = ()) -> str:
-    """An Apptainer definition file for a version of vLLM, if asked for with Nsight Systems.
+def definition(engine: str, profilers: bool = False, extra: Sequence[str] = ()) -> str:
+    """An Apptainer definition file for a version of an engine, if asked for with Nsight Systems.
 
     Parameters
     ----------
-    engine_version
-        As 0.25.1.
+    engine
+        As vllm-0.25.1.
     extra
         Further packages of pip.
+
+    Raises
+    ------
+    InputError
+        No engine of that name, or no version.
     """
-    packages = " ".join(["loratwin[bench]", *extra])
+    name, _, version = engine.partition("-")
+    known = find_engine(name)
+    if not version:
+        raise InputError(f"{engine!r}: which version? As {name}-0.25.1")
+    image, environment = known.image
     lines = [
         "Bootstrap: docker",
-        f"From: vllm/vllm-openai:v{engine_version.removeprefix('vllm-').removeprefix('v')}",
+        f"From: {image.format(version=version)}",
         "",
         "%post",
         *([f"    apt-get update && apt-get install -y --no-install-recommends {NSIGHT}"] if profilers else []),
-        f"    python3 -m pip install --no-cache-dir {packages}",
+        f"    python3 -m pip install --no-cache-dir {' '.join(['loratwin[bench]', *extra])}",
         "",
         "%environment",
-        "    export VLLM_NO_USAGE_STATS=1",
+        *(f"    export {variable}={value}" for variable, value in environment.items()),
         "",
         "%runscript",
-        '    exec vllm serve "$@"',
+        f'    exec {" ".join(known.program) or f"python3 -m {known.module}"} "$@"',
         "",
     ]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
-from loratwin.engines.serving import engine
+from loratwin.engines.registry import find_engine
 from loratwin.experiments.run_spec import RunSpec
 from loratwin.metrics import Summary
 from loratwin.perf import Profile
@@ -46,7 +46,7 @@ def estimate(spec: RunSpec, profile: Profile) -> Estimate:
     InputError
         Server arguments or a workload that the twin cannot take.
     """
-    config = engine_config(ServerArguments(engine(spec.engine), spec.server_args))
+    config = engine_config(ServerArguments(find_engine(spec.engine), spec.server_args))
     workload = draw(parse_spec({**spec.workload, "window_s": spec.window_s}), spec.seed)
     outcome = try_config(workload, profile, config)
     return Estimate(outcome.summary, outcome.reason)

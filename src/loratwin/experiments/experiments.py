@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from loratwin.engines.registry import find_engine
 from loratwin.errors import DataError, InputError
 from loratwin.experiments.containers import Container
 from loratwin.experiments.executors import SlurmExecutor, SlurmOptions, minutes_for, queued_jobs
@@ -78,7 +79,7 @@ def _planned(grid: Grid, combination: Combination, base: Path, container: Contai
         return Planned(combination.name, None, combination.left_out)
     spec = run_spec(grid, combination, base)
     if container is not None and container.kind != "none":
-        spec = replace(spec, command=container.command(spec.command or "vllm serve"))
+        spec = replace(spec, command=container.command(spec.command or " ".join(find_engine(spec.engine).program)))
     return Planned(combination.name, spec, "")
 
 

@@ -14,11 +14,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from loratwin.engines.registry import DEFAULT
 from loratwin.errors import InputError
 from loratwin.experiments.conditions import Condition, parse_condition
 from loratwin.refusals import did_you_mean, one_line
@@ -37,7 +38,7 @@ REPETITION = "repetition"
 class ServerGrid(Strict):
     """What servers are started with."""
 
-    engine: Literal["vllm", "sglang"] = Field("vllm", description="The engine.")
+    engine: str = Field(DEFAULT, description="The engine, as `loratwin bench --launch` takes it.")
     command: str | None = Field(None, description="What the arguments are appended to (default: the engine's own).")
     args: dict[str, Any] = Field(default_factory=dict, description="Options without dashes; a list is an axis.")
     lora_folder: Path | None = Field(None, description="Adapters of `loratwin adapters make` to serve.")

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from loratwin.engines.known_options import check_options
+from loratwin.engines.option_names import check_options
+from loratwin.engines.registry import find_engine
 from loratwin.errors import DataError, InputError
 from loratwin.experiments.grid import Combination, Grid
 from loratwin.workload import WorkloadSpec, load_spec, parse_spec
@@ -121,7 +122,7 @@ def run_spec(grid: Grid, combination: Combination, base: Path) -> RunSpec:
     """
     values, server = combination.values, grid.server
     options = {name.removeprefix("server."): value for name, value in values.items() if name.startswith("server.")}
-    check_options(server.engine, options)
+    check_options(find_engine(server.engine), options)
     data, spec = _workload(values, base)
     bench = {name.removeprefix("bench."): value for name, value in values.items() if name.startswith("bench.")}
     window_s = bench.pop("window_s")

@@ -144,7 +144,7 @@ def collect(
 
 @app.command("definition")
 def show_definition(
-    engine: Annotated[str, typer.Argument(help="Version of vLLM, as 0.25.1.")],
+    engine: Annotated[str, typer.Argument(help="Engine and version, as vllm-0.25.1.")],
     profilers: Annotated[bool, typer.Option("--profilers", help="With Nsight Systems.")] = False,
 ) -> None:
     """Print an Apptainer definition file for servers of a version; not tried on a real Apptainer."""
