@@ -11,7 +11,6 @@ from loratwin.bench import GivenServers, LaunchedServers, Listener, Options, loa
 from loratwin.errors import InputError
 from loratwin.records import load_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
-from tests.markdown import blocks
 
 from .servers import on_time, processes_with, timed_server, workload_file
 
@@ -76,14 +75,3 @@ def test_a_record_that_is_there_stays(tmp_path):
     with pytest.raises(InputError, match="is there already"):
         measure(requests, GivenServers("http://127.0.0.1:9"), tmp_path / "run.json")
     assert (tmp_path / "run.json").read_text() == "mine"
-
-
-def test_what_the_page_shows_runs(tmp_path, monkeypatch, capsys):
-    """docs/reference/bench.md; the server is one of known timing at another port, and ten minutes are two seconds."""
-    monkeypatch.chdir(tmp_path)
-    workload_file(tmp_path, 9, count=2, rate=10).rename(tmp_path / "traffic.yaml")
-    (block,) = blocks("docs/reference/bench.md", "python")
-    with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
-        exec(block.replace("http://127.0.0.1:8000", server.url).replace("600", "2"), {})
-    assert "written: measured.json" in capsys.readouterr().out
-    assert load_run("measured.json").window_s == 2

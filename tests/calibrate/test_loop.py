@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,7 +27,6 @@ from loratwin.telemetry import ServerFacts
 from tests.bench.servers import timed_server
 from tests.calibrate.known_clients import client_runs, off_start
 from tests.calibrate.known_steps import as_measured, known_design, known_runs
-from tests.markdown import blocks
 
 
 @pytest.fixture(scope="module")
@@ -223,16 +219,3 @@ def test_a_run_warms_up_with_one_batch(made: Path, tmp_path: Path, in_flight: in
     source = ServerSource(made / "adapters")
     workload = known_design().servers[0].runs[0].workload(source.adapters(), 0)
     assert run_options(PlannedRun(tmp_path / "r.json", workload, in_flight), source, True).warm_up == warm_up
-
-
-def test_the_calls_that_the_page_shows_are_possible() -> None:
-    """docs/reference/calibrate.md: its block takes minutes of a real vLLM; here every call is looked at, none made."""
-    (block,) = blocks("docs/reference/calibrate.md", "python")
-    tree = ast.parse(block)
-    names: dict[str, Any] = {}
-    exec("\n".join(ast.unparse(node) for node in tree.body if isinstance(node, ast.ImportFrom)), names)
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in names]
-    assert len(calls) == 7
-    for call in calls:
-        signature = inspect.signature(names[ast.unparse(call.func)])
-        signature.bind(*call.args, **{str(word.arg): word.value for word in call.keywords})

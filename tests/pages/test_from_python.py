@@ -1,4 +1,4 @@
-"""docs/python.md and the example notebook, executed: the server at port 8000 is one of known timing at another port."""
+"""docs/python.md names the whole front door (what it shows runs in `test_pages`), and the example notebook runs."""
 
 from __future__ import annotations
 
@@ -10,24 +10,9 @@ from typing import Any
 import pytest
 
 import loratwin
-from tests.bench.servers import timed_server
 from tests.markdown import ROOT, blocks
 
-TWO_SECONDS = "workload.model_copy(update={'window_s': 2.0})"
 PAGE, NOTEBOOK = "docs/python.md", "docs/first-steps.ipynb"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with the page's workload: ten minutes are two to simulate, and two seconds to measure."""
-    (workload,) = blocks(PAGE, "yaml")
-    (tmp_path / "traffic.yaml").write_text(workload.replace("600", "120"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def names(folder: Path) -> list[str]:
-    return [name for group in loratwin.load_workload(folder / "traffic.yaml").groups for name in group.adapter_names()]
 
 
 def test_the_page_has_five_tasks() -> None:
@@ -37,25 +22,6 @@ def test_the_page_has_five_tasks() -> None:
 def test_every_name_of_the_front_door_stands_in_the_page() -> None:
     text = (ROOT / PAGE).read_text(encoding="utf-8")
     assert [name for name in loratwin.__all__ if name not in text] == []
-
-
-def test_the_tasks_run_one_after_the_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("pandas")
-    scope: dict[str, Any] = {}
-    said = []
-    with timed_server(folder, "llm", *names(folder)) as server:
-        for block in blocks(PAGE, "python"):
-            block = block.replace("measure(loratwin.draw(workload,", f"measure(loratwin.draw({TWO_SECONDS},")
-            exec(block.replace("http://127.0.0.1:8000", server.url), scope)
-            said.append(capsys.readouterr().out)
-    plan, sweep, slow, beside, advice = said
-    assert plan.startswith("One GPU serves") and "ttft_p99=2s" in plan
-    assert "max_loras 24" in sweep and len(sweep.splitlines()) > 40
-    assert slow.count("customer-") == 5
-    assert "measured by the twin" in beside and "INVALID" not in beside
-    assert len(advice.splitlines()) == 3 and "adapters" in advice
-    for page in ("plan.html", "measured.html"):
-        assert (folder / page).read_text(encoding="utf-8").lower().startswith("<!doctype html>")
 
 
 # --- the notebook
