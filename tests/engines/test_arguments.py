@@ -120,6 +120,12 @@ def test_what_argparse_refuses_or_takes_for_the_llm_is_refused(words: str, messa
         engine_config(vllm(words))
 
 
+def test_parsed_arguments_are_read_again_for_another_engine() -> None:
+    given = vllm("--tp 2")
+    assert ServerArguments.of(find_engine("vllm"), given) is given
+    assert ServerArguments.of(find_engine("sglang"), given).whole("tensor_parallel") == 2
+
+
 def test_recorded_arguments_are_those_of_the_engine_that_was_measured() -> None:
     words = ("--tp", "2")
     assert recorded_arguments(Provenance(engine_version="sglang-0.5", server_args=words)).whole("tensor_parallel") == 2

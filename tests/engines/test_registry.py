@@ -16,9 +16,8 @@ from loratwin.telemetry.names import FOLDS
 NOT_OF_ONE_SERVER = {"max_in_flight"}  # of clients
 
 
-@pytest.mark.parametrize("name", list(ENGINES))
-def test_every_engine_has_an_option_for_each_field_of_a_configuration(name: str) -> None:
-    assert set(EngineConfig.model_fields) - set(ENGINES[name].options) == NOT_OF_ONE_SERVER
+def test_the_engine_of_the_twin_has_an_option_for_each_field_of_a_configuration() -> None:
+    assert set(EngineConfig.model_fields) - set(find_engine(DEFAULT).options) == NOT_OF_ONE_SERVER
 
 
 @pytest.mark.parametrize("name", list(ENGINES))

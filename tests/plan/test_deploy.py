@@ -130,6 +130,14 @@ def test_gpus_that_share_the_llm_are_in_the_command() -> None:
     assert "--tensor-parallel-size" not in serve_command(of_profile())
 
 
+def test_what_else_is_not_at_its_default_is_in_the_command() -> None:
+    found = made(("a",))
+    assert found.best is not None
+    best = replace(found.best, config=found.best.config.replace(block_size=32, max_in_flight=9))
+    lines = serve_command(replace(found, choice=replace(found.choice, best=best))).splitlines()
+    assert lines[-2:] == ["  --block-size 32 \\", "  --lora-modules a=/adapters/a"]
+
+
 def test_the_kv_cache_of_a_cpu_is_in_the_command() -> None:
     assert "VLLM_CPU_KVCACHE_SPACE=3 " in serve_command(of_profile("vllm-0.32.0", kv_gib=3.0000001))
 

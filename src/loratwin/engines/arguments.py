@@ -87,8 +87,10 @@ class ServerArguments:
 
     @classmethod
     def of(cls, engine: Engine, given: Sequence[str] | str | ServerArguments) -> ServerArguments:
-        """These arguments, parsed if they are not yet."""
-        return given if isinstance(given, ServerArguments) else cls(engine, given)
+        """These arguments as those of this engine, parsed if they are not yet."""
+        if isinstance(given, ServerArguments):
+            return given if given.engine is engine else cls(engine, given.words)
+        return cls(engine, given)
 
     @cached_property
     def _parts(self) -> tuple[_Part, ...]:

@@ -13,6 +13,7 @@ from loratwin.llms import slot_bytes
 from loratwin.perf.memory import GIB
 from loratwin.plan.choice import Candidate
 from loratwin.plan.plan import Plan
+from loratwin.records import EngineConfig
 
 ADAPTERS_FOLDER = "/adapters"
 """Where the adapters are assumed to lie, one folder of its name for each."""
@@ -128,5 +129,8 @@ def _flags(plan: Plan, best: Candidate) -> list[str]:
             "max_model_len": config.max_model_len or plan.profile.llm.max_model_len,
         },
     ]
-    empty = ServerArguments(_engine(plan))
+    empty, said = ServerArguments(_engine(plan)), {name for line in lines for name in line}
+    others = {name: getattr(config, name) for name in EngineConfig.model_fields if name in empty.engine.options}
+    usual = {name: field.default for name, field in EngineConfig.model_fields.items()}
+    lines.append({name: value for name, value in others.items() if name not in said and value != usual[name]})
     return [f"  {' '.join(empty.put(**line).words)}" for line in lines if line]
