@@ -43,7 +43,7 @@ class _WriteShard:
         cases = self.manifest.shard_cases(number)
         rows = [self._explore(case) for case in cases]
         write_shard(self.folder, self.manifest, number, rows)
-        return sum(row.kv_tokens > 0 for each in rows for row in each)
+        return sum(row.kv_tokens > 0 for of_case in rows for row in of_case)
 
     def _explore(self, case: Case) -> list[Row]:
         return explore(case, load_profile(case.profile), self.manifest.search, self.manifest.seed)
@@ -126,7 +126,7 @@ def load_shards(folders: Sequence[str | Path], partly: bool = False, profile: st
     UnknownNameError
         No workload is of this profile.
     """
-    found: list[Explored] = []
+    explored: list[Explored] = []
     for folder in map(Path, folders):
         manifest = read_manifest(folder)
         for number in range(manifest.num_shards):
@@ -136,12 +136,12 @@ def load_shards(folders: Sequence[str | Path], partly: bool = False, profile: st
                     continue
                 raise DataError(f"{path} is missing: `loratwin learn generate` was not finished")
             rows = read_shard(folder, manifest, number)
-            found += [
-                Explored(case, tuple(each)) for case, each in zip(manifest.shard_cases(number), rows, strict=True)
+            explored += [
+                Explored(case, tuple(of_case)) for case, of_case in zip(manifest.shard_cases(number), rows, strict=True)
             ]
-    if not found:
+    if not explored:
         raise DataError(f"{', '.join(map(str, folders))}: no shard yet; run `loratwin learn generate`")
-    return _of_profile(found, profile)
+    return _of_profile(explored, profile)
 
 
 def _of_profile(explored: list[Explored], profile: str | None) -> list[Explored]:

@@ -76,7 +76,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """
     if (folder / "design.json").exists():
         _check_same(folder, read_manifest(folder), manifest)
-    elif other := next((each.name for each in sorted(folder.iterdir()) if not each.name.startswith(".")), None):
+    elif other := next((entry.name for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")), None):
         raise InputError(f"{folder}: holds {other} and no design; give a new or an empty folder")
     document = {"format": FORMAT, **asdict(manifest)}
     write_atomically(folder / "design.json", json.dumps(document, separators=(",", ":")) + "\n")
@@ -116,8 +116,8 @@ def write_shard(folder: Path, manifest: Manifest, number: int, rows: Sequence[Se
     """Write the rows of a shard's cases, given in the order of the cases."""
     pyarrow, parquet = _pyarrow()
     names = [field.name for field in fields(Row)]
-    columns: dict[str, Any] = {"case": [i for i, each in enumerate(rows) for _ in each]}
-    columns |= {name: [getattr(row, name) for each in rows for row in each] for name in names}
+    columns: dict[str, Any] = {"case": [i for i, of_case in enumerate(rows) for _ in of_case]}
+    columns |= {name: [getattr(row, name) for of_case in rows for row in of_case] for name in names}
     kinds = {"int": pyarrow.int32(), "float": pyarrow.float64(), "bool": pyarrow.bool_()}
     schema = [("case", pyarrow.int32()), *((field.name, kinds[str(field.type)]) for field in fields(Row))]
     table = pyarrow.table(columns, schema=pyarrow.schema(schema, {_MARK: manifest.shard_mark(number).encode()}))
@@ -144,11 +144,11 @@ def read_shard(folder: Path, manifest: Manifest, number: int) -> list[list[Row]]
         It is damaged, or of another design.
     """
     columns = _read(shard_path(folder, number), manifest.shard_mark(number))
-    found: list[list[Row]] = [[] for _ in manifest.shard_cases(number)]
+    cases: list[list[Row]] = [[] for _ in manifest.shard_cases(number)]
     names = [field.name for field in fields(Row)]
     for values in zip(columns["case"], *(columns[name] for name in names), strict=True):
-        found[values[0]].append(Row(*values[1:]))
-    return found
+        cases[values[0]].append(Row(*values[1:]))
+    return cases
 
 
 def _read(path: Path, mark: str) -> dict[str, list[Any]]:

@@ -52,8 +52,8 @@ class Forest:
             child = root + np.where(goes_left, self.left[node], self.right[node])
             node = np.where(inner, child, node)
             inner = self.feature[node] >= 0
-        found: F8 = self.constant + x @ self.slope + self.value[node].sum(axis=1, dtype=np.float64)
-        return found
+        answers: F8 = self.constant + x @ self.slope + self.value[node].sum(axis=1, dtype=np.float64)
+        return answers
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """To be stored."""
@@ -71,9 +71,9 @@ class Forest:
         missing = sorted({"constant", *_TYPES} - set(arrays))
         if missing:
             raise DataError(f"a forest without {missing[0]!r}")
-        found = cls(float(arrays["constant"]), **{name: arrays[name].astype(kind) for name, kind in _TYPES.items()})
-        found._check(num_features)
-        return found
+        forest = cls(float(arrays["constant"]), **{name: arrays[name].astype(kind) for name, kind in _TYPES.items()})
+        forest._check(num_features)
+        return forest
 
     def _check(self, num_features: int) -> None:
         """Every path ends at a leaf: children lie behind their parent and inside the arrays."""

@@ -117,29 +117,29 @@ class LearnedModel:
         """What servers of a workload would do; latencies mean little where they starve."""
         x, rough = configuration_features(mix, profile, adapters, slots)
         x = np.column_stack([x, np.log(adapters) - self._log_figure("served", mix, profile)])
-        found = {name: self.parts[name].predict(x) for name in ("share", "ttft", "tpot", "itl")}
+        answers = {name: self.parts[name].predict(x) for name in ("share", "ttft", "tpot", "itl")}
         return Figures(
             starts=rough.starts.astype(float),
             kv_tokens=rough.kv_tokens,
-            share=np.clip(found["share"] / overload("share", x), 0.0, 1.0),
-            ttft_ms=np.exp(found["ttft"]),
-            tpot_ms=np.exp(found["tpot"]),
-            itl_ms=np.exp(found["itl"]),
+            share=np.clip(answers["share"] / overload("share", x), 0.0, 1.0),
+            ttft_ms=np.exp(answers["ttft"]),
+            tpot_ms=np.exp(answers["tpot"]),
+            itl_ms=np.exp(answers["itl"]),
         )
 
     def outside(self, mix: Mix, profile: Profile) -> tuple[str, ...]:
         """What of a workload lies outside what was learned, one line each."""
-        found = []
+        notes = []
         if profile.name not in self.header.profiles:
             known = ", ".join(name.rsplit("/", 1)[-1] for name in self.header.profiles)
-            found.append(f"outside what was learned: profile {profile.name}, learned {known}")
+            notes.append(f"outside what was learned: profile {profile.name}, learned {known}")
         elif not np.allclose(self.header.profiles[profile.name], signature(profile), rtol=SAME):
-            found.append(f"learned from other coefficients of {profile.name}: train again")
+            notes.append(f"learned from other coefficients of {profile.name}: train again")
         for name, value in zip(WORKLOAD, workload_features(mix, profile), strict=True):
             low, high = self.header.ranges[name]
             if not low * (1 - 1e-6) <= value <= high * (1 + 1e-6):
-                found.append(f"outside what was learned: {name} = {value:.4g}, learned {low:.4g} to {high:.4g}")
-        return tuple(found)
+                notes.append(f"outside what was learned: {name} = {value:.4g}, learned {low:.4g} to {high:.4g}")
+        return tuple(notes)
 
 
 SAME = 0.002
@@ -170,8 +170,8 @@ def dump_model(model: LearnedModel) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         _add(archive, "header.json", json.dumps(asdict(model.header), indent=1).encode())
-        for target, each in sorted(model.parts.items()):
-            for name, array in sorted(each.arrays().items()):
+        for target, part in sorted(model.parts.items()):
+            for name, array in sorted(part.arrays().items()):
                 stored = io.BytesIO()
                 np.lib.format.write_array(stored, array, allow_pickle=False)
                 _add(archive, f"{target}/{name}.npy", stored.getvalue())
@@ -248,8 +248,10 @@ def _array(archive: zipfile.ZipFile, name: str) -> Any:
 
 def _header(document: dict[str, Any], where: str) -> Header:
     if document.get("format") != FORMAT:
-        found = document.get("format")
-        raise DataError(f"{where}: format {found!r}; this version understands format {FORMAT}: train again or upgrade")
+        written = document.get("format")
+        raise DataError(
+            f"{where}: format {written!r}; this version understands format {FORMAT}: train again or upgrade"
+        )
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
     }

@@ -46,8 +46,8 @@ class Process:
     def predict(self, x: F8) -> F8:
         """Shape (num_rows,) for features of shape (num_rows, num_features)."""
         wanted = x[:, self.columns] * self.scale
-        found = np.array([self._bumps(row) for row in wanted])
-        total: F8 = self.constant + x @ self.slope + found
+        bumps = np.array([self._bumps(row) for row in wanted])
+        total: F8 = self.constant + x @ self.slope + bumps
         return total
 
     def _bumps(self, row: F8) -> float:
@@ -71,9 +71,9 @@ class Process:
         missing = sorted({"constant", *_TYPES} - set(arrays))
         if missing:
             raise DataError(f"a process without {missing[0]!r}")
-        found = cls(float(arrays["constant"]), **{name: arrays[name].astype(kind) for name, kind in _TYPES.items()})
-        found._check(num_features)
-        return found
+        process = cls(float(arrays["constant"]), **{name: arrays[name].astype(kind) for name, kind in _TYPES.items()})
+        process._check(num_features)
+        return process
 
     def _check(self, num_features: int) -> None:
         if self.slope.shape != (num_features,):

@@ -39,13 +39,13 @@ def rules_svg(rules: Sequence[LearnedRule], explored: Sequence[Explored], title:
 
 def _effects(axes: Any, rule: LearnedRule, explored: Sequence[Explored]) -> None:
     """Each workload as a point; the rule as steps, for the median spread and rank."""
-    features = [rule_features(each.case) for each in explored]
-    work = np.array([each["work_per_s"] for each in features])
-    most = np.array([labels(each.case, each.rows).served for each in explored])
+    features = [rule_features(workload.case) for workload in explored]
+    work = np.array([values["work_per_s"] for values in features])
+    most = np.array([labels(workload.case, workload.rows).served for workload in explored])
     axes.scatter(work, most, s=6, color="#8a8f98", label="the twin, one workload each")
-    usual = {name: float(np.median([each[name] for each in features])) for name in ("rate_cv", "rank_max")}
+    usual = {name: float(np.median([values[name] for values in features])) for name in ("rate_cv", "rank_max")}
     at: F8 = np.geomspace(work.min(), work.max(), 2000)
-    steps = [rule.tree.answer({**usual, "work_per_s": each}) for each in at]
+    steps = [rule.tree.answer({**usual, "work_per_s": value}) for value in at]
     axes.plot(at, steps, color="#b4441c", linewidth=1.5, label="the rule")
     axes.set(xscale="log", yscale="log", xlabel="work of the average adapter, tokens/s", ylabel="adapters served")
     axes.legend(frameon=False)

@@ -143,8 +143,8 @@ def learn_rules(explored: Sequence[Explored], names: Sequence[str] = tuple(RULES
     InputError
         Too few workloads.
     """
-    found = [labels(each.case, each.rows) for each in explored]
-    return [_rule(RULES[name], explored, found) for name in names]
+    truths = [labels(workload.case, workload.rows) for workload in explored]
+    return [_rule(RULES[name], explored, truths) for name in names]
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +155,8 @@ class _Table:
     labels: list[Labels]
 
 
-def _rule(target: RuleTarget, explored: Sequence[Explored], found: Sequence[Labels]) -> LearnedRule:
-    table = _table(target, explored, found)
+def _rule(target: RuleTarget, explored: Sequence[Explored], truths: Sequence[Labels]) -> LearnedRule:
+    table = _table(target, explored, truths)
     if not len(table.y):
         raise DataError(f"no simulated workload has the target {target.name!r}")
     held_out = np.full(len(table.y), np.nan)
@@ -172,23 +172,23 @@ def _answers(target: RuleTarget, tree: Node, x: F8) -> F8:
     return np.array([tree.answer(dict(zip(target.features, row, strict=True))) for row in x])
 
 
-def _table(target: RuleTarget, explored: Sequence[Explored], found: Sequence[Labels]) -> _Table:
-    keep = [i for i, each in enumerate(found) if np.isfinite(_goal(target, each)) and _goal(target, each) > 0]
+def _table(target: RuleTarget, explored: Sequence[Explored], truths: Sequence[Labels]) -> _Table:
+    keep = [i for i, truth in enumerate(truths) if np.isfinite(_goal(target, truth)) and _goal(target, truth) > 0]
     features = [rule_features(explored[i].case) for i in keep]
     return _Table(
-        np.array([[each[name] for name in target.features] for each in features]),
-        np.array([_goal(target, found[i]) for i in keep]),
-        group_numbers([each.case for each in explored])[keep],
-        [found[i] for i in keep],
+        np.array([[values[name] for name in target.features] for values in features]),
+        np.array([_goal(target, truths[i]) for i in keep]),
+        group_numbers([workload.case for workload in explored])[keep],
+        [truths[i] for i in keep],
     )
 
 
-def _goal(target: RuleTarget, found: Labels) -> float:
+def _goal(target: RuleTarget, truth: Labels) -> float:
     if target.name == "served":
-        return found.served
+        return truth.served
     if target.name == "throughput":
-        return found.throughput
-    slots = found.slots if target.name == "slots" else found.latency_slots
+        return truth.throughput
+    slots = truth.slots if target.name == "slots" else truth.latency_slots
     return middle_slots(slots) if slots else float("nan")
 
 
@@ -267,9 +267,9 @@ def _judged(target: RuleTarget, table: _Table, held_out: F8) -> tuple[float, str
 
 def _slot_hits(target: RuleTarget, table: _Table, held_out: F8) -> tuple[float, float]:
     inside, near = [], []
-    for value, found in zip(held_out, table.labels, strict=True):
-        good = found.slots if target.name == "slots" else found.latency_slots
-        said = nearest_slots(value, found.tried)
+    for value, truth in zip(held_out, table.labels, strict=True):
+        good = truth.slots if target.name == "slots" else truth.latency_slots
+        said = nearest_slots(value, truth.tried)
         inside.append(said in good)
-        near.append(min(abs(found.tried.index(said) - found.tried.index(slots)) for slots in good) <= 1)
+        near.append(min(abs(truth.tried.index(said) - truth.tried.index(slots)) for slots in good) <= 1)
     return float(np.mean(inside)), float(np.mean(near))

@@ -53,26 +53,26 @@ class Score:
     predict_ms: float
 
 
-def half_smape(truth: F8, found: F8) -> float:
+def half_smape(truth: F8, predictions: F8) -> float:
     """Mean |a - b| / (|a| + |b|) in per cent, 0 where both are 0 (arXiv 2508.08343)."""
-    size = np.abs(truth) + np.abs(found)
-    return float(100 * np.mean(np.divide(np.abs(truth - found), size, out=np.zeros_like(size), where=size > 0)))
+    size = np.abs(truth) + np.abs(predictions)
+    return float(100 * np.mean(np.divide(np.abs(truth - predictions), size, out=np.zeros_like(size), where=size > 0)))
 
 
-def mape(truth: F8, found: F8) -> float:
-    """Mean |found / truth - 1| in per cent."""
-    return float(100 * np.mean(np.abs(found / truth - 1)))
+def mape(truth: F8, predictions: F8) -> float:
+    """Mean |prediction / truth - 1| in per cent."""
+    return float(100 * np.mean(np.abs(predictions / truth - 1)))
 
 
-def r_squared(truth: F8, found: F8) -> float:
+def r_squared(truth: F8, predictions: F8) -> float:
     """1 - residual / total sum of squares; NaN where the truth is constant."""
     total = float(((truth - truth.mean()) ** 2).sum())
-    return 1 - float(((truth - found) ** 2).sum()) / total if total else nan
+    return 1 - float(((truth - predictions) ** 2).sum()) / total if total else nan
 
 
-def f1(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
+def f1(truth: NDArray[np.bool_], predictions: NDArray[np.bool_]) -> float:
     """Harmonic mean of precision and recall of `True`; NaN where there is none on either side."""
-    hits, size = int((truth & found).sum()), int(truth.sum()) + int(found.sum())
+    hits, size = int((truth & predictions).sum()), int(truth.sum()) + int(predictions.sum())
     return 2 * hits / size if size else nan
 
 
@@ -96,9 +96,9 @@ def one_thread() -> Any:
 
 
 def _loss(log: bool) -> Callable[[F8, F8], float]:
-    def loss(truth: F8, found: F8) -> float:
-        found = np.ravel(found)
-        return half_smape(np.exp(truth), np.exp(found)) if log else half_smape(truth, found)
+    def loss(truth: F8, predictions: F8) -> float:
+        predictions = np.ravel(predictions)
+        return half_smape(np.exp(truth), np.exp(predictions)) if log else half_smape(truth, predictions)
 
     return loss
 
@@ -119,40 +119,40 @@ def predicted(model: Any, problem: Problem, x: F8) -> F8:
     """Predictions in the target's unit, shape (num_rows,)."""
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found: F8 = np.ravel(np.asarray(model.predict(x), dtype=float))
-    return np.exp(np.clip(found, -50, 50)) if problem.target.log else found
+        predictions: F8 = np.ravel(np.asarray(model.predict(x), dtype=float))
+    return np.exp(np.clip(predictions, -50, 50)) if problem.target.log else predictions
 
 
 def out_of_fold(
     member: Member, problem: Problem, num: int = OUTER, progress: Callable[[], None] = lambda: None
 ) -> tuple[F8, list[Any]]:
     """A prediction of each row by a model that has seen no row of its group, and the models."""
-    found, models = np.full(len(problem.y), nan), []
+    predictions, models = np.full(len(problem.y), nan), []
     for train, test in folds(problem.groups, num):
         model = fitted(member, problem.rows(train))
-        found[test] = predicted(model, problem, problem.x[test])
+        predictions[test] = predicted(model, problem, problem.x[test])
         models.append(model)
         progress()
-    return found, models
+    return predictions, models
 
 
 def score(name: str, member: Member, problem: Problem, progress: Callable[[], None] = lambda: None) -> tuple[Score, F8]:
     """Held-out figures by nested cross-validation, and the held-out predictions."""
     start = time.perf_counter()
-    found, models = out_of_fold(member, problem, progress=progress)
+    predictions, models = out_of_fold(member, problem, progress=progress)
     fit_s = (time.perf_counter() - start) / OUTER
     starved = problem.target.name == "share"
     return Score(
         model=name,
         target=problem.target.name,
         num_rows=len(problem.y),
-        r2=r_squared(problem.y, found),
-        half_smape=half_smape(problem.y, found),
-        mape=mape(problem.y, found),
-        f1=f1(problem.y <= STARVED_RATIO, found <= STARVED_RATIO) if starved else nan,
+        r2=r_squared(problem.y, predictions),
+        half_smape=half_smape(problem.y, predictions),
+        mape=mape(problem.y, predictions),
+        f1=f1(problem.y <= STARVED_RATIO, predictions <= STARVED_RATIO) if starved else nan,
         fit_s=fit_s,
         predict_ms=one_prediction_ms(models[0], problem),
-    ), found
+    ), predictions
 
 
 def one_prediction_ms(model: Any, problem: Problem) -> float:
@@ -168,22 +168,22 @@ def one_prediction_ms(model: Any, problem: Problem) -> float:
     return 1e3 * float(np.median(times))
 
 
-def conformal_factor(truth: F8, found: F8, level: float = 0.9) -> float:
-    """The factor q so that truth is within found / q ... found x q in at least `level` of new cases.
+def conformal_factor(truth: F8, predictions: F8, level: float = 0.9) -> float:
+    """The factor q so that truth is within prediction / q ... prediction x q in at least `level` of new cases.
 
     Split conformal prediction on held-out log errors (Lei et al. 2018, JASA 113): the
     ceil((n + 1) x level)-th smallest.
     Infinite where there are too few cases to say so.
     """
-    errors = np.sort(np.abs(np.log(truth / found)))
+    errors = np.sort(np.abs(np.log(truth / predictions)))
     rank = ceil((len(errors) + 1) * level)
     return float(np.exp(errors[rank - 1])) if rank <= len(errors) else float("inf")
 
 
-def coverage(truth: F8, found: F8, groups: NDArray[np.int64], level: float = 0.9) -> float:
+def coverage(truth: F8, predictions: F8, groups: NDArray[np.int64], level: float = 0.9) -> float:
     """Share of cases inside intervals whose factor comes from the other groups' held-out errors."""
     inside = np.zeros(len(truth), dtype=bool)
     for train, test in folds(groups, OUTER):
-        factor = conformal_factor(truth[train], found[train], level)
-        inside[test] = np.abs(np.log(truth[test] / found[test])) <= np.log(factor)
+        factor = conformal_factor(truth[train], predictions[train], level)
+        inside[test] = np.abs(np.log(truth[test] / predictions[test])) <= np.log(factor)
     return float(inside.mean())

@@ -103,8 +103,8 @@ def workload_problem(name: str, explored: Sequence[Explored], published: bool = 
     DataError
         No workload has this target.
     """
-    target, cases = known_target(name), [each.case for each in explored]
-    y = np.array([_label(labels(each.case, each.rows), name, published) for each in explored])
+    target, cases = known_target(name), [workload.case for workload in explored]
+    y = np.array([_label(labels(workload.case, workload.rows), name, published) for workload in explored])
     names = PUBLISHED if published else LOG_WORKLOAD
     make: Callable[[Case], F8] = _published if published else case_features
     keep = np.flatnonzero(np.isfinite(y) & (y > 0))
@@ -124,12 +124,12 @@ def _published(case: Case) -> F8:
     return published_features(mix_of(case))
 
 
-def _label(found: Labels, name: str, published: bool) -> float:
+def _label(truth: Labels, name: str, published: bool) -> float:
     if name == "served":
-        return float(on_grid(found.counted)) if published else found.served
+        return float(on_grid(truth.counted)) if published else truth.served
     if name == "throughput":
-        return found.throughput
-    slots = found.slots if name == "slots" else found.latency_slots
+        return truth.throughput
+    slots = truth.slots if name == "slots" else truth.latency_slots
     return middle_slots(slots) if slots else float("nan")
 
 
@@ -142,31 +142,31 @@ def configuration_problem(name: str, explored: Sequence[Explored], most_rows: in
         A sample of so many workloads' rows, the same for the same data; None: all.
     """
     target = known_target(name)
-    values = [[_figure(row, name) for row in each.rows] for each in explored]
-    picked = [[i for i, value in enumerate(each) if isfinite(value) and value > 0] for each in values]
+    values = [[_figure(row, name) for row in workload.rows] for workload in explored]
+    picked = [[i for i, value in enumerate(of_workload) if isfinite(value) and value > 0] for of_workload in values]
     if most_rows is not None:
         picked = _sampled(picked, most_rows)
     x = [
-        configuration_rows(each.case, [each.rows[i] for i in rows])
-        for each, rows in zip(explored, picked, strict=True)
+        configuration_rows(workload.case, [workload.rows[i] for i in rows])
+        for workload, rows in zip(explored, picked, strict=True)
         if rows
     ]
     if not x:
         raise DataError(f"no simulated server has the target {name!r}")
-    y = np.array([each[i] for each, rows in zip(values, picked, strict=True) for i in rows])
+    y = np.array([of_workload[i] for of_workload, rows in zip(values, picked, strict=True) for i in rows])
     counts = [len(rows) for rows in picked]
-    groups = np.repeat(group_numbers([each.case for each in explored]), counts)
+    groups = np.repeat(group_numbers([workload.case for workload in explored]), counts)
     return Problem(target, CONFIGURATION, np.concatenate(x), y, groups, np.repeat(np.arange(len(explored)), counts))
 
 
 def configuration_rows(case: Case, rows: Sequence[Row]) -> F8:
     """Features of some servers of a workload, shape (num_rows, num_features): with the rates that the adapters have."""
-    profile, found = load_profile(case.profile), np.empty((len(rows), len(CONFIGURATION)))
+    profile, features = load_profile(case.profile), np.empty((len(rows), len(CONFIGURATION)))
     adapters, slots = (np.array([getattr(row, name) for row in rows]) for name in ("adapters", "slots"))
     for num in np.unique(adapters):
         same = adapters == num
-        found[same] = configuration_features(mix_of(case, int(num)), profile, adapters[same], slots[same])[0]
-    return found
+        features[same] = configuration_features(mix_of(case, int(num)), profile, adapters[same], slots[same])[0]
+    return features
 
 
 def _sampled(picked: list[list[int]], most_rows: int) -> list[list[int]]:

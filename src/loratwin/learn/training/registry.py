@@ -100,8 +100,8 @@ class BoostedRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, x: F8) -> F8:
         """The sum of both parts, shape (num_rows,)."""
-        found: F8 = self._line(x) + self.trees_.predict(x)
-        return found
+        answers: F8 = self._line(x) + self.trees_.predict(x)
+        return answers
 
     def _line(self, x: F8) -> F8:
         line: F8 = np.asarray(x) @ self.slope_ + self.constant_
@@ -118,9 +118,9 @@ def _signed_ridge(x: F8, y: F8, signs: Sequence[int]) -> tuple[F8, float]:
     centre, z = x.mean(axis=0), (x - x.mean(axis=0)) / scale
     sign, free = np.array(signs), np.array(signs) == 0
     columns = np.hstack([z * np.where(free, 1, sign), -z[:, free]])
-    found = np.asarray(Ridge(alpha=1.0, positive=True).fit(columns, y - y.mean()).coef_)
-    slope = found[: len(sign)] * np.where(free, 1, sign)
-    slope[free] -= found[len(sign) :]
+    coefficients = np.asarray(Ridge(alpha=1.0, positive=True).fit(columns, y - y.mean()).coef_)
+    slope = coefficients[: len(sign)] * np.where(free, 1, sign)
+    slope[free] -= coefficients[len(sign) :]
     return slope / scale, float(y.mean() - centre @ (slope / scale))
 
 
@@ -176,8 +176,8 @@ class EstimateProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, x: F8) -> F8:
         """The sum of both, shape (num_rows,)."""
         x = np.asarray(x)
-        found: F8 = x @ self.slope_ + self.constant_ + self.regression_.predict(self._scaled(x))
-        return found
+        answers: F8 = x @ self.slope_ + self.constant_ + self.regression_.predict(self._scaled(x))
+        return answers
 
     def _scaled(self, x: F8) -> F8:
         scaled: F8 = (x[:, self.columns_] - self.centre_) / self.spread_

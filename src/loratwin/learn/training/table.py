@@ -74,19 +74,19 @@ def compare_models(
     DataError, InputError
         A target has no rows, or there are too few workloads.
     """
-    found: list[TableRow] = []
+    scores: list[TableRow] = []
     total = len(models) * len(targets)
     for target in targets:
         problem = _problem(target, explored, published_features)
         for model in models:
-            progress(len(found), total)
+            progress(len(scores), total)
             figures, predictions = score(model, REGISTRY[model], problem)
             within = coverage(problem.y, np.maximum(predictions, 1e-6), problem.groups)
             inside = _inside(problem, predictions, explored)
             gridded = _on_grid(problem, predictions, published_features)
-            found.append(TableRow(figures, inside, gridded, within))
+            scores.append(TableRow(figures, inside, gridded, within))
     progress(total, total)
-    return found
+    return scores
 
 
 def _problem(target: str, explored: Sequence[Explored], published: bool) -> Problem:
@@ -100,9 +100,9 @@ def _inside(problem: Problem, predictions: F8, explored: Sequence[Explored]) -> 
         return float("nan")
     hits = []
     for value, i in zip(predictions, problem.cases, strict=True):
-        found = labels(explored[i].case, explored[i].rows)
-        good = found.slots if problem.target.name == "slots" else found.latency_slots
-        hits.append(nearest_slots(value, found.tried) in good)
+        truth = labels(explored[i].case, explored[i].rows)
+        good = truth.slots if problem.target.name == "slots" else truth.latency_slots
+        hits.append(nearest_slots(value, truth.tried) in good)
     return float(np.mean(hits))
 
 

@@ -71,33 +71,33 @@ def train(explored: Sequence[Explored], progress: Callable[[int, int], None] = l
             progress(done, len(TARGETS))
             fits[name] = fit_workload(name, explored) if target.level == "workload" else fit_server(name, loads)
     progress(len(TARGETS), len(TARGETS))
-    return LearnedModel(_header(explored, fits), {name: each.part for name, each in fits.items()})
+    return LearnedModel(_header(explored, fits), {name: fit.part for name, fit in fits.items()})
 
 
 def fit_workload(name: str, explored: Sequence[Explored]) -> Fit:
     """A process fitted to all workloads; errors from processes that have not seen the row's."""
     problem = workload_problem(name, explored)
-    found = np.full(len(problem.y), np.nan)
+    predictions = np.full(len(problem.y), np.nan)
     for learn, test in folds(problem.groups, OUTER):
-        found[test] = _process(problem.rows(learn)).predict(problem.x[test])
-    return _fit(problem, np.exp(found), from_regression(_process(problem)))
+        predictions[test] = _process(problem.rows(learn)).predict(problem.x[test])
+    return _fit(problem, np.exp(predictions), from_regression(_process(problem)))
 
 
 def fit_server(name: str, loads: _Loads) -> Fit:
     """Trees fitted to all servers; errors from trees, and loads, that have not seen the row's workload."""
     problem = configuration_problem(name, loads.explored)
-    found = np.full(len(problem.y), np.nan)
+    predictions = np.full(len(problem.y), np.nan)
     for known, log_most in loads.of_folds:
         rows = _with_load(problem, log_most)
         test = ~known[problem.cases]
         trees = _trees(rows.rows(~test))
-        found[test] = trees.predict(rows.x[test]) / overload(name, rows.x[test])
-    found = np.exp(found) if problem.target.log else np.clip(found, 1e-3, 1.0)
-    return _fit(problem, found, _trees(_with_load(problem, loads.of_all)))
+        predictions[test] = trees.predict(rows.x[test]) / overload(name, rows.x[test])
+    predictions = np.exp(predictions) if problem.target.log else np.clip(predictions, 1e-3, 1.0)
+    return _fit(problem, predictions, _trees(_with_load(problem, loads.of_all)))
 
 
-def _fit(problem: Problem, found: F8, part: Part) -> Fit:
-    return Fit(part, conformal_factor(problem.y, found, LEVEL), _in_words(problem, found))
+def _fit(problem: Problem, predictions: F8, part: Part) -> Fit:
+    return Fit(part, conformal_factor(problem.y, predictions, LEVEL), _in_words(problem, predictions))
 
 
 def _process(problem: Problem, kernel: Any = None) -> EstimateProcess:
@@ -119,25 +119,25 @@ class _Loads:
 
     def __init__(self, explored: Sequence[Explored]) -> None:
         self.explored = explored
-        cases = [each.case for each in explored]
+        cases = [workload.case for workload in explored]
         self._x = np.array([case_features(case) for case in cases])
         self._log_rate = np.log([case.mean_rate for case in cases])
         self._groups = group_numbers(cases)
         self._served = workload_problem("served", explored)
         splits = folds(self._groups, OUTER)
         known = [np.isin(np.arange(len(cases)), learn) for learn, _ in splits]
-        self.of_folds = [(each, self._predicted(each)) for each in known]
+        self.of_folds = [(fold, self._predicted(fold)) for fold in known]
         self.of_all = self._predicted(np.ones(len(cases), dtype=bool))
 
     def _predicted(self, known: NDArray[np.bool_]) -> F8:
         """By a process on the known cases; the known ones by processes on the others of them, of the same kernel."""
         whole = _process(self._served.rows(known[self._served.cases]))
-        found = whole.predict(self._x)
+        predictions = whole.predict(self._x)
         cases = np.flatnonzero(known)
         for learn, test in folds(self._groups[known], OUTER):
             rows = self._served.rows(np.isin(self._served.cases, cases[learn]))
-            found[cases[test]] = _process(rows, whole.regression_.kernel_).predict(self._x[cases[test]])
-        return found + self._log_rate
+            predictions[cases[test]] = _process(rows, whole.regression_.kernel_).predict(self._x[cases[test]])
+        return predictions + self._log_rate
 
 
 def _with_load(problem: Problem, log_most: F8) -> Problem:
@@ -161,26 +161,30 @@ def _trees(problem: Problem) -> Forest:
     return from_boosting(trees.fit(problem.x, y, weight), len(problem.names), problem.estimate)
 
 
-def _in_words(problem: Problem, found: F8) -> str:
-    text = f"half-SMAPE {half_smape(problem.y, found):.2f} %"
-    text += f", 90 % intervals hold {100 * coverage(problem.y, found, problem.groups, LEVEL):.1f} %"
+def _in_words(problem: Problem, predictions: F8) -> str:
+    text = f"half-SMAPE {half_smape(problem.y, predictions):.2f} %"
+    text += f", 90 % intervals hold {100 * coverage(problem.y, predictions, problem.groups, LEVEL):.1f} %"
     if problem.target.name == "share":
-        text += f", starvation F1 {f1(problem.y <= STARVED_RATIO, found <= STARVED_RATIO):.3f}"
+        text += f", starvation F1 {f1(problem.y <= STARVED_RATIO, predictions <= STARVED_RATIO):.3f}"
     return f"{text} ({len(problem.y)} rows, {len(np.unique(problem.groups))} workloads)"
 
 
 def _header(explored: Sequence[Explored], fits: dict[str, Fit]) -> Header:
-    features = np.array([workload_features(mix_of(each.case), load_profile(each.case.profile)) for each in explored])
+    features = np.array(
+        [workload_features(mix_of(workload.case), load_profile(workload.case.profile)) for workload in explored]
+    )
     low, high = features.min(axis=0), features.max(axis=0)
-    rows = sum(len(each.rows) for each in explored)
+    rows = sum(len(workload.rows) for workload in explored)
     return Header(
         format=FORMAT,
         loratwin_version=__version__,
-        profiles={name: signature(load_profile(name)) for name in sorted({each.case.profile for each in explored})},
+        profiles={
+            name: signature(load_profile(name)) for name in sorted({workload.case.profile for workload in explored})
+        },
         workload_features=LOG_WORKLOAD,
         configuration_features=LOADED,
         ranges={name: (float(a), float(b)) for name, a, b in zip(WORKLOAD, low, high, strict=True)},
-        interval_factor={name: each.interval_factor for name, each in fits.items()},
-        held_out={name: each.held_out for name, each in fits.items()},
+        interval_factor={name: fit.interval_factor for name, fit in fits.items()},
+        held_out={name: fit.held_out for name, fit in fits.items()},
         learned_from=f"{rows} simulated hours of {len(explored)} workloads, none of them measured",
     )
