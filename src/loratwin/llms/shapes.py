@@ -174,18 +174,20 @@ class LlmShapes(BaseModel):
 def speed_unknown(llm: LlmShapes) -> str:
     """What of an LLM's layers nobody has told the step time of; empty where its speed can be assumed."""
     kinds = {kind.attention.kind for kind in llm.kinds}
-    linears = [linear for kind in llm.kinds for linear in kind.linears]
+    used = {linear.numbers for kind in llm.kinds for linear in kind.linears}
+    odd = {name for name in used if name not in _TIMED and not name.startswith("int4-")}
     reasons = {
-        "experts": any(linear.experts for linear in linears),
         "latent attention": "latent" in kinds,
         "sparse attention": "sparse" in kinds,
         "linear attention": "linear" in kinds,
         "Mamba": "mamba" in kinds,
-        "attention with a window": bool(kinds & {"sliding", "chunked"}),
-        "quantized weights": any(linear.numbers not in ("bfloat16", "float32") for linear in linears),
+        "weights as " + ", ".join(sorted(odd)): bool(odd),
     }
     return ", ".join(reason for reason, there in reasons.items() if there)
 
+
+_TIMED = ("bfloat16", "float32", "fp8", "fp8-channel", "fp8-block", "nvfp4", "mxfp4")
+"""Types of numbers whose products were measured, or are read as fast as their bytes and computed in 16 bits."""
 
 _OF_OTHERS = (
     "layers", "other_parameters", "vision_parameters", "draft_parameters", "head_numbers", "kv_number_bytes",

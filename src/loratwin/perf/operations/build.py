@@ -1,8 +1,8 @@
 """Distil measured operations into the tables that ship: `python -m loratwin.perf.operations.build DATA [-o FOLDER]`.
 
 DATA is a folder of parquet files, one row for each measured call: `gemm`, `generation_attention`,
-`context_attention`, `custom_allreduce` (NVIDIA AIConfigurator, Apache-2.0). Needs pandas, pyarrow and scipy; the same
-files give the same tables.
+`context_attention`, `custom_allreduce`, `moe` (NVIDIA AIConfigurator, Apache-2.0). Needs pandas, pyarrow and scipy; the
+same files give the same tables.
 
 Calls were measured again and again on the same operands: what fits into the GPU's second-level cache was read from
 there, which no server does, since a layer comes back only after all others. So products of matrices are never taken as
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from loratwin.extras import required
 from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.operations.attention import ContextAttention, DecodeAttention, key_value_bytes
+from loratwin.perf.operations.experts import BITS, SPEED, Experts, touched
 from loratwin.perf.operations.products import STEP, K, M, N, product_bound_s, weight_bits
 
 F8 = NDArray[np.float64]
@@ -71,15 +72,13 @@ def main() -> None:
 def build(data: Path, out: Path) -> None:
     """Write `operations.json` and `products.npz` from the files of a folder."""
     pandas = required("pandas", "the build", "dev")
-    products, context, decode, reduce = (
-        pandas.read_parquet(data / f"{name}.parquet")
-        for name in ("gemm", "context_attention", "generation_attention", "custom_allreduce")
-    )
+    files = ("gemm", "context_attention", "generation_attention", "custom_allreduce", "moe")
+    frames = [pandas.read_parquet(data / f"{name}.parquet") for name in files]
     codes: dict[str, NDArray[np.uint8]] = {}
     gpus = {}
     for name, source in SOURCES.items():
         gpu = find_gpu(name)
-        one = [frame[frame.gpu == source.name] for frame in (products, context, decode, reduce)]
+        one = [frame[frame.gpu == source.name] for frame in frames]
         tables, described = _products(gpu, source, one[0])
         codes |= {f"{name}/{kind}": table for kind, table in tables.items()}
         gpus[name] = {
@@ -91,6 +90,7 @@ def build(data: Path, out: Path) -> None:
             "decode": dict(_decode(gpu, source, one[2])),
             "context": dict(_context(gpu, one[1])),
             "all_reduce": _all_reduce(one[3]),
+            "experts": dict(_experts(gpu, one[4])),
         }
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out / "products.npz", **codes)  # type: ignore[arg-type]
@@ -236,6 +236,33 @@ def _all_reduce(frame: Frame) -> dict[str, Any]:
         found["elements"] = [int(each) for each in ordered.message_size]
         found[str(gpus)] = [float(each) * 1e-3 for each in ordered.latency]
     return found
+
+
+def _experts(gpu: Gpu, frame: Frame) -> Iterator[tuple[str, Any]]:
+    """Layers of gated experts, all on one GPU or each shared by up to eight; tokens go to some more than to others."""
+    gated = ~((frame.topk == 22) | (frame.hidden_size == 2688))  # Nemotron's have no gate: two matrices, not three
+    rows = frame[gated & (frame.moe_ep_size == 1) & (frame.moe_tp_size <= 8) & (frame.num_tokens <= 16384)]
+    for kind, part in rows[rows.distribution == "power_law_1.01"].groupby("moe_dtype"):
+        if kind in BITS and len(part) >= 50:
+            yield str(kind), _fit_experts(gpu, str(kind), part)
+
+
+def _fit_experts(gpu: Gpu, kind: str, rows: Frame) -> dict[str, Any]:
+    from scipy.optimize import least_squares
+
+    tokens, experts, used = (rows[name].to_numpy(float) for name in ("num_tokens", "num_experts", "topk"))
+    weights = 3 * (rows.hidden_size * rows.inter_size / rows.moe_tp_size).to_numpy(float)  # of one expert
+    num_bytes = touched(experts, used, tokens) * weights * BITS[kind] / 8
+    operations = 2 * tokens * used * weights
+    seconds = rows.latency.to_numpy(float) * 1e-3
+    peaks = gpu.memory_bytes_per_s, gpu.flops * SPEED[kind]
+
+    def off(p: F8) -> F8:
+        return np.asarray(np.log(Experts(*np.exp(p)).time_s(num_bytes, operations, *peaks) / seconds))
+
+    fit = least_squares(off, np.log([3e-5, 0.7, 0.4]), loss="soft_l1", f_scale=0.1)
+    launch, memory, share = (float(each) for each in np.exp(fit.x))
+    return Experts(launch, memory, share, float(np.mean(np.abs(off(fit.x)))))._asdict()
 
 
 if __name__ == "__main__":

@@ -19,15 +19,13 @@ from loratwin.kernel.jit import source
 from loratwin.llms import LlmShapes, Product
 from loratwin.llms.layers import Attention
 from loratwin.llms.numbers import numbers
+from loratwin.perf.operations.experts import touched
 from loratwin.perf.operations.tables import Operations
 
 F8 = NDArray[np.float64]
 
 LOGIT_BYTES = 30
 """Moved for each logit of a sampled row: its copy as float32, and the passes over that."""
-
-EXPERT_SHARES = (0.6, 0.4)
-"""Of the memory and of the operations that kernels for experts reach: about what unquantized ones do on H100."""
 
 
 DECODE_WEIGHT = 3.0
@@ -50,7 +48,8 @@ class StepSum:
 
     def dense_s(self, tokens: F8) -> F8:
         """What every token passes through: products, all-reduces, activations."""
-        products = sum((each.times * self._product_s(each, tokens) for each in self._products[:-1]), np.zeros(1))
+        plain = [each for each in self._products[:-1] if not each.experts]
+        products = sum((each.times * self._product_s(each, tokens) for each in plain), self._experts_s(tokens))
         layers, hidden = self._layers, self.llm.hidden_size
         reduce = 2 * layers * self.operations.all_reduce_s(self.tensor_parallel, tokens * hidden)
         return np.asarray(products + reduce + self._activation_s * tokens + layers * self.layer_s)
@@ -93,14 +92,23 @@ class StepSum:
         return kernel.time_s(np.maximum(requests, 1.0) * kv_heads, moved, gpu.memory_bytes_per_s)
 
     def _product_s(self, product: Product, tokens: F8) -> F8:
-        """All copies of one size."""
+        """One of its copies."""
         bits = 8 * numbers(product.numbers).num_bytes(product.k, product.n) / (product.k * product.n)
-        if not product.experts:
-            return self.operations.product_s(product.numbers, bits, np.maximum(tokens, 1.0), product.n, product.k)
-        gpu, (memory, computing) = self.operations.gpu, EXPERT_SHARES
-        touched = product.experts * (1 - (1 - product.used / product.experts) ** tokens)
-        read_s = touched * product.n * product.k * bits / 8 / (memory * gpu.memory_bytes_per_s)
-        return np.asarray(read_s + 2 * tokens * product.used * product.n * product.k / (computing * gpu.flops))
+        return self.operations.product_s(product.numbers, bits, np.maximum(tokens, 1.0), product.n, product.k)
+
+    def _experts_s(self, tokens: F8) -> F8:
+        """All layers of experts: the products of one layer are one kernel."""
+        total = np.zeros(len(tokens))
+        layers: dict[tuple[int, int, int, str], list[Product]] = {}
+        for each in self._products[:-1]:
+            if each.experts:
+                layers.setdefault((each.times, each.experts, each.used, each.numbers), []).append(each)
+        for (times, experts, used, kind), products in layers.items():
+            one_bytes = sum(numbers(kind).num_bytes(each.k, each.n) for each in products)
+            operations = 2 * tokens * used * sum(each.n * each.k for each in products)
+            read = touched(experts, used, tokens) * one_bytes
+            total += times * self.operations.experts_s(kind, read, operations)
+        return total
 
     def _heads(self, attention: Attention) -> tuple[int, int]:
         """Of queries and of keys on this GPU."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.operations.attention import ContextAttention, DecodeAttention
+from loratwin.perf.operations.experts import MEASURED_AS, SPEED, Experts
 from loratwin.perf.operations.products import STEP, Products
 
 F8 = NDArray[np.float64]
@@ -36,6 +37,7 @@ class Operations(NamedTuple):
     decode: Mapping[str, DecodeAttention]  # by type of numbers, head size, and whether heads share keys
     context: Mapping[str, ContextAttention]  # by type of numbers and head size
     all_reduces: Mapping[int, tuple[F8, F8]]  # by number of GPUs: elements, seconds
+    experts: Mapping[str, Experts]  # by type of numbers
 
     @property
     def measured(self) -> bool:
@@ -52,14 +54,21 @@ class Operations(NamedTuple):
         m
             Tokens, shape (sizes,).
         """
-        kind = _MEASURED_AS.get(numbers, "")
+        kind = _PRODUCTS.get(numbers, "")
         table = self.products.get(kind) or self.products["bfloat16"]
         own = bits if table.kind == "bfloat16" and kind != "bfloat16" else 0.0
         return table.time_s(self.gpu.memory_bytes_per_s, self.gpu.flops, m, n, k, own)
 
     def knows(self, numbers: str) -> bool:
         """Whether products with such weights were measured."""
-        return _MEASURED_AS.get(numbers, "") in self.products
+        return _PRODUCTS.get(numbers, "") in self.products
+
+    def experts_s(self, numbers: str, num_bytes: F8, operations: F8) -> F8:
+        """Seconds of one layer of experts that reads so many bytes of weights and computes so many operations."""
+        wanted = "int4_wo" if numbers.startswith("int4") else MEASURED_AS.get(numbers, "")
+        kind = wanted if wanted in self.experts else "bfloat16"
+        speed = self.gpu.flops * SPEED[kind]
+        return self.experts[kind].time_s(num_bytes, operations, self.gpu.memory_bytes_per_s, speed)
 
     def decode_attention(self, head_size: int, group: float, number_bytes: float = 2) -> DecodeAttention:
         """Of heads of this size, or the nearest measured, `group` of which share keys."""
@@ -84,10 +93,8 @@ class Operations(NamedTuple):
         return np.asarray(found * beyond)
 
 
-_MEASURED_AS = {
-    "bfloat16": "bfloat16", "fp8": "fp8", "fp8-channel": "fp8", "fp8-block": "fp8_block", "nvfp4": "nvfp4",
-}  # fmt: skip
-"""Types of numbers of weights -> those that were measured."""
+_PRODUCTS = {name: kind for name, kind in MEASURED_AS.items() if kind != "w4a16_mxfp4"}
+"""Types of numbers of weights -> those that single products were measured with."""
 
 
 def _nearest(known: Mapping[str, Any], number_bytes: float, head_size: int, ending: str) -> str:
@@ -112,6 +119,7 @@ def operations_of(gpu: Gpu) -> Operations:
         },
         context={name: ContextAttention(**told) for name, told in one["context"].items()},
         all_reduces=_all_reduces(known, gpu, like),
+        experts={kind: Experts(**told) for kind, told in one["experts"].items()},
     )
 
 
