@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from loratwin.engines.versions import default_limits
-from loratwin.llms import find_llm
-from loratwin.perf import find_gpu, gpu_names
+from loratwin.kernel import StepFeatures, step_time_s
+from loratwin.llms import LlmShapes, find_llm, shapes_from_config
+from loratwin.perf import assume, find_gpu, gpu_names
+from loratwin.perf.compare import decode_step_s
 from loratwin.perf.operations.build import SOURCES, build
 from loratwin.perf.operations.products import K, M, N, product_bound_s
 from loratwin.perf.operations.step import StepSum, base_step
@@ -98,6 +101,44 @@ def test_the_kernels_coefficients_say_the_sum(gpu: str, llm: str, gpus: int) -> 
     found = base_step(of, limits.max_num_seqs, limits.max_num_batched_tokens, 400_000)
     assert 0 < found.error < 0.03
     assert found.worst < 0.16
+
+
+MIXTURE = {
+    "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "hidden_size": 2048, "intermediate_size": 6144,
+    "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8, "num_hidden_layers": 48,
+    "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 151936,
+    "max_position_embeddings": 40960, "decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True,
+}  # fmt: skip
+"""Qwen3-30B-A3B."""
+
+
+@pytest.fixture
+def mixture(tmp_path: Path) -> LlmShapes:
+    (tmp_path / "config.json").write_text(json.dumps(MIXTURE))
+    return shapes_from_config(tmp_path)
+
+
+def test_more_tokens_read_more_experts_until_all_are_read(mixture: LlmShapes) -> None:
+    of = StepSum(H100, mixture, 1, 1e-5)
+    one, few, many, most = (float(of.dense_s(np.array([float(tokens)]))[0]) for tokens in (1, 8, 128, 256))
+    assert few > 2 * one and many > 2 * few
+    assert most < 1.2 * many
+    weights_s = mixture.num_parameters * 2 / find_gpu("h100-sxm").memory_bytes_per_s
+    assert weights_s < many < 1.6 * weights_s
+
+
+def test_the_kernels_coefficients_say_the_sum_of_experts_too(mixture: LlmShapes) -> None:
+    """Of decode steps of 1 to 256 requests: what all experts take, and the part that one token is sent to."""
+    found = base_step(StepSum(H100, mixture, 1, 1e-5), 256, 8192, 400_000)
+    assert found.error < 0.03
+    assert found.expert_share == 8 / 128
+    profile = assume(find_gpu("h100-sxm"), mixture, "vllm-0.23.0")
+    assert profile.step_time.expert_s == pytest.approx(found.expert_s, rel=0.05)
+    assert decode_step_s(profile, 128, 0) > 3 * decode_step_s(profile, 1, 0)
+    tokens = np.array([2.0, 64.0])
+    cost = profile.step_time.resolve(0, 8)
+    kernel = [step_time_s(cost, StepFeatures(0, n, 0, 0, 0, 0, 0, 0, 0, 0)) for n in (2, 64)]
+    assert np.array(kernel) - cost.prefill_step_s == pytest.approx(profile.step_time.dense_s(tokens))
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the measured operations (shared/data/operations)")

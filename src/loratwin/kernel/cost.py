@@ -1,8 +1,8 @@
 """How long one engine step takes: the formula, in the step's features, its coefficients given.
 
-It stands here alone. `step_work` says what a step consists of; `roofline_s`, `decode_sum_s` and `larger_sum_s`, what
-that costs. These three have no branches, so that their source (`jit.source`) computes with arrays as well: of that the
-fits make their design matrices, and the estimates of `learn` are the formula at an average step.
+It stands here alone. `step_work` says what a step consists of; `roofline_s`, `experts_s`, `decode_sum_s` and
+`larger_sum_s`, what that costs. These have no branches, so that their source (`jit.source`) computes with arrays as
+well: of that the fits make their design matrices, and the estimates of `learn` are the formula at an average step.
 """
 
 from __future__ import annotations
@@ -39,10 +39,17 @@ def roofline_s(weights_s: float, token_s: float, power: float, tokens: Count) ->
 
 
 @jit
+def experts_s(expert_s: float, share: float, tokens: Count) -> Count:
+    """Seconds to read the experts that so many tokens are sent to at random: more tokens touch more of them."""
+    return expert_s * (1.0 - (1.0 - share) ** tokens)
+
+
+@jit
 def dense_time_s(cost: StepCost, tokens: int) -> float:
-    """Seconds in the dense layers for `tokens` scheduled ones."""
+    """Seconds in the dense layers, experts included, for `tokens` scheduled ones."""
     computed = padded_tokens(tokens, cost.graph_tokens, cost.graph_fine_tokens)
-    return roofline_s(cost.weights_s, cost.token_s, cost.roofline_power, computed)
+    dense = roofline_s(cost.weights_s, cost.token_s, cost.roofline_power, computed)
+    return dense + experts_s(cost.expert_s, cost.expert_share, computed)
 
 
 @jit
@@ -140,6 +147,7 @@ def sum_s(cost: StepCost, work: StepWork, dense_s: Count) -> F8:
 def average_time_s(cost: StepCost, work: StepWork) -> F8:
     """Seconds of an average step: the formula at means of work, of coefficients and work of one shape or none."""
     dense_s = source(roofline_s)(cost.weights_s, cost.token_s, cost.roofline_power, work.tokens)
+    dense_s = dense_s + source(experts_s)(cost.expert_s, cost.expert_share, work.tokens)
     return sum_s(cost, work, dense_s)
 
 

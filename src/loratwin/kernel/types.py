@@ -109,6 +109,8 @@ class StepCost(NamedTuple):
     base_graphs: float = 0.0  # 1: a step without adapters runs no LoRA kernels
     hidden_walk: float = 0.0  # 1: the scheduler walks the queue while the step before computes
     lora_decode_s: float = 0.0  # per decode request with an adapter
+    expert_s: float = 0.0  # to read the weights of all experts, of an LLM that has them
+    expert_share: float = 0.0  # part of the experts that one token is sent to
 
 
 class StepWork(NamedTuple):

@@ -59,10 +59,10 @@ OTHER_GPU = 1.7
 
 BASE_ERRORS = {
     "weights_s": 0.04, "token_s": 0.08, "roofline_power": 0.15, "context_s": 0.12, "prefill_context_s": 0.15,
-    "running_s": 0.4, "prefill_step_s": 1.0, "eager_s": 0.5,
+    "running_s": 0.25, "prefill_step_s": 1.0, "eager_s": 0.5, "expert_s": 0.2,
 }  # fmt: skip
 """Of what is summed from operations: what tables and fits of single operations are off by (products 5 to 7 % between
-their knots, four or five sizes in a layer; attention 4 to 12 %)."""
+their knots, four or five sizes in a layer; attention 4 to 12 %, experts 10 to 24 %)."""
 
 WITHOUT_TABLE = 2.0
 """Times as far off on a GPU whose operations were not measured, by judgement."""
@@ -256,6 +256,8 @@ def _step_time(target: Work, base: BaseStep, launch: Launch, references: Sequenc
         running_s=base.running_s + launch.request_s,
         context_s=base.context_s,
         prefill_context_s=base.prefill_context_s,
+        expert_s=base.expert_s,
+        expert_share=base.expert_share,
         prefill_step_s=launch.prefill_step_s,
         eager_s=launch.eager_s,
     )

@@ -131,6 +131,7 @@ def step_columns(
     return StepColumns(np.column_stack(columns), np.asarray(work.tokens))
 
 
+_DENSE = ("weights_s", "token_s", "roofline_power", "expert_s", "expert_share")
 _SWITCHES = ("graph_tokens", "graph_fine_tokens", "base_graphs", "hidden_walk")
 _NOTHING = {name: 0.0 for name in StepCost._fields if name not in _SWITCHES}
 
@@ -145,7 +146,7 @@ def _switches(engine: EngineBehaviour, graph_tokens: float, max_num_seqs: int) -
     }
 
 
-NO_TIMES = frozenset({"roofline_power", "graph_tokens"})
+NO_TIMES = frozenset({"roofline_power", "graph_tokens", "expert_share"})
 """Fields of `StepTimeModel` that are no seconds."""
 
 
@@ -160,7 +161,7 @@ class StepTimeModel(BaseModel):
     weights_s: PositiveFloat  # read all weights, launch all layers
     token_s: PositiveFloat  # per token in the dense layers where compute binds
     roofline_power: float = Field(ge=1)  # 1 adds the two, large takes the maximum
-    # The following, but for `graph_tokens`, are linear: seconds for each unit that `TERMS` says.
+    # The following, but for `graph_tokens` and the last two, are linear: seconds for each unit that `TERMS` says.
     running_s: NonNegativeFloat
     context_s: NonNegativeFloat
     prefill_context_s: NonNegativeFloat
@@ -180,6 +181,8 @@ class StepTimeModel(BaseModel):
     lora_token_rank_s: NonNegativeFloat
     lora_decode_s: NonNegativeFloat = 0.0  # without a GPU each token pays for its adapter
     lora_decode_rank_s: NonNegativeFloat = 0.0
+    expert_s: NonNegativeFloat = 0.0  # of an LLM with experts: to read all of them
+    expert_share: float = Field(default=0.0, ge=0, lt=1)  # part of them that one token is sent to
 
     def scaled(self, factor: float) -> StepTimeModel:
         """All durations times a factor."""
@@ -201,7 +204,7 @@ class StepTimeModel(BaseModel):
         return StepCost(**self._costs(slots, rank), **switches)
 
     def _costs(self, slots: Count, rank: int) -> dict[str, Count]:
-        costs: dict[str, Count] = {name: getattr(self, name) for name in ("weights_s", "token_s", "roofline_power")}
+        costs: dict[str, Count] = {name: getattr(self, name) for name in _DENSE}
         costs |= dict.fromkeys(_COSTS, 0.0)
         for term in TERMS:
             value = float(getattr(self, term.name))
@@ -217,4 +220,5 @@ class StepTimeModel(BaseModel):
 
     def dense_s(self, tokens: F8) -> F8:
         """Seconds in the dense layers for numbers of computed tokens, padding included; the shape is theirs."""
-        return roofline_s(self.weights_s, self.token_s, self.roofline_power, tokens)
+        experts = source(kernel_cost.experts_s)(self.expert_s, self.expert_share, tokens)
+        return np.asarray(roofline_s(self.weights_s, self.token_s, self.roofline_power, tokens) + experts)

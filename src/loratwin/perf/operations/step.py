@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.kernel.cost import roofline_s
+from loratwin.kernel.cost import experts_s, roofline_s
 from loratwin.kernel.jit import source
 from loratwin.llms import LlmShapes, Product
 from loratwin.llms.layers import Attention
@@ -110,6 +110,13 @@ class StepSum:
             total += times * self.operations.experts_s(kind, read, operations)
         return total
 
+    @property
+    def expert_share(self) -> float:
+        """Part of the experts that a token is sent to, of the kind of layers with the most weights in them; 0: none."""
+        layers = [each for each in self._products if each.experts]
+        sizes = [(each.times * each.experts * each.n * each.k, each.used / each.experts) for each in layers]
+        return max(sizes, default=(0, 0.0))[1]
+
     def _heads(self, attention: Attention) -> tuple[int, int]:
         """Of queries and of keys on this GPU."""
         t = self.tensor_parallel
@@ -155,12 +162,15 @@ class BaseStep(NamedTuple):
     running_s: float
     context_s: float
     prefill_context_s: float
+    expert_s: float
+    expert_share: float
     error: float  # mean of |log(formula / sum)| over the steps
     worst: float
 
     def dense_s(self, tokens: F8) -> F8:
-        """Seconds in the dense layers: the kernel's formula (`kernel.cost.roofline_s`)."""
-        return np.asarray(source(roofline_s)(self.weights_s, self.token_s, self.roofline_power, tokens))
+        """Seconds in the dense layers: the kernel's formula (`kernel.cost.dense_time_s`)."""
+        dense = source(roofline_s)(self.weights_s, self.token_s, self.roofline_power, tokens)
+        return np.asarray(dense + source(experts_s)(self.expert_s, self.expert_share, tokens))
 
     def seconds(self, steps: Steps) -> F8:
         """Seconds of whole steps."""
@@ -182,21 +192,23 @@ def base_step(of: StepSum, max_num_seqs: int, max_num_batched_tokens: int, kv_to
     steps = _domain(max_num_seqs, max_num_batched_tokens, kv_tokens)
     wanted = of.seconds(steps)
     tokens = steps.decoding + steps.prompt
-    start = np.log([wanted.min(), wanted.max() / tokens.max(), 1.5, 1e-6, 1e-8, 1e-10])
+    start = [wanted.min(), wanted.max() / tokens.max(), 1.5, 1e-6, 1e-8, 1e-10]
+    start += [wanted.min()] if of.expert_share else []
 
     weight = np.where(steps.prompt > 0, 1.0, DECODE_WEIGHT)
 
     def off(p: F8) -> F8:
-        return np.asarray(np.log(_coefficients(p).seconds(steps) / wanted))
+        return np.asarray(np.log(_coefficients(p, of.expert_share).seconds(steps) / wanted))
 
-    found = _least_squares(lambda p: weight * off(p), np.asarray(start))
+    found = _least_squares(lambda p: weight * off(p), np.log(start))
     error = np.abs(off(found))
-    return _coefficients(found)._replace(error=float(error.mean()), worst=float(error.max()))
+    return _coefficients(found, of.expert_share)._replace(error=float(error.mean()), worst=float(error.max()))
 
 
-def _coefficients(p: F8) -> BaseStep:
-    weights, token, power, running, context, prefill = (float(each) for each in np.exp(p))
-    return BaseStep(weights, token, 1 + power, running, context, prefill, 0.0, 0.0)
+def _coefficients(p: F8, expert_share: float) -> BaseStep:
+    weights, token, power, *linear = (float(each) for each in np.exp(p))
+    running, context, prefill, experts = (*linear, 0.0)[:4]
+    return BaseStep(weights, token, 1 + power, running, context, prefill, experts, expert_share, 0.0, 0.0)
 
 
 def _domain(max_num_seqs: int, max_num_batched_tokens: int, kv_tokens: float) -> Steps:
