@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,7 +14,7 @@ from tests.slow import SLOW
 
 # Random examples: the same few every day, other and many more with LORATWIN_SLOW=1 (`slow.examples` for single tests).
 # None has a deadline and none may be too slow to be drawn: both are of the wall clock, which a busy machine fails.
-_PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+_PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("everyday", derandomize=True, max_examples=100, **_PATIENT)
 settings.register_profile("thorough", max_examples=1000, print_blob=True, **_PATIENT)
 settings.load_profile("thorough" if SLOW else "everyday")

@@ -46,7 +46,7 @@ class Echo(BaseHTTPRequestHandler):
 @contextmanager
 def echo() -> Iterator[tuple[str, list[Any]]]:
     """Address, and from where each request came."""
-    handler = type("Handler", (Echo,), {"peers": []})
+    handler: Any = type("Handler", (Echo,), {"peers": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,11 +30,12 @@ class TimedServer:
         self.port = int(process.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def stop(self) -> dict:
+    def stop(self) -> dict[str, Any]:
         """Stop it; what it did."""
         self.process.terminate()
         self.process.wait(10)
-        return json.loads(self._truth.read_text())
+        truth: dict[str, Any] = json.loads(self._truth.read_text())
+        return truth
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

@@ -12,11 +12,12 @@ from loratwin.errors import InputError
 from loratwin.records import load_run
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
 
-from .servers import on_time, processes_with, timed_server, workload_file
+from .servers import processes_with, timed_server, workload_file
 
 
 def test_one_call_measures_and_writes_a_record_that_can_be_sent_again(tmp_path):
-    lines, phases = [], []
+    lines: list[str] = []
+    phases: list[str] = []
     requests = load_requests(workload_file(tmp_path, 9, count=2, rate=10), seed=3, window_s=2)
     listener = Listener(lines.append, lambda now: phases.append(now.phase))
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
@@ -24,7 +25,7 @@ def test_one_call_measures_and_writes_a_record_that_can_be_sent_again(tmp_path):
     kept = load_run(tmp_path / "run.json")
     np.testing.assert_array_equal(run.requests.first_token_s, kept.requests.first_token_s)
     assert len(kept.requests) == requests.num_requests and not was_interrupted(run)
-    assert not (on_time(kept) and kept.invalid)
+    assert all("fell behind" in reason or "never sent" in reason for reason in kept.invalid)  # a busy machine
     assert lines == [f"written: {tmp_path / 'run.json'}"] and not (tmp_path / "run.json.partial").exists()
     order = ["starting", "first question", "adapters", "warm-up", "window", "done"]
     seen = list(dict.fromkeys(phases))  # looked at now and then: a short one may pass unseen
@@ -41,7 +42,8 @@ def test_servers_that_are_started_share_the_load_and_are_gone(tmp_path):
     command = shlex.join([sys.executable, str(Path(__file__).with_name("timed_server.py"))])
     args = f"--model {tmp_path / 'llm'} --enable-lora --max-loras 2 --gpu-memory-utilization 0.8"
     servers = LaunchedServers(args, command=command, replicas=2, lora_folder=tmp_path / "adapters")
-    requests, lines = load_requests(workload_file(tmp_path, 2, count=2, rate=10)), []
+    requests = load_requests(workload_file(tmp_path, 2, count=2, rate=10))
+    lines: list[str] = []
     run = measure(requests, servers, tmp_path / "run.json", listener=Listener(lines.append))
     assert run.config.max_loras == 2 and run.requests.replica.tolist().count(0) == -(-len(run.requests) // 2)
     assert lines[0] == f"starting 2 x vllm; logs in {tmp_path / 'run-logs'}"
@@ -57,7 +59,7 @@ def test_prompts_are_new_to_the_server_each_time():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options(api="words"), "completions or chat"),
+        (Options(api="words"), "completions or chat"),  # type: ignore[arg-type]
         (Options(scrape_every_s=0.0), "it must be 0.01 s or more"),
         (Options(prompts="absent.txt"), "no such file"),
     ],

@@ -23,9 +23,9 @@ def test_no_drift_over_an_hour_of_schedule_however_late_each_wake_is():
             row += 1
         at = feed.when()
     assert row == len(due)
-    lag = np.array(lag)
-    assert (lag >= 0).all()
-    early, late = lag[: len(lag) // 10], lag[-len(lag) // 10 :]
+    lags = np.array(lag)
+    assert (lags >= 0).all()
+    early, late = lags[: len(lags) // 10], lags[-len(lags) // 10 :]
     assert late.mean() == pytest.approx(early.mean(), rel=0.1)
 
 

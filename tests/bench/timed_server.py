@@ -96,6 +96,7 @@ class Stream:
         self.chat = "messages" in body
         self.fault, _, at = self.model.partition("-")
         self.at = int(at) if self.fault in ("cut", "malformed", "error") else 1 << 30
+        self.seen: list[Any] = []
         self.last = self.output // 2 if self.fault == "fewer" else self.output
 
     def token(self, last: bool) -> bytes:
@@ -111,7 +112,8 @@ class Stream:
         connection.server.truth.tokens_sent += 1
         self.seen[4 if self.sent == 1 else 5] = monotonic()
         if self.sent > self.at:
-            return self.misbehave(self.fault)
+            self.misbehave(self.fault)
+            return None
         last = self.sent == self.last
         connection.transport.write((HEAD if self.sent == 1 else b"") + self.token(last) + (self.end() if last else b""))
         return None if last else self.first_s + self.sent * connection.server.itl_s

@@ -111,7 +111,7 @@ def as_measured(run: Run) -> Run:
 def with_loads(run: Run) -> Run:
     """The run with the time of its loads logged by itself, as a measured server's."""
     assert run.steps is not None
-    load_s = known_profile().loading.swap_in_s * run.steps.swap_ins
+    load_s = np.float64(known_profile().loading.swap_in_s) * run.steps.swap_ins
     return replace(run, steps=replace(run.steps, load_s=load_s))
 
 

@@ -39,7 +39,7 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the measurements are
 needs_tools = pytest.mark.skipif(not TOOLS.is_dir(), reason=f"the scoring tools are not here ({TOOLS})")
 
 
-def row(name: str = "run", *, rate: float = 0.1, slots: int = 16, served: int = 32, **changes: Any) -> Row:
+def row(name: Any = "run", *, rate: Any = 0.1, slots: Any = 16, served: Any = 32, **changes: Any) -> Row:
     """One row with configuration columns only, all adapters of one rate; `changes` by column name."""
     values = {
         "run": name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def checks() -> list[Check]:
 def uncertain(spread: float) -> Profile:
     errors = {"step_time.weights_s": 2e-4}
     quantiles = (0.674 * spread, 1.282 * spread, 1.645 * spread, 1.96 * spread)  # of a normal distribution
-    residual = {"open": {"itl_mean_ms": quantiles}}
+    residual: Any = {"open": {"itl_mean_ms": quantiles}}
     return known_profile().model_copy(update={"uncertainty": Uncertainty(standard_errors=errors, residual=residual)})
 
 

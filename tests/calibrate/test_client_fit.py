@@ -54,7 +54,7 @@ def test_the_start_alone_does_not_predict_them() -> None:
 @pytest.mark.parametrize("name", ["weights_s", "token_s", "running_s", "context_s", "adapter_s", "lora_decode_s"])
 def test_what_is_told_lies_in_its_interval(name: str) -> None:
     found, truth = getattr(fitted().profile.step_time, name), getattr(STEP_TIME, name)
-    error = fitted().profile.uncertainty.standard_errors[f"step_time.{name}"]  # type: ignore[union-attr]
+    error = fitted().profile.uncertainty.standard_errors[f"step_time.{name}"]
     assert abs(found - truth) < 2 * error
     assert error < 0.35 * truth
 
@@ -87,7 +87,7 @@ def test_what_no_client_tells_stays_near_the_start_and_is_said_so() -> None:
     factor = float(next(n for n in found.profile.card.notes if "its step times x" in n).split(" x ")[1])
     expected = factor * off_start().step_time.skipped_s  # nobody was passed over
     assert found.profile.step_time.skipped_s == pytest.approx(expected, rel=0.05)
-    errors = found.profile.uncertainty.standard_errors  # type: ignore[union-attr]
+    errors = found.profile.uncertainty.standard_errors
     assert errors["step_time.skipped_s"] > 0.5 * expected
 
 

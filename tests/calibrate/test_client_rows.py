@@ -63,7 +63,7 @@ def test_what_first_tokens_take_beyond_the_engine_is_the_front_ends() -> None:
 
 def test_noise_of_the_client_makes_rows_less_sure() -> None:
     quiet, noisy = (match("run", client_runs(noise)["few-full"], known_profile()) for noise in (0.0, 0.5))
-    sure, unsure = (client_rows([m], known_profile(), [True]).error for m in (quiet, noisy))
+    sure, unsure = (client_rows([m], known_profile(), ["run"]).error for m in (quiet, noisy))
     assert sure[0] == pytest.approx(MISMATCH, rel=0.05)
     assert 0.02 < np.sqrt(unsure[0] ** 2 - MISMATCH**2) < 0.1  # half a spread over some hundred requests
     assert sure[1] == pytest.approx(MISTIMED, rel=0.05)

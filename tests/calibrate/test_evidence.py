@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests.calibrate.known_steps import begun_before, known_runs, with_loads
 
 
 def measured(run: Run, **provenance: str) -> Run:
-    facts = {"engine_version": "vllm-0.32.0", "gpu": "cpu", "llm": "tiny", **provenance}
+    facts: dict[str, Any] = {"engine_version": "vllm-0.32.0", "gpu": "cpu", "llm": "tiny", **provenance}
     return replace(run, kind="measured", provenance=replace(run.provenance, **facts))
 
 

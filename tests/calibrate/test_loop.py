@@ -28,6 +28,8 @@ from tests.bench.servers import timed_server
 from tests.calibrate.known_clients import client_runs, off_start
 from tests.calibrate.known_steps import as_measured, known_design, known_runs
 
+NO_ARGUMENTS = ServerArguments.of(find_engine("vllm"), "")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -49,10 +51,12 @@ def test_records_that_are_there_are_not_measured_again(made: Path, tmp_path: Pat
     save_run(run, tmp_path / "done.json")
     workload = known_design().servers[0].runs[0].workload(source.adapters(), 0)
     planned = PlannedRun(tmp_path / "done.json", workload)
-    measure_runs(source, [], [planned], tmp_path / "logs", lambda path, known: seen.append((path, len(known.requests))))
+    measure_runs(
+        source, NO_ARGUMENTS, [planned], tmp_path / "logs", lambda path, known: seen.append((path, len(known.requests)))
+    )
     assert seen == [(planned.path, len(run.requests))]
     with pytest.raises(AssertionError, match="was started"):
-        measure_runs(source, [], [planned, PlannedRun(tmp_path / "new.json", workload)], tmp_path / "logs")
+        measure_runs(source, NO_ARGUMENTS, [planned, PlannedRun(tmp_path / "new.json", workload)], tmp_path / "logs")
 
 
 def test_a_busy_machine_is_said_before_it_spoils_the_measurement() -> None:
@@ -185,7 +189,9 @@ def test_runs_at_a_url_are_measured_and_not_measured_again(made: Path, tmp_path:
     few = known_design().servers[0]
     run = few.runs[0].model_copy(update={"window_s": 2.0, "adapters": 2})
     design = known_design().model_copy(update={"servers": (few.model_copy(update={"runs": (run,)}),), "passes": 1})
-    folder, lines, phases = CalibrationFolder.made(tmp_path / "mine"), [], []
+    folder = CalibrationFolder.made(tmp_path / "mine")
+    lines: list[str] = []
+    phases: list[str] = []
     listener = Listener(lines.append, lambda now: phases.append(now.phase))
     with timed_server(tmp_path, "llm") as server:
         source = ServerSource(made / "adapters", "--max-loras 2", url=server.url)
@@ -196,7 +202,9 @@ def test_runs_at_a_url_are_measured_and_not_measured_again(made: Path, tmp_path:
     assert path.name == f"{few.name}-{run.name}.json" and measured.config.max_loras == 2 and not measured.invalid
     assert {name for _, name, *_ in truth["requests"]} == {"llm", *source.adapters().name}
     assert phases[-1] == "done" and lines[-1] == f"{few.name}-{run.name}: {run.tells}"
-    measure_runs(Unstartable(made / "adapters"), [], [PlannedRun(path, run.workload(source.adapters(), 0))], tmp_path)
+    measure_runs(
+        Unstartable(made / "adapters"), NO_ARGUMENTS, [PlannedRun(path, run.workload(source.adapters(), 0))], tmp_path
+    )
 
 
 def test_runs_on_one_server_ask_for_each_adapter_once_and_repeat_no_prompt(made: Path, tmp_path: Path) -> None:

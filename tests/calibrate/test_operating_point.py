@@ -63,7 +63,7 @@ def test_an_open_loop_is_served_as_it_was_sent() -> None:
 
 def test_what_was_not_sent_or_failed_is_not_served() -> None:
     run = open_(12.0, config_of(known_design().servers[0]))
-    sent, failure = run.requests.sent_s.copy(), np.full(len(run.requests), -1, dtype=np.int32)  # type: ignore[union-attr]
+    sent, failure = run.requests.sent_s.copy(), np.full(len(run.requests), -1, dtype=np.int32)
     sent[3], failure[5] = np.nan, 0
     some = replace(run, requests=replace(run.requests, sent_s=sent, failure=failure), failures=("HTTP 500",))
     rows = served_rows(some)

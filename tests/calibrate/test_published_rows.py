@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_rows_times_coefficients_are_the_kernels_mean_step_time(
     rows = table_rows([matched(run, found)], [micro(f, slots, rank) for f in alone], V085, model.graph_tokens)
     linear = rows.features @ np.array([getattr(model, name) for name in LINEAR])
     dense = mean_roofline_s(rows.tokens, model.weights_s, model.token_s, model.roofline_power)
-    expected = [np.mean([step_time_s(cost, f) for f in found]), *(step_time_s(cost, f) for f in alone)]
+    expected: list[Any] = [np.mean([step_time_s(cost, f) for f in found]), *(step_time_s(cost, f) for f in alone)]
     np.testing.assert_allclose(linear + dense, expected, rtol=1e-9)
 
 

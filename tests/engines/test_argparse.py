@@ -28,7 +28,10 @@ def argparser(kind: Engine) -> argparse.ArgumentParser:
         if option.takes is Takes.NOTHING:
             parser.add_argument(*option.names, dest=field, action=argparse.BooleanOptionalAction)
         else:
-            more = {Takes.VALUES: {"nargs": "+"}, Takes.VALUE_OR_NOTHING: {"nargs": "?", "const": ""}}
+            more: dict[Takes, dict[str, Any]] = {
+                Takes.VALUES: {"nargs": "+"},
+                Takes.VALUE_OR_NOTHING: {"nargs": "?", "const": ""},
+            }
             parser.add_argument(*option.names, dest=field, **more.get(option.takes, {}))
     return parser
 

@@ -25,7 +25,8 @@ def small_grid(folder: Path, slots: list[int], counts: list[int], window_s: floa
     grid = {
         "name": "small",
         "server": {
-            "command": shlex.join([sys.executable, str(SERVER)]),
+            # of the time to first token, 5 % is how late a client may be before a run is invalid
+            "command": shlex.join([sys.executable, str(SERVER), "--ttft", "0.5"]),
             "args": {"model": str(folder / "llm"), "enable-lora": True, "max-loras": slots, "max-lora-rank": 8},
             "lora_folder": "adapters",
             "start_timeout_s": 60,

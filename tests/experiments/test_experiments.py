@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -127,7 +128,7 @@ def test_a_folder_keeps_to_its_grid(tmp_path: Path) -> None:
         ({"bench": {"api": "words"}}, "completions or chat"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_written(tmp_path: Path, change: dict, message: str) -> None:
+def test_what_is_wrong_is_said_before_anything_is_written(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = small_grid(tmp_path / "g", [1], [1], **change | {"where": []})
     result = CliRunner().invoke(app, ["experiments", "run", str(path), "-o", str(tmp_path / "out")])
     assert result.exit_code != 0

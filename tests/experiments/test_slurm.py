@@ -12,7 +12,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -126,7 +128,7 @@ def _records(experiments: Experiments, names: list[str]) -> dict[str, int]:
     return {name: path.stat().st_mtime_ns for name, path in paths.items() if path.exists()}
 
 
-def _until(holds, seconds: float = 1200.0) -> None:
+def _until(holds: Callable[[], Any], seconds: float = 1200.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

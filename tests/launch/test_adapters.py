@@ -20,7 +20,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_adapters_are_loaded_in_order_and_not_again(running: Server, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    adapters = {"b": tmp_path, "a": str(tmp_path)}
+    adapters: dict[str, str | Path] = {"b": tmp_path, "a": str(tmp_path)}
     load_adapters(running.url, adapters, progress=lambda *step: steps.append(step))
     load_adapters(running.url, adapters)
     assert re.findall("loaded (.)", running.log_path.read_text()) == ["b", "a"]

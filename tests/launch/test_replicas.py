@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_one_that_does_not_start_stops_the_others(tmp_path: Path) -> None:
         (2, "--model x --gpu-memory-utilization 1.5", {}, "must be above 0 and at most 1"),
     ],
 )
-def test_wrong_input(count: int, words: str, options: dict[str, int], message: str, tmp_path: Path) -> None:
+def test_wrong_input(count: int, words: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error, start_replicas(count, "vllm", words, log_folder=tmp_path, **options):
         pass
     assert message in str(error.value)

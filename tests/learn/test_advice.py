@@ -16,7 +16,7 @@ from tests.learn.small import PROFILE
 
 
 def spec(total_rate: float, adapters: int = 96, **more: object) -> WorkloadSpec:
-    group = AdapterGroup(name="a", count=adapters, total_rate=total_rate, ranks=(8, 16), **more)  # type: ignore[arg-type]
+    group = AdapterGroup(name="a", count=adapters, total_rate=total_rate, ranks=(8, 16), **more)
     return WorkloadSpec(window_s=600, groups=(group,))
 
 

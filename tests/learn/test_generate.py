@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from loratwin.errors import DataError, InputError
-from loratwin.learn.cases import generate as module
 from loratwin.learn.cases import shards
 from loratwin.learn.cases.generate import Explored, generate, load_shards
+from loratwin.learn.cases.search import explore
 from loratwin.learn.cases.shards import Manifest, read_manifest, shard_path, write_manifest
+from loratwin.perf import load_profile
 from loratwin.simulate import workers
 from tests.learn.small import minute_case
 from tests.slow import SLOW
@@ -52,7 +53,7 @@ def copy(folder: Path, target: Path) -> Path:
 def test_what_was_simulated_is_what_is_read(folder: Path) -> None:
     found = load_shards([folder])
     assert [each.case for each in found] == CASES
-    again = module.explore(CASES[3], module.load_profile(CASES[3].profile))
+    again = explore(CASES[3], load_profile(CASES[3].profile))
     assert str(found[3].rows) == str(tuple(again))  # as text: NaN is not equal to itself
 
 

@@ -63,5 +63,5 @@ def make_run(
 def make_steps(start: list[float], duration: list[float], **columns: list[int]) -> StepSeries:
     """A step series from plain lists; columns not given are 0."""
     names = [name for name in StepSeries.column_types() if name not in ("start_s", "duration_s")]
-    counts = {name: np.array(columns.get(name, [0] * len(start)), dtype=np.int32) for name in names}
+    counts: dict[str, Any] = {name: np.array(columns.get(name, [0] * len(start)), dtype=np.int32) for name in names}
     return StepSeries(start_s=np.array(start), duration_s=np.array(duration), **counts)

@@ -23,7 +23,7 @@ def test_peak_and_mean_are_those_of_a_literal_count(spans: list[tuple[float, flo
     )
     middles = np.arange(0.05, 10, 0.1)  # nothing changes within a tenth
     ends = [(start, end if ends else 10.0) for start, end, ends in spans]
-    counts = [sum(start < at < end for start, end in ends) for at in middles]
+    counts = [sum(bool(start < at < end) for start, end in ends) for at in middles]
     found = in_flight(run)
     assert found.peak == max(counts, default=0)
     assert found.mean == pytest.approx(np.mean(counts))

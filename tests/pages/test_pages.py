@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import Gauge
 
 from loratwin.records import save_run
+from loratwin.synthetic import NewLlm, make_llm
 from tests.calibrate.known_server import known_server, write_noisy_tables
 from tests.calibrate.measured import LLAMA, QWEN
 from tests.markdown import ROOT, pages
@@ -19,6 +20,7 @@ from tests.pages.checking import check
 from tests.pages.running import Page, Serve, serve_adapters
 from tests.slow import SLOW
 from tests.telemetry.metrics_server import metrics_server
+from tests.validate.test_public import KV, SERVING, STEP, written
 
 LANGUAGES = {"bash", "python", "yaml", "csv", "text"}
 """`text` is what cannot be run: output, pictures."""
@@ -62,15 +64,28 @@ def files_of_lengths(folder: Path) -> None:
     (folder / "lengths.csv").write_text("lo,hi,count\n1,20,5\n")
 
 
+def public_tables(folder: Path) -> None:
+    """A row of each table that others published."""
+    (folder / "DATA").mkdir()
+    for name, row in (("serving.csv", SERVING), ("decode_steps.csv", STEP), ("kv_capacity.csv", KV)):
+        written(folder / "DATA", name, row)
+
+
+def own_llm(folder: Path) -> None:
+    make_llm(folder / "models" / "my-llm", NewLlm())
+
+
 GIVEN: dict[str, Callable[[Path], None]] = {
     "docs/reference/bench.md": traffic,
     "docs/reference/report.md": two_runs,
+    "docs/reference/llms.md": own_llm,
     "docs/reference/workload.md": files_of_lengths,
     "docs/reference/validate.md": tables,
     "docs/reference/calibrate.md": tables,
     "docs/findings/accuracy.md": tables,
     "docs/findings/evidence.md": tables,
     "docs/findings/learn.md": tables,
+    "docs/findings/profiles.md": public_tables,
 }
 """What a page takes for granted. Pages of how-to take nothing: their reader begins there."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -54,7 +56,8 @@ DOMAIN = Domain(
 
 
 def departures(served: int = 100, prompt: float = 200.0, output: float = 200.0, **changes: object) -> tuple[str, ...]:
-    config = EngineConfig(**{"max_loras": 8, "max_num_seqs": 2048, **changes})
+    values: dict[str, Any] = {"max_loras": 8, "max_num_seqs": 2048, **changes}
+    config = EngineConfig(**values)
     return DOMAIN.departures(config, served, prompt, output)
 
 

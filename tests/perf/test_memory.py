@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,12 +59,11 @@ def test_slots_reserve_no_less_than_their_bytes() -> None:
 
 def config(max_loras: int, rank: int, **changes: object) -> EngineConfig:
     """What the measured servers were started with."""
-    return EngineConfig(
-        **{
-            "max_loras": max_loras, "max_lora_rank": rank, "max_num_seqs": 2048, "max_num_batched_tokens": 2048,
-            "gpu_memory_utilization": 0.9, **changes,
-        }
-    )  # fmt: skip
+    values: dict[str, Any] = {
+        "max_loras": max_loras, "max_lora_rank": rank, "max_num_seqs": 2048, "max_num_batched_tokens": 2048,
+        "gpu_memory_utilization": 0.9, **changes,
+    }  # fmt: skip
+    return EngineConfig(**values)
 
 
 def rows() -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from loratwin.perf import Profile, Uncertainty, dump_profile, load_profile, pars
 from loratwin.perf.profile import shipped_names
 
 LLAMA = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
-RESIDUAL = {
+RESIDUAL: Any = {
     "open": {"ttft_mean_ms": (0.1, 0.2, 0.3, 0.5), "total_throughput": (0.01, 0.02, 0.03, 0.04)},
     "saturated": {"ttft_mean_ms": (0.01, 0.02, 0.05, 0.07)},
 }

@@ -10,10 +10,10 @@ import pytest
 from loratwin.metrics import gauges
 from loratwin.perf.memory import GIB
 from loratwin.plan.grid import spread_order
-from loratwin.plan.trial import KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET, Bench, Trial, causes, faster
+from loratwin.plan.trial import KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET, Bench, Trial, causes
 from loratwin.records import EngineConfig, Run
 from loratwin.simulate import served_capacity
-from loratwin.workload import draw
+from loratwin.workload import draw, faster
 from tests.plan.small import profile, spec
 
 
@@ -48,7 +48,7 @@ def test_faster_is_the_same_requests_in_less_time() -> None:
     ],
 )
 def test_what_the_requests_wait_for(cause: str, limits: dict[str, int]) -> None:
-    waits = causes(run(**limits))  # type: ignore[arg-type]
+    waits = causes(run(**limits))
     assert waits[cause] > 0.5 * sum(waits.values())
     assert sum(waits.values()) > 10
 

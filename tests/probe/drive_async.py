@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from typing import Any
 
 import torch
 from vllm.config import CacheConfig, DeviceConfig, LoRAConfig, ModelConfig, SchedulerConfig, VllmConfig
@@ -21,7 +22,7 @@ from vllm.v1.structured_output import StructuredOutputManager
 BLOCK = 16
 
 
-def make_scheduler(llm: str, num_blocks: int):
+def make_scheduler(llm: str, num_blocks: int) -> Any:
     cache = CacheConfig(block_size=BLOCK, enable_prefix_caching=False)
     config = VllmConfig(
         model_config=ModelConfig(model=llm, max_model_len=1024, dtype="bfloat16", seed=0),
@@ -64,7 +65,7 @@ def make_requests(number: int) -> list[Request]:
     ]
 
 
-def schedule(scheduler, truth: list[dict[str, int]]):
+def schedule(scheduler: Any, truth: list[dict[str, int]]) -> tuple[Any, set[str]]:
     """One step, and what was in it: a token past the prompt that is the only one missing is decode."""
     known = {name: request.num_tokens + request.num_output_placeholders for name, request in scheduler.requests.items()}
     output = scheduler.schedule()
@@ -84,7 +85,7 @@ def schedule(scheduler, truth: list[dict[str, int]]):
     return output, emitting
 
 
-def update(scheduler, output, emitting: set[str]) -> int:
+def update(scheduler: Any, output: Any, emitting: set[str]) -> int:
     """Give the step's tokens to the scheduler; how many came out."""
     names = list(output.num_scheduled_tokens)
     made = ModelRunnerOutput(

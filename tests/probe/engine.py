@@ -102,7 +102,9 @@ class OldScheduler:
         return preempted
 
     def _walk_waiting(self, tokens: dict[Request, int]) -> tuple[list[Request], list[Request], int]:
-        new, resumed, skipped = [], [], []
+        new: list[Request] = []
+        resumed: list[Request] = []
+        skipped: list[Request] = []
         while self.waiting and (left := self.budget - sum(tokens.values())):
             request = self.waiting[0]
             if request.adapter and len(_adapters(tokens) - {request.adapter}) == self.slots:

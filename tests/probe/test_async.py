@@ -22,7 +22,8 @@ def test_rows_of_overlapping_steps_are_exact(tmp_path: Path, num_blocks: int) ->
     """45 blocks preempt requests while their tokens are in flight."""
     make_llm(tmp_path / "llm")
     _, environment = server_arguments(tmp_path / "log")
-    command = [vllm_python(), Path(__file__).with_name("drive_async.py"), tmp_path / "llm", str(num_blocks)]
+    script = Path(__file__).with_name("drive_async.py")
+    command = [str(vllm_python()), str(script), str(tmp_path / "llm"), str(num_blocks)]
     done = subprocess.run(command, env=os.environ | server_env() | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])

@@ -42,7 +42,10 @@ def example_run(num_requests: int = 3, num_steps: int | None = 4, seed: int = 0)
         kind="simulated",
         window_s=60.0,
         requests=RequestTable(
-            *times,
+            arrival_s=times[0],
+            admitted_s=times[1],
+            first_token_s=times[2],
+            finish_s=times[3],
             adapter=random.integers(-1, 2, num_requests).astype(np.int32),
             prompt_tokens=counts[0],
             output_tokens=counts[1],

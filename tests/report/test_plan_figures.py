@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.plan.candidates import candidate, not_starting
 
 
 def steps(start_s: list[float], duration_s: list[float], running: list[int]) -> StepSeries:
-    zeros = np.zeros(len(start_s), dtype=np.int32)
+    zeros: Any = np.zeros(len(start_s), dtype=np.int32)
     others = ("decode_requests", "prefill_tokens", "waiting", "distinct_adapters", "kv_blocks", "swap_ins")
     return StepSeries(
         start_s=np.array(start_s),

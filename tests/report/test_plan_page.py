@@ -90,7 +90,7 @@ def test_names_are_shown_and_never_understood() -> None:
     assert "<script" not in text
     page = Page(text)
     assert NASTY in page.text  # as the workload
-    assert {row.name for row in worst_adapters(served().run, count=24)} >= {NASTY}  # type: ignore[arg-type]
+    assert {row.name for row in worst_adapters(served().run, count=24)} >= {NASTY}
     everything = Page(report(overloaded))
     assert NASTY in everything.text  # among the adapters
 

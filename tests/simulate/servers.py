@@ -35,8 +35,8 @@ def workload(
     return Workload(
         arrival_s=np.array(arrival_s, np.float64),
         adapter=np.array([0] * n if adapter is None else adapter, np.int32),
-        prompt_tokens=np.broadcast_to(np.int32(prompt), n).copy(),
-        output_tokens=np.broadcast_to(np.int32(output), n).copy(),
+        prompt_tokens=np.broadcast_to(np.asarray(prompt, np.int32), n).copy(),
+        output_tokens=np.broadcast_to(np.asarray(output, np.int32), n).copy(),
         adapters=Adapters(
             name=tuple(f"a{i}" for i in range(len(ranks))),
             rank=np.array(ranks, np.int32),
@@ -51,4 +51,4 @@ def workload(
 def with_domain(**ranges: tuple[float, float]) -> Profile:
     """The profile, its domain changed (and otherwise without end)."""
     wide = dict.fromkeys(Domain.model_fields, (0, 10**9)) | ranges
-    return PROFILE.model_copy(update={"domain": Domain(**wide)})
+    return PROFILE.model_copy(update={"domain": Domain.model_validate(wide)})

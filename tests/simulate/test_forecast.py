@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def with_uncertainty(uncertainty: Uncertainty | None) -> Profile:
 
 CERTAIN = with_uncertainty(None)
 UNSURE = with_uncertainty(Uncertainty(standard_errors={"step_time.weights_s": 0.2 * PROFILE.step_time.weights_s}))
-RESIDUAL = {"open": {"tpot_mean_ms": (0.1, 0.2, 0.3, 0.4)}, "saturated": {"tpot_mean_ms": (0.9, 0.9, 0.9, 0.9)}}
+RESIDUAL: Any = {"open": {"tpot_mean_ms": (0.1, 0.2, 0.3, 0.4)}, "saturated": {"tpot_mean_ms": (0.9, 0.9, 0.9, 0.9)}}
 
 
 def widths(forecast: Forecast) -> dict[str, float]:

@@ -40,7 +40,7 @@ def test_all_comes_back(tmp_path: Path) -> None:
     for one, other in zip(found.series, expected.series, strict=True):
         assert (one.name, one.labels) == (other.name, other.labels)
         np.testing.assert_array_equal(one.values, other.values)
-    (count,) = read_journal(tmp_path / "journal").find("ttft_count")  # type: ignore[union-attr]
+    (count,) = read_journal(tmp_path / "journal").find("ttft_count")
     np.testing.assert_array_equal(count.values, [np.nan, np.nan, np.nan, 2])
 
 

@@ -137,7 +137,11 @@ def test_scores_by_hand() -> None:
         {"id": "b", "gpu": "x", "f": "100"},
         {"id": "c", "gpu": "y", "f": "100"},
     )
-    predictions = ({"f": 110.0, "f_low": 95.0, "f_high": 125.0}, {"f": 70.0, "f_low": 60.0, "f_high": 80.0}, {})
+    predictions: tuple[dict[str, float], ...] = (
+        {"f": 110.0, "f_low": 95.0, "f_high": 125.0},
+        {"f": 70.0, "f_low": 60.0, "f_high": 80.0},
+        {},
+    )
     table = PublicTable("t.csv", ("id",), ("f",), rows, predictions, ("", "", "unknown"))
     (score,) = public_scores([table])
     assert (score.rows, score.predicted, score.intervals, score.inside) == (3, 2, 2, 1)
@@ -150,7 +154,7 @@ def test_scores_by_hand() -> None:
 
 def test_verdicts_on_starting() -> None:
     rows = tuple({"id": str(i), "starts": starts} for i, starts in enumerate(["1", "1", "0", "0", "1"]))
-    predictions = ({"starts": 1.0}, {"starts": 0.0}, {"starts": 0.0}, {"starts": 1.0}, {})
+    predictions: tuple[dict[str, float], ...] = ({"starts": 1.0}, {"starts": 0.0}, {"starts": 0.0}, {"starts": 1.0}, {})
     table = PublicTable("kv_capacity.csv", ("id",), ("starts",), rows, predictions, ("",) * 5)
     score = start_score(table)
     assert (score.alive, score.alive_refused, score.died, score.died_said_to_start, score.no_verdict) == (3, 1, 2, 1, 1)

@@ -191,8 +191,12 @@ def random_runs(folder: Path, number: int = 60) -> tuple[Path, list[ServingRun],
         if outcome == "ok":
             values = by_hand(values, total, waiting_mean=rng.choice([0.0, 20.0, 500.0]), **figures)
         rows.append(values)
-        guesses = {m: v * rng.uniform(0.7, 1.4) for m, v in figures.items()}
-        yes = {"starts": int(rng.random() < 0.9), "starved": int(rng.random() < 0.5), "kv_tokens": 100_500}
+        guesses: dict[str, Any] = {m: v * rng.uniform(0.7, 1.4) for m, v in figures.items()}
+        yes: dict[str, Any] = {
+            "starts": int(rng.random() < 0.9),
+            "starved": int(rng.random() < 0.5),
+            "kv_tokens": 100_500,
+        }
         predictions.append(Prediction(f"r{i}", total_throughput=total * rng.uniform(0.9, 1.2), **guesses, **yes))
     path = write_csv(folder / "measured.csv", rows, HEADER)
     return path, serving_runs(folder, *rows), predictions

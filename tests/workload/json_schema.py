@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-TYPES = {
+TYPES: dict[str, Any] = {
     "string": str,
     "array": list,
     "object": dict,
@@ -13,7 +14,7 @@ TYPES = {
     "number": (int, float),
     "null": type(None),
 }
-BOUNDS = {
+BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
     "minimum": lambda value, bound: value >= bound,
     "maximum": lambda value, bound: value <= bound,
     "exclusiveMinimum": lambda value, bound: value > bound,

@@ -29,7 +29,7 @@ ALL_KINDS: dict[str, Any] = {
 
 def digest(workload: Workload) -> str:
     """SHA-256 of the arrays of a workload."""
-    arrays = [workload.arrival_s, workload.adapter, workload.prompt_tokens, workload.output_tokens]
+    arrays: list[Any] = [workload.arrival_s, workload.adapter, workload.prompt_tokens, workload.output_tokens]
     arrays += [workload.adapters.rank, workload.adapters.rate_per_s, workload.adapters.group]
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 

@@ -78,7 +78,8 @@ class TestShareGpt:
             def integers(self, low: int, high: int, num: int, dtype: type) -> NDArray[np.uint16]:
                 return np.full(num, high - 1, dtype=dtype)
 
-        prompt, output = ShareGpt(prompt_mean=502, output_mean=463, correlation=0).draw(Longest(), Longest(), 3)
+        longest: Any = Longest()
+        prompt, output = ShareGpt(prompt_mean=502, output_mean=463, correlation=0).draw(longest, longest, 3)
         factor = np.array([502, 463]) / [original_lengths(side).mean() for side in SIDES]
         together = prompt / factor[0] + output / factor[1]
         assert together == pytest.approx(2048, abs=2)  # 2115 without the cut; whole tokens account for 2

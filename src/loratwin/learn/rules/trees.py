@@ -193,7 +193,7 @@ def _goal(target: RuleTarget, truth: Labels) -> float:
 
 
 def _grow(target: RuleTarget, x: F8, y: F8) -> tuple[Node, dict[str, float]]:
-    from sklearn.tree import DecisionTreeRegressor  # type: ignore[import-untyped]
+    from sklearn.tree import DecisionTreeRegressor
 
     tree = DecisionTreeRegressor(
         max_leaf_nodes=target.leaves,

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import make_scorer  # type: ignore[import-untyped]
-from sklearn.model_selection import GridSearchCV, GroupKFold  # type: ignore[import-untyped]
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from loratwin.errors import InputError

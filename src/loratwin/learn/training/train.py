@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingRegressor  # type: ignore[import-untyped]
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from loratwin.learn.cases.case import F8, mix_of
 from loratwin.learn.cases.generate import Explored
