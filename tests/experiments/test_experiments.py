@@ -203,3 +203,54 @@ def test_a_damaged_state_is_no_end(tmp_path: Path) -> None:
     folder = tmp_path / "out" / names[0]
     (folder / "state.json").write_text("{")
     assert read_state(folder).condition == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("profiler", "exported"), [("nsys", ["nsys.nsys-rep", "nsys.sqlite"]), ("ncu", ["ncu.csv", "ncu.ncu-rep"])]
+)
+def test_a_server_under_a_profiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profiler: str, exported: list[str]
+) -> None:
+    """With stand-ins, which run what they are given and leave a report; the real profilers were not run."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    body = """#!/usr/bin/env python3
+import os, sys
+words = sys.argv[1:]
+if words[0] == "export":
+    open(words[words.index("--output") + 1], "w").write("sqlite")
+elif words[0] == "--import":
+    print("csv of", words[1])
+else:
+    target = words[words.index("--output" if words[0] == "profile" else "--export") + 1]
+    open(target + (".nsys-rep" if words[0] == "profile" else ".ncu-rep"), "w").write(" ".join(words))
+    start = next(i for i, word in enumerate(words) if word == sys.executable or word.endswith("python"))
+    os.execv(words[start], words[start:])
+"""
+    (programs / profiler).write_text(body.replace("#!/usr/bin/env python3", f"#!{sys.executable}"))
+    (programs / profiler).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    path = small_grid(tmp_path / "g", [1], [1])
+    command = ["experiments", "run", str(path), "-o", str(tmp_path / "out"), f"--with-{profiler}"]
+    done = subprocess.run([sys.executable, "-m", "loratwin", *command], capture_output=True, text=True)
+    assert done.returncode == 0 and "1 done" in done.stdout, done.stdout + done.stderr
+    (folder,) = [item for item in (tmp_path / "out").iterdir() if item.is_dir()]
+    assert sorted(item.name for item in folder.iterdir() if item.name.startswith(f"{profiler}.")) == exported
+    report = (folder / exported[0 if profiler == "nsys" else 1]).read_text()
+    assert "--trace cuda,nvtx,osrt" in report if profiler == "nsys" else "--launch-count 200" in report
+
+
+def test_a_disk_that_fills_costs_the_run_and_nothing_else(tmp_path: Path) -> None:
+    """The record cannot be written: that run is to be made again; what was done before stays."""
+    experiments, names = prepared(small_grid(tmp_path / "g", [1], [1, 2]), tmp_path / "out")
+    done, full = names
+    assert make_run(str(tmp_path / "out" / done)) == "done"
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from loratwin.experiments import make_run; print(make_run(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out" / full)], capture_output=True, text=True)
+    states = experiments.states()
+    assert states[done].condition == "done" and states[full].condition in ("interrupted", "failed")
+    assert make_run(str(tmp_path / "out" / full), again=True) == "done"

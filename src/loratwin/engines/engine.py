@@ -140,6 +140,11 @@ class Engine:
     def __repr__(self) -> str:
         return f"<Engine {self.name}>"
 
+    @property
+    def plain_command(self) -> str:
+        """What starts it where it is installed, as on another machine or in a container."""
+        return " ".join(self.program) or f"python3 -m {self.module}"
+
 
 def metrics(**names: str | tuple[str, ...]) -> dict[str, tuple[Metric, ...]]:
     """Rows of `Engine.metrics`, of all labels."""

@@ -95,7 +95,7 @@ def definition(engine: str, profilers: bool = False, extra: Sequence[str] = ()) 
         *(f"    export {variable}={value}" for variable, value in environment.items()),
         "",
         "%runscript",
-        f'    exec {" ".join(known.program) or f"python3 -m {known.module}"} "$@"',
+        f'    exec {known.plain_command} "$@"',
         "",
     ]
     return "\n".join(lines)

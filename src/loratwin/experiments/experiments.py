@@ -79,7 +79,7 @@ def _planned(grid: Grid, combination: Combination, base: Path, container: Contai
         return Planned(combination.name, None, combination.left_out)
     spec = run_spec(grid, combination, base)
     if container is not None and container.kind != "none":
-        spec = replace(spec, command=container.command(spec.command or " ".join(find_engine(spec.engine).program)))
+        spec = replace(spec, command=container.command(spec.command or find_engine(spec.engine).plain_command))
     return Planned(combination.name, spec, "")
 
 

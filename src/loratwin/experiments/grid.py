@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -45,6 +45,8 @@ class ServerGrid(Strict):
     environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the servers.")
     start_timeout_s: float = Field(600.0, gt=0, description="Seconds that a server may take to start.")
     steps: bool = Field(False, description="Log every engine step (vLLM).")
+    profiler: Literal["nsys", "ncu"] | None = Field(None, description="Nsight Systems or Compute around the server.")
+    profiler_args: str | None = Field(None, description="The profiler's arguments (default: CUDA and NVTX).")
 
 
 class WorkloadGrid(Strict):
@@ -114,6 +116,11 @@ class Grid(Strict):
             A condition cannot be read.
         """
         return [parse_condition(text, self.short_names) for text in self.where]
+
+    def with_profiler(self, profiler: Literal["nsys", "ncu"], arguments: str | None) -> Grid:
+        """The same grid with all servers under a profiler."""
+        server = self.server.model_copy(update={"profiler": profiler, "profiler_args": arguments})
+        return self.model_copy(update={"server": server})
 
     @property
     def digest(self) -> str:

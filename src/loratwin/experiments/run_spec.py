@@ -16,6 +16,7 @@ from loratwin.engines.option_names import check_options
 from loratwin.engines.registry import find_engine
 from loratwin.errors import DataError, InputError
 from loratwin.experiments.grid import Combination, Grid
+from loratwin.experiments.profilers import profiled
 from loratwin.workload import WorkloadSpec, load_spec, parse_spec
 
 SPEC, WORKLOAD, RECORD, STATE, COMMAND, LOCK = (
@@ -39,6 +40,8 @@ class RunSpec:
         Of the grid, by full name.
     engine, command, server_args, environment, start_timeout_s, steps, lora_folder
         How its server is started; see `bench.LaunchedServers`.
+    profiler, profiler_args
+        What watches it; see `profilers`.
     workload
         The workload's file as plain data, with its changes made; paths in it are absolute.
     window_s
@@ -56,6 +59,8 @@ class RunSpec:
     start_timeout_s: float
     steps: bool
     lora_folder: str | None
+    profiler: str | None
+    profiler_args: str | None
     workload: Mapping[str, Any]
     window_s: float
     seed: int
@@ -75,13 +80,21 @@ class RunSpec:
         words = ["loratwin", "bench", WORKLOAD, "--launch", self.engine, "--server-args", self.server_args]
         words += ["--window", f"{self.window_s:g}", "--seed", str(self.seed), "--warm-up", str(self.warm_up)]
         words += ["--start-timeout", f"{self.start_timeout_s:g}", "--api", self.api, "--prompts", self.prompts]
-        words += ["--server-command", self.command] if self.command else []
+        words += ["--server-command", command] if (command := self.server_command(Path())) else []
         words += ["--in-flight", str(self.in_flight)] if self.in_flight else []
         words += [] if self.preload else ["--no-preload"]
         words += ["--steps"] if self.steps else []
         words += ["--lora-folder", self.lora_folder] if self.lora_folder else []
         settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
         return " ".join([*settings, shlex.join([*words, "-o", RECORD])])
+
+    def server_command(self, folder: Path) -> str | None:
+        """What the server's arguments are appended to, in a run's folder; None: the engine's own command."""
+        if self.profiler is None:
+            return self.command
+        return profiled(
+            self.command or find_engine(self.engine).plain_command, self.profiler, self.profiler_args, folder
+        )
 
     def write(self, folder: Path) -> None:
         """Make the folder, with all that the run needs; nothing that was measured is touched."""
@@ -137,6 +150,8 @@ def run_spec(grid: Grid, combination: Combination, base: Path) -> RunSpec:
         start_timeout_s=server.start_timeout_s,
         steps=server.steps,
         lora_folder=None if server.lora_folder is None else str((base / server.lora_folder).resolve()),
+        profiler=server.profiler,
+        profiler_args=server.profiler_args,
         workload=data,
         window_s=_seconds(spec.window_s if window_s is None else window_s),
         prompts=prompts if prompts == "random" else str((base / prompts).resolve()),

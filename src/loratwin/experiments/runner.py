@@ -19,7 +19,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loratwin.errors import LoratwinError
+from loratwin.experiments.profilers import export
 from loratwin.experiments.run_spec import LOCK, RECORD, STATE, WORKLOAD, RunSpec, read_run_spec
+
+PROFILES = ("nsys.nsys-rep", "nsys.sqlite", "nsys-export.log", "ncu.ncu-rep", "ncu.csv")
+"""What profilers leave."""
 
 Condition = Literal["done", "failed", "running", "queued", "interrupted", "waiting"]
 """How far a run is: queued, as Slurm has it; interrupted, as it was begun and nobody is at it; waiting, never begun."""
@@ -139,7 +143,7 @@ def _measured(folder: Path, spec: RunSpec) -> tuple[str, dict[str, Any]]:
 
     requests = load_requests(folder / WORKLOAD, spec.seed, spec.window_s)
     servers = LaunchedServers(
-        spec.server_args, spec.engine, spec.command, steps=spec.steps, timeout_s=spec.start_timeout_s,
+        spec.server_args, spec.engine, spec.server_command(folder), steps=spec.steps, timeout_s=spec.start_timeout_s,
         lora_folder=spec.lora_folder,
     )  # fmt: skip
     options = Options(
@@ -147,6 +151,8 @@ def _measured(folder: Path, spec: RunSpec) -> tuple[str, dict[str, Any]]:
     )  # fmt: skip
     with _environment(spec), _terminable():
         run = measure(requests, servers, folder / RECORD, options=options, force=True, listener=Listener(print))
+    if trouble := export(spec.profiler, folder):
+        print(trouble)
     return "; ".join(run.invalid), as_plain(summarize(run))
 
 
@@ -188,8 +194,8 @@ def _terminable() -> Iterator[None]:
 def _set_aside(folder: Path) -> None:
     """What an attempt left that was killed, or failed: kept under another name, in nobody's way."""
     (folder / STATE).unlink(missing_ok=True)
-    leftovers = [folder / f"{RECORD}.partial", folder / f"{Path(RECORD).stem}-logs", folder / RECORD]
-    there = [path for path in leftovers if path.exists()]
+    names = (f"{RECORD}.partial", f"{Path(RECORD).stem}-logs", RECORD, *PROFILES)
+    there = [folder / name for name in names if (folder / name).exists()]
     if not there:
         return
     number = 1 + len(list(folder.glob("attempt-*")))

@@ -65,6 +65,9 @@ def run(
     gpus: Annotated[int | None, typer.Option(min=0, help="slurm: GPUs of each run.")] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="slurm: CPUs of each run.")] = None,
     at_once: Annotated[int, typer.Option(min=1, help="slurm: runs at the same time, at most.")] = 256,
+    with_nsys: Annotated[bool, typer.Option("--with-nsys", help="Servers under Nsight Systems.")] = False,
+    with_ncu: Annotated[bool, typer.Option("--with-ncu", help="Servers under Nsight Compute.")] = False,
+    profiler_args: Annotated[str | None, typer.Option(help="The profiler's arguments.")] = None,
     setup: Annotated[
         list[str] | None,
         typer.Option(help="slurm: a shell line before each run, as 'module load cuda'; several times."),
@@ -74,11 +77,17 @@ def run(
 
     For example: loratwin experiments run grid.yaml -o slots --on slurm --partition gpu --gpus 1
     """
-    from loratwin.experiments import Experiments, SlurmOptions, load_grid
+    from loratwin.errors import InputError
+    from loratwin.experiments import Container, Experiments, SlurmOptions, load_grid, plan_runs
 
-    planned = _planned(grid, container, image, bind)
+    if with_nsys and with_ncu:
+        raise InputError("--with-nsys and --with-ncu: one of them at a time")
+    chosen = load_grid(grid)
+    if with_nsys or with_ncu:
+        chosen = chosen.with_profiler("nsys" if with_nsys else "ncu", profiler_args)
+    inside = Container(container, image, tuple(bind or ()))  # type: ignore[arg-type]
     experiments = Experiments(output)
-    names = experiments.prepare(load_grid(grid), planned)
+    names = experiments.prepare(chosen, plan_runs(chosen, grid.resolve().parent, inside))
     if on == "slurm":
         options = SlurmOptions(partition, account, minutes, gpus, cpus, at_once, tuple(setup or ()))
         _submit(experiments, names, options, failed)
