@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from loratwin.llms import LlmShapes, lora_modules, shapes_from_config, speed_unknown
+from loratwin.errors import InputError
+from loratwin.llms import LlmShapes, facts_of, lora_modules, shapes_from_config, speed_unknown
+from loratwin.llms.config import shapes_from
 from loratwin.llms.families import FAMILIES
 
 KINDS = yaml.safe_load((Path(__file__).parent / "families.yaml").read_text(encoding="utf-8"))
@@ -57,3 +59,18 @@ def test_experts_have_adapters_since_vllm_0_13(name: str, slices: int, tmp_path:
     old, new = (lora_modules(read(tmp_path, ALL[name]["config"], f"vllm-{v}"))[0][1] for v in ("0.11.0", "0.13.0"))
     assert (len(old), len(new)) == (2, 4)
     assert len(new[2]) == slices
+
+
+JUNK = (None, 0, -1, 1.5, "x", [], {}, [1], ["a"], [None], {"a": 1}, True, 10**9, float("nan"), [[1]])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_field_that_is_something_else_is_refused_in_one_line_or_does_not_matter(name: str) -> None:
+    for key in ALL[name]["config"]:
+        for junk in JUNK:
+            try:
+                llm = shapes_from("config.json", "junk", None, {**ALL[name]["config"], key: junk}, "vllm-0.33.0")
+            except InputError as error:
+                assert str(error).startswith("config.json: ") and "\n" not in str(error)
+            else:
+                assert facts_of(llm, "vllm-0.33.0").parameters > 0

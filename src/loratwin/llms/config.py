@@ -97,11 +97,11 @@ def shapes_from(
     """
     whole, text = Fields(where, config), text_fields(where, config)
     family, version = family_of(text), engine_version(engine)
-    body = family.read(text)
     named = next((each for each in (folder, repository or "", name) if MARKS.search(each)), name)
     quantization = quantization_of(where, config, modelopt, named)
-    layers = _for_version(grouped(body.layers, quantization.type_of), family, version)
     try:
+        body = family.read(text)
+        layers = _for_version(grouped(body.layers, quantization.type_of), family, version)
         return _shapes(name, repository, whole, text, family, body, layers, quantization, version)
     except ValidationError as error:
         raise InputError(one_line(error, None, where)) from None
@@ -117,9 +117,9 @@ def text_fields(where: str, config: Mapping[str, Any]) -> Fields:
     if inner is None:
         known = SEEING.get(kind) if isinstance(kind, str) else None
         return Fields(where, {**config, "model_type": known} if known and kind not in FAMILIES else config)
-    said = inner.get("model_type") or (SEEING.get(kind) if isinstance(kind, str) else None)
-    if isinstance(kind, str) and kind in SEEING and said not in FAMILIES:
-        said = SEEING[kind]
+    said = inner.get("model_type")
+    if not isinstance(said, str) or said not in FAMILIES:
+        said = SEEING.get(kind, said) if isinstance(kind, str) else said
     tied = {"tie_word_embeddings": config["tie_word_embeddings"]} if "tie_word_embeddings" in config else {}
     return Fields(where, {**tied, **inner, "model_type": said})
 

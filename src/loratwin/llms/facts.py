@@ -150,7 +150,7 @@ def _attention_words(attention: Attention) -> str:
         what = "linear attention" if attention.kind == "linear" else "Mamba 2"
         return f"{what}, {heads} of {attention.key_size} x {attention.value_size}"
     if attention.kind == "latent" or (attention.kind == "sparse" and attention.num_kv_heads == 1):
-        picked = f", the {attention.window:,} tokens that an indexer picks" if attention.kind == "sparse" else ""
+        picked = f", the {attention.window:,} tokens that an indexer picks" if attention.window else ""
         return f"latent, {heads}, {attention.key_size} numbers of a token{picked}"
     size = f"{attention.key_size}" + (f"/{attention.value_size}" if attention.value_size != attention.key_size else "")
     window = f" of {attention.window:,} tokens" if attention.window else ""

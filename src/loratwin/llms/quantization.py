@@ -93,7 +93,7 @@ def quantization_of(
     InputError
         A method that is not known, or a file that does not say what it must.
     """
-    text = config.get("text_config") or {}
+    text = _object(config.get("text_config"))
     said = config.get("quantization_config") or text.get("quantization_config") or config.get("compression_config")
     if said is None and modelopt is not None:
         said = {"quant_method": "modelopt", **(modelopt.get("quantization") or modelopt)}
@@ -112,20 +112,28 @@ def quantization_of(
 
 
 def _has_experts(config: Mapping[str, Any]) -> bool:
-    text = {**config, **(config.get("text_config") or {})}
+    text = {**config, **_object(config.get("text_config"))}
     return any((text.get(key) or 0) for key in ("num_experts", "num_local_experts", "n_routed_experts"))
 
 
 def _kept(said: Mapping[str, Any]) -> Names:
     """Modules that stay as they were."""
     keys = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
-    return Names(name for key in keys for name in said.get(key) or ())
+    return Names(name for key in keys for name in _list(said.get(key)))
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _kv(said: Mapping[str, Any]) -> float | None:
     scheme = said.get("kv_cache_scheme") or said.get("kv_cache_quant_algo")
     if isinstance(scheme, Mapping):
-        return float(scheme.get("num_bits") or 8) / 8
+        return {4: 0.5625, 8: 1.0}.get(bits) if isinstance(bits := scheme.get("num_bits", 8), int) else None
     return (
         1.0 if scheme and str(scheme).upper() in ("FP8", "INT8") else 0.5625 if str(scheme).upper() == "NVFP4" else None
     )
@@ -133,7 +141,7 @@ def _kv(said: Mapping[str, Any]) -> float | None:
 
 def _fp8(where: str, said: Mapping[str, Any]) -> Quantization:
     block = said.get("weight_block_size")
-    if block is not None and list(block) != [128, 128]:
+    if block is not None and block != [128, 128]:
         raise InputError(f"{where}: weight_block_size = {block!r}, but blocks must be of 128 x 128 weights")
     numbers = "fp8-block" if block else "fp8"
     others = _all_but(_kept(said), numbers)
@@ -148,7 +156,9 @@ def _compressed(where: str, said: Mapping[str, Any]) -> Quantization:
     groups, kept = said.get("config_groups"), _kept(said)
     if not isinstance(groups, Mapping) or not groups:
         raise InputError(f"{where}: config_groups = {groups!r}, but it must say how the weights are kept")
-    types = [(Names(group.get("targets") or ("Linear",)), _scheme(where, group)) for group in groups.values()]
+    if not all(isinstance(group, Mapping) for group in groups.values()):
+        raise InputError(f"{where}: config_groups = {groups!r}, but each group must be an object")
+    types = [(Names(_list(group.get("targets")) or ["Linear"]), _scheme(where, group)) for group in groups.values()]
     titles = dict.fromkeys(numbers for _, numbers in types)
 
     def type_of(index: int, path: str) -> str:
@@ -222,7 +232,7 @@ def _mixed(where: str, said: Mapping[str, Any], layers: Mapping[str, Any]) -> Qu
             raise InputError(f"{where}: quant_algo = {algorithm!r} is not known; known are {', '.join(_ALGORITHMS)}")
         types[module] = _ALGORITHMS[algorithm]
     rest = "fp8-block" if said.get("weight_block_size") and said.get("quant_method") == "fp8" else "bfloat16"
-    kept = Names(name for name in said.get("ignore") or () if rest == "bfloat16")
+    kept = Names(name for name in _list(said.get("ignore")) if rest == "bfloat16")
 
     def type_of(index: int, path: str) -> str:
         for name in _paths(index, path):

@@ -54,10 +54,12 @@ def _inner(said: Fields, hidden: int) -> int:
 def _joint(fields: Fields, said: Fields, hidden: int, text: int) -> int:
     """What maps an image's features to the LLM's size."""
     kernel = said.data.get("merge_kernel_size")
-    merge = said.optional("spatial_merge_size") or (kernel[0] if isinstance(kernel, list) and kernel else 1)
+    merge = said.optional("spatial_merge_size") or (
+        kernel[0] if isinstance(kernel, list) and kernel and type(kernel[0]) is int else 1
+    )
     merged = hidden * merge * merge
     if merge > 1:
-        mergers = 1 + len(said.data.get("deepstack_visual_indexes") or ())
+        mergers = 1 + len(said.listed("deepstack_visual_indexes") or ())
         return mergers * (merged * merged + merged + merged * text + text + 2 * hidden)
     if fields.model_type in ("gemma3", "gemma4"):
         return hidden * text + hidden

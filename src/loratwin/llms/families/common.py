@@ -100,7 +100,9 @@ def feed_forward(
     lora: Lora = "slices",
     names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
 ) -> tuple[Part, ...]:
-    """A dense feed-forward part: gate and up in one product, and down."""
+    """A dense feed-forward part, of no features none: gate and up in one product, and down."""
+    if not size:
+        return ()
     first, up, down = names
     below = linear(f"{path}.{down}", size, hidden, name="down_proj", split="inputs", bias=bias)
     if not gated:

@@ -92,6 +92,8 @@ def deepseek_v4(fields: Fields) -> Body:
     ratios = fields.listed("compress_ratios")
     if ratios is None or len(ratios) < fields.num_layers:
         raise fields.refuse("compress_ratios", f"there are {fields.num_layers} layers")
+    if any(ratio not in (0, 4, 128) or type(ratio) is not int for ratio in ratios):
+        raise fields.refuse("compress_ratios", "each must be 0, 4 or 128")
     hidden, hashed = fields.size("hidden_size"), fields.count("num_hash_layers")
     layers = []
     for index in range(fields.num_layers):

@@ -35,7 +35,7 @@ def _state_bytes(fields: Fields, *keys: str) -> int:
     """Of a number of the state: as the file says, in vLLM from 0.20 on (`mamba_ssm_cache_dtype` is auto)."""
     for key in keys:
         if (said := fields.data.get(key)) is not None:
-            if said not in NUMBER_BYTES:
+            if not isinstance(said, str) or said not in NUMBER_BYTES:
                 raise fields.refuse(key, f"it must be one of {', '.join(map(str, NUMBER_BYTES))}")
             return NUMBER_BYTES[said]
     return 2
@@ -64,6 +64,8 @@ def qwen3_next(fields: Fields) -> Body:
     kinds = listed or [
         "full_attention" if (i + 1) % interval == 0 else "linear_attention" for i in range(fields.num_layers)
     ]
+    if len(kinds) != fields.num_layers:
+        raise fields.refuse("layer_types", f"there are {fields.num_layers} layers")
     feed, layers = feed_forward_of(fields, hidden, Traits()), []
     for index, kind in enumerate(kinds):
         if kind == "linear_attention":
@@ -103,7 +105,8 @@ _LETTERS = {"M": "mamba", "E": "moe", "*": "attention", "-": "mlp"}
 def nemotron_h(fields: Fields) -> Body:
     """Nemotron-H: each layer is Mamba, attention, a feed-forward part, or experts (perhaps in a smaller space)."""
     hidden, pattern = fields.size("hidden_size"), fields.data.get("hybrid_override_pattern")
-    kinds = [_LETTERS.get(letter, letter) for letter in pattern or ""] or fields.listed("layers_block_type")
+    letters = pattern if isinstance(pattern, str) else ""
+    kinds = [_LETTERS.get(letter, letter) for letter in letters] or fields.listed("layers_block_type")
     if not kinds:
         raise fields.refuse("layers_block_type", "it must say the kinds of the layers")
     layers = [Layer(*_nemotron_layer(fields, hidden, kind)) for kind in kinds]

@@ -55,7 +55,7 @@ def kinds_of_attention(fields: Fields, windows: Callable[[Fields, int], list[str
     if len(listed) != count:
         raise fields.refuse("layer_types", f"there are {count} layers")
     for kind in listed:
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise fields.refuse("layer_types", f"layers {kind!r} are not known")
     return [_KINDS[kind] for kind in listed]
 
@@ -75,7 +75,7 @@ def every(fields: Fields, count: int, pattern: int, first_full: bool = False) ->
 
 def all_sliding(fields: Fields, count: int) -> list[str]:
     """Every layer has the window, if there is one and it is shorter than the context."""
-    window, longest = fields.data.get("sliding_window"), fields.data.get("max_position_embeddings") or 0
+    window, longest = fields.data.get("sliding_window"), fields.optional("max_position_embeddings") or 0
     if window is None or not fields.flag("use_sliding_window", True) or (type(window) is int and window >= longest):
         return ["full"] * count
     fields.size("sliding_window")
@@ -190,14 +190,15 @@ def shared_size(fields: Fields, size: int) -> int:
 def sparse_places(fields: Fields) -> list[bool]:
     """Which layers have experts."""
     count = fields.num_layers
-    if (listed := fields.data.get("mlp_layer_types")) is not None:
-        return [kind == "sparse" for kind in listed]
-    frequency = fields.data.get("moe_layer_freq")
-    if isinstance(frequency, list):
-        return [bool(each) for each in frequency]
+    for key in ("mlp_layer_types", "moe_layer_freq"):
+        listed = fields.data.get(key)
+        if isinstance(listed, list):
+            if len(listed) != count:
+                raise fields.refuse(key, f"there are {count} layers")
+            return [each == "sparse" or each == 1 for each in listed]
     first = fields.count("first_k_dense_replace", "moe_layer_start_index")
     step = fields.count("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval", "moe_layer_freq") or 1
-    dense = set(fields.listed("mlp_only_layers") or ())
+    dense = [index for index in fields.listed("mlp_only_layers") or () if type(index) is int]
     if "moe_layer_freq" in fields.data:  # DeepSeek counts from the first layer
         return [index >= first and index % step == 0 for index in range(count)]
     return [index >= first and index not in dense and (index + 1) % step == 0 for index in range(count)]
