@@ -61,7 +61,7 @@ def test_experts_have_adapters_since_vllm_0_13(name: str, slices: int, tmp_path:
     assert len(new[2]) == slices
 
 
-JUNK = (None, 0, -1, 1.5, "x", [], {}, [1], ["a"], [None], {"a": 1}, True, 10**9, float("nan"), [[1]])
+JUNK: tuple[Any, ...] = (None, 0, -1, 1.5, "x", [], {}, [1], ["a"], [None], {"a": 1}, True, 10**9, float("nan"), [[1]])
 
 
 @pytest.mark.parametrize("name", ALL)
