@@ -135,6 +135,7 @@ def test_the_kernels_coefficients_say_the_sum_of_experts_too(mixture: LlmShapes)
     profile = assume(find_gpu("h100-sxm"), mixture, "vllm-0.23.0")
     assert profile.step_time.expert_s == pytest.approx(found.expert_s, rel=0.05)
     assert decode_step_s(profile, 128, 0) > 3 * decode_step_s(profile, 1, 0)
+    assert profile.card.notes[0] == "no step of an LLM with experts, windows or quantized weights was compared"
     tokens = np.array([2.0, 64.0])
     cost = profile.step_time.resolve(0, 8)
     kernel = [step_time_s(cost, StepFeatures(0, n, 0, 0, 0, 0, 0, 0, 0, 0)) for n in (2, 64)]

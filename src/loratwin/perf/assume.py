@@ -67,6 +67,9 @@ their knots, four or five sizes in a layer; attention 4 to 12 %, experts 10 to 2
 WITHOUT_TABLE = 2.0
 """Times as far off on a GPU whose operations were not measured, by judgement."""
 
+NOT_COMPARED = 1.5
+"""Times as far off for LLMs with experts, windows or quantized weights: no step of one was compared; by judgement."""
+
 LAUNCH_ERROR = 0.5
 """Of what a step takes beside its operations: public steps leave 0 to 37 us a layer, 13 are taken."""
 
@@ -136,7 +139,7 @@ def assume(
         ),
         frontend=Frontend(**{name: _learned(fitted, "frontend", name) for name in _names(Frontend)}),
         domain=_domain(fitted[0].domain, known.generation),
-        card=_card(gpu, base, fitted),
+        card=_card(gpu, llm, base, fitted),
         origin="assumed",
     )
     return profile.model_copy(update={"uncertainty": _uncertainty(profile, gpu, launch, fitted)})
@@ -263,7 +266,7 @@ def _step_time(target: Work, base: BaseStep, launch: Launch, references: Sequenc
     )
 
 
-def _card(gpu: Gpu, base: BaseStep, references: Sequence[Profile]) -> Card:
+def _card(gpu: Gpu, llm: LlmShapes, base: BaseStep, references: Sequence[Profile]) -> Card:
     names, operations = ", ".join(reference.name for reference in references), operations_of(gpu)
     whose = "measured operations" if operations.measured else f"operations as measured on {operations.like}"
     return Card(
@@ -272,6 +275,7 @@ def _card(gpu: Gpu, base: BaseStep, references: Sequence[Profile]) -> Card:
         source=f"{gpu.source}; NVIDIA AIConfigurator (Apache-2.0); scaled from {names}",
         held_out_error={},
         notes=(
+            *(() if llm.is_dense else ("no step of an LLM with experts, windows or quantized weights was compared",)),
             f"the coefficients say the sum of operations to {base.error:.1%} (mean; worst {base.worst:.0%})",
             "docs/findings/profiles.md says how far such profiles were off",
         ),
@@ -295,6 +299,7 @@ def _uncertainty(profile: Profile, gpu: Gpu, launch: Launch, references: Sequenc
 
 def _base_errors(profile: Profile, gpu: Gpu, launch: Launch) -> dict[str, float]:
     factor = 1.0 if operations_of(gpu).measured else WITHOUT_TABLE
+    factor *= 1.0 if profile.llm.is_dense else NOT_COMPARED
     step = profile.step_time
     errors = {name: factor * relative * getattr(step, name) for name, relative in BASE_ERRORS.items()}
     beside = launch.step_s + launch.layer_s * profile.llm.num_layers
