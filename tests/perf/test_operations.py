@@ -73,6 +73,17 @@ def test_attention_reads_the_cache_and_takes_a_least_time() -> None:
     assert busy == pytest.approx(1e10 / (attention.memory_share * rate), rel=0.05)
 
 
+def test_slow_products_reach_a_larger_share_of_their_peak() -> None:
+    """L4 has a third of the operations of L40S, whose launches and exponentials take as long."""
+    slow = operations_of(find_gpu("l4"))
+    assert L40S.context_attention(128).share < 0.6 < slow.context_attention(128).share < 0.9
+    reached = [
+        2 * 4096 * 6144 * 4096 / (each.product_s("bfloat16", 16, one(4096), 6144, 4096)[0] * each.gpu.flops)
+        for each in (L40S, slow)
+    ]
+    assert reached[0] < reached[1] < 0.95
+
+
 def test_all_reduces_of_pcie_are_slower() -> None:
     large = one(4_194_304)
     fast, slow = (each.all_reduce_s(4, large) for each in (H100, L40S))

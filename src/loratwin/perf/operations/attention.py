@@ -45,6 +45,11 @@ class ContextAttention(NamedTuple):
     share: float  # of the peak operations, in the products
     error: float = 0.0  # mean of |log(fitted / measured)| of calls of 0.1 Tflop or more
 
+    def on(self, flops: float, measured_flops: float) -> ContextAttention:
+        """On a GPU with another peak: what is beyond the bound (exponentials, last waves) stays as it was measured."""
+        beyond = (1 / self.share - 1) * flops / measured_flops
+        return self._replace(share=1 / (1 + beyond))
+
     def time_s(self, tokens: F8, pairs: F8, query_size: F8 | float, key_size: F8 | float, flops: float) -> F8:
         """Seconds for prompts of so many tokens and of so many pairs of a token and one before it."""
         each = self.query_s * query_size + self.key_s * key_size

@@ -117,7 +117,7 @@ def operations_of(gpu: Gpu) -> Operations:
         decode={
             name: DecodeAttention(**{**told, "floor_s": tuple(told["floor_s"])}) for name, told in one["decode"].items()
         },
-        context={name: ContextAttention(**told) for name, told in one["context"].items()},
+        context={name: ContextAttention(**told).on(gpu.flops, one["flops"]) for name, told in one["context"].items()},
         all_reduces=_all_reduces(known, gpu, like),
         experts={kind: Experts(**told) for kind, told in one["experts"].items()},
     )
