@@ -32,15 +32,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_it_ends_with_a_verdict_a_command_and_a_report(folder: Path) -> None:
-    done = loratwin("plan", "mine.yaml", *PROFILE, *QUICK, "--json", "plan.json", cwd=folder)
+    done = loratwin("plan", "mine.yaml", *PROFILE, *QUICK, "--json", "plan.json", "--csv", "tables", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("One GPU serves all 12 adapters with ")
-    assert re.search(r"^ *[48] +chosen ", done.stdout, re.MULTILINE)
+    assert re.search(r"^ *[48] +256 +chosen ", done.stdout, re.MULTILINE)
     assert "vllm serve meta-llama/Llama-3.1-8B-Instruct" in done.stdout
     assert done.stdout.endswith("\nReport: plan.html\n")
     assert (folder / "plan.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert json.loads((folder / "plan.json").read_text())["num_adapters"] == 12
-    assert {item.name for item in folder.iterdir()} == {"mine.yaml", "plan.html", "plan.json"}
+    assert {item.name for item in folder.iterdir()} == {"mine.yaml", "plan.html", "plan.json", "tables"}
+    tables = {item.name for item in (folder / "tables").iterdir()}
+    assert tables == {"alternatives.csv", "adapters.csv", "held-out-errors.csv"}
+    assert (folder / "tables" / "alternatives.csv").read_text().count("\n") == 3  # names, 4 slots, 8 slots
 
 
 def test_an_example_and_a_target_that_nothing_meets(tmp_path: Path) -> None:
@@ -69,6 +72,8 @@ def test_an_example_and_a_target_that_nothing_meets(tmp_path: Path) -> None:
         (("mine.yaml", *PROFILE, "--slots", "0"), "slots: 0, but it must be at least 1"),
         (("mine.yaml", *PROFILE, "-o", "absent/plan.html"), "cannot write absent/plan.html: no folder absent"),
         (("mine.yaml", *PROFILE, "--json", "."), "cannot write .: it is a folder"),
+        (("mine.yaml", *PROFILE, "--csv", "mine.yaml"), "--csv mine.yaml: it is a file, and a folder is needed"),
+        (("mine.yaml", *PROFILE, "--csv", "absent/tables"), "cannot write absent/tables: no folder absent"),
         (("mine.yaml", *PROFILE, "--gpu-memory-utilization", "2"), "gpu_memory_utilization = 2.0"),
         (("mine.yaml", *PROFILE, "-o", "mine.yaml"), "mine.yaml: the report is an HTML file, as report.html"),
         (("mine.yaml", *PROFILE, "--json", "./mine.yaml"), "mine.yaml is a file that the plan is made of"),

@@ -45,9 +45,9 @@ def test_nothing_is_wider_than_the_window_and_the_browser_does_not_complain(
         assert shown.complaints == []
 
 
-@pytest.mark.parametrize("width", (400, 1200))
-def test_axe_finds_nothing_serious(browser: Any, page: Path, width: int) -> None:
-    with opened(browser, page, width) as shown:
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1200, "light"), (1200, "dark")])
+def test_axe_finds_nothing_serious(browser: Any, page: Path, width: int, scheme: str) -> None:
+    with opened(browser, page, width, color_scheme=scheme) as shown:
         assert shown.barriers() == []
 
 
@@ -65,3 +65,88 @@ def test_it_prints(browser: Any, page: Path) -> None:
         shown.page.emulate_media(media="print")
         assert shown.overflow() <= 0
         assert shown.page.pdf(format="A4").startswith(b"%PDF")
+
+
+@pytest.fixture(scope="module")
+def plan_file(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a plan that serves all adapters."""
+    file: Path = tmp_path_factory.mktemp("plan") / "plan.html"
+    file.write_text(PAGES["served"]())
+    return file
+
+
+CUT = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length"
+
+
+def test_no_column_is_cut_and_where_the_window_is_narrow_it_says_that_it_scrolls(browser: Any, page: Path) -> None:
+    with opened(browser, page, 1200) as wide, opened(browser, page, 400) as narrow:
+        assert wide.page.evaluate(CUT) == 0
+        assert narrow.page.evaluate(CUT) > 0
+        assert narrow.page.evaluate(
+            "[...document.querySelectorAll('.table .scroll')].filter(box => box.scrollWidth > box.clientWidth)"
+            ".every(box => getComputedStyle(box.closest('.table').querySelector('.hint')).display !== 'none')"
+        )
+        assert not wide.page.locator(".hint:visible").count()
+
+
+def numbers(table: Any, column: int) -> list[float]:
+    """What a column is sorted by, of the rows that are shown."""
+    return [float(row.locator("th, td").nth(column).get_attribute("data-sort")) for row in rows(table)]
+
+
+def rows(table: Any) -> list[Any]:
+    """The rows that are shown."""
+    return list(table.locator("tbody tr:visible").all())
+
+
+def test_a_click_or_a_key_sorts(browser: Any, plan_file: Path) -> None:
+    with opened(browser, plan_file) as shown:
+        table = shown.page.get_by_role("region", name="Every configuration").locator("table")
+        before = numbers(table, 9)
+        head = table.locator("thead th").nth(9)  # end to end
+        head.click()
+        shown.page.wait_for_timeout(100)
+        assert numbers(table, 9) == sorted(before, reverse=True) != before
+        head.press("Enter")
+        shown.page.wait_for_timeout(100)
+        assert numbers(table, 9) == sorted(before)
+        assert head.get_attribute("aria-sort") == "ascending"
+
+
+def test_a_customer_is_found(browser: Any, plan_file: Path) -> None:
+    with opened(browser, plan_file) as shown:
+        table = shown.page.get_by_role("region", name="Every adapter").locator("table")
+        assert len(rows(table)) == 24
+        shown.page.get_by_label("Find customer").fill("TENANT-07")
+        assert [row.locator("th").inner_text() for row in rows(table)] == ["tenant-07"]
+        assert shown.page.get_by_text("1 of 24").is_visible()
+        shown.page.get_by_label("Find customer").fill("")
+        assert len(rows(table)) == 24
+
+
+def test_pointing_at_a_plot_says_its_values(browser: Any, plan_file: Path) -> None:
+    with opened(browser, plan_file) as shown:
+        tip = shown.page.locator(".tip")
+        assert not tip.is_visible()
+        shown.page.locator("svg[aria-label*='throughput against'] circle.spot").first.hover()
+        assert "1 slots, max_num_seqs" in tip.inner_text()
+        shown.page.locator("svg[aria-label*='over the window'] rect.spot").nth(10).hover()
+        assert "running: " in tip.inner_text()
+        shown.page.locator("h1").hover()
+        assert not tip.is_visible()
+
+
+def test_without_scripts_plots_still_have_their_values_and_no_box_that_does_nothing(
+    browser: Any, plan_file: Path
+) -> None:
+    with opened(browser, plan_file, java_script_enabled=False) as plain:
+        assert plain.page.locator("circle.spot title").first.text_content()
+        assert not plain.page.locator("input:visible").count()
+
+
+def test_the_csv_comes_without_a_server(browser: Any, plan_file: Path) -> None:
+    with opened(browser, plan_file) as shown:
+        with shown.page.expect_download() as download:
+            shown.page.locator("a.csv").first.click()
+        assert download.value.suggested_filename == "alternatives.csv"
+        assert download.value.path().read_text().startswith("max_loras,max_num_seqs,verdict,")

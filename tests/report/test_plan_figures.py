@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from loratwin.metrics import parse_slo
 from loratwin.records import StepSeries
-from loratwin.report.plan_figures import _edges, _ticks, binned, by_slots
-from loratwin.report.svg import inline_svg
-from tests.plan.candidates import candidate, not_starting
+from loratwin.report.plan_figures import _ticks, binned, by_slots, frontier, frontier_figures, starting
+from loratwin.report.svg import Spot, inline_svg
+from tests.plan.candidates import candidate, not_starting, value
 
 
 def steps(start_s: list[float], duration_s: list[float], running: list[int]) -> StepSeries:
@@ -44,11 +47,6 @@ def test_bins_of_many_steps_keep_the_total() -> None:
     assert means.mean() * end == pytest.approx(float((series.running * duration).sum()))
 
 
-def test_the_shaded_part_lies_halfway_to_the_neighbours() -> None:
-    assert _edges([8, 32]) == pytest.approx([4, 16, 64])
-    assert _edges([8]) == pytest.approx([8 / 2**0.5, 8 * 2**0.5])
-
-
 def test_the_chosen_slots_are_always_named() -> None:
     ticks = _ticks([8, 16, 32, 40, 44, 48, 64], 44)
     assert 44 in ticks
@@ -56,11 +54,37 @@ def test_the_chosen_slots_are_always_named() -> None:
 
 
 def test_nothing_is_drawn_where_nothing_starts() -> None:
-    assert by_slots([not_starting(8)], None) == []
+    assert by_slots(starting([not_starting(8)], None, None)) == []
+    assert frontier_figures(starting([not_starting(8)], None, None)) == []
 
 
 def test_a_single_configuration_and_unknown_figures_can_be_drawn() -> None:
-    assert len(by_slots([candidate(8), not_starting(16)], None)) == 4
+    assert len(by_slots(starting([candidate(8), not_starting(16)], None, None))) == 6
+
+
+def test_every_configuration_is_drawn_and_says_what_it_is() -> None:
+    few, many, other = candidate(8), candidate(32), candidate(8, seqs=64)
+    pictures = by_slots(starting([few, many, other], few, None))
+    for picture in (pictures[0], pictures[1], pictures[3], pictures[5]):  # the others' figures are unknown
+        says = re.findall("<title>(.*?)</title>", picture, re.DOTALL)
+        assert sum(title.count(" slots, max_num_seqs") for title in says) == 3
+        for words in ("8 slots, max_num_seqs 256: chosen", "32 slots, max_num_seqs 256", "8 slots, max_num_seqs 64"):
+            assert sum(words in title for title in says) == 1
+
+
+def test_what_misses_the_slo_is_a_red_cross_below_its_limit() -> None:
+    slo = parse_slo("ttft_mean=1s")
+    late = replace(candidate(8), slo_s={"ttft_mean": value(2.0)})
+    pictures = by_slots(starting([late], None, slo))
+    assert "var(--red)" in pictures[0]
+    assert [">SLO<" in picture for picture in pictures] == [False, True, False, False, False, False]
+
+
+def test_the_frontier_is_what_no_other_one_beats() -> None:
+    fast, slow, wide = candidate(8, ttft_ms=50), candidate(16, ttft_ms=90), candidate(32, ttft_ms=90, margin=2.0)
+    assert frontier([fast, slow, wide]) == [fast, wide]
+    assert frontier([slow, candidate(64, ttft_ms=90)]) == [slow, candidate(64, ttft_ms=90)]  # as good as each other
+    assert frontier([candidate(8, starved=True)]) == []
 
 
 def test_svg_ids_begin_with_its_name() -> None:
@@ -73,3 +97,15 @@ def test_svg_ids_begin_with_its_name() -> None:
     assert 'id="mine-figure_1"' in text
     assert "a &lt; b &amp; $c$" in text
     assert "<metadata>" not in text
+
+
+def test_a_place_is_where_its_point_is_drawn() -> None:
+    figure = Figure(figsize=(4, 2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([3.0], [7.0], "o", markersize=1)
+    axes.set(xlim=(0, 10), ylim=(0, 10))
+    text = inline_svg(figure, "one", "a dot", [Spot(axes, "3 <and> 7", 3.0, 7.0), Spot(axes, "same", 3.0, 7.0)])
+    (drawn,) = re.findall(r'<use xlink:href="#one-m\w+" x="([\d.]+)" y="([\d.]+)" style="[^"]*fill: #1f77b4', text)
+    (circle,) = re.findall(r'<circle class="spot" cx="([\d.]+)" cy="([\d.]+)"', text)
+    assert [float(each) for each in circle] == pytest.approx([float(each) for each in drawn], abs=0.1)
+    assert "<title>3 &lt;and&gt; 7\n\nsame</title>" in text

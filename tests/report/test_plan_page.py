@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import subprocess
 import sys
@@ -11,9 +13,11 @@ from functools import cache
 
 import pytest
 
+from loratwin.metrics import Interval, parse_slo
 from loratwin.plan import Plan, serve_command, verdict
 from loratwin.report import plan_report
-from loratwin.report.plan_page import worst_adapters
+from loratwin.report.plan_tables import adapters_table, alternatives_table, plan_tables, too_few
+from loratwin.report.tables import Cell, Table, Value, table_csv
 from tests.plan.small import NASTY, impossible, on, overloaded, served
 from tests.report.page import Page
 from tests.slow import slow
@@ -34,10 +38,12 @@ def test_the_page_is_well_formed_and_needs_nothing_else(made: Callable[[], Plan]
     assert text.lstrip().startswith("<!doctype html>")
     assert page.badly_closed == []
     assert page.unclosed == []
-    names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "link", "img", "iframe", "object", "embed"}
+    names = [tag for tag, _ in page.tags]
+    assert not {*names} & {"link", "img", "iframe", "object", "embed"}
+    assert names.count("script") == 1
     assert page.attributes("src") == []
-    assert all(link.startswith("#") for link in (*page.attributes("href"), *page.attributes("xlink:href")))
+    links = (*page.attributes("href"), *page.attributes("xlink:href"))
+    assert all(link.startswith(("#", "data:text/csv")) for link in links)
     assert not re.search(r"url\((?!#)|@import", text)
 
 
@@ -87,10 +93,10 @@ def test_another_process_gives_the_same_bytes() -> None:
 
 def test_names_are_shown_and_never_understood() -> None:
     text = plan_report(replace(served(), workload=NASTY))
-    assert "<script" not in text
+    assert text.count("<script") == 1  # ours
     page = Page(text)
     assert NASTY in page.text  # as the workload
-    assert {row.name for row in worst_adapters(served().run, count=24)} >= {NASTY}
+    assert NASTY in column(adapters_table(served().run), "adapter")
     everything = Page(report(overloaded))
     assert NASTY in everything.text  # among the adapters
 
@@ -104,7 +110,7 @@ def test_commands_can_be_copied() -> None:
 
 def test_figures_describe_themselves() -> None:
     pictures = [attributes for tag, attributes in Page(report(served)).tags if tag == "svg"]
-    assert len(pictures) == 5
+    assert len(pictures) == 9
     assert all(each["role"] == "img" and each["aria-label"] for each in pictures)
 
 
@@ -142,11 +148,70 @@ def test_when_nothing_works_there_is_no_command_and_nothing_chosen() -> None:
     assert "misses ttft_p99" in text
 
 
+def column(table: Table, key: str) -> list[Value]:
+    """The values of a column."""
+    at = [each.key for each in table.columns].index(key)
+    return [row.cells[at].value for row in table.rows]
+
+
 def test_the_worst_come_first() -> None:
     found = overloaded()
     assert found.run is not None
-    rows = worst_adapters(found.run)
-    assert [row.starved for row in rows] == sorted((row.starved for row in rows), reverse=True)
-    bars = [row.bar for row in rows if not row.starved]
+    table = adapters_table(found.run)
+    starving = [row.look == "starved" for row in table.rows]
+    assert starving == sorted(starving, reverse=True)
+    bars = [row.cells[5].bar for row in table.rows if not row.look]
     assert bars == sorted(bars, reverse=True)
-    assert all(0 <= row.bar <= 100 for row in rows)
+    assert all(0 <= bar <= 100 for bar in bars if bar is not None)
+
+
+def test_every_configuration_that_was_simulated_is_in_the_table() -> None:
+    found = served()
+    assert len({each.config.max_num_seqs for each in found.alternatives}) == 2
+    table = alternatives_table(found, found.alternatives)
+    shown = set(zip(column(table, "max_loras"), column(table, "max_num_seqs"), strict=True))
+    assert shown == {(each.slots, each.config.max_num_seqs) for each in found.alternatives}
+    assert column(table, "verdict").count("chosen") == 1
+
+
+def test_a_missed_limit_is_red_where_its_figure_stands() -> None:
+    found = impossible()
+    table = alternatives_table(found, found.alternatives)
+    at = [each.key for each in table.columns].index("ttft_p99_ms")
+    for row in table.rows:
+        assert [i for i, cell in enumerate(row.cells) if cell.look == "bad"] == [2, at]  # the verdict, and the figure
+
+
+def test_a_limit_on_another_figure_has_a_column_of_its_own() -> None:
+    found = replace(impossible(), slo=parse_slo("tpot_p99=1ms"))
+    slow = [replace(each, slo_s={"tpot_p99": Interval(0.016, 0.0, 1, 0.95)}) for each in found.alternatives]
+    table = alternatives_table(found, slow)
+    assert column(table, "tpot_p99_ms") == [16.0, 16.0]
+
+
+def test_who_has_too_few_requests_for_a_percentile_is_said() -> None:
+    found = served()
+    assert found.run is not None
+    table = adapters_table(found.run)
+    few = [row.cells[0].value for row in table.rows if row.cells[6].value == "too few requests for a p99"]
+    finished = {name: 0 for name in column(table, "adapter")}
+    done = found.run.requests.finish_s <= found.run.window_s
+    for adapter in found.run.requests.adapter[done]:
+        finished[found.run.adapters.name[adapter]] += 1
+    assert 0 < len(few) < len(finished)
+    assert set(few) == {name for name, count in finished.items() if count < 100}
+    assert too_few(found.run).startswith(f"{len(few)} of {len(finished)} adapters")
+
+
+def test_csv_holds_every_digit_and_no_formula() -> None:
+    tables = plan_tables(overloaded())
+    assert [table.name for table in tables][:2] == ["alternatives", "tried-for-all"]
+    lines = list(csv.DictReader(io.StringIO(table_csv(tables[0]))))
+    best = overloaded().best
+    assert best is not None
+    chosen = next(line for line in lines if line["verdict"] == "chosen")
+    assert float(chosen["ttft_mean_ms"]) == pytest.approx(best.mean("ttft_mean_ms"), rel=1e-5)
+    names = [column["adapter"] for column in csv.DictReader(io.StringIO(table_csv(tables[2])))]
+    assert NASTY in names
+    harmless = replace(tables[2], rows=[replace(tables[2].rows[0], cells=[Cell("=1+1", "=1+1")])])
+    assert table_csv(harmless).splitlines()[1] == "'=1+1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from loratwin.metrics import client_per_adapter
 from loratwin.records import DeliverySeries, Samples, Series
 from loratwin.report.looks import looks
+from loratwin.report.run_axes import cumulative, over_time
 from loratwin.report.run_distributions import POINTS, _cdf, _gap_cdf, _lag_percentile, _paired
 from loratwin.report.run_samples import SERVER, _rate, _values, gpu_series, server_series
 from loratwin.report.run_timeline import _step_time, output_tokens_per_s
@@ -81,8 +83,7 @@ def test_adapters_are_paired_by_name() -> None:
         make_run([0.0, 0.0], first=[5.0, 6.0], finish=[7.0, 7.0], adapter=[0, 1]),
         adapters=replace(one.adapters, name=("a1", "elsewhere")),
     )
-    x, y = _paired(client_per_adapter(one), client_per_adapter(other), "ttft_mean_ms")
-    assert (x.tolist(), y.tolist()) == ([2000], [5000])
+    assert _paired(client_per_adapter(one), client_per_adapter(other), "ttft_mean_ms") == [("a1", 2000, 5000)]
 
 
 def test_counters_are_shown_as_growth_and_survive_a_failed_scrape() -> None:
@@ -114,3 +115,22 @@ def test_colours_tell_kinds_and_runs_apart() -> None:
     found = looks({"a": measured(), "b": simulated(), "c": simulated()})
     assert len({look.colour for look in found}) == 3
     assert [look.dashes for look in found] == ["solid", "dashed", "dashed"]
+    alone = looks({"b": simulated(), "c": simulated()})
+    assert [look.dashes for look in alone] == ["solid", "dashed"]
+
+
+def test_a_line_says_its_values_and_a_days_axis_is_in_hours() -> None:
+    run = make_run([0.0], first=[1.0], finish=[2.0], window_s=86400.0)
+    (look,) = looks({"mine": run})
+    picture = over_time("x", "Requests", [(look, np.array([3600.0, 82800.0]), np.array([5.0, 9.0]))])
+    assert "hour of the day" in picture
+    says = re.findall("<title>(.*?)</title>", picture, re.DOTALL)
+    assert says == ["06:00\nmine: 5", "18:00\nmine: 9"]
+
+
+def test_a_distribution_says_what_share_was_so_fast() -> None:
+    (look,) = looks({"mine": simulated()})
+    picture = cumulative("x", "Time", [(look, np.array([1.0, 100.0]), np.array([0.0, 1.0]))], "requests")
+    says = re.findall("<title>(.*?)</title>", picture, re.DOTALL)
+    assert says[0].endswith("mine: 0 %")
+    assert says[-1].endswith("mine: 100 %")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import subprocess
 import sys
@@ -12,9 +14,12 @@ import numpy as np
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.metrics import client_per_adapter, failures_by_kind, parse_slo, summarize
+from loratwin.metrics import client_per_adapter, failures_by_kind, parse_slo, slo_rows, summarize
 from loratwin.records import GapHistogram
 from loratwin.report import run_report
+from loratwin.report.looks import looks
+from loratwin.report.run_tables import adapters_table, run_tables
+from loratwin.report.tables import table_csv
 from tests.metrics.runs import make_run
 from tests.report.measured import NASTY, measured, simulated
 from tests.report.page import Page
@@ -42,8 +47,10 @@ def test_the_page_is_well_formed_and_needs_nothing_else(made) -> None:  # type: 
     assert text.lstrip().startswith("<!doctype html>")
     assert page.badly_closed == []
     assert page.unclosed == []
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "embed"}
-    assert all(link.startswith("#") for link in (*page.attributes("href"), *page.attributes("xlink:href")))
+    assert not {tag for tag, _ in page.tags} & {"link", "img", "iframe", "object", "embed"}
+    assert page.attributes("src") == []
+    links = (*page.attributes("href"), *page.attributes("xlink:href"))
+    assert all(link.startswith(("#", "data:text/csv")) for link in links)
     assert not re.search(r"url\((?!#)|@import", text)
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
@@ -51,7 +58,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(made) -> None:  # type: 
 
 
 def test_names_are_shown_and_never_understood() -> None:
-    assert "<script" not in both()
+    assert both().count("<script") == 1  # ours
     text = Page(both()).text
     assert text.count(NASTY) >= 6  # the run, an adapter, a failure, a reason, an argument of the server
 
@@ -105,10 +112,31 @@ def test_adapters_stand_in_the_order_of_what_they_got() -> None:
     figures = client_per_adapter(measured())
     names = [figures.name[i] for i in figures.worst_first()]
     assert len(names) > 250
-    page = both()
-    table = page[page.index('<table class="adapters">') :]
-    shown = re.findall(r'<tr[^>]*><th scope="row" class="word wrap">(.*?)(?: <b|</th>)', table)
-    assert [name for name in shown[: len(names)] if "script" not in name] == [name for name in names if name != NASTY]
+    table = adapters_table(looks({"mine": measured()})[0])
+    assert [row.cells[0].value for row in table.rows] == names
+    at = Page(both()).text
+    assert at.index(names[0]) < at.index(names[1])
+
+
+def test_adapters_that_miss_the_slo_or_have_too_few_requests_say_so() -> None:
+    (look,) = looks({"twin": simulated()})
+    slo = parse_slo("ttft_p99=20s")
+    verdicts = {row.cells[0].value: row.cells[-1].value for row in adapters_table(look, slo).rows}
+    missing = slo_rows(look.run, slo).missing
+    assert missing and all("misses the SLO" in str(verdicts[name]) for name in missing)
+    assert "too few requests for a p99" in verdicts.values()
+    few = [row for row in adapters_table(look).rows if row.cells[-1].value == "too few requests for a p99"]
+    assert all(int(row.cells[2].value) < 100 for row in few)
+
+
+def test_csv_has_every_figure_of_every_run() -> None:
+    first, *_ = run_tables({"a": measured(), "b": simulated()})
+    lines = {line["figure"]: line for line in csv.DictReader(io.StringIO(table_csv(first)))}
+    ours, twins = (summarize(run).tpot_mean_ms for run in (measured(), simulated()))
+    line = lines["TPOT mean"]
+    assert [float(line["a"]), float(line["b"])] == pytest.approx([ours, twins], rel=1e-5)
+    assert float(line["b relative to a"]) == pytest.approx(twins / ours, rel=1e-5)
+    assert line["unit"] == "ms"
 
 
 def made_small() -> str:

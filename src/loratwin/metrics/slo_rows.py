@@ -134,9 +134,20 @@ def _of_limit(run: Run, limit: Limit, of: IntArray, num_rows: int, side: Side) -
 
 def _few(num: IntArray, limit: Limit) -> BoolArray:
     """Rows of which the limit allows less than one late request."""
-    if limit.allowed_late is None:
-        return np.zeros(len(num), dtype=bool)
-    few: BoolArray = (num > 0) & (num * limit.allowed_late < 1 - 1e-9)
+    return np.zeros(len(num), dtype=bool) if limit.allowed_late is None else few_for(num, limit.allowed_late)
+
+
+def few_for(num: IntArray, above: float) -> BoolArray:
+    """Rows of too few requests for a percentile: less than one of them lies above it.
+
+    Parameters
+    ----------
+    num
+        Requests of each row, shape (num_rows,).
+    above
+        Part of the requests above the percentile: 0.01 of the 99th.
+    """
+    few: BoolArray = (num > 0) & (num * above < 1 - 1e-9)
     return few
 
 

@@ -38,20 +38,20 @@ def predicted_text(advice: Advice) -> str:
     return f"Predicted by the learned model:\n{advice_text(advice)}"
 
 
-HEADER = ("slots", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "ITL p99", "KV tokens", "margin")
+HEADER = ("slots", "seqs", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "ITL p99", "KV tokens", "margin")
 
 
 def alternatives(plan: Plan) -> list[tuple[str, ...]]:
-    """The alternatives that start as cells of text, under `HEADER`."""
-    return [HEADER, *(_row(candidate, plan) for candidate in plan.table if candidate.starts)]
+    """Every configuration that was tried and starts as cells of text, under `HEADER`."""
+    return [HEADER, *(_row(candidate, plan) for candidate in plan.alternatives if candidate.starts)]
 
 
 def alternatives_table(plan: Plan) -> str:
     """The alternatives as aligned text; below those that start, why the others do not."""
     rows = alternatives(plan)
     width = max(len(row[0]) for row in rows)
-    refused = [candidate for candidate in plan.table if not candidate.starts]
-    lines = [f"{candidate.slots:>{width}}  does not start: {candidate.why_not}" for candidate in refused]
+    refused = {candidate.slots: candidate.why_not for candidate in plan.alternatives if not candidate.starts}
+    lines = [f"{slots:>{width}}  does not start: {why_not}" for slots, why_not in refused.items()]
     return "\n".join([aligned(rows), *lines])
 
 
@@ -67,6 +67,7 @@ def _row(candidate: Candidate, plan: Plan) -> tuple[str, ...]:
     chosen = plan.best is not None and candidate.config == plan.best.config
     return (
         str(candidate.slots),
+        str(candidate.config.max_num_seqs),
         "chosen" if chosen else status(candidate, plan.slo),
         number(candidate.throughput),
         share(candidate.mean("served_share")),

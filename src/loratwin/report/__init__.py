@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from loratwin.report.run_page import run_report
     from loratwin.report.runs_table import print_runs, runs_text
     from loratwin.report.sweep_table import print_sweep, sweep_text
+    from loratwin.report.tables import check_csv_folder
     from loratwin.report.twin import twin_of, twins_of
-    from loratwin.report.write import as_text, check_html, write_report
+    from loratwin.report.write import as_text, check_html, write_report, write_tables
 
 _HOMES = {
     "llm_tables": ("llm_text",),
@@ -30,13 +31,15 @@ _HOMES = {
     "run_page": ("run_report",),
     "runs_table": ("print_runs", "runs_text"),
     "sweep_table": ("print_sweep", "sweep_text"),
+    "tables": ("check_csv_folder",),
     "twin": ("twin_of", "twins_of"),
-    "write": ("as_text", "check_html", "write_report"),
+    "write": ("as_text", "check_html", "write_report", "write_tables"),
 }
 """Imported when asked for: a table needs no plots."""
 
 __all__ = [
     "as_text",
+    "check_csv_folder",
     "check_html",
     "differences_text",
     "llm_text",
@@ -52,6 +55,7 @@ __all__ = [
     "twin_of",
     "twins_of",
     "write_report",
+    "write_tables",
 ]
 
 if not TYPE_CHECKING:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from loratwin.experiments import RunTable
+from loratwin.report.tables import Cell, Column, Row, Table, texts, word
 from loratwin.version import __version__
 
 SHOWN = {
@@ -25,20 +26,45 @@ _COLOURS = ("#007a5a", "#8a5a00", "#5b3b8c", "#0072b2", "#c25400", "#a8326e", "#
 
 def grid_html(table: RunTable) -> str:
     """One self-contained HTML file; the same table gives the same bytes."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from loratwin.report.page import environment
 
-    environment = Environment(loader=PackageLoader("loratwin.report"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("grid.html.j2").render(
-        title=f"Experiments: {table.name}",
-        counts=run_counts(table),
-        figures=[_figure(table, axis, name) for name in SHOWN for axis in _axes(table) if _points(table, axis, name)],
-        failures=[row for row in table.rows if row["condition"] == "failed"],
-        axes=table.axes,
-        shown=SHOWN,
-        rows=[row for row in table.rows if row["condition"] == "done"],
-        text=_text,
-        version=__version__,
+    return (
+        environment()
+        .get_template("grid.html.j2")
+        .render(
+            title=f"Experiments: {table.name}",
+            counts=run_counts(table),
+            figures=[
+                _figure(table, axis, name) for name in SHOWN for axis in _axes(table) if _points(table, axis, name)
+            ],
+            failures=texts("failed", "Failed", ["run", "reason"], _failures(table)),
+            runs=_runs(table),
+            version=__version__,
+        )
     )
+
+
+def _failures(table: RunTable) -> list[list[str]]:
+    return [[row["run"], row["reason"]] for row in table.rows if row["condition"] == "failed"]
+
+
+def _runs(table: RunTable) -> Table:
+    """What was done, by run: its place on each axis, then its figures."""
+    columns = [
+        Column("run", "run", is_word=True),
+        *(Column(name, name, is_word=True) for name in table.axes),
+        *(Column(name, title) for name, title in SHOWN.items()),
+    ]
+    done = [row for row in table.rows if row["condition"] == "done"]
+    rows = [
+        [word(row["run"]), *(_cell(row[name]) for name in table.axes), *(_cell(row.get(name)) for name in SHOWN)]
+        for row in done
+    ]
+    return Table("runs", "Runs", columns, list(map(Row, rows)), find="run")
+
+
+def _cell(value: Any) -> Cell:
+    return Cell(_text(value), value if isinstance(value, (int, float, bool)) else _text(value))
 
 
 def run_counts(table: RunTable) -> dict[str, int]:

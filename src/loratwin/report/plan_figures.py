@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import isnan
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, isnan
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from loratwin.formatting import milliseconds, number
+from loratwin.formatting import milliseconds, number, share
+from loratwin.metrics import Slo
 from loratwin.plan import Candidate
+from loratwin.plan.limits import FARTHEST, STEP
+from loratwin.plan.sentences import margin_text, status
 from loratwin.records import Run, StepSeries
 from loratwin.records.columns import FloatArray, IntArray
-from loratwin.report.svg import MUTED, STYLE, inline_svg
-
-BLUE, ORANGE, GREEN = "#0072b2", "#c25400", "#007a5a"  # Okabe and Ito's, darkened to be read as text on white
-STARVED = "#c25400"
+from loratwin.report.run_axes import moment, time_axis, time_unit
+from loratwin.report.svg import (
+    BLUE,
+    BROWN,
+    GREEN,
+    MOST_STRIPS,
+    MUTED,
+    ORANGE,
+    PAPER,
+    PINK,
+    PURPLE,
+    RED,
+    STYLE,
+    Spot,
+    css_colour,
+    inline_svg,
+)  # fmt: skip
 
 SIZE = (4.7, 2.75)  # inches
 WIDE = (9.6, 2.5)
@@ -28,39 +45,107 @@ _BINS = 240
 Value = Callable[[Candidate], float]
 
 
-def by_slots(candidates: Sequence[Candidate], best: Candidate | None) -> list[str]:
-    """Throughput, time to first token, time per token and KV memory against slots."""
-    shown = sorted((candidate for candidate in candidates if candidate.starts), key=lambda candidate: candidate.slots)
-    if not shown:
+@dataclass(frozen=True)
+class Shown:
+    """What all figures of a plan have in common: the configurations that start, the chosen one, the SLO."""
+
+    candidates: tuple[Candidate, ...]
+    best: Candidate | None
+    slo: Slo | None = None
+
+    @property
+    def colours(self) -> dict[int, str]:
+        """A colour for each `max_num_seqs`; that of the chosen one is blue."""
+        first = [self.best.config.max_num_seqs] if self.best is not None else []
+        others = sorted({each.config.max_num_seqs for each in self.candidates} - set(first))
+        palette = (BLUE, GREEN, PURPLE, ORANGE, PINK, BROWN)
+        return {number: palette[i % len(palette)] for i, number in enumerate([*first, *others])}
+
+    @property
+    def keys(self) -> dict[int, str]:
+        """For the legend: the colour of each `max_num_seqs`, by the page's name of it."""
+        return {number: css_colour(colour) for number, colour in sorted(self.colours.items())}
+
+
+def starting(candidates: Sequence[Candidate], best: Candidate | None, slo: Slo | None) -> Shown:
+    """The configurations that start, by slots and `max_num_seqs`."""
+    order = sorted(candidates, key=lambda each: (each.config.max_num_seqs, each.slots))
+    return Shown(tuple(each for each in order if each.starts), best, slo)
+
+
+def by_slots(shown: Shown) -> list[str]:
+    """Throughput, latencies and KV memory of every configuration against its slots, a line for each `max_num_seqs`."""
+    if not shown.candidates:
         return []
     return [
-        _throughput(shown, best),
-        _lines(shown, best, "ttft", "Time to first token", [("mean", _ttft_mean, BLUE), ("p99", _ttft_p99, GREEN)]),
-        _lines(shown, best, "tokens", "Time per token", [("TPOT", _tpot, BLUE), ("ITL p99", _itl_p99, GREEN)]),
-        _kv_tokens(shown, best),
+        _throughput(shown),
+        _latency(shown, "ttft", "Time to first token, mean", "ttft_mean"),
+        _latency(shown, "ttft-tail", "Time to first token, p99", "ttft_p99"),
+        _latency(shown, "tokens", "Time per token, mean", "tpot_mean"),
+        _latency(shown, "gaps", "Gaps between tokens, p99", "itl_p99"),
+        _kv_tokens(shown),
     ]
+
+
+def frontier_figures(shown: Shown) -> list[str]:
+    """Latency against throughput, and against the margin; the configurations that no other one beats stand out."""
+    if len(shown.candidates) < 2:
+        return []
+    panels: list[tuple[str, str, Value, Callable[[float], str]]] = [
+        ("frontier-throughput", "Throughput, tokens/s", lambda each: each.throughput, lambda value: f"{value:,.6g}"),
+        ("frontier-margin", "Margin: how far all rates can grow", _growth, lambda value: f"{value:+.0f} %"),
+    ]
+    return [_frontier(shown, *panel) for panel in panels if any(isfinite(panel[2](each)) for each in shown.candidates)]
+
+
+def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other one beats: it would have at most their latency, at least their throughput and margin, and be
+    better in one of these. A margin that was not searched counts as none; what starves is not among them."""
+
+    def merits(each: Candidate) -> FloatArray:
+        known = np.array([-each.latency_ms, each.throughput, each.margin], dtype=np.float64)
+        return np.where(np.isnan(known), -np.inf, known)
+
+    known = [(each, merits(each)) for each in candidates if each.starts and not each.starved]
+    return [each for each, own in known if not any((other >= own).all() and (other > own).any() for _, other in known)]
 
 
 def over_time(run: Run) -> str:
     """Running and waiting requests, and the share of the KV memory in use, over the window."""
     assert run.steps is not None and run.kv_tokens, "a simulated run keeps its steps"
-    minutes = (np.arange(_BINS) + 0.5) * run.window_s / _BINS / 60
-    used = binned(run.steps, run.steps.kv_blocks, run.window_s) * run.config.block_size / run.kv_tokens
+    unit_s, _ = time_unit(run.window_s)
+    times = (np.arange(_BINS) + 0.5) * run.window_s / _BINS / unit_s
+    used = 100 * binned(run.steps, run.steps.kv_blocks, run.window_s) * run.config.block_size / run.kv_tokens
+    requests = {
+        "running": binned(run.steps, run.steps.running, run.window_s),
+        "waiting": binned(run.steps, run.steps.waiting, run.window_s),
+    }
     with rc_context(STYLE):
         figure, (left, right) = _figure(WIDE, 2)
-        for values, label, colour in ((run.steps.running, "running", BLUE), (run.steps.waiting, "waiting", ORANGE)):
-            line = binned(run.steps, values, run.window_s)
-            left.plot(minutes, line, color=colour, linewidth=1.3, label=label)
+        for (label, line), colour in zip(requests.items(), (BLUE, ORANGE), strict=True):
+            left.plot(times, line, color=colour, linewidth=1.3, label=label)
         _legend(left)
         left.set_title("Requests")
-        right.plot(minutes, 100 * used, color=BLUE, linewidth=1.3)
-        right.set_ylim(0, 100)
+        right.plot(times, used, color=BLUE, linewidth=1.3)
         right.set_title("KV memory in use, %")
-        for axes in (left, right):
-            axes.set_ylim(bottom=0)
-            axes.set_xlim(0, run.window_s / 60)
-            axes.set_xlabel("minutes")
-        return inline_svg(figure, "time", "Running and waiting requests and KV memory in use over the window.")
+        for axes, most in ((left, None), (right, 100)):
+            axes.set_ylim(0, most)
+            time_axis(axes, run.window_s)
+        spots = [*_strips(left, run, requests), *_strips(right, run, {"KV memory in use, %": used})]
+        words = "Running and waiting requests and KV memory in use over the window."
+        return inline_svg(figure, "time", words, spots)
+
+
+def _strips(axes: Axes, run: Run, lines: Mapping[str, FloatArray]) -> list[Spot]:
+    """What the lines are along the axis."""
+    unit_s, _ = time_unit(run.window_s)
+    width_s, every = run.window_s / _BINS, _BINS // MOST_STRIPS
+    spots = []
+    for i in range(0, _BINS, every):
+        values = [f"{name}: {number(float(line[i : i + every].mean()))}" for name, line in lines.items()]
+        text = "\n".join([moment((i + every / 2) * width_s, run.window_s), *values])
+        spots.append(Spot(axes, text, i * width_s / unit_s, right=(i + every) * width_s / unit_s))
+    return spots
 
 
 def binned(steps: StepSeries, values: FloatArray | IntArray, window_s: float, num_bins: int = _BINS) -> FloatArray:
@@ -74,31 +159,27 @@ def binned(steps: StepSeries, values: FloatArray | IntArray, window_s: float, nu
     return means
 
 
-def _throughput(shown: Sequence[Candidate], best: Candidate | None) -> str:
+def _throughput(shown: Shown) -> str:
     with rc_context(STYLE):
         figure, (axes,) = _figure(SIZE)
-        _plot(axes, shown, lambda candidate: candidate.throughput, "served", BLUE)
-        offered = shown[0].mean("offered_throughput")
-        axes.axhline(offered, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        axes.text(0.01, offered, "offered", transform=axes.get_yaxis_transform(), va="bottom", color=MUTED, fontsize=9)
-        axes.set_ylim(0, 1.12 * _most([offered, *(candidate.throughput for candidate in shown)]))
+        spots = _plot(axes, shown, lambda each: each.throughput, number)
+        offered = shown.candidates[0].mean("offered_throughput")
+        _line(axes, offered, "offered", MUTED)
+        axes.set_ylim(0, 1.12 * _most([offered, *(each.throughput for each in shown.candidates)]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-        _finish(axes, shown, best, "Throughput, tokens/s", lambda candidate: candidate.throughput)
-        return inline_svg(figure, "throughput", "Simulated throughput against the number of slots.")
+        _finish(axes, shown, "Throughput, tokens/s")
+        return inline_svg(figure, "throughput", "Simulated throughput against the number of slots.", spots)
 
 
-def _lines(
-    shown: Sequence[Candidate],
-    best: Candidate | None,
-    name: str,
-    title: str,
-    lines: Sequence[tuple[str, Value, str]],
-) -> str:
+def _latency(shown: Shown, name: str, title: str, key: str) -> str:
+    """A latency with its limit, if it has one."""
+    limits_ms = [1e3 * limit.limit_s for limit in shown.slo.limits if limit.name == key] if shown.slo else []
     with rc_context(STYLE):
         figure, (axes,) = _figure(SIZE)
-        for label, value, colour in lines:
-            _plot(axes, shown, value, label, colour)
-        known = [value(candidate) for candidate in shown for _, value, _ in lines if value(candidate) > 0]
+        spots = _plot(axes, shown, lambda each: each.mean(f"{key}_ms"), milliseconds)
+        for limit_ms in limits_ms:
+            _line(axes, limit_ms, "SLO", RED)
+        known = [value for each in shown.candidates if (value := each.mean(f"{key}_ms")) > 0] + limits_ms
         if known and max(known) > 8 * min(known):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(known) < 50 * min(known) else (1,)))
@@ -106,23 +187,53 @@ def _lines(
         else:
             axes.set_ylim(0, 1.15 * _most(known))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: milliseconds(value)))
-        _legend(axes)
-        _finish(axes, shown, best, title, lines[0][1])
-        return inline_svg(figure, name, f"Simulated {title.lower()} against the number of slots.")
+        _finish(axes, shown, title)
+        return inline_svg(figure, name, f"Simulated {title.lower()} against the number of slots.", spots)
 
 
-def _kv_tokens(shown: Sequence[Candidate], best: Candidate | None) -> str:
+def _kv_tokens(shown: Shown) -> str:
+    def text(value: float) -> str:
+        return f"{value / 1000:,.0f}k" if value else "0"
+
     with rc_context(STYLE):
         figure, (axes,) = _figure(SIZE)
-        _plot(axes, shown, lambda candidate: candidate.kv_tokens, "available", BLUE)
-        _plot(
-            axes, shown, lambda candidate: candidate.kv_tokens * candidate.mean("kv_usage_max"), "used at most", GREEN
-        )
-        axes.set_ylim(0, 1.12 * _most([candidate.kv_tokens for candidate in shown]))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0"))
-        _legend(axes)
-        _finish(axes, shown, best, "KV tokens", lambda candidate: candidate.kv_tokens)
-        return inline_svg(figure, "memory", "KV tokens that are left, and used, against the number of slots.")
+        spots = _plot(axes, shown, lambda each: float(each.kv_tokens), number)
+        axes.set_ylim(0, 1.12 * _most([each.kv_tokens for each in shown.candidates]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+        _finish(axes, shown, "KV tokens that the slots leave")
+        return inline_svg(figure, "memory", "KV tokens that are left against the number of slots.", spots)
+
+
+def _frontier(shown: Shown, name: str, title: str, value: Value, text: Callable[[float], str]) -> str:
+    unbeaten = frontier(shown.candidates)
+    with rc_context(STYLE):
+        figure, (axes,) = _figure((SIZE[0], 3.1))
+        dots = [each for each in shown.candidates if each.latency_ms > 0 and isfinite(value(each))]
+        for each in dots:
+            _dot(axes, shown, each, each.latency_ms, value(each), faint=each not in unbeaten)
+        if shown.best in dots and shown.best is not None:
+            _ring(axes, shown.best.latency_ms, value(shown.best))
+        _log_axis(axes, [each.latency_ms for each in dots])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda each, _: text(each)))
+        axes.set_xlabel("end to end, mean")
+        axes.set_title(title)
+        spots = [Spot(axes, _says(shown, each), each.latency_ms, value(each)) for each in dots]
+        return inline_svg(figure, name, f"{title} against mean end-to-end latency of every configuration.", spots)
+
+
+def _growth(candidate: Candidate) -> float:
+    """The margin in per cent, at least the lowest that is tried."""
+    return 100 * (max(candidate.margin, STEP**-FARTHEST) - 1) if not isnan(candidate.margin) else candidate.margin
+
+
+def _log_axis(axes: Axes, values: Sequence[float]) -> None:
+    axes.set_xscale("log")
+    if values:
+        low, high = 0.8 * min(values), 1.25 * max(values)
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: milliseconds(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _figure(size: tuple[float, float], columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -130,14 +241,53 @@ def _figure(size: tuple[float, float], columns: int = 1) -> tuple[Figure, list[A
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
-def _plot(axes: Axes, shown: Sequence[Candidate], value: Value, label: str, colour: str) -> None:
-    """A line with a dot for each configuration; hollow where it starves."""
-    slots = [candidate.slots for candidate in shown]
-    values = [value(candidate) for candidate in shown]
-    axes.plot(slots, values, color=colour, linewidth=1.5, label=label)
-    for candidate, height in zip(shown, values, strict=True):
-        face = "white" if candidate.starved else colour
-        axes.plot(candidate.slots, height, "o", markersize=4.5, markerfacecolor=face, markeredgecolor=colour)
+def _plot(axes: Axes, shown: Shown, value: Value, text: Callable[[float], str]) -> list[Spot]:
+    """A line for each `max_num_seqs` with a dot for each configuration, and a ring around the chosen one."""
+    for sequences, colour in reversed(shown.colours.items()):  # the chosen one above the others
+        line = [each for each in shown.candidates if each.config.max_num_seqs == sequences]
+        axes.plot([each.slots for each in line], [value(each) for each in line], color=colour, linewidth=1.5)
+        for each in line:
+            _dot(axes, shown, each, each.slots, value(each))
+    if shown.best is not None and not isnan(value(shown.best)):
+        axes.axvline(shown.best.slots, color=MUTED, linewidth=1)
+        _ring(axes, shown.best.slots, value(shown.best))
+    known = [each for each in shown.candidates if not isnan(value(each))]
+    return [Spot(axes, f"{text(value(each))}\n{_says(shown, each)}", each.slots, value(each)) for each in known]
+
+
+def _dot(axes: Axes, shown: Shown, each: Candidate, x: float, y: float, faint: bool = False) -> None:
+    """Filled where it keeps up, hollow where it starves, a red cross where it misses the SLO."""
+    colour = shown.colours[each.config.max_num_seqs]
+    if not each.starved and each.misses_slo(shown.slo):
+        axes.plot(x, y, "X", markersize=6.5, markerfacecolor=RED, markeredgecolor=PAPER, markeredgewidth=0.6)
+        return
+    face = PAPER if each.starved else colour
+    axes.plot(x, y, "o", markersize=4.5, markerfacecolor=face, markeredgecolor=colour, alpha=0.4 if faint else 1.0)
+
+
+def _ring(axes: Axes, x: float, y: float) -> None:
+    axes.plot(x, y, "o", markersize=11, markerfacecolor="none", markeredgecolor=BLUE)
+
+
+def _says(shown: Shown, each: Candidate) -> str:
+    """A configuration in a few lines."""
+    chosen = shown.best is not None and each.config == shown.best.config
+    state = "chosen" if chosen else status(each, shown.slo) or "works"
+    margin = f", margin {margin_text(each.margin)}" if not isnan(each.margin) else ""
+    used = each.mean("kv_usage_max")
+    return (
+        f"{each.slots} slots, max_num_seqs {each.config.max_num_seqs}: {state}\n"
+        f"{number(each.throughput)} tokens/s{margin}\n"
+        f"TTFT {milliseconds(each.mean('ttft_mean_ms'))}, p99 {milliseconds(each.mean('ttft_p99_ms'))}; "
+        f"TPOT {milliseconds(each.mean('tpot_mean_ms'))}\n"
+        f"end to end {milliseconds(each.latency_ms)}; KV used at most {share(used)}"
+    )
+
+
+def _line(axes: Axes, height: float, word: str, colour: str) -> None:
+    """A limit with its name."""
+    axes.axhline(height, color=colour, linewidth=1, linestyle=(0, (4, 3)))
+    axes.text(0.01, height, word, transform=axes.get_yaxis_transform(), va="bottom", color=colour, fontsize=9)
 
 
 def _most(values: Sequence[float]) -> float:
@@ -151,38 +301,15 @@ def _legend(axes: Axes) -> None:
     legend.set_in_layout(False)
 
 
-def _finish(axes: Axes, shown: Sequence[Candidate], best: Candidate | None, title: str, value: Value) -> None:
-    """Slots on a logarithmic axis, where configurations starve, and the chosen one."""
+def _finish(axes: Axes, shown: Shown, title: str) -> None:
+    slots = sorted({each.slots for each in shown.candidates})
     axes.set_title(title)
     axes.set_xscale("log", base=2)
     axes.set_xlabel("slots (max_loras)")
-    axes.set_xlim(
-        _edges([candidate.slots for candidate in shown])[0], _edges([candidate.slots for candidate in shown])[-1]
-    )
-    ticks = _ticks([candidate.slots for candidate in shown], best.slots if best else None)
+    axes.set_xlim(slots[0] / 2**0.3, slots[-1] * 2**0.3)
+    ticks = _ticks(slots, shown.best.slots if shown.best else None)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    _shade(axes, shown)
-    if best is not None and not isnan(value(best)):
-        axes.axvline(best.slots, color=MUTED, linewidth=1)
-        axes.plot(best.slots, value(best), "o", markersize=11, markerfacecolor="none", markeredgecolor=BLUE)
-
-
-def _shade(axes: Axes, shown: Sequence[Candidate]) -> None:
-    edges = _edges([candidate.slots for candidate in shown])
-    for i, candidate in enumerate(shown):
-        if candidate.starved:
-            axes.axvspan(edges[i], edges[i + 1], facecolor=STARVED, alpha=0.1, linewidth=0)
-
-
-def _edges(slots: Sequence[int]) -> list[float]:
-    """Halfway (by ratio) between neighbours, and as far beyond the first and the last."""
-    logs = np.log2(np.asarray(slots, dtype=float))
-    if len(logs) == 1:
-        return [float(2 ** (logs[0] - 0.5)), float(2 ** (logs[0] + 0.5))]
-    middle = (logs[1:] + logs[:-1]) / 2
-    ends = np.concatenate([[2 * logs[0] - middle[0]], middle, [2 * logs[-1] - middle[-1]]])
-    return [float(edge) for edge in 2**ends]
 
 
 def _ticks(slots: Sequence[int], chosen: int | None) -> list[int]:
@@ -192,23 +319,3 @@ def _ticks(slots: Sequence[int], chosen: int | None) -> list[int]:
         if all(max(tick, other) / min(tick, other) > 1.3 for other in kept):
             kept.append(tick)
     return sorted(kept)
-
-
-def _ttft_mean(candidate: Candidate) -> float:
-    return candidate.mean("ttft_mean_ms")
-
-
-def _ttft_p99(candidate: Candidate) -> float:
-    return candidate.mean("ttft_p99_ms")
-
-
-def _tpot(candidate: Candidate) -> float:
-    return candidate.mean("tpot_mean_ms")
-
-
-def _itl_p99(candidate: Candidate) -> float:
-    return candidate.mean("itl_p99_ms")
-
-
-def _most_used(candidate: Candidate) -> float:
-    return candidate.kv_tokens * candidate.mean("kv_usage_max")

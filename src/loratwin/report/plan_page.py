@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from loratwin.formatting import number
-from loratwin.metrics import SloRows, per_adapter
 from loratwin.plan import (
     Candidate,
     Plan,
@@ -19,30 +15,12 @@ from loratwin.plan import (
     lora_modules,
     verdict,
 )
-from loratwin.plan.choice import smallest
 from loratwin.plan.sentences import margin_text, server, serves
-from loratwin.plan.what_if import WhatIf, what_if_rows
-from loratwin.records import Run
+from loratwin.plan.what_if import WhatIf
 from loratwin.report.page import HeadlineFigure, environment, milliseconds, share
-from loratwin.report.plan_figures import by_slots, over_time
+from loratwin.report.plan_figures import by_slots, frontier_figures, over_time, starting
+from loratwin.report.plan_tables import not_starting, plan_tables, too_few
 from loratwin.version import __version__
-
-WORST_SHOWN = 12
-
-
-@dataclass(frozen=True)
-class AdapterRow:
-    """One adapter in the list of the worst."""
-
-    name: str
-    rank: str
-    requests: int
-    served: str
-    ttft_mean: str
-    ttft_p99: str
-    bar: float  # 0 to 100
-    starved: bool
-    misses: bool  # the SLO, by itself
 
 
 def plan_report(plan: Plan, cases: Sequence[WhatIf] = ()) -> str:
@@ -60,8 +38,9 @@ def plan_report(plan: Plan, cases: Sequence[WhatIf] = ()) -> str:
 
 
 def _content(plan: Plan, cases: Sequence[WhatIf]) -> dict[str, Any]:
+    shown = starting(plan.alternatives, plan.best, plan.slo)
     return {
-        "what_if": what_if_rows(cases, plan) if cases else [],
+        "tables": {table.name: table for table in plan_tables(plan, cases)},
         "plan": plan,
         "verdict": verdict(plan),
         "explanation": explanation(plan),
@@ -71,15 +50,15 @@ def _content(plan: Plan, cases: Sequence[WhatIf]) -> dict[str, Any]:
         "commands": commands(plan),
         "modules": lora_modules(plan)[:2] if plan.best is not None else [],
         "host_memory_gib": f"{host_memory_gib(plan):.1f}",
-        "figures": by_slots(plan.table, plan.best),
+        "keys": shown.keys,
+        "missing": any(not each.starved and each.misses_slo(plan.slo) for each in shown.candidates),
+        "starving": any(each.starved for each in shown.candidates),
+        "figures": by_slots(shown),
+        "frontier": frontier_figures(shown),
+        "not_starting": not_starting(plan.alternatives),
         "over_time": over_time(plan.run) if plan.run is not None else "",
-        "adapters": worst_adapters(plan.run, plan.customers) if plan.run is not None else [],
-        "other_limits": [candidate for candidate in plan.alternatives if candidate not in plan.table],
-        "tried_for_all": sorted(plan.shortfall.candidates, key=smallest)
-        if plan.shortfall is not None and plan.served
-        else [],
+        "too_few": too_few(plan.run) if plan.run is not None else "",
         "facts": _facts(plan),
-        "errors": held_out_errors(plan.profile.card.held_out_error),
         "version": __version__,
     }
 
@@ -126,31 +105,6 @@ def _half_width(best: Candidate, name: str) -> str:
     return f"± {100 * interval.half_width / interval.mean:.1f}\N{NO-BREAK SPACE}% "
 
 
-def worst_adapters(run: Run, customers: SloRows | None = None, count: int = WORST_SHOWN) -> list[AdapterRow]:
-    """The adapters that fare worst: the starved, those that miss the SLO, then by the 99th percentile of TTFT."""
-    figures = per_adapter(run)
-    missing = set(customers.missing) if customers is not None else set()
-    asked = np.flatnonzero(figures.requests > 0)
-    p99 = np.nan_to_num(figures.ttft_p99_ms, nan=np.inf)
-    order = sorted(asked, key=lambda i: (not figures.starved[i], figures.name[i] not in missing, -p99[i], i))[:count]
-    finite = [p99[i] for i in order if np.isfinite(p99[i])]
-    longest = max(finite, default=1.0)
-    return [
-        AdapterRow(
-            name=figures.name[i],
-            rank=str(run.adapters.rank[figures.adapter[i]]) if figures.adapter[i] >= 0 else "",
-            requests=int(figures.requests[i]),
-            served=share(float(figures.served_share[i])),
-            ttft_mean=milliseconds(float(figures.ttft_mean_ms[i])),
-            ttft_p99=milliseconds(float(figures.ttft_p99_ms[i])),
-            bar=round(100 * min(1.0, float(p99[i] / longest)), 1),
-            starved=bool(figures.starved[i]),
-            misses=figures.name[i] in missing,
-        )
-        for i in order
-    ]
-
-
 def _facts(plan: Plan) -> list[tuple[str, str, str]]:
     """(what, value, where it comes from) of the evidence."""
     card = plan.profile.card
@@ -164,24 +118,3 @@ def _facts(plan: Plan) -> list[tuple[str, str, str]]:
         ("Simulations", f"{plan.num_simulated}, seeds {seeds}", "simulated"),
         ("loratwin", __version__, ""),
     ]
-
-
-METRICS = {
-    "total_throughput": "throughput",
-    "ttft_mean_ms": "TTFT, mean",
-    "ttft_median_ms": "TTFT, median",
-    "tpot_mean_ms": "TPOT, mean",
-    "itl_mean_ms": "ITL, mean",
-    "running_mean": "running requests, mean",
-}
-
-
-def held_out_errors(errors: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """The card's errors, named `metric, regime`, as a table: its header, and a row for each metric."""
-    cells = {name.partition(", ")[::2]: text for name, text in errors.items()}
-    regimes = list(dict.fromkeys(regime for _, regime in cells))
-    metrics = list(dict.fromkeys(metric for metric, _ in cells))
-    rows = [
-        [METRICS.get(metric, metric), *(cells.get((metric, regime), "") for regime in regimes)] for metric in metrics
-    ]
-    return ["", *regimes], rows

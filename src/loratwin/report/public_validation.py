@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from loratwin.report.tables import titled
 from loratwin.report.validation import Table, markdown_table
 from loratwin.validate.public import PublicTable
 from loratwin.validate.public_scores import BY, PublicScore, public_scores, start_score
@@ -35,17 +36,20 @@ def public_markdown(tables: Sequence[PublicTable]) -> str:
 
 def public_html(tables: Sequence[PublicTable]) -> str:
     """The report as one HTML file that needs nothing else."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from loratwin.report.page import environment
 
-    environment = Environment(loader=PackageLoader("loratwin.report"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("validation.html.j2").render(
-        title="Others' measurements",
-        introduction=INTRODUCTION,
-        capacity="",
-        figures=[],
-        sections=public_sections(tables),
-        version=__version__,
-        source="the sources are named in the tables",
+    return (
+        environment()
+        .get_template("validation.html.j2")
+        .render(
+            title="Others' measurements",
+            introduction=INTRODUCTION,
+            capacity="",
+            figures=[],
+            tables=titled(public_sections(tables)),
+            version=__version__,
+            source="the sources are named in the tables",
+        )
     )
 
 

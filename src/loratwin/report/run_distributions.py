@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from loratwin.formatting import number
 from loratwin.metrics import ClientAdapterFigures, client_per_adapter, e2e_s, lag_s, tpot_s, ttft_s
 from loratwin.metrics.gaps import gaps_per_step
 from loratwin.metrics.latency import finished_only
 from loratwin.records import Run
 from loratwin.records.columns import FloatArray
-from loratwin.report.looks import Look
+from loratwin.report.looks import Look, named
 from loratwin.report.run_axes import cumulative, edges_s, log_ticks, middles, new_axes, over_time
-from loratwin.report.svg import GRID, STYLE, inline_svg
+from loratwin.report.svg import GRID, STYLE, Spot, inline_svg
 
 POINTS = 250
 SQUARE = (4.7, 3.6)  # inches
@@ -102,8 +104,8 @@ def scatter(one: Look, other: Look) -> list[str]:
     ]
 
 
-def _scatter(name: str, title: str, one: Look, other: Look, dots: Line) -> str:
-    x, y = dots
+def _scatter(name: str, title: str, one: Look, other: Look, dots: Sequence[Dot]) -> str:
+    x, y = np.array([dot.x for dot in dots]), np.array([dot.y for dot in dots])
     with rc_context(STYLE):
         figure, axes = new_axes(SQUARE)
         axes.plot(x, y, "o", color=other.colour, markersize=3.4, markeredgewidth=0, alpha=0.6)
@@ -111,20 +113,31 @@ def _scatter(name: str, title: str, one: Look, other: Look, dots: Line) -> str:
         limits = (0.8 * float(values.min()), 1.25 * float(values.max())) if len(values) else (1.0, 10.0)
         axes.fill_between(limits, [0.9 * end for end in limits], [1.1 * end for end in limits], color=GRID, zorder=0)
         axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits, title=title)
-        axes.set(xlabel=one.run.kind, ylabel=other.run.kind)
+        axes.set(xlabel=named(one), ylabel=named(other))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(log_ticks(np.array(limits)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
             axis.set_minor_formatter(NullFormatter())
         words = f"{title}: {other.name} ({other.run.kind}) against {one.name} ({one.run.kind}); band of 10 %."
-        return inline_svg(figure, name, words)
+        spots = [
+            Spot(axes, f"{dot.name}\n{one.name}: {number(dot.x)}\n{other.name}: {number(dot.y)}", dot.x, dot.y)
+            for dot in dots
+        ]
+        return inline_svg(figure, name, words, spots)
 
 
-def _paired(one: ClientAdapterFigures, other: ClientAdapterFigures, key: str) -> Line:
+class Dot(NamedTuple):
+    """An adapter, and its figure in two runs."""
+
+    name: str
+    x: float
+    y: float
+
+
+def _paired(one: ClientAdapterFigures, other: ClientAdapterFigures, key: str) -> list[Dot]:
     """The figure of every adapter that both know, where it is above 0."""
     first, second = (
-        {name: getattr(figures, key)[i] for i, name in enumerate(figures.name)} for figures in (one, other)
+        {name: float(getattr(figures, key)[i]) for i, name in enumerate(figures.name)} for figures in (one, other)
     )
-    pairs = [(first[name], second[name]) for name in first if name in second]
-    kept = [(x, y) for x, y in pairs if x > 0 and y > 0]
-    return np.array([x for x, _ in kept]), np.array([y for _, y in kept])
+    dots = [Dot(name, first[name], second[name]) for name in first if name in second]
+    return [dot for dot in dots if dot.x > 0 and dot.y > 0]

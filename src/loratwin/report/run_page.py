@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
-import numpy as np
-
 from loratwin.errors import InputError
 from loratwin.formatting import UNKNOWN, change, number, seconds
 from loratwin.metrics import (
-    ClientAdapterFigures,
     ComparedRow,
     Comparison,
     Slo,
-    client_per_adapter,
     compare,
     config_differences,
     starvation,
@@ -25,48 +21,21 @@ from loratwin.metrics import (
 )
 from loratwin.records import Run
 from loratwin.report.looks import Look, looks
-from loratwin.report.page import NBSP, HeadlineFigure, environment, figure, share
+from loratwin.report.page import NBSP, HeadlineFigure, environment, figure
 from loratwin.report.run_distributions import distributions, lag, scatter
 from loratwin.report.run_samples import gpu_series, server_series
+from loratwin.report.run_tables import adapters_table, failures_table, figures_table, too_few
 from loratwin.report.run_timeline import steps, timeline
 from loratwin.version import __version__
 
-ADAPTERS_SHOWN = 1000
-"""Of each run; a page of ten thousand rows helps nobody, and `--json` has them all."""
-
-ADAPTERS_OPEN = 25
-"""Rows before those that have to be opened."""
-
 
 @dataclass(frozen=True)
-class Cell:
+class ComparedCell:
     """A figure of one run in the table, and how it differs from the reference; `verdict` of an SLO: met, missed."""
 
     value: str
     difference: str
     verdict: str = ""
-
-
-@dataclass(frozen=True)
-class AdapterRows:
-    """The adapters of one run, the worst first."""
-
-    look: Look
-    header: tuple[str, ...]
-    rows: list[tuple[str, list[str], bool]]  # name, figures, starved
-    left_out: int
-
-
-@dataclass(frozen=True)
-class FailureRow:
-    """One kind of failure."""
-
-    run: str
-    kind: str
-    requests: int
-    share: str
-    adapters: int
-    first: str
 
 
 def run_report(runs: Mapping[str, Run], slo: Slo | None = None) -> str:
@@ -108,13 +77,14 @@ def _content(runs: Mapping[str, Run], slo: Slo | None) -> dict[str, Any]:
         "sections": _sections(comparison),
         "verdicts": [starvation(look.run) for look in shown],
         "scatter": scatter(reference, others[0]) if others and len(reference.run.adapters) > 1 else [],
-        "adapters": [_adapters(look, slo) for look in (reference, *others)],
-        "failures": [row for look in shown for row in _failures(look)],
+        "csv": figures_table(comparison),
+        "adapters": [(look, adapters_table(look, slo)) for look in (reference, *others)],
+        "too_few": [text for look in shown if (text := too_few(look))],
+        "failures": failures_table(shown),
         "server": server_series(shown),
         "gpu": gpu_series(shown),
         "steps": steps(shown),
         "facts": _facts(shown),
-        "open": ADAPTERS_OPEN,
         "version": __version__,
     }
 
@@ -177,9 +147,9 @@ def _difference(row: ComparedRow, index: int, reference: int) -> str:
     return "" if isnan(relative) else f"({change(relative).replace(' ', NBSP)})"
 
 
-def _sections(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[Cell]]]]]:
+def _sections(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[ComparedCell]]]]]:
     """The rows of the table under the names of their sections."""
-    sections: dict[str, list[tuple[str, list[Cell]]]] = {}
+    sections: dict[str, list[tuple[str, list[ComparedCell]]]] = {}
     for row in comparison.rows:
         unit = {"/s": ", per second", "tokens/s": ", per second"}.get(row.figure.unit, "")
         cells = [_cell(row, i, comparison) for i in range(len(comparison.names))]
@@ -187,60 +157,10 @@ def _sections(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[Ce
     return list(sections.items())
 
 
-def _cell(row: ComparedRow, index: int, comparison: Comparison) -> Cell:
+def _cell(row: ComparedRow, index: int, comparison: Comparison) -> ComparedCell:
     difference = "" if index == comparison.reference else _difference(row, index, comparison.reference).strip("()")
     verdict = "" if isnan(row.limit) else "met" if row.values[index] <= row.limit else "missed"
-    return Cell(shown_figure(row, index), difference, verdict)
-
-
-# --- adapters
-
-
-_ADAPTER_COLUMNS = (
-    ("sent", "sent", ""), ("finished", "finished", ""), ("failed", "failed", ""), ("refused", "refused", ""),
-    ("cut off", "censored", ""), ("tokens received", "received_tokens", ""), ("tokens/s", "throughput", ""),
-    ("served", "served_share", "share"), ("goodput /s", "goodput", ""), ("TTFT mean", "ttft_mean_ms", "ms"),
-    ("p50", "ttft_p50_ms", "ms"), ("p99", "ttft_p99_ms", "ms"), ("TPOT mean", "tpot_mean_ms", "ms"),
-    ("ITL mean", "itl_mean_ms", "ms"), ("p99", "itl_p99_ms", "ms"), ("end to end", "e2e_mean_ms", "ms"),
-    ("lag p99", "lag_p99_ms", "ms"),
-)  # fmt: skip
-_ONLY_IF_ANY = ("failed", "refused")
-
-
-def _adapters(look: Look, slo: Slo | None) -> AdapterRows:
-    """Columns that no adapter has a figure in are left out."""
-    figures = client_per_adapter(look.run, slo)
-    columns = [column for column in _ADAPTER_COLUMNS if _is_known(figures, column[1])]
-    order = figures.worst_first()
-    rows = [
-        (
-            figures.name[i],
-            [figure(float(getattr(figures, key)[i]), unit) for _, key, unit in columns],
-            bool(figures.starved[i]),
-        )
-        for i in order[:ADAPTERS_SHOWN]
-    ]
-    return AdapterRows(look, tuple(title for title, _, _ in columns), rows, max(0, len(order) - ADAPTERS_SHOWN))
-
-
-def _is_known(figures: ClientAdapterFigures, key: str) -> bool:
-    values = np.asarray(getattr(figures, key), dtype=np.float64)
-    return bool(values.any()) if key in _ONLY_IF_ANY else not np.isnan(values).all()
-
-
-def _failures(look: Look) -> list[FailureRow]:
-    """Each kind of failure of a run, the most frequent first."""
-    table = look.run.requests
-    if table.failure is None:
-        return []
-    rows = []
-    for kind, name in enumerate(look.run.failures):
-        which = np.flatnonzero(table.failure == kind)
-        if len(which):
-            first = seconds(float(table.arrival_s[which].min()))
-            adapters = len(np.unique(table.adapter[which]))
-            rows.append(FailureRow(look.name, name, len(which), share(len(which) / len(table)), adapters, first))
-    return sorted(rows, key=lambda row: -row.requests)
+    return ComparedCell(shown_figure(row, index), difference, verdict)
 
 
 # --- evidence

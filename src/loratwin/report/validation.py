@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from loratwin.calibrate.published.fit import SOURCE
+from loratwin.report.tables import titled
 from loratwin.validate.crossval import Validation
 from loratwin.validate.predict import Prediction
 from loratwin.validate.scores import METRICS, AdviceScore, ErrorScore, Verdicts, measured_value, regime, relative_error
@@ -142,19 +143,21 @@ def validation_markdown(v: Validation) -> str:
 
 def validation_html(v: Validation) -> str:
     """The report as one HTML file that needs nothing else; the same validation gives the same bytes."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
+    from loratwin.report.page import environment
     from loratwin.report.validation_figures import scatter
 
-    environment = Environment(loader=PackageLoader("loratwin.report"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("validation.html.j2").render(
-        title="How good the twin is",
-        introduction=_introduction(v),
-        capacity=kv_sentence(v),
-        figures=[scatter(v, metric, label, UNITS[metric]) for metric, label in LABELS.items()],
-        sections=sections(v),
-        version=__version__,
-        source=SOURCE,
+    return (
+        environment()
+        .get_template("validation.html.j2")
+        .render(
+            title="How good the twin is",
+            introduction=_introduction(v),
+            capacity=kv_sentence(v),
+            figures=[scatter(v, metric, label, UNITS[metric]) for metric, label in LABELS.items()],
+            tables=titled(sections(v)),
+            version=__version__,
+            source=SOURCE,
+        )
     )
 
 

@@ -57,6 +57,44 @@ def write_report(
     return write_atomically(path, plan_report(what, what_if))
 
 
+def write_tables(
+    what: Run | Mapping[str, Run] | Plan,
+    folder: str | Path,
+    *,
+    slo: Slo | str | None = None,
+    what_if: Sequence[WhatIf] = (),
+) -> list[Path]:
+    """Write every table of a report as a CSV file, with all digits and units in the names of its columns.
+
+    Parameters
+    ----------
+    what, slo, what_if
+        As for `write_report`.
+    folder
+        Made where it is not there; files in it of the same names are replaced.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be made or written, or an SLO cannot be read.
+    """
+    from loratwin.report.tables import write_csv
+
+    if isinstance(what, Run | Mapping):
+        from loratwin.report.run_tables import run_tables
+
+        runs: Mapping[str, Run] = {str(what.kind): what} if isinstance(what, Run) else what
+        return write_csv(run_tables(runs, parse_slo(slo) if isinstance(slo, str) else slo), folder)
+    from loratwin.report.plan_tables import plan_tables
+
+    return write_csv(plan_tables(what, what_if), folder)
+
+
 def as_text(what: Run | Mapping[str, Run] | Sweep | Plan | Advice | Profile) -> str:
     """What the commands print of a run, several side by side, a sweep, a plan, an advice or a profile.
 

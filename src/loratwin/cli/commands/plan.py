@@ -76,6 +76,10 @@ def plan(
         typer.Option("--output", "-o", help="HTML report to write; by default plan.html.", show_default=False),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the plan as JSON, too.", show_default=False)] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write every table as a CSV file into a folder, too.", show_default=False),
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     fast: Annotated[
         bool, typer.Option("--fast", help="Slots by the learned model; the twin only checks them, with one seed.")
@@ -96,7 +100,7 @@ def plan(
     from loratwin.plan import plan as find_plan
     from loratwin.plan.what_if import check_names, parse_added, parse_scale, what_if, what_if_json
     from loratwin.records import write_atomically
-    from loratwin.report import plan_report
+    from loratwin.report import check_csv_folder, plan_report, write_tables
     from loratwin.workload import load_spec
 
     limits = parse_slo(slo) if slo is not None else None
@@ -107,9 +111,11 @@ def plan(
     chosen_profile, spec = load_profile(profile), load_spec(workload)
     check_names(changes, spec)
     if not check:
-        _check_no_plan(fast, output, json)
+        _check_no_plan(fast, output, json, csv)
     output = output or Path("plan.html")
     _check_outputs(output, json, (workload, profile))
+    if csv is not None:
+        check_csv_folder(csv)
     if not check:
         from loratwin.learn import predict
         from loratwin.plan.text import predicted_text
@@ -142,15 +148,17 @@ def plan(
         data = plan_json(answer) | {"what_if": what_if_json(cases, answer)}
         write_atomically(json, json_format.dumps(data, indent=1, allow_nan=False) + "\n")
     write_atomically(output, page)
+    if csv is not None:
+        write_tables(answer, csv, what_if=cases)
     typer.echo(plan_text(answer, cases))
     typer.echo(f"\nReport: {output}")
 
 
-def _check_no_plan(fast: bool, output: Path | None, json: Path | None) -> None:
+def _check_no_plan(fast: bool, output: Path | None, json: Path | None, csv: Path | None) -> None:
     """What cannot be asked for together with `--no-check`."""
     if not fast:
         raise InputError("--no-check: goes with --fast; without it, all figures are the twin's")
-    for option, path in (("--output", output), ("--json", json)):
+    for option, path in (("--output", output), ("--json", json), ("--csv", csv)):
         if path is not None:
             raise InputError(
                 f"{option}: with --no-check there is no plan to write (loratwin learn predict --no-check --json FILE "

@@ -24,6 +24,10 @@ def report(
     adapters: Annotated[
         bool, typer.Option("--adapters", help="Show each adapter (the HTML file always does).")
     ] = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write every table as a CSV file into a folder, too.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON instead of a table.")] = False,
 ) -> None:
     """Show one run, or several side by side.
@@ -34,10 +38,20 @@ def report(
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
     from loratwin.records import load_runs
-    from loratwin.report import check_html, print_runs, runs_as_json, twins_of, write_report
+    from loratwin.report import (
+        check_csv_folder,
+        check_html,
+        print_runs,
+        runs_as_json,
+        twins_of,
+        write_report,
+        write_tables,
+    )
 
     if output is not None:
         check_html(output)
+    if csv is not None:
+        check_csv_folder(csv)
     limits = parse_slo(slo) if slo is not None else None
     shown = load_runs(runs)
     if profile is not None:
@@ -46,7 +60,9 @@ def report(
         shown |= twins_of(shown, performance)
     if output is not None:
         typer.echo(f"written: {write_report(shown, output, slo=limits)}", err=as_json)
+    if csv is not None:
+        typer.echo(f"written: {len(write_tables(shown, csv, slo=limits))} tables in {csv}", err=as_json)
     if as_json:
         typer.echo(json.dumps(runs_as_json(shown, limits, adapters), indent=2, allow_nan=False))
-    elif output is None:
+    elif output is None and csv is None:
         print_runs(shown, limits, adapters)

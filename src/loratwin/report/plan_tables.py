@@ -1,0 +1,249 @@
+"""The tables of a plan: every configuration that was searched, every adapter, what if, and the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loratwin.formatting import number
+from loratwin.metrics import Limit, SloRows, few_for, per_adapter
+from loratwin.plan import Candidate, Plan
+from loratwin.plan.sentences import margin_text, status
+from loratwin.plan.what_if import WhatIf, instead_text
+from loratwin.records import Run
+from loratwin.report.tables import Cell, Column, Row, Table, numeric, texts, word
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a configuration, as a column."""
+
+    column: Column
+    name: str  # of `metrics.Summary`
+    unit: str = ""
+    limit: str = ""  # name of the SLO's limit on it
+
+
+_FIGURES = (
+    Figure(Column("throughput_tokens_per_s", "through\N{SOFT HYPHEN}put", "tokens/s"), "total_throughput"),
+    Figure(Column("served_share", "served"), "served_share", "share"),
+    Figure(Column("ttft_mean_ms", "TTFT", "mean"), "ttft_mean_ms", "ms", "ttft_mean"),
+    Figure(Column("ttft_p99_ms", "TTFT", "p99"), "ttft_p99_ms", "ms", "ttft_p99"),
+    Figure(Column("tpot_mean_ms", "TPOT", "mean"), "tpot_mean_ms", "ms", "tpot_mean"),
+    Figure(Column("itl_p99_ms", "ITL", "p99"), "itl_p99_ms", "ms", "itl_p99"),
+)
+_FURTHER = (
+    Figure(Column("running_mean", "running"), "running_mean"),
+    Figure(Column("waiting_mean", "waiting"), "waiting_mean"),
+    Figure(Column("swap_ins", "swap-ins"), "swap_ins"),
+)
+_E2E = Column("e2e_mean_ms", "end to end", "mean")
+
+
+def alternatives_table(plan: Plan, candidates: Sequence[Candidate], name: str = "alternatives") -> Table:
+    """Every one of the configurations, by slots and `max_num_seqs`; red where a limit of the SLO is missed."""
+    more = _limits_beside(plan)
+    columns = [
+        Column("max_loras", "slots"),
+        Column("max_num_seqs", "max_\N{ZERO WIDTH SPACE}num_\N{ZERO WIDTH SPACE}seqs"),
+        Column("verdict", "verdict", is_word=True),
+        *(figure.column for figure in _FIGURES),
+        _E2E,
+        *(Column(f"{limit.name}_ms", str(limit)) for limit in more),
+        *(figure.column for figure in _FURTHER),
+        Column("starving_adapters", "adapters", "starving"),
+        Column("kv_tokens", "KV tokens"),
+        Column("margin_share", "margin"),
+    ]
+    rows = [_alternative(plan, each, more) for each in sorted(candidates, key=_by_slots)]
+    return Table(name, "Every configuration that was simulated", columns, rows, find="configuration")
+
+
+def _by_slots(candidate: Candidate) -> tuple[int, int]:
+    return candidate.slots, candidate.config.max_num_seqs
+
+
+def _limits_beside(plan: Plan) -> list[Limit]:
+    """Limits of the SLO on figures that have no column of their own."""
+    shown = {figure.limit for figure in _FIGURES} | {"e2e_mean"}
+    return [limit for limit in plan.slo.limits if limit.name not in shown] if plan.slo is not None else []
+
+
+def _alternative(plan: Plan, each: Candidate, more: Sequence[Limit]) -> Row:
+    missed = {limit.name for limit in each.missed(plan.slo)} if each.starts else set()
+
+    def cell(figure: Figure) -> Cell:
+        return numeric(each.mean(figure.name), figure.unit, "bad" if figure.limit in missed else "")
+
+    verdict, look = _verdict(plan, each)
+    cells = [
+        numeric(each.slots),
+        numeric(each.config.max_num_seqs),
+        verdict,
+        *map(cell, _FIGURES),
+        numeric(each.latency_ms, "ms", "bad" if "e2e_mean" in missed else ""),
+        *(_reached(each, limit, limit.name in missed) for limit in more),
+        *map(cell, _FURTHER),
+        numeric(each.starving_adapters),
+        numeric(each.kv_tokens),
+        Cell(margin_text(each.margin), each.margin - 1),
+    ]
+    return Row(cells, look)
+
+
+def _reached(each: Candidate, limit: Limit, is_missed: bool) -> Cell:
+    value_s = each.slo_s[limit.name].mean if limit.name in each.slo_s else float("nan")
+    return numeric(1e3 * value_s, "ms", "bad" if is_missed else "")
+
+
+def _verdict(plan: Plan, each: Candidate) -> tuple[Cell, str]:
+    """In words, and how the row looks."""
+    if not each.starts:
+        return word("does not start"), "fails"
+    if plan.best is not None and each.config == plan.best.config and each.served_adapters == plan.best.served_adapters:
+        return word("chosen"), "best"
+    if not each.starved and each.missed(plan.slo):
+        return word(f"misses {', '.join(limit.name for limit in each.missed(plan.slo))}", "bad"), "fails"
+    if not each.starved and each.missing:
+        return word(f"{len(each.missing)} {plan.slo_for} miss", "bad"), "fails"
+    found = status(each, plan.slo)
+    return word(found or "works"), "fails" if found else ""
+
+
+def not_starting(candidates: Sequence[Candidate]) -> list[str]:
+    """Why servers do not start, each reason once with the slots that it is of."""
+    reasons: dict[str, list[int]] = {}
+    for each in candidates:
+        if not each.starts:
+            reasons.setdefault(each.why_not, []).append(each.slots)
+    return [f"{', '.join(map(str, sorted(set(slots))))} slots: {reason}" for reason, slots in reasons.items()]
+
+
+# --- adapters
+
+
+_P99 = 0.01
+"""Part of the requests that a 99th percentile leaves above it."""
+
+
+def adapters_table(run: Run, customers: SloRows | None = None) -> Table:
+    """Every adapter that was asked for, the worst first: the starved, those that miss the SLO, then by TTFT p99."""
+    figures = per_adapter(run)
+    missing = set(customers.missing) if customers is not None else set()
+    asked = np.flatnonzero(figures.requests > 0)
+    p99 = np.nan_to_num(figures.ttft_p99_ms, nan=np.inf)
+    order = sorted(asked, key=lambda i: (not figures.starved[i], figures.name[i] not in missing, -p99[i], i))
+    longest = max((p99[i] for i in order if np.isfinite(p99[i])), default=1.0)
+    few = few_for(figures.finished, _P99)
+    rows = []
+    for i in order:
+        misses, starves = figures.name[i] in missing, bool(figures.starved[i])
+        verdict = " and ".join(["starves"] * starves + ["misses the SLO"] * misses)
+        look = "bad" if misses else "few" if few[i] else ""
+        cells = [
+            word(figures.name[i]),
+            Cell(*_rank(run, int(figures.adapter[i]))),
+            numeric(int(figures.requests[i])),
+            numeric(float(figures.served_share[i]), "share"),
+            numeric(float(figures.ttft_mean_ms[i]), "ms"),
+            numeric(float(figures.ttft_p99_ms[i]), "ms", look, bar=round(100 * min(1.0, p99[i] / longest), 1)),
+            word(verdict or ("too few requests for a p99" if few[i] else ""), "bad" if verdict else ""),
+        ]
+        rows.append(Row(cells, "starved" if verdict else ""))
+    columns = [
+        Column("adapter", "adapter", is_word=True),
+        Column("rank", "rank"),
+        Column("requests", "requests"),
+        Column("served_share", "tokens served"),
+        Column("ttft_mean_ms", "TTFT", "mean"),
+        Column("ttft_p99_ms", "TTFT", "p99"),
+        Column("verdict", "verdict", is_word=True),
+    ]
+    return Table("adapters", "Every adapter, the worst first", columns, rows, find="customer")
+
+
+def _rank(run: Run, adapter: int) -> tuple[str, int | None]:
+    if adapter < 0:
+        return "", None
+    rank = int(run.adapters.rank[adapter])
+    return str(rank), rank
+
+
+def too_few(run: Run) -> str:
+    """How many adapters have too few requests for a percentile; empty: none."""
+    figures = per_adapter(run)
+    count = int((few_for(figures.finished, _P99) & (figures.requests > 0)).sum())
+    if not count:
+        return ""
+    return (
+        f"{number(count)} of {number(int((figures.requests > 0).sum()))} adapters have fewer than {round(1 / _P99)} "
+        "finished requests, too few for a 99th percentile: theirs (in italics) is about their slowest request."
+    )
+
+
+# --- what if, evidence
+
+
+def what_if_table(cases: Sequence[WhatIf], plan: Plan) -> Table:
+    """The cases, and what to run instead where the chosen configuration fails."""
+    columns = [
+        Column("case", "case", is_word=True),
+        Column("adapters", "adapters"),
+        Column("verdict", "verdict", is_word=True),
+        *(figure.column for figure in _FIGURES[:5]),
+        Column("margin_share", "margin"),
+        Column("instead", "instead", is_word=True),
+    ]
+    return Table("what-if", "What if", columns, [_case(case, plan) for case in cases], find="case")
+
+
+def _case(case: WhatIf, plan: Plan) -> Row:
+    each = case.candidate
+    missed = {limit.name for limit in each.missed(plan.slo)} if each.starts else set()
+    found = status(each, plan.slo) if each.starts else "does not start"
+    cells = [
+        word(case.name),
+        numeric(case.num_adapters),
+        word(found or "works", "bad" if found else ""),
+        *(numeric(each.mean(f.name), f.unit, "bad" if f.limit in missed else "") for f in _FIGURES[:5]),
+        Cell(margin_text(each.margin), each.margin - 1),
+        word(instead_text(case)),
+    ]
+    return Row(cells, "starved" if found else "")
+
+
+METRICS = {
+    "total_throughput": "throughput",
+    "ttft_mean_ms": "TTFT, mean",
+    "ttft_median_ms": "TTFT, median",
+    "tpot_mean_ms": "TPOT, mean",
+    "itl_mean_ms": "ITL, mean",
+    "running_mean": "running requests, mean",
+}
+
+
+def errors_table(errors: Mapping[str, str]) -> Table:
+    """The card's held-out errors, named `metric, regime`: a row for each metric."""
+    cells = {name.partition(", ")[::2]: text for name, text in errors.items()}
+    regimes = list(dict.fromkeys(regime for _, regime in cells))
+    metrics = list(dict.fromkeys(metric for metric, _ in cells))
+    rows = [
+        [METRICS.get(metric, metric), *(cells.get((metric, regime), "") for regime in regimes)] for metric in metrics
+    ]
+    return texts("held-out-errors", "Held-out error of the profile", ["figure", *regimes], rows)
+
+
+def plan_tables(plan: Plan, cases: Sequence[WhatIf] = ()) -> list[Table]:
+    """All tables of a plan's report, for CSV files."""
+    tables = [alternatives_table(plan, plan.alternatives)]
+    if plan.shortfall is not None and plan.served:
+        tables.append(alternatives_table(plan, plan.shortfall.candidates, "tried-for-all"))
+    if cases:
+        tables.append(what_if_table(cases, plan))
+    if plan.run is not None:
+        tables.append(adapters_table(plan.run, plan.customers))
+    if plan.profile.card.held_out_error:
+        tables.append(errors_table(plan.profile.card.held_out_error))
+    return tables
