@@ -74,3 +74,58 @@ def test_a_field_that_is_something_else_is_refused_in_one_line_or_does_not_matte
                 assert str(error).startswith("config.json: ") and "\n" not in str(error)
             else:
                 assert facts_of(llm, "vllm-0.33.0").parameters > 0
+
+
+def nas(blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "model_type": "nemotron-nas", "hidden_size": 8192, "num_hidden_layers": len(blocks), "num_attention_heads": 64,
+        "vocab_size": 128256, "max_position_embeddings": 131072, "block_configs": blocks, "tie_word_embeddings": False,
+    }  # fmt: skip
+
+
+def test_layers_that_a_search_made_have_their_own_sizes_or_none(tmp_path: Path) -> None:
+    """Llama 3.3 Nemotron Super: 28,672 features are 5.25 x 2/3 x 8192; some layers have no attention, or fewer."""
+    whole = {"attention": {"n_heads_in_group": 8, "no_op": False}, "ffn": {"ffn_mult": 5.25, "no_op": False}}
+    half = {"attention": {"no_op": True}, "ffn": {"ffn_mult": 2.625, "no_op": False}}
+    llm = read(tmp_path, nas([whole, half, half]))
+    attention, up = 8192 * (8192 + 2 * 1024) + 8192 * 8192, 3 * 8192
+    layers = attention + up * 28_672 + 2 * (up * 14_336) + (2 + 1 + 1) * 8192
+    assert llm.num_parameters == layers + 2 * 128_256 * 8192 + 8192
+    assert llm.kv_bytes_per_token == 4096 and llm.intermediate_size == 14_336
+    replaced = {"attention": {"replace_with_linear": True}, "ffn": {"no_op": True}}
+    with pytest.raises(InputError, match="layers that were replaced by a linear one are not known"):
+        read(tmp_path, nas([replaced]))
+
+
+STEP = {
+    "model_type": "step3p5", "hidden_size": 4096, "intermediate_size": 11264, "num_hidden_layers": 45,
+    "num_attention_heads": 64, "num_attention_groups": 8, "head_dim": 128, "vocab_size": 128896, "sliding_window": 512,
+    "layer_types": ["full_attention" if i % 4 == 0 else "sliding_attention" for i in range(48)],
+    "moe_num_experts": 288, "moe_top_k": 8, "moe_intermediate_size": 1280, "share_expert_dim": 1280,
+    "moe_layers_enum": ",".join(map(str, range(3, 45))), "use_head_wise_attn_gate": True,
+    "attention_other_setting": {"num_attention_heads": 96, "num_attention_groups": 8, "head_dim": 128},
+}  # fmt: skip
+LING = {
+    "model_type": "bailing_moe_v2", "hidden_size": 2048, "intermediate_size": 5120, "num_hidden_layers": 20,
+    "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 157184, "num_experts": 256,
+    "num_experts_per_tok": 8, "num_shared_experts": 1, "moe_intermediate_size": 512, "first_k_dense_replace": 1,
+}  # fmt: skip
+EXAONE = {
+    "model_type": "exaone_moe", "hidden_size": 6144, "intermediate_size": 18432, "num_hidden_layers": 48,
+    "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 153600, "num_experts": 128,
+    "num_experts_per_tok": 8, "num_shared_experts": 1, "moe_intermediate_size": 2048, "first_k_dense_replace": 1,
+    "sliding_window": 128,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "billions", "active"),
+    [(STEP, 196, 11), (LING, 16.26, 1.4), (EXAONE, 236, 23)],
+    ids=["Step 3.5 Flash", "Ling mini 2.0", "K-EXAONE"],
+)
+def test_mixtures_whose_cards_round_their_parameters(
+    config: dict[str, Any], billions: float, active: float, tmp_path: Path
+) -> None:
+    llm = read(tmp_path, {**config, "tie_word_embeddings": False, "max_position_embeddings": 32768})
+    assert llm.num_parameters / 1e9 == pytest.approx(billions, rel=6e-3)
+    assert llm.active_parameters / 1e9 == pytest.approx(active, rel=0.1)

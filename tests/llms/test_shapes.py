@@ -82,7 +82,19 @@ def test_every_expert_has_adapters_of_its_own_and_the_router_has_none() -> None:
     assert lora_modules(MIXED)[0] == (
         1, [[(64, 64), (64, 32), (64, 32)], [(64, 64)], [(512, 256), (512, 256)], [(256, 512)]]
     )  # fmt: skip
-    assert slot_bytes(MIXED, 4, 0, target_modules=("q_proj", "v_proj")) == 3 * 2 * 4 * (64 * 3 + 64 + 32 + 32)
+
+
+@pytest.mark.parametrize(
+    ("target_modules", "numbers"),
+    [
+        (("q_proj", "v_proj"), 3 * (64 * 3 + 64 + 32 + 32)),  # of one of the three, all have buffers
+        (("qkv_proj", "o_proj"), 3 * (64 * 3 + 64 + 32 + 32 + 64 + 64)),
+        (("experts",), 8 * (2 * (64 + 32) + 32 + 64)),
+        (("down_proj",), 0),
+    ],
+)
+def test_modules_that_a_server_leaves_out_take_nothing(target_modules: tuple[str, ...], numbers: int) -> None:
+    assert slot_bytes(MIXED, 4, 0, target_modules=target_modules) == 2 * 4 * numbers
 
 
 def test_a_mixed_llm_survives_its_file() -> None:

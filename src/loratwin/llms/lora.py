@@ -30,6 +30,11 @@ def lora_modules(
 PARTS = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
     "gate_up_proj": ("gate_proj", "up_proj"),
+    "fused_qkv_a_proj": ("q_a_proj", "kv_a_proj_with_mqa"),
+    "in_proj_qkvz": ("in_proj_qkv", "in_proj_z"),
+    "in_proj_ba": ("in_proj_b", "in_proj_a"),
+    "experts.w13": ("experts",),
+    "experts.w2": ("experts",),
 }
 """What vLLM stacks, by the names that adapters use."""
 

@@ -12,7 +12,7 @@ from loratwin.llms.families.transformer import (
     standard,
 )
 from loratwin.llms.fields import Fields
-from loratwin.llms.layers import Cache, Slice
+from loratwin.llms.layers import Attention, Cache, Slice
 
 
 def gpt_oss(fields: Fields) -> Body:
@@ -145,8 +145,65 @@ def mimo_v2(fields: Fields) -> Body:
 
 
 def step3(fields: Fields) -> Body:
-    """Step 3.5 and 3.7: one full layer in four, the rest with a window; experts after the first layers."""
-    return standard(fields, Traits(qk_norm="head"))
+    """Step 3.5 and 3.7: one full layer in four, the rest with a window (and perhaps more heads); experts."""
+    hidden, count = fields.size("hidden_size"), fields.num_layers
+    listed = fields.listed("layer_types")
+    trimmed = Fields(fields.where, {**fields.data, "layer_types": listed[:count] if listed else None})  # without drafts
+    kinds, feed = kinds_of_attention(trimmed), feed_forward_of(_named_layers(trimmed, count), hidden, Traits())
+    other, layers = fields.part("attention_other_setting"), []
+    for index, kind in enumerate(kinds):
+        said = other if kind == "sliding" and other.data else fields
+        heads = said.size("num_attention_heads")
+        groups = said.size("num_attention_groups", "num_key_value_heads", default=heads)
+        head = said.size("head_dim", default=fields.size("head_dim", default=hidden // heads))
+        attention, parts, norms = heads_layer(
+            trimmed, hidden, kind, Traits(qk_norm="head"), heads=(heads, groups, head)
+        )
+        if fields.flag("use_head_wise_attn_gate"):
+            parts = (*parts, linear("self_attn.g_proj", hidden, heads))
+        more, rest = feed(index)
+        layers.append(Layer(attention, (*parts, *more), 2 * hidden + norms + rest))
+    return Body(layers, dense_size(fields, hidden))
+
+
+def _named_layers(fields: Fields, count: int) -> Fields:
+    """`moe_layers_enum` ("3,4,5,...") as a list of all layers."""
+    named = fields.data.get("moe_layers_enum")
+    if not isinstance(named, str):
+        return fields
+    places = {int(each) for each in named.split(",") if each.strip().isdigit()}
+    return Fields(fields.where, {**fields.data, "moe_layer_freq": [int(index in places) for index in range(count)]})
+
+
+def nemotron_nas(fields: Fields) -> Body:
+    """LLMs that NVIDIA's search made of Llama: each layer with its own groups of heads and features, or without."""
+    hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
+    blocks = fields.listed("block_configs")
+    if blocks is None or len(blocks) != fields.num_layers:
+        raise fields.refuse("block_configs", f"there are {fields.num_layers} layers")
+    layers = [_nas_layer(fields, Fields(f"{fields.where}: block_configs", block), hidden, heads)
+              for block in blocks if isinstance(block, dict)]  # fmt: skip
+    sizes = [part.linear.inputs for layer in layers for part in layer.parts if part.linear.name == "down_proj"]
+    return Body(layers, max(sizes, key=sizes.count, default=hidden))
+
+
+def _nas_layer(fields: Fields, block: Fields, hidden: int, heads: int) -> Layer:
+    said, feed = block.part("attention"), block.part("ffn")
+    if said.flag("replace_with_linear") or feed.flag("replace_with_linear"):
+        raise fields.refuse("model_type", "layers that were replaced by a linear one are not known")
+    attention, other = Attention(kind="none"), 0
+    parts: tuple[Part, ...] = ()
+    if not said.flag("no_op"):
+        kv_heads = heads // said.size("n_heads_in_group", most=heads)
+        attention, parts, _ = heads_layer(fields, hidden, "full", Traits(), heads=(heads, kv_heads, hidden // heads))
+        other += hidden
+    if not feed.flag("no_op"):
+        factor = feed.data.get("ffn_mult")
+        if not isinstance(factor, (int, float)) or not 0 < factor < 100:
+            raise feed.refuse("ffn_mult", "it must be a number above 0")
+        size = -(-int(2 * factor * hidden / 3) // 256) * 256
+        parts, other = (*parts, *feed_forward("mlp", hidden, size)), other + hidden
+    return Layer(attention, parts, other)
 
 
 def falcon(fields: Fields) -> Body:
