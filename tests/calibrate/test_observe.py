@@ -14,7 +14,7 @@ from loratwin.metrics.latency import finished_only
 from loratwin.perf import Frontend
 from loratwin.records import AdapterTable, Run
 from loratwin.simulate import simulate
-from loratwin.simulate.observe import _count, _running_changes, _waiting_changes, metric_series, observe
+from loratwin.simulate.observe import MetricSeries, combinations, metric_series, observe
 from tests.calibrate.measured import LLAMA, row, serving_runs, simulated
 from tests.metrics.runs import make_run, make_steps
 
@@ -63,8 +63,12 @@ def slow_count(run: Run, with_waiting: bool) -> tuple[list[int], list[int]]:
     return [len(c) for c in inside], [sum(len(a) + len(b) for a, b in c) for c in inside]
 
 
+def counted(run: Run, with_waiting: bool) -> MetricSeries:
+    return combinations(run)[with_waiting]
+
+
 def test_running_sets_are_counted_as_with_sets(run: Run) -> None:
-    found = _count(run, [_running_changes(run)])
+    found = counted(run, with_waiting=False)
     series, names = slow_count(run, with_waiting=False)
     assert found.num_series.tolist() == series
     assert found.num_names.tolist() == names
@@ -72,7 +76,7 @@ def test_running_sets_are_counted_as_with_sets(run: Run) -> None:
 
 
 def test_both_sets_are_counted_as_with_sets(run: Run) -> None:
-    found = _count(run, [_running_changes(run), _waiting_changes(run)])
+    found = counted(run, with_waiting=True)
     series, names = slow_count(run, with_waiting=True)
     assert found.num_series.tolist() == series
     assert found.num_names.tolist() == names
@@ -84,7 +88,7 @@ def test_refused_requests_never_waited(run: Run) -> None:
     refused[np.isnan(run.requests.first_token_s)] = True
     refused[:3] = np.isnan(run.requests.first_token_s[:3])
     changed = replace(run, requests=replace(run.requests, refused=refused))
-    found = _count(changed, [_running_changes(changed), _waiting_changes(changed)])
+    found = counted(changed, with_waiting=True)
     assert found.num_series.tolist() == slow_count(changed, with_waiting=True)[0]
 
 
@@ -107,8 +111,8 @@ def test_two_requests_by_hand() -> None:
     """a0 runs from 1 to 3, a1 from 2 to 4: {0} at 1 s, {0, 1} at 2 s, {1} at 3 s, {} at 4 s; every part is a second."""
     steps = make_steps([0.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0])
     made = make_run([0.0, 1.0], [1.0, 2.0], [3.0, 4.0], adapter=[0, 1], window_s=12.0, steps=steps)
-    assert _count(made, [_running_changes(made)]).num_series.tolist() == [1, 2, 3, 4] + [4] * 8
-    assert _count(made, [_running_changes(made)]).num_names.tolist() == [1, 3, 4, 4] + [4] * 8
+    assert counted(made, with_waiting=False).num_series.tolist() == [1, 2, 3, 4] + [4] * 8
+    assert counted(made, with_waiting=False).num_names.tolist() == [1, 3, 4, 4] + [4] * 8
 
 
 @pytest.mark.parametrize("case", ["no adapters", "base traffic only", "no steps"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from loratwin.metrics import missing, per_adapter, queue_grows, starvation, waiting_over_time
+from loratwin.metrics.starvation import _before
 from loratwin.records import Run
 from tests.metrics.runs import NEVER, make_run
 
@@ -130,3 +131,13 @@ def test_losing_less_than_a_tenth_is_not_starved() -> None:
 def test_missing_when_nothing_finished_at_all() -> None:
     run = make_run([0.0, 95.0], window_s=100.0)
     assert missing(run).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("window_s", [1.0, 7.3, 3600.0, 1e5 / 3])
+def test_counting_before_the_ends_is_a_search_in_the_sorted_times(window_s: float) -> None:
+    ends_s = np.multiply(window_s / 240, np.arange(1, 241), dtype=np.float64)
+    rng = np.random.default_rng(0)
+    near = np.concatenate([np.nextafter(ends_s, 0), ends_s, np.nextafter(ends_s, np.inf)])
+    times_s = rng.permutation(np.concatenate([near, [-0.5, 0.0, 2 * window_s], rng.uniform(0, window_s, 5_000)]))
+    assert _before(times_s, ends_s).tolist() == np.searchsorted(np.sort(times_s), ends_s).tolist()
+    assert _before(np.zeros(0), ends_s).tolist() == [0] * 240

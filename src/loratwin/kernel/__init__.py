@@ -2,6 +2,7 @@
 
 from loratwin.kernel.cost import average_time_s, step_time_s, works
 from loratwin.kernel.engine import is_compiled
+from loratwin.kernel.steps import adapter_combinations, gaps_per_step
 from loratwin.kernel.trace import EngineTrace, run_engine
 from loratwin.kernel.types import (
     AdapterCosts,
@@ -26,7 +27,9 @@ __all__ = [
     "StepFeatures",
     "StepTrace",
     "StepWork",
+    "adapter_combinations",
     "average_time_s",
+    "gaps_per_step",
     "is_compiled",
     "run_engine",
     "step_time_s",

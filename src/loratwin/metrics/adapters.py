@@ -9,6 +9,7 @@ import numpy as np
 
 from loratwin.metrics.groups import Groups, share
 from loratwin.metrics.latency import Side, finished, ttft_s
+from loratwin.metrics.percentiles import percentiles
 from loratwin.metrics.starvation import STARVED_RATIO
 from loratwin.records import Run
 from loratwin.records.columns import BoolArray, FloatArray, IntArray
@@ -84,7 +85,7 @@ def missing(run: Run) -> BoolArray:
     done = finished(run)
     needed_s = (table.finish_s - table.admitted_s)[done]
     needed_s = needed_s[~np.isnan(needed_s)]
-    usual_s = float(np.percentile(needed_s, 99)) if len(needed_s) else 0.0
+    usual_s = percentiles(needed_s, (99,))[0] if len(needed_s) else 0.0
     patience_s = max((1 - STARVED_RATIO) * run.window_s, usual_s)
     left_behind: BoolArray = ~done & (table.refused | (table.arrival_s < run.window_s - patience_s))
     return left_behind

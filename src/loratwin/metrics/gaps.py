@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from loratwin.metrics.latency import finished
+from loratwin.metrics.percentiles import ranked
 from loratwin.records import GapHistogram, Run, StepSeries
 from loratwin.records.columns import FloatArray, IntArray, LongArray
 
@@ -40,14 +41,9 @@ def itl_percentiles_s(run: Run, percents: tuple[float, ...]) -> tuple[float, ...
 
 def gaps_per_step(run: Run, steps: StepSeries) -> IntArray:
     """How many gaps end with each step: requests with first token < end of step <= finish. Shape (num_steps,)."""
-    done = finished(run)
-    end_s = steps.start_s + steps.duration_s
-    begun, ended = (
-        # sorted first: neighbours then search the same part of `end_s`, three times as fast
-        np.bincount(np.searchsorted(end_s, np.sort(times_s[done]), side="right"), minlength=len(end_s) + 1)
-        for times_s in (run.requests.first_token_s, run.requests.finish_s)
-    )
-    return np.cumsum((begun - ended)[:-1]).astype(np.int32)
+    from loratwin.kernel import gaps_per_step as count  # with numba, which a client's run is read without
+
+    return count(steps.start_s + steps.duration_s, run.requests.first_token_s, run.requests.finish_s, finished(run))
 
 
 def gap_percentiles_by_adapter_s(gaps: GapHistogram, percents: tuple[float, ...]) -> tuple[FloatArray, ...]:
@@ -60,13 +56,11 @@ def weighted_percentiles(
     values: FloatArray, weights: IntArray | LongArray, percents: tuple[float, ...]
 ) -> tuple[float, ...]:
     """`np.percentile(np.repeat(values, weights), percents)` without the long list."""
-    order = np.argsort(values)
-    up_to = np.cumsum(weights[order], dtype=np.int64)
-    if not len(up_to) or not up_to[-1]:
+    number = int(weights.sum(dtype=np.int64))
+    if not number:
         return (float("nan"),) * len(percents)
-    place = np.asarray(percents) / 100 * (up_to[-1] - 1)
+    place = np.asarray(percents) / 100 * (number - 1)
     low = np.floor(place)
-    at_low, at_high = (
-        values[order[np.searchsorted(up_to, at, side="right")]] for at in (low, np.minimum(low + 1, up_to[-1] - 1))
-    )
+    ranks = np.concatenate([low, np.minimum(low + 1, number - 1)]).astype(np.int64)
+    at_low, at_high = ranked(values, ranks, weights).reshape(2, -1)
     return tuple((at_low + (place - low) * (at_high - at_low)).tolist())

@@ -11,6 +11,7 @@ import numpy as np
 from loratwin.errors import InputError
 from loratwin.metrics.gaps import itl_mean_s, itl_percentiles_s
 from loratwin.metrics.latency import Side, e2e_s, finished, finished_only, tpot_s, ttft_s
+from loratwin.metrics.percentiles import percentiles
 from loratwin.records import Run
 from loratwin.records.columns import FloatArray
 
@@ -190,4 +191,4 @@ def latency_figure_s(run: Run, metric: str, statistic: str, side: Side = "client
     values = values[~np.isnan(values)]
     if not len(values):
         return float("nan")
-    return float(values.mean() if statistic == "mean" else np.percentile(values, float(statistic[1:])))
+    return float(values.mean()) if statistic == "mean" else percentiles(values, (float(statistic[1:]),))[0]

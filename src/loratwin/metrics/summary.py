@@ -11,6 +11,7 @@ from loratwin.metrics.gaps import itl_mean_s, itl_percentiles_s
 from loratwin.metrics.gauges import gauges
 from loratwin.metrics.intervals import Interval, confidence_interval
 from loratwin.metrics.latency import Side, e2e_s, finished_only, queueing_s, tpot_s, ttft_s
+from loratwin.metrics.percentiles import percentiles as percentiles_of
 from loratwin.metrics.starvation import starvation
 from loratwin.metrics.status import accepted, sent
 from loratwin.metrics.throughput import offered, throughput
@@ -134,8 +135,7 @@ _LATENCY_FIELDS = [item.name for item in fields(Summary) if item.name.endswith("
 def _distribution(name: str, values: FloatArray, percents: tuple[int, ...]) -> dict[str, float]:
     """Mean and percentiles, named as in `Summary`."""
     names = [f"{name}_median" if percent == 50 else f"{name}_p{percent}" for percent in percents]
-    percentiles = np.percentile(values, percents).tolist() if len(values) and percents else [NAN] * len(names)
-    return {f"{name}_mean": _mean(values), **dict(zip(names, percentiles, strict=True))}
+    return {f"{name}_mean": _mean(values), **dict(zip(names, percentiles_of(values, percents), strict=True))}
 
 
 def _mean(values: FloatArray) -> float:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.kernel import adapter_combinations
 from loratwin.metrics import itl_mean_s, tpot_s, ttft_s
 from loratwin.metrics.latency import finished_only
+from loratwin.metrics.percentiles import median
 from loratwin.perf import Frontend
 from loratwin.records import Run
 
@@ -61,7 +63,7 @@ def observe(run: Run, frontend: Frontend) -> Observation:
     extra = frontend.extra_ttft_s(stall) + frontend.first_use_s * _num_used(done) / len(done.requests)
     return Observation(
         ttft_mean_s=float(ttft.mean()) + extra,
-        ttft_median_s=float(np.median(ttft)),
+        ttft_median_s=median(ttft),
         tpot_mean_s=float(tpot.mean()) if len(tpot) else float("nan"),
         itl_mean_s=frontend.delivery_gap_s(itl_mean_s(done), stall),
     )
@@ -75,66 +77,36 @@ def _num_used(run: Run) -> int:
 def metric_series(run: Run) -> MetricSeries:
     """Count the combinations of running and waiting adapters that the engine's steps showed.
 
-    A combination counts once, when it is first seen at the end of a step. It is told by the exclusive-or of random
-    64-bit keys of its adapters (Zobrist hashing), kept along the moments at which an adapter enters or leaves a set.
     The measured delays lie halfway between those of the running sets alone and those of both sets: the mean is taken.
     """
-    entering_or_leaving = [_running_changes(run), _waiting_changes(run)]
-    running, both = _count(run, entering_or_leaving[:1]), _count(run, entering_or_leaving)
+    running, both = combinations(run)
     return MetricSeries((running.num_series + both.num_series) / 2, (running.num_names + both.num_names) / 2)
 
 
-@dataclass(frozen=True)
-class _Changes:
-    """Moments at which adapters enter (+1) or leave (-1) a set."""
+def combinations(run: Run) -> tuple[MetricSeries, MetricSeries]:
+    """Of the running adapters alone, and of the running and the waiting ones.
 
-    time_s: F8
-    adapter: NDArray[np.int32]
-    change: NDArray[np.int64]
-
-
-def _running_changes(run: Run) -> _Changes:
-    r = run.requests
-    return _set_changes(r.adapter, r.first_token_s, np.where(r.finish_s <= run.window_s, r.finish_s, np.inf))
-
-
-def _waiting_changes(run: Run) -> _Changes:
-    r = run.requests
-    arrival = np.where(r.refused, np.nan, r.arrival_s)
-    return _set_changes(r.adapter, arrival, np.where(np.isnan(r.first_token_s), np.inf, r.first_token_s))
-
-
-def _set_changes(adapter: NDArray[np.int32], start_s: F8, end_s: F8) -> _Changes:
-    """When the number of requests of an adapter in [start, end) leaves or reaches 0; NaN starts never happen."""
-    keep = (adapter >= 0) & ~np.isnan(start_s)
-    who = np.tile(adapter[keep].astype(np.int16 if adapter.max(initial=0) < 2**15 else np.int32), 2)
-    time = np.concatenate([start_s[keep], end_s[keep]])
-    change = np.repeat([1, -1], np.count_nonzero(keep))
-    order = np.argsort(time, kind="stable")  # a start stays before an end at the same time
-    order = order[np.argsort(who[order], kind="stable")]  # radix sort of small integers
-    who, time, change = who[order], time[order], change[order]
-    inside = np.cumsum(change)  # every adapter's changes sum to 0, so the sum restarts with each
-    crossing = ((change == 1) & (inside == 1)) | ((change == -1) & (inside == 0))
-    crossing &= np.isfinite(time)
-    return _Changes(time[crossing], who[crossing], change[crossing])
+    A combination counts once, when it is first seen at the end of a step: see `kernel.adapter_combinations`.
+    """
+    table, steps = run.requests, run.steps
+    if steps is None or not len(run.adapters):
+        return (MetricSeries(np.zeros(_NUM_BINS), np.zeros(_NUM_BINS)),) * 2
+    end_s = steps.start_s + steps.duration_s
+    running, both = adapter_combinations(
+        end_s,
+        table.arrival_s,
+        table.first_token_s,
+        np.where(table.finish_s <= run.window_s, table.finish_s, np.nan),
+        np.where(table.refused, np.int32(-1), table.adapter),
+        np.random.default_rng(_KEY_SEED).integers(0, 2**63, (2, len(run.adapters)), dtype=np.uint64),
+    )
+    return _up_to_parts(run, end_s, running), _up_to_parts(run, end_s, both)
 
 
-def _count(run: Run, sets: list[_Changes]) -> MetricSeries:
-    steps = run.steps
-    ends = np.linspace(0, run.window_s, _NUM_BINS + 1)[1:]
-    if steps is None or not len(run.adapters) or not sum(len(s.time_s) for s in sets):
-        return MetricSeries(np.zeros(_NUM_BINS), np.zeros(_NUM_BINS))
-    keys = np.random.default_rng(_KEY_SEED).integers(0, 2**63, (len(sets), len(run.adapters)), dtype=np.uint64)
-    time = np.concatenate([s.time_s for s in sets])
-    order = np.argsort(time, kind="stable")
-    key = np.concatenate([keys[i][s.adapter] for i, s in enumerate(sets)])[order]
-    combination = np.bitwise_xor.accumulate(key)
-    names = np.cumsum(np.concatenate([s.change for s in sets])[order])
-    at = np.searchsorted(time[order], steps.start_s + steps.duration_s, side="right") - 1
-    at = at[at >= 0]
-    _, first = np.unique(combination[at], return_index=True)
-    first.sort()
-    seen_s = (steps.start_s + steps.duration_s)[-len(at) :][first]
-    num = np.searchsorted(seen_s, ends, side="right")
-    total_names = np.concatenate([[0], np.cumsum(names[at][first])])
+def _up_to_parts(run: Run, end_s: F8, names: NDArray[np.int32]) -> MetricSeries:
+    """What was new up to the end of each part."""
+    parts_s = np.linspace(0, run.window_s, _NUM_BINS + 1)[1:]
+    new = np.flatnonzero(names >= 0)
+    num = np.searchsorted(end_s[new], parts_s, side="right")
+    total_names = np.concatenate([[0], np.cumsum(names[new])])
     return MetricSeries(num.astype(np.float64), total_names[num].astype(np.float64))
