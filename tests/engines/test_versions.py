@@ -81,7 +81,7 @@ def test_defaults_by_version_and_gpu(
     assert default_limits(version, gib, name, device) == (tokens, sequences, share)
 
 
-@pytest.mark.parametrize("version", ["vllm-0.8.4", "vllm-0.6.0", "sglang-0.5", "vllm-9", "", "latest"])
+@pytest.mark.parametrize("version", ["vllm-0.7.3", "vllm-0.6.0", "sglang-0.5", "vllm-9", "", "latest"])
 def test_what_is_no_known_vllm_is_refused(version: str) -> None:
     with pytest.raises(InputError, match="vLLM"):
         generation_of(version)
@@ -102,10 +102,16 @@ def test_of_the_first_engine_the_memory_is_known_and_nothing_else(
         generation_of(version)
 
 
-@pytest.mark.parametrize("version", ["vllm-0.3.0", "vllm-0.5.5", "vllm-0.6.4", "vllm-0.8.4"])
+@pytest.mark.parametrize("version", ["vllm-0.3.0", "vllm-0.5.5", "vllm-0.6.4", "vllm-0.7.4"])
 def test_memory_of_versions_that_measure_it_otherwise_is_refused(version: str) -> None:
     with pytest.raises(InputError, match="oldest vLLM"):
         profile_run_of(version)
+
+
+def test_the_first_of_its_second_engine_are_taken_as_the_one_that_was_read() -> None:
+    found = generation_of("vllm-0.8.2")
+    assert (found.generation.name, len(found.notes)) == ("vllm-0.8.5", 1)
+    assert profile_run_of("vllm-0.8.2") is None
 
 
 def test_later_versions_need_no_profile_run() -> None:

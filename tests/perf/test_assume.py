@@ -10,7 +10,7 @@ import pytest
 
 from loratwin.errors import InputError
 from loratwin.llms import find_llm, llm_names
-from loratwin.perf import Profile, assume, assume_memory, dump_profile, find_gpu, gpu_names, kv_capacity, load_profile
+from loratwin.perf import AssumedMemory, Profile, assume, assume_memory, dump_profile, find_gpu, gpu_names, kv_capacity, load_profile
 from loratwin.perf.assume import shipped_references
 from loratwin.perf.compare import decode_step_s
 from loratwin.records import EngineConfig
@@ -33,7 +33,7 @@ def test_a_gpu_is_of_this_world(name: str) -> None:
     gpu = find_gpu(name)
     assert gpu.source
     assert 10 < gpu.memory_gib < 300
-    assert 50 < gpu.flops / gpu.memory_bytes_per_s < 700, "operations per byte"
+    assert 30 < gpu.flops / gpu.memory_bytes_per_s < 700, "operations per byte"
 
 
 @pytest.mark.parametrize("name", llm_names())
@@ -75,7 +75,7 @@ def test_what_was_measured_is_assumed_as_it_was_measured(reference: Profile) -> 
     again = assume(SAME_GPU, reference.llm, references=[reference])
     for part in ("loading", "frontend", "memory"):
         expected, found = (getattr(each, part).model_dump(exclude_none=True) for each in (reference, again))
-        assert found == pytest.approx(expected, rel=0.02), part
+        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=0.02), part
     for batch in (1, 32, 128, 256):
         for slots in (0, 32):
             assert decode_step_s(again, batch, slots) == pytest.approx(decode_step_s(reference, batch, slots), rel=0.02)
@@ -148,9 +148,9 @@ def test_what_an_engine_fills_by_default_is_no_departure() -> None:
 
 def test_later_engines_reserve_no_extra_vocabulary_and_count_their_graphs() -> None:
     old, new = (assume(SAME_GPU, LLAMA.llm, engine=engine).memory for engine in ("vllm-0.8.5", "vllm-0.32.0"))
-    assert (old.extra_vocabulary, old.graph_gib) == (256, 0.0)
-    assert (new.extra_vocabulary, new.graph_gib) == (0, pytest.approx(0.23))  # 32 layers, second model runner
-    assert assume(SAME_GPU, LLAMA.llm, engine="vllm-0.20.0").memory.graph_gib == pytest.approx(1.34)
+    assert isinstance(old, AssumedMemory) and isinstance(new, AssumedMemory)
+    assert (old.extra_vocabulary, old.graphs_counted) == (256, False)
+    assert (new.extra_vocabulary, new.graphs_counted) == (0, True)
 
 
 def test_everything_made_with_it_says_that_it_is_assumed(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class EngineBehaviour(BaseModel):
     graph_fine_tokens: NonNegativeInt = 0  # beyond so many tokens graphs exist for multiples of 16 (256 from 0.13 on)
     graph_tokens_per_seq: NonNegativeInt = 0  # graphs up to so many tokens x max_num_seqs (2 from 0.13 on); 0: no limit
     base_graphs: bool = False  # a step without adapters runs no LoRA kernels (0.13 on)
-    graph_memory_in_budget: bool = False  # CUDA graphs count in gpu_memory_utilization (0.20 on)
+    graph_memory_in_budget: bool = False  # CUDA graphs may count in gpu_memory_utilization (0.20 on)
 
     def rules(self, num_blocks: int) -> EngineRules:
         """The kernel's switches for a server with so many KV blocks (the null block included, as vLLM counts)."""
@@ -83,7 +83,6 @@ class Generation(NamedTuple):
     behaviour: EngineBehaviour
     extra_vocabulary: int  # rows of `lora_extra_vocab_size` (engine.md 2.2)
     gpu_memory_utilization: float  # default
-    graph_gib_per_layer: float = 0.0  # CUDA graphs that count in it, without measurement of the GPU and LLM
 
     @property
     def name(self) -> str:
@@ -100,14 +99,6 @@ _V025 = _V020.model_copy(update={"reserve_full_prompt": True})
 _V032 = _V025.model_copy(update={"skipped_first": False})
 _V033 = _V032.model_copy(update={"lora_set_of_running": True})
 
-_ESTIMATED = 1.34 / 32
-"""GiB of graphs a layer, estimated before the KV cache is sized: what 102 + 102 graphs of 32 layers took on
-an H100 (0.25.1, measured by us). Whether the estimate comes to that was not measured."""
-
-_COUNTED = 0.23 / 32
-"""GiB of graphs a layer that the second model runner leaves room for: 0.23 in the log of an A100 (0.31.0, 32 layers).
-On an H100 (0.25.1, measured by us) graphs took 1.34 GiB, and hardly any of it before the KV cache was sized."""
-
 GENERATIONS = (
     Generation((0, 8, 5), _V085, 256, FIRST_UTILIZATION),
     Generation((0, 9, 2), _V085, 256, FIRST_UTILIZATION),
@@ -115,10 +106,10 @@ GENERATIONS = (
     Generation((0, 13, 0), _V013, 0, FIRST_UTILIZATION),
     Generation((0, 14, 0), _V014, 0, FIRST_UTILIZATION),
     Generation((0, 18, 1), _V018, 0, FIRST_UTILIZATION),
-    Generation((0, 20, 0), _V020, 0, 0.92, _ESTIMATED),
-    Generation((0, 25, 1), _V025, 0, 0.92, _COUNTED),
-    Generation((0, 32, 0), _V032, 0, 0.92, _COUNTED),
-    Generation((0, 33, 0), _V033, 0, 0.92, _COUNTED),
+    Generation((0, 20, 0), _V020, 0, 0.92),
+    Generation((0, 25, 1), _V025, 0, 0.92),
+    Generation((0, 32, 0), _V032, 0, 0.92),
+    Generation((0, 33, 0), _V033, 0, 0.92),
 )
 """Oldest first. Sources: engine.md 1.3 to 1.6 and 2.1 to 2.2; 0.32.0 read as installed. Of 0.14.0 and 0.20.0
 what changed was read in their packages (`config/scheduler.py`; `config/cache.py` and `envs.py`), and no more.
@@ -163,7 +154,7 @@ def profile_run_of(version: str) -> ProfileRun | None:
         No vLLM version, or one whose memory is not known.
     """
     wanted = engine_version(version)
-    if wanted >= GENERATIONS[0].since:
+    if wanted[:2] >= GENERATIONS[0].since[:2]:
         return None
     for since, last, how in FIRST_ENGINE:
         if since <= wanted <= last:
@@ -174,7 +165,7 @@ def profile_run_of(version: str) -> ProfileRun | None:
 def _known() -> str:
     ranges = (f"{'.'.join(map(str, since))} to {'.'.join(map(str, last))}" for since, last, _ in FIRST_ENGINE)
     return (
-        f"the oldest vLLM that the twin knows is {GENERATIONS[0].name}; of older ones the memory alone is known "
+        f"the oldest vLLM that the twin knows is {NAME}-0.8.0; of older ones the memory alone is known "
         f"(loratwin.perf.assume_memory): {', '.join(ranges)}"
     )
 
@@ -200,15 +191,15 @@ def generation_of(version: str, device: Device = "cuda") -> EngineVersion:
     Raises
     ------
     InputError
-        No vLLM version, or one before 0.8.5.
+        No vLLM version, or one before 0.8.
     """
     wanted = engine_version(version)
     older = [each for each in GENERATIONS if each.since[:2] <= wanted[:2]]
-    if not older or wanted < GENERATIONS[0].since:
+    if not older:
         raise InputError(f"engine {version!r}: {_known()}")
     found = older[-1]
     notes: tuple[str, ...] = ()
-    if found.since[:2] != wanted[:2]:
+    if found.since[:2] != wanted[:2] or wanted < GENERATIONS[0].since:
         notes = (f"engine {version} was not read; it is taken to behave as {found.name}",)
     behaviour = found.behaviour
     if device == "cpu":

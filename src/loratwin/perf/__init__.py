@@ -1,19 +1,21 @@
 """Performance models: step time, adapter loading, memory, front end; and the profiles that hold their coefficients."""
 
 from loratwin.engines.versions import EngineBehaviour, default_limits, generation_of
+from loratwin.perf.account import KvCapacity, MemoryAccount, Part, kv_capacity, memory_account
 from loratwin.perf.assume import assume, assume_memory, load_references
 from loratwin.perf.compare import compare_profiles
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu, gpu_names
 from loratwin.perf.loading import LoadingModel
-from loratwin.perf.memory import KvCapacity, MemoryModel, ReplayedMemory, kv_capacity, lora_reserved_bytes
+from loratwin.perf.memory import AssumedMemory, MemoryModel, ReplayedMemory, lora_reserved_bytes
 from loratwin.perf.profile import Card, Profile, dump_profile, load_profile, parse_profile, profile_names, user_names
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.store import add_profile, save_profile
 from loratwin.perf.uncertainty import Uncertainty
 
 __all__ = [
+    "AssumedMemory",
     "Card",
     "Domain",
     "EngineBehaviour",
@@ -21,7 +23,9 @@ __all__ = [
     "Gpu",
     "KvCapacity",
     "LoadingModel",
+    "MemoryAccount",
     "MemoryModel",
+    "Part",
     "Profile",
     "ReplayedMemory",
     "StepTimeModel",
@@ -39,6 +43,7 @@ __all__ = [
     "load_profile",
     "load_references",
     "lora_reserved_bytes",
+    "memory_account",
     "parse_profile",
     "profile_names",
     "save_profile",

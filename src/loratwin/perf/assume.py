@@ -8,7 +8,7 @@ fitted profiles ("references"), their mean where there are several:
 - launches and the host: by generation, learned from the references of the same one (`loratwin.perf.launch`);
 - LoRA kernels: a time per layer, in inverse proportion to the multiprocessors (they are bound by the number of blocks);
 - bringing adapters in: a time per layer, since it is bound by the number of tensors (engine.md 2.3);
-- the scheduler, the front end and the memory beside the model: as they are.
+- the scheduler and the front end: as they are; the memory: by rules of the version (`loratwin.perf.memory_rules`).
 
 Tensor parallelism: weights, heads and operations are shared; LoRA is shared by half (A or B of each module stays whole,
 engine.md 2.2); each layer adds two all-reduces (Megatron-LM, arXiv 1909.08053).
@@ -31,7 +31,8 @@ from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu
 from loratwin.perf.launch import Launch, assumed_base, launch_of, reference_gpu
 from loratwin.perf.loading import LoadingModel
-from loratwin.perf.memory import MemoryModel, ReplayedMemory
+from loratwin.perf.memory import AssumedMemory, MemoryModel, ReplayedMemory
+from loratwin.perf.memory_rules import CONTEXT_GIB, Sampler, memory_rules, sampler_bytes
 from loratwin.perf.operations.step import BaseStep, StepSum
 from loratwin.perf.operations.tables import operations_of
 from loratwin.perf.profile import Card, Profile, load_profile, shipped_names
@@ -43,7 +44,6 @@ FIRST_ENGINE_OTHER_GIB = 0.13
 (0.09 to 0.13; `batch_sweep_and_replication.csv`)."""
 
 RELATIVE_ERRORS = {
-    "memory.other_gib": 1.0, "memory.sampler_copies": 0.3,
     "step_time.skipped_s": 0.5, "step_time.lora_s": 0.4, "step_time.slot_s": 0.8,
     "step_time.slot_rank_s": 1.0, "step_time.slot_tile_s": 0.4, "step_time.adapter_s": 0.3,
     "step_time.adapter_rank_s": 0.6, "step_time.adapter_tile_s": 0.5, "step_time.adapter_small_s": 0.5,
@@ -132,7 +132,7 @@ def assume(
         engine=engine,
         behaviour=known.behaviour,
         llm=llm,
-        memory=_memory(target, known.generation, known.behaviour.graph_memory_in_budget, fitted),
+        memory=_memory(target, engine, fitted),
         step_time=_step_time(target, base, launch, fitted),
         loading=LoadingModel(
             **{name: target.layers * _learned(fitted, "loading", name, _layers) for name in _names(LoadingModel)}
@@ -152,9 +152,19 @@ def _domain(measured: Domain, generation: Generation) -> Domain:
 
 
 def assume_memory(
-    gpu: Gpu, llm: LlmShapes, engine: str = "vllm-0.8.5", tensor_parallel: int = 1, references: Sequence[Profile] = ()
-) -> MemoryModel | ReplayedMemory:
+    gpu: Gpu,
+    llm: LlmShapes,
+    engine: str = "vllm-0.8.5",
+    tensor_parallel: int = 1,
+    references: Sequence[Profile] = (),
+    sampler: Sampler | None = None,
+) -> AssumedMemory | ReplayedMemory:
     """The memory of `assume` alone: for `kv_capacity`, also of vLLM's first engine, of which nothing else is known.
+
+    Parameters
+    ----------
+    sampler
+        What the server draws tokens with, where that is told; None: what its version does by default.
 
     Raises
     ------
@@ -164,10 +174,8 @@ def assume_memory(
     profile_run = profile_run_of(engine)
     if profile_run is None:
         check_dealt(llm, tensor_parallel)
-        known, fitted = generation_of(engine), list(references) or shipped_references()
-        return _memory(
-            Work(gpu, llm, tensor_parallel), known.generation, known.behaviour.graph_memory_in_budget, fitted
-        )
+        fitted = list(references) or shipped_references()
+        return _memory(Work(gpu, llm, tensor_parallel), engine, fitted, sampler)
     if tensor_parallel != 1:
         raise InputError(f"tensor_parallel = {tensor_parallel}, but of {engine} it must be 1: others were not read")
     return ReplayedMemory(
@@ -229,13 +237,32 @@ def _names(part: type[BaseModel]) -> list[str]:
     return list(part.model_fields)
 
 
-def _memory(target: Work, generation: Generation, graphs_count: bool, references: Sequence[Profile]) -> MemoryModel:
-    return MemoryModel(
+def _memory(
+    target: Work, engine: str, references: Sequence[Profile], sampler: Sampler | None = None
+) -> AssumedMemory:
+    """By the version's rules; what references of the same ones measured is taken from them."""
+    rules, several = memory_rules(engine, target.llm), target.tensor_parallel > 1
+    linked = target.gpu.has_nvlink
+    alike = [each for each in references if memory_rules(each.engine, target.llm).since == rules.since]
+    alike = [each for each in alike if type(each.memory) is MemoryModel and each.memory.kv_gib is None]
+    copies = sampler_bytes(rules, sampler) / 4
+    unsure = sampler is None and not several and rules.since == (0, 9, 0)  # FlashInfer was there in some images
+    return AssumedMemory(
         gpu_gib=target.gpu.memory_gib,
-        other_gib=_learned(references, "memory", "other_gib"),
-        sampler_copies=_learned(references, "memory", "sampler_copies"),
-        extra_vocabulary=generation.extra_vocabulary,
-        graph_gib=generation.graph_gib_per_layer * target.layers if graphs_count else 0.0,
+        gpu_error_gib=target.gpu.memory_error_gib,
+        engine=engine,
+        other_gib=(fmean(each.memory.other_gib for each in alike) if alike else rules.other_gib)
+        + several * rules.several_gib,
+        other_error_gib=hypot(rules.other_error, several * rules.several_error),
+        sampler_copies=fmean(each.memory.sampler_copies for each in alike) if alike else copies,
+        sampler_error=0.3 if unsure else 0.05,
+        state_copies=rules.state_bytes / 4,
+        context_gib=0.0 if rules.context_inside else CONTEXT_GIB,
+        graph_mib=rules.graph_mib,
+        lora_graph_mib=rules.lora_graph_mib,
+        several_graph_mib=several * (not linked) * rules.several_graph_mib,
+        graphs_counted=rules.graphs_counted,
+        extra_vocabulary=generation_of(engine).generation.extra_vocabulary,
         tensor_parallel=target.tensor_parallel,
     )
 
@@ -289,6 +316,10 @@ def _uncertainty(profile: Profile, gpu: Gpu, launch: Launch, references: Sequenc
     for name, relative in RELATIVE_ERRORS.items():
         part, key = name.split(".")
         errors[name] = relative * factor * float(getattr(getattr(profile, part), key))
+    memory = profile.memory
+    if isinstance(memory, AssumedMemory):
+        errors["memory.other_gib"] = hypot(memory.other_error_gib, memory.gpu_error_gib)
+        errors["memory.sampler_copies"] = memory.sampler_error * memory.sampler_copies
     known = references[0].uncertainty
     return Uncertainty(
         standard_errors=errors | _base_errors(profile, gpu, launch),

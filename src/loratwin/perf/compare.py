@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from loratwin.kernel import StepFeatures, step_time_s
-from loratwin.perf.memory import kv_capacity
+from loratwin.perf.account import kv_capacity
 from loratwin.perf.profile import PARTS, Profile
 from loratwin.records import EngineConfig
 

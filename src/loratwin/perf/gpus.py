@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from loratwin.errors import UnknownNameError
+from loratwin.errors import InputError, UnknownNameError
 from loratwin.tables import read_yaml_table
+
+MOST_GIB = 1024
+"""More memory than any GPU has, GiB."""
+
+TOLD_ERROR_GIB = 0.01
+"""Standard error of memory that was told: two digits behind the point."""
 
 
 class Gpu(BaseModel):
@@ -17,11 +24,13 @@ class Gpu(BaseModel):
 
     name: str
     memory_gib: PositiveFloat  # as CUDA shows it, GiB
+    memory_error_gib: NonNegativeFloat = 0.06  # standard error of that: drivers differ
     memory_gb_per_s: PositiveFloat  # 1e9 bytes/s
     tflops: PositiveFloat  # dense bf16, 1e12 floating-point operations/s
     sms: PositiveInt  # streaming multiprocessors (compute units of AMD)
     link_gb_per_s: PositiveFloat  # GPU to GPU, both directions, 1e9 bytes/s
     source: str
+    printed: tuple[str, ...] = ()  # names that nvidia-smi (rocm-smi) prints
 
     @property
     def memory_bytes_per_s(self) -> float:
@@ -49,16 +58,53 @@ def gpu_names() -> list[str]:
     return sorted(_table())
 
 
-def find_gpu(name: str) -> Gpu:
+@lru_cache(maxsize=1)
+def _by_any_name() -> dict[str, str]:
+    """Names of the table by the names that somebody may call them, in small letters and without blanks."""
+    return {_plain(each): name for name, gpu in _table().items() for each in (name, *gpu.printed)}
+
+
+def _plain(name: str) -> str:
+    words = [word for word in re.split(r"[\s_-]+", name.lower()) if word not in _MAKERS]
+    return "".join(words)
+
+
+_MAKERS = ("", "nvidia", "geforce", "tesla", "amd", "instinct", "generation", "blackwell")
+"""Words that tell no GPU from another."""
+
+
+def find_gpu(name: str, memory_gib: float | None = None) -> Gpu:
     """A GPU of the table.
+
+    Parameters
+    ----------
+    name
+        Of the table, or as nvidia-smi prints it: "NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 4090".
+    memory_gib
+        What the driver shows of its memory, where that is known.
 
     Raises
     ------
-    UnknownNameError
-        It is not there; the names that are there are listed, only those of its kind if it is one, as h100.
+    InputError
+        It is not there; the names that are there are listed, only those of its kind if it is one, as h100. Or no memory.
     """
-    wanted = name.lower()
-    if wanted not in _table():
-        of_kind = [each for each in gpu_names() if each.startswith(f"{wanted}-")]
-        raise UnknownNameError("GPU", wanted, of_kind or gpu_names())
-    return _table()[wanted]
+    found = _by_any_name().get(_plain(name))
+    if found is None:
+        of_kind = [each for each in gpu_names() if _plain(each).startswith(_plain(name))]
+        raise UnknownNameError("GPU", name.lower(), of_kind or gpu_names())
+    return with_memory(_table()[found], memory_gib)
+
+
+def with_memory(gpu: Gpu, memory_gib: float | None) -> Gpu:
+    """The GPU with so much memory as its driver shows; None: what the table says.
+
+    Raises
+    ------
+    InputError
+        It is no amount of memory.
+    """
+    if memory_gib is None:
+        return gpu
+    if not 1 <= memory_gib <= MOST_GIB:
+        raise InputError(f"GPU memory = {memory_gib:g} GiB: it must be 1 to {MOST_GIB}")
+    return gpu.model_copy(update={"memory_gib": memory_gib, "memory_error_gib": TOLD_ERROR_GIB})

@@ -20,7 +20,7 @@ from loratwin.llms import LlmShapes
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.loading import LoadingModel
-from loratwin.perf.memory import MemoryModel
+from loratwin.perf.memory import AssumedMemory, MemoryModel
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.uncertainty import Uncertainty
 from loratwin.refusals import one_line
@@ -59,7 +59,7 @@ class Profile(BaseModel):
     engine: str  # version that it describes, as "vllm-0.8.5"
     behaviour: EngineBehaviour  # what that version does otherwise than others; of its generation unless said
     llm: LlmShapes
-    memory: MemoryModel
+    memory: AssumedMemory | MemoryModel
     step_time: StepTimeModel
     loading: LoadingModel
     frontend: Frontend

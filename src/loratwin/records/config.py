@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from loratwin.errors import InputError
@@ -21,6 +29,15 @@ SMALL_GPU_TOKENS, SMALL_GPU_SEQUENCES = 2048, 256
 
 FIRST_UTILIZATION = 0.9
 """Part of a GPU's memory that vLLM fills unless told, up to 0.19 (all versions and GPUs: `engines.versions`)."""
+
+
+KV_NUMBER_BYTES: dict[str, float | None] = {
+    "auto": None, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0, "int8": 1.0
+}  # fmt: skip
+"""Bytes of a number of keys and values by `--kv-cache-dtype`; None: as the checkpoint says."""
+
+SWITCHES = ("enforce_eager", "kv_cache_dtype")
+"""Fields that say how a server differs from most."""
 
 
 def ranks_that_hold(rank: int) -> tuple[int, ...]:
@@ -63,6 +80,10 @@ class EngineConfig(BaseModel):
     max_in_flight
         Requests waiting or running beyond which arrivals are refused; None: no limit. Not a flag of vLLM: clients and
         gateways have it (one connection for each request in flight).
+    enforce_eager
+        No CUDA graphs, nothing compiled.
+    kv_cache_dtype
+        Numbers that keys and values are kept in: `auto` is what the checkpoint says, `fp8` and its kind have 8 bits.
 
     Raises
     ------
@@ -81,6 +102,18 @@ class EngineConfig(BaseModel):
     gpu_memory_utilization: float = Field(default=FIRST_UTILIZATION, gt=0, le=1)
     block_size: int = 16
     max_in_flight: int | None = Field(default=None, ge=1)
+    enforce_eager: bool = False
+    kv_cache_dtype: str = "auto"
+
+    @model_serializer(mode="wrap")
+    def _short(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without switches that are as vLLM has them unless told, so that records of most servers stay as they are."""
+        data: dict[str, Any] = write(self)
+        return {
+            name: value
+            for name, value in data.items()
+            if name not in SWITCHES or getattr(self, name) != type(self).model_fields[name].default
+        }
 
     @model_validator(mode="wrap")
     @classmethod
@@ -124,6 +157,8 @@ def _broken_rules(config: EngineConfig) -> list[str]:
             f"max_num_batched_tokens = {config.max_num_batched_tokens}, "
             f"but it must be at least max_num_seqs = {config.max_num_seqs}"
         )
+    if config.kv_cache_dtype not in KV_NUMBER_BYTES:
+        problems.append(f"kv_cache_dtype = {config.kv_cache_dtype!r}, but it must be one of {', '.join(KV_NUMBER_BYTES)}")
     return problems
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from loratwin.engines.versions import limits_beside
-from loratwin.errors import DataError
+from loratwin.engines.versions import GENERATIONS, default_limits, engine_version, generation_of, limits_beside
+from loratwin.errors import DataError, InputError
 from loratwin.llms import find_llm
-from loratwin.perf import assume, find_gpu, kv_capacity
+from loratwin.perf import Gpu, assume_memory, find_gpu, memory_account
+from loratwin.perf.memory_rules import Sampler
 from loratwin.records import EngineConfig
 from loratwin.records.config import ranks_that_hold
 from loratwin.validate.cells import number, text
 
-GIB = 1 << 30
+ECC_SHARE, WITHOUT_DRIVER = 15 / 16, 0.9875
+"""What is left of a card's memory where it keeps check bits in it, and beside what a driver keeps."""
 
 
 class KvPrediction(NamedTuple):
@@ -31,23 +34,75 @@ class KvPrediction(NamedTuple):
 def predict_kv(row: Mapping[str, str]) -> KvPrediction:
     """Predict one row of `kv_capacity.csv`, from its configuration columns alone.
 
+    Of the note only the sampler is read, which is configuration too (`VLLM_USE_FLASHINFER_SAMPLER`).
+
     Raises
     ------
     DataError
-        A column is missing, or says what is not known: quantized weights, another type of the KV cache.
+        A column is missing, or says what is not known.
     InputError
         A GPU, an LLM or an engine that is not known.
     """
-    for name in ("quantization", "kv_cache_dtype"):
-        if row.get(name):
-            raise DataError(f"{name} = {row[name]!r}: its memory is not known")
-    engine, tensor_parallel = text(row, "engine"), int(number(row, "tensor_parallel") or 1)
-    profile = assume(find_gpu(text(row, "gpu")), find_llm(text(row, "llm"), engine), engine, tensor_parallel)
+    engine, gpu = _engine(text(row, "engine")), _gpu(row)
+    llm = find_llm(_llm(row), engine)
+    tensor_parallel = int(number(row, "tensor_parallel") or 1)
+    memory = assume_memory(gpu, llm, engine, tensor_parallel, sampler=_sampler(row))
+    account = memory_account(llm, memory, _config(row, engine, gpu))
+    capacity = account.capacity
+    return KvPrediction(
+        capacity.tokens, capacity.low, capacity.high,
+        account.kv_gib, account.kv_low_gib, account.kv_high_gib, capacity.starts,
+    )  # fmt: skip
+
+
+def _config(row: Mapping[str, str], engine: str, gpu: Gpu) -> EngineConfig:
     names = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "max_loras")
     given: dict[str, Any] = {name: int(value) for name in names if (value := number(row, name)) is not None}
-    values = limits_beside(profile.limits, given)._asdict() | {"max_loras": 0} | given
-    values["gpu_memory_utilization"] = number(row, "gpu_memory_utilization") or profile.gpu_memory_utilization
+    limits = limits_beside(default_limits(engine, gpu.memory_gib, gpu.name), given)
+    values = limits._asdict() | {"max_loras": 0} | given
+    values["gpu_memory_utilization"] = (
+        number(row, "gpu_memory_utilization") or generation_of(engine).generation.gpu_memory_utilization
+    )
     values["max_lora_rank"] = ranks_that_hold(int(number(row, "max_lora_rank") or 16))[0]
-    capacity = kv_capacity(profile.llm, profile.memory, EngineConfig(**values))
-    gib = capacity.tokens * profile.llm.kv_bytes_on_gpu(tensor_parallel) / GIB
-    return KvPrediction(capacity.tokens, None, None, gib, None, None, capacity.starts)
+    values["enforce_eager"] = bool(number(row, "enforce_eager"))
+    values["kv_cache_dtype"] = row.get("kv_cache_dtype") or "auto"
+    return EngineConfig(**values)
+
+
+def _engine(told: str) -> str:
+    """Without what stands beside the version; the newest that is known where none is told."""
+    try:
+        return told if engine_version(told) else told
+    except InputError:
+        version = re.search(r"\d+\.\d+(\.\d+)?", told)
+        name = GENERATIONS[-1].name.split("-")[0]
+        if version:
+            return f"{name}-{version[0]}"
+        if not told.startswith(name):
+            raise
+        return CURRENT
+
+
+CURRENT = next(each.name for each in GENERATIONS if each.since >= (0, 25, 0))
+"""What "current" is taken to be where no version is told: of the middle of the time in which reports were collected."""
+
+
+def _gpu(row: Mapping[str, str]) -> Gpu:
+    name, memory = text(row, "gpu"), number(row, "gpu_gib")
+    size = re.match(r"(\d+) GB, not named", name)
+    if not size:
+        return find_gpu(name, memory)
+    gib = int(size[1])
+    ends = gib * ECC_SHARE * WITHOUT_DRIVER, gib * WITHOUT_DRIVER
+    gpu = find_gpu("rtx-a6000" if gib > 32 else "rtx-4090")
+    return gpu.model_copy(update={"memory_gib": ends[1], "memory_error_gib": (ends[1] - ends[0]) / 2})
+
+
+def _llm(row: Mapping[str, str]) -> str:
+    """The LLM's name, with the words for its quantization that a checkpoint of that kind has."""
+    return "-".join(filter(None, (text(row, "llm").split(" ")[0], row.get("quantization"))))
+
+
+def _sampler(row: Mapping[str, str]) -> Sampler | None:
+    said = re.search(r"(pytorch|flashinfer) sampler", row.get("note", ""), re.IGNORECASE)
+    return None if said is None else "pytorch" if said[1].lower() == "pytorch" else "flashinfer"
