@@ -53,7 +53,9 @@ def test_a_sampler_that_sorts_takes_38_bytes_a_word_and_the_one_after_it_15() ->
 
 def test_a_long_step_counts_where_few_sequences_are_sampled() -> None:
     few = MANY.replace(max_num_seqs=8)
-    short, long = (part(account("vllm-0.19.0", few.replace(max_num_batched_tokens=n)), "activations") for n in (2048, 32768))
+    short, long = (
+        part(account("vllm-0.19.0", few.replace(max_num_batched_tokens=n)), "activations") for n in (2048, 32768)
+    )
     assert long == pytest.approx(16 * short)
 
 
@@ -94,7 +96,9 @@ def test_an_eager_server_has_no_graphs_and_more_cache() -> None:
 
 
 def test_keys_and_values_of_8_bits_are_twice_as_many() -> None:
-    of_16, of_8 = (account("vllm-0.19.0", MANY.replace(kv_cache_dtype=kind)).capacity.tokens for kind in ("auto", "fp8"))
+    of_16, of_8 = (
+        account("vllm-0.19.0", MANY.replace(kv_cache_dtype=kind)).capacity.tokens for kind in ("auto", "fp8")
+    )
     assert of_8 == pytest.approx(2 * of_16, abs=32)
     with pytest.raises(InputError, match="kv_cache_dtype = 'fp4', but it must be one of auto, "):
         MANY.replace(kv_cache_dtype="fp4")

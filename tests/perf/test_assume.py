@@ -10,7 +10,17 @@ import pytest
 
 from loratwin.errors import InputError
 from loratwin.llms import find_llm, llm_names
-from loratwin.perf import AssumedMemory, Profile, assume, assume_memory, dump_profile, find_gpu, gpu_names, kv_capacity, load_profile
+from loratwin.perf import (
+    AssumedMemory,
+    Profile,
+    assume,
+    assume_memory,
+    dump_profile,
+    find_gpu,
+    gpu_names,
+    kv_capacity,
+    load_profile,
+)
 from loratwin.perf.assume import shipped_references
 from loratwin.perf.compare import decode_step_s
 from loratwin.records import EngineConfig

@@ -130,7 +130,9 @@ def memory_account(llm: LlmShapes, memory: Memory, config: EngineConfig) -> Memo
     server = _server(llm, memory, config)
     cache, low, high = (cache_size(llm, gib * GIB, server) for gib in ends)
     after, room = _after(llm, memory, config)
-    reason = _short_of(granted, parts, left, cache.tokens, server.max_model_len, config, memory) or _no_room(after, room)
+    reason = _short_of(granted, parts, left, cache.tokens, server.max_model_len, config, memory) or _no_room(
+        after, room
+    )
     return MemoryAccount(
         memory.gpu_gib, granted, parts, ends[0], ends[1], ends[2], after, room, cache,
         KvCapacity(cache.tokens, not reason, reason, low.tokens, high.tokens), server.max_model_len,
@@ -221,7 +223,7 @@ def graphs_gib(llm: LlmShapes, memory: AssumedMemory, config: EngineConfig) -> f
 
 
 def number_of_graphs(engine: str, config: EngineConfig) -> int:
-    """Graphs that a server captures: by size, of whole steps and of pieces, with adapters and without (engine.md 1.5)."""
+    """Graphs that a server captures: by size, whole and in pieces, with adapters and without (engine.md 1.5)."""
     if config.enforce_eager:
         return 0
     behaviour = generation_of(engine).behaviour
@@ -231,7 +233,8 @@ def number_of_graphs(engine: str, config: EngineConfig) -> int:
     fine = behaviour.graph_fine_tokens or most + 1
     sizes = [1, 2, 4, *range(8, min(fine, most + 1), 8), *range(fine, most + 1, 16)]
     whole = sum(size <= config.max_num_seqs for size in sizes) if engine_version(engine) >= WHOLE_GRAPHS else 0
-    return (sum(size <= most for size in sizes) + whole) * (2 if config.max_loras and behaviour.base_graphs else 1)
+    pieces = sum(size <= most for size in sizes)
+    return int(pieces + whole) * (2 if config.max_loras and behaviour.base_graphs else 1)
 
 
 def _after(llm: LlmShapes, memory: Memory, config: EngineConfig) -> tuple[tuple[Part, ...], float]:
@@ -254,7 +257,9 @@ def _short_of(
     """Why the KV cache is too small; empty where it is not."""
     if isinstance(memory, AssumedMemory) and memory.kv_gib is None and granted > memory.gpu_gib - memory.context_gib:
         free = memory.gpu_gib - memory.context_gib
-        return f"{granted:.1f} GiB are asked for, and {free:.1f} of {memory.gpu_gib:g} GiB are free beside a CUDA context"
+        return (
+            f"{granted:.1f} GiB are asked for, and {free:.1f} of {memory.gpu_gib:g} GiB are free beside a CUDA context"
+        )
     if tokens >= needed:
         return ""
     slots = sum(part.gib for part in parts if part.name == "slots")
@@ -286,8 +291,8 @@ def _replayed(llm: LlmShapes, memory: ReplayedMemory, config: EngineConfig) -> t
     without = _profile_run_bytes(llm, memory, config, 0)
     lora = _profile_run_bytes(llm, memory, config, config.max_loras) - without
     return (
-        Part("weights", llm.weight_bytes_on_gpu(1) / GIB), Part("slots", lora / GIB), Part("activations", without / GIB),
-        Part("other", memory.other_gib, FITTED_ERROR_GIB),
+        Part("weights", llm.weight_bytes_on_gpu(1) / GIB), Part("slots", lora / GIB),
+        Part("activations", without / GIB), Part("other", memory.other_gib, FITTED_ERROR_GIB),
     )  # fmt: skip
 
 

@@ -237,9 +237,7 @@ def _names(part: type[BaseModel]) -> list[str]:
     return list(part.model_fields)
 
 
-def _memory(
-    target: Work, engine: str, references: Sequence[Profile], sampler: Sampler | None = None
-) -> AssumedMemory:
+def _memory(target: Work, engine: str, references: Sequence[Profile], sampler: Sampler | None = None) -> AssumedMemory:
     """By the version's rules; what references of the same ones measured is taken from them."""
     rules, several = memory_rules(engine, target.llm), target.tensor_parallel > 1
     linked = target.gpu.has_nvlink

@@ -86,7 +86,8 @@ def find_gpu(name: str, memory_gib: float | None = None) -> Gpu:
     Raises
     ------
     InputError
-        It is not there; the names that are there are listed, only those of its kind if it is one, as h100. Or no memory.
+        It is not there; the names that are there are listed, only those of its kind if it is one, as h100. Or it is no
+        memory.
     """
     found = _by_any_name().get(_plain(name))
     if found is None:

@@ -1,7 +1,7 @@
 """What is known of the GPU memory of a vLLM server with LoRA (engine.md 1.4, 1.8 and 2.2).
 
-What is known of it: `MemoryModel` where starts were measured, `AssumedMemory` where none were, `ReplayedMemory` of vLLM's
-first engine. What follows for a server is in `loratwin.perf.account`.
+What is known of it: `MemoryModel` where starts were measured, `AssumedMemory` where none were, `ReplayedMemory` of
+vLLM's first engine. What follows for a server is in `loratwin.perf.account`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ReplayedMemory(BaseModel):
 
 
 class AssumedMemory(MemoryModel):
-    """What is known of a GPU, engine version and LLM that were not measured: every part of the memory, and its error."""
+    """What is known of a GPU, engine version and LLM that were not measured: parts of the memory and their errors."""
 
     engine: str  # version, which says what there is to captured graphs
     gpu_error_gib: NonNegativeFloat = 0.0  # standard errors of the parts, GiB

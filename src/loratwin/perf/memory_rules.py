@@ -1,4 +1,4 @@
-"""What a version of vLLM takes of a GPU beside weights, slots and KV cache (engine.md 1.8), where nothing was measured."""
+"""What a vLLM version takes of a GPU beside weights, slots and KV cache, where nothing was measured (engine.md 1.8)."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class MemoryRules(NamedTuple):
     graphs_counted
         Whether an estimate of the CUDA graphs is taken off before the KV cache is sized.
     graph_mib
-        Of one graph of one layer; with slots `lora_graph_mib` more, and for every 4096 features of it `several_graph_mib` on
-        two or more GPUs without NVLink, whose sums NCCL keeps buffers for.
+        Of one graph of one layer; with slots `lora_graph_mib` more, and for every 4096 features of it
+        `several_graph_mib` on two or more GPUs without NVLink, whose sums NCCL keeps buffers for.
     """
 
     since: Version

@@ -158,7 +158,9 @@ def _broken_rules(config: EngineConfig) -> list[str]:
             f"but it must be at least max_num_seqs = {config.max_num_seqs}"
         )
     if config.kv_cache_dtype not in KV_NUMBER_BYTES:
-        problems.append(f"kv_cache_dtype = {config.kv_cache_dtype!r}, but it must be one of {', '.join(KV_NUMBER_BYTES)}")
+        problems.append(
+            f"kv_cache_dtype = {config.kv_cache_dtype!r}, but it must be one of {', '.join(KV_NUMBER_BYTES)}"
+        )
     return problems
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from loratwin.engines.versions import GENERATIONS, default_limits, engine_version, generation_of, limits_beside
-from loratwin.errors import DataError, InputError
+from loratwin.errors import InputError
 from loratwin.llms import find_llm
 from loratwin.perf import Gpu, assume_memory, find_gpu, memory_account
 from loratwin.perf.memory_rules import Sampler
@@ -72,7 +72,7 @@ def _config(row: Mapping[str, str], engine: str, gpu: Gpu) -> EngineConfig:
 def _engine(told: str) -> str:
     """Without what stands beside the version; the newest that is known where none is told."""
     try:
-        return told if engine_version(told) else told
+        engine_version(told)
     except InputError:
         version = re.search(r"\d+\.\d+(\.\d+)?", told)
         name = GENERATIONS[-1].name.split("-")[0]
@@ -81,6 +81,7 @@ def _engine(told: str) -> str:
         if not told.startswith(name):
             raise
         return CURRENT
+    return told
 
 
 CURRENT = next(each.name for each in GENERATIONS if each.since >= (0, 25, 0))
