@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def bench(total_rate: float = 4.0) -> Bench:
     return Bench((workload,), spread_order(workload.adapters), profile())
 
 
-def run(total_rate: float, kv_tokens: int | None = None, **limits: int) -> Run:
+def run(total_rate: float, kv_tokens: int | None = None, **limits: Any) -> Run:
     config = EngineConfig(**{"max_loras": 24, "max_model_len": 1024, **limits})
     return bench(total_rate).simulate(Trial(config, 24, kv_tokens=kv_tokens))
 

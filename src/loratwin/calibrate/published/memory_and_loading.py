@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from loratwin.perf import LoadingModel, MemoryModel, kv_capacity
 from loratwin.perf.memory import GIB
 from loratwin.records import EngineConfig
 
-_MEASURED = {"max_num_seqs": 2048, "max_num_batched_tokens": 2048}  # how the servers of kv_capacity.csv were started
+_MEASURED: dict[str, Any] = {
+    "max_num_seqs": 2048,
+    "max_num_batched_tokens": 2048,
+}  # how the servers of kv_capacity.csv were started
 
 
 def fit_memory(folder: Path, llm: LlmShapes, start: MemoryModel) -> MemoryModel:
