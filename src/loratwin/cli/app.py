@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from loratwin.cli.commands import (
     adapters,
+    advise,
     bench,
     calibrate,
     examples,
@@ -102,6 +103,7 @@ app.add_typer(learn.app, name="learn")
 app.add_typer(llm.app, name="llm")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(experiments.app, name="experiments")
+app.add_typer(advise.app, name="advise")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,105 @@
+"""Advice in words and as plain data."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from loratwin.advise.batch import BatchAdvice, efficiency
+from loratwin.advise.replicas import Replicas
+from loratwin.engines.registry import DEFAULT, find_engine
+from loratwin.llms import LlmShapes, slot_bytes
+
+GIB = 1 << 30
+
+OTHER_GIB = 0.9
+"""What a server needs beside weights and KV cache: activations, workspaces, the CUDA context. Assumed: the published
+replicas' KV sizes, whose weights are known, say 0.8 to 1.0."""
+
+
+def fixed_tokens(llm: LlmShapes) -> float:
+    """What each replica needs beside its KV cache, in tokens of it; what is beside the weights is assumed."""
+    return (llm.weight_bytes_on_gpu(1) + OTHER_GIB * GIB) / llm.kv_bytes_per_token
+
+
+def batch_text(advice: BatchAdvice, llm: LlmShapes | None, rank: int = 16) -> list[str]:
+    """What to run, what it costs, and what it leaves free: a line for each.
+
+    Parameters
+    ----------
+    llm
+        None: bytes are not told.
+    rank
+        Of the adapter slots that would fit what is free.
+    """
+    head = [f"{advice.sweep.llm} ({advice.sweep.source}): {len(advice.sweep.points)} batches"]
+    if advice.point is None:
+        return [
+            *head,
+            f"no batch has an efficiency above {advice.epsilon:g} within {advice.slo_ms:.1f} ms between tokens",
+        ]
+    point = advice.point
+    lines = [
+        f"run --max-num-seqs {point.batch}: {point.throughput:,.0f} tokens/s, {100 * advice.share_of_fastest:.0f} % of "
+        f"the best (batch {advice.fastest.batch}) and {100 * advice.share_of_largest:.0f} % of the largest batch",
+        f"{point.itl_ms:.1f} ms between tokens (limit {advice.slo_ms:.1f}), efficiency "
+        f"{efficiency(advice.sweep, point):.2f} (limit {advice.epsilon:g})",
+        f"it fills {100 * point.kv_used:.0f} % of the KV cache, {advice.kv_tokens_needed:,.0f} of "
+        f"{point.kv_tokens:,.0f} tokens",
+    ]
+    if not advice.knee:
+        lines.append("there is no knee: throughput grows until the KV cache is full, so nothing is free")
+    elif llm is not None:
+        lines += _free(advice, llm, rank)
+    return head + lines
+
+
+def _free(advice: BatchAdvice, llm: LlmShapes, rank: int) -> list[str]:
+    assert advice.point is not None
+    needed = advice.kv_bytes_needed(llm.kv_bytes_per_token)
+    free = advice.point.kv_tokens * llm.kv_bytes_per_token - needed
+    slots = int(free // slot_bytes(llm, rank, 0))
+    return [
+        f"{free / GIB:.1f} GiB are free: {slots:,} adapter slots of rank {rank}, or memory for replicas "
+        "(loratwin advise replicas)",
+        command(llm, advice.point.batch, needed),
+    ]
+
+
+def command(llm: LlmShapes, batch: int, kv_bytes: float) -> str:
+    """The line that starts a server of this batch and no more KV cache than it needs."""
+    engine = find_engine(DEFAULT)
+    limit = engine.options["max_num_seqs"].name
+    words = [llm.repository or llm.name, limit, str(batch), "--kv-cache-memory-bytes", str(int(kv_bytes))]
+    return f"{engine.plain_command} {shlex.join(words)}"
+
+
+def batch_json(advice: BatchAdvice) -> dict[str, Any]:
+    """As plain data."""
+    point = advice.point
+    return {
+        "llm": advice.sweep.llm,
+        "source": advice.sweep.source,
+        "max_num_seqs": point.batch if point else None,
+        "throughput_tokens_per_s": point.throughput if point else None,
+        "itl_mean_ms": point.itl_ms if point else None,
+        "itl_limit_ms": advice.slo_ms,
+        "share_of_best": advice.share_of_fastest,
+        "share_of_largest_batch": advice.share_of_largest,
+        "kv_tokens_needed": advice.kv_tokens_needed,
+        "kv_share_free": advice.kv_free,
+        "knee": advice.knee,
+    }
+
+
+def replicas_text(tried: list[Replicas], best: Replicas | None, slo_ms: float | None) -> list[str]:
+    """A line for each number of replicas, and which is best."""
+    lines = [
+        f"{one.number} x batch {one.batch}: {one.throughput:,.0f} tokens/s, {one.itl_ms:.1f} ms between tokens, "
+        f"{one.running:.0f} running in each" + (", the KV cache is the limit" if one.kv_limited else "")
+        for one in tried
+    ]
+    if slo_ms is not None:
+        within = f"within {slo_ms:g} ms"
+        lines.append(f"best {within}: {best.number} x batch {best.batch}" if best else f"none is {within}")
+    return lines
