@@ -46,6 +46,14 @@ def test_current_versions_have_one_engine_and_other_folders_are_possible() -> No
     assert text.splitlines()[-1] == "  --lora-modules 'a=/srv/lora adapters/a'"
 
 
+@pytest.mark.parametrize("folder", ["/srv/models/My LLM", "hub/models--meta-llama--Llama-3.1-8B/snapshots/0e9e39f"])
+def test_an_llm_of_a_folder_is_served_from_it(folder: str) -> None:
+    plan = made(("a",))
+    llm = plan.profile.llm.model_copy(update={"given": folder})
+    text = serve_command(replace(plan, profile=plan.profile.model_copy(update={"llm": llm})))
+    assert text.splitlines()[0].endswith(f"vllm serve {shlex.quote(folder)} \\")
+
+
 def test_many_adapters_are_read_from_a_file() -> None:
     lines = serve_command(made(tuple(f"a{i}" for i in range(MOST_LISTED + 1)))).splitlines()
     assert lines[0] == "mapfile -t modules < lora-modules.txt"
