@@ -29,7 +29,7 @@ def test_yarn_multiplies_what_was_trained_up_to_0_28() -> None:
 
 def test_with_longrope_it_is_what_was_trained() -> None:
     """Phi-3.5 mini: 131,072 can be asked for, 4,096 is what a server takes."""
-    config = {"max_position_embeddings": 131_072, "original_max_position_embeddings": 4096}
+    config: dict[str, Any] = {"max_position_embeddings": 131_072, "original_max_position_embeddings": 4096}
     assert longest(**config, rope_scaling={"type": "longrope"}).tokens == 4096
     assert longest(**config, rope_scaling={"type": "su"}).tokens == 4096
     assert find_llm("microsoft/Phi-3.5-mini-instruct").max_model_len == 4096
