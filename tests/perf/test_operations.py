@@ -10,8 +10,10 @@ import pytest
 
 from loratwin.engines.versions import default_limits
 from loratwin.kernel import StepFeatures, step_time_s
-from loratwin.llms import LlmShapes, find_llm, shapes_from_config
+from loratwin.llms import Layers, LlmShapes, find_llm, shapes_from_config
+from loratwin.llms.families.states import _state
 from loratwin.perf import assume, find_gpu, gpu_names
+from loratwin.perf.assume import _NO_STEP
 from loratwin.perf.compare import decode_step_s
 from loratwin.perf.operations.build import SOURCES, build
 from loratwin.perf.operations.products import K, M, N, product_bound_s
@@ -138,6 +140,17 @@ def test_more_tokens_read_more_experts_until_all_are_read(mixture: LlmShapes) ->
     assert weights_s < many < 1.6 * weights_s
 
 
+def test_linear_attention_does_not_ask_how_long_a_request_is() -> None:
+    attention = _state("linear", 32, 128, 128, (8192, 1), 4, 2)
+    layers = Layers(count=32, attention=attention, linears=LLAMA.kinds[0].linears)
+    of = StepSum(H100, LLAMA.model_copy(update={"layers": (layers,)}), 1, 0.0)
+    short, long, many = (of.decode_s(one(n), one(context))[0] for n, context in ((8, 100), (8, 1e5), (256, 100)))
+    assert short == long
+    assert many == pytest.approx(32 * (10.7e-6 + 363.9e-6), rel=0.1)  # as measured
+    assert of.prompt_s(one(4096), one(8e6))[0] == pytest.approx(32 * (64e-6 + 200e-6), rel=0.1)
+    assert operations_of(find_gpu("a100-80gb")).linear.decode_head_s > H100.linear.decode_head_s
+
+
 def test_the_kernels_coefficients_say_the_sum_of_experts_too(mixture: LlmShapes) -> None:
     """Of decode steps of 1 to 256 requests: what all experts take, and the part that one token is sent to."""
     found = base_step(StepSum(H100, mixture, 1, 1e-5), 256, 8192, 400_000)
@@ -146,7 +159,7 @@ def test_the_kernels_coefficients_say_the_sum_of_experts_too(mixture: LlmShapes)
     profile = assume(find_gpu("h100-sxm"), mixture, "vllm-0.23.0")
     assert profile.step_time.expert_s == pytest.approx(found.expert_s, rel=0.05)
     assert decode_step_s(profile, 128, 0) > 3 * decode_step_s(profile, 1, 0)
-    assert profile.card.notes[0] == "no step of an LLM with experts, windows or quantized weights was compared"
+    assert profile.card.notes[0] == _NO_STEP
     tokens = np.array([2.0, 64.0])
     cost = profile.step_time.resolve(0, 8)
     kernel = [step_time_s(cost, StepFeatures(0, n, 0, 0, 0, 0, 0, 0, 0, 0)) for n in (2, 64)]

@@ -179,7 +179,6 @@ def speed_unknown(llm: LlmShapes) -> str:
     reasons = {
         "latent attention": "latent" in kinds,
         "sparse attention": "sparse" in kinds,
-        "linear attention": "linear" in kinds,
         "Mamba": "mamba" in kinds,
         "weights as " + ", ".join(sorted(odd)): bool(odd),
     }

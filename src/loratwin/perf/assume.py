@@ -68,7 +68,9 @@ WITHOUT_TABLE = 2.0
 """Times as far off on a GPU whose operations were not measured, by judgement."""
 
 NOT_COMPARED = 1.5
-"""Times as far off for LLMs with experts, windows or quantized weights: no step of one was compared; by judgement."""
+"""Times as far off for LLMs with experts, windows and so on, by judgement."""
+
+_NO_STEP = "no step of an LLM with experts, windows, linear attention or quantized weights was compared"
 
 LAUNCH_ERROR = 0.5
 """Of what a step takes beside its operations: public steps leave 0 to 37 us a layer, 13 are taken."""
@@ -300,7 +302,7 @@ def _card(gpu: Gpu, llm: LlmShapes, base: BaseStep, references: Sequence[Profile
         source=f"{gpu.source}; NVIDIA AIConfigurator (Apache-2.0); scaled from {names}",
         held_out_error={},
         notes=(
-            *(() if llm.is_dense else ("no step of an LLM with experts, windows or quantized weights was compared",)),
+            *(() if llm.is_dense else (_NO_STEP,)),
             f"the coefficients say the sum of operations to {base.error:.1%} (mean; worst {base.worst:.0%})",
             "docs/findings/profiles.md says how far such profiles were off",
         ),

@@ -1,8 +1,8 @@
 """Distil measured operations into the tables that ship: `python -m loratwin.perf.operations.build DATA [-o FOLDER]`.
 
 DATA is a folder of parquet files, one row for each measured call: `gemm`, `generation_attention`,
-`context_attention`, `custom_allreduce`, `moe` (NVIDIA AIConfigurator, Apache-2.0). Needs pandas, pyarrow and scipy; the
-same files give the same tables.
+`context_attention`, `custom_allreduce`, `moe`, `gdn` (NVIDIA AIConfigurator, Apache-2.0). Needs pandas, pyarrow and
+scipy; the same files give the same tables.
 
 Calls were measured again and again on the same operands: what fits into the GPU's second-level cache was read from
 there, which no server does, since a layer comes back only after all others. So products of matrices are never taken as
@@ -25,6 +25,7 @@ from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.operations.attention import ContextAttention, DecodeAttention, key_value_bytes
 from loratwin.perf.operations.experts import BITS, SPEED, Experts, touched
 from loratwin.perf.operations.products import STEP, K, M, N, product_bound_s, weight_bits
+from loratwin.perf.operations.states import LinearAttention
 
 F8 = NDArray[np.float64]
 Frame = Any
@@ -72,7 +73,7 @@ def main() -> None:
 def build(data: Path, out: Path) -> None:
     """Write `operations.json` and `products.npz` from the files of a folder."""
     pandas = required("pandas", "the build", "dev")
-    files = ("gemm", "context_attention", "generation_attention", "custom_allreduce", "moe")
+    files = ("gemm", "context_attention", "generation_attention", "custom_allreduce", "moe", "gdn")
     frames = [pandas.read_parquet(data / f"{name}.parquet") for name in files]
     codes: dict[str, NDArray[np.uint8]] = {}
     gpus = {}
@@ -91,6 +92,7 @@ def build(data: Path, out: Path) -> None:
             "context": dict(_context(gpu, one[1])),
             "all_reduce": _all_reduce(one[3]),
             "experts": dict(_experts(gpu, one[4])),
+            "linear": _linear(gpu, one[5]),
         }
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out / "products.npz", **codes)  # type: ignore[arg-type]
@@ -263,6 +265,39 @@ def _fit_experts(gpu: Gpu, kind: str, rows: Frame) -> dict[str, Any]:
     fit = least_squares(off, np.log([3e-5, 0.7, 0.4]), loss="soft_l1", f_scale=0.1)
     launch, memory, share = (float(each) for each in np.exp(fit.x))
     return Experts(launch, memory, share, float(np.mean(np.abs(off(fit.x)))))._asdict()
+
+
+STATE_BYTES = 2 * 4 * 128 * 128
+"""Read and written for each head of a request that decodes: a matrix of float32, where it is not in the cache."""
+
+
+def _linear(gpu: Gpu, frame: Frame) -> dict[str, Any] | None:
+    """Linear attention: the convolution and the delta rule of the same call, added; None where it was not measured."""
+    if not len(frame):
+        return None
+    keys = ["phase", "batch_size", "seq_len", "num_tokens", "num_v_heads", "model_name"]
+    whole = frame.groupby(keys).latency.sum().reset_index()
+    decode, prompt = (whole[whole.phase == phase] for phase in ("generation", "context"))
+    prompt = prompt[(prompt.batch_size == 1) & (prompt.seq_len >= 64)]
+    one, heads, tokens = np.ones(len(prompt)), prompt.num_v_heads, prompt.num_tokens
+    decoding, decode_error = _line(decode, [np.ones(len(decode)), decode.batch_size * decode.num_v_heads])
+    prompting, prompt_error = _line(prompt, [one, tokens, tokens * heads])
+    decoding[1] = max(decoding[1], STATE_BYTES / (0.85 * gpu.memory_bytes_per_s))
+    found = (*decoding, *prompting, max(decode_error, prompt_error))
+    return dict(zip(LinearAttention._fields, found, strict=True))
+
+
+def _line(rows: Frame, factors: list[Any]) -> tuple[list[float], float]:
+    """Seconds for each of the factors, nearest in the logarithm; the mean error."""
+    from scipy.optimize import least_squares
+
+    work, seconds = np.column_stack(factors).astype(float), rows.latency.to_numpy(float) * 1e-3
+
+    def off(p: F8) -> F8:
+        return np.asarray(np.log(work @ np.exp(p) / seconds))
+
+    fit = least_squares(off, np.log([1e-5, *[1e-8] * (len(factors) - 1)]), loss="soft_l1", f_scale=0.1)
+    return [float(value) for value in np.exp(fit.x)], float(np.mean(np.abs(off(fit.x))))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,9 @@ class StepSum:
         total = np.zeros(len(tokens))
         for count, attention in self._attentions:
             heads, kv_heads = self._heads(attention)
+            if attention.kind == "linear":
+                total += count * self.operations.linear.prompt_s(tokens, heads)
+                continue
             kind = self.operations.context_attention(attention.key_size or 128)
             seen = np.minimum(pairs, tokens * attention.window) if attention.window else pairs
             size = attention.key_size or 128
@@ -81,14 +84,13 @@ class StepSum:
     def _one_decode_s(self, attention: Attention, requests: F8, context: F8) -> F8:
         gpu = self.operations.gpu
         heads, kv_heads = self._heads(attention)
+        if attention.kind == "linear":
+            return self.operations.linear.decode_s(requests, heads)
         number_bytes = self.llm.kv_number_bytes or self.llm.dtype_bytes
-        per_token = sum(
-            c.bytes_on(self.tensor_parallel, number_bytes) / c.every for c in attention.caches if c.kind != "state"
-        )
-        state = sum(c.bytes_on(self.tensor_parallel, number_bytes) for c in attention.caches if c.kind == "state")
+        per_token = sum(each.bytes_on(self.tensor_parallel, number_bytes) / each.every for each in attention.caches)
         seen = np.minimum(context, attention.window) if attention.window else context
         kernel = self.operations.decode_attention(attention.key_size or 128, heads / kv_heads, number_bytes)
-        moved = requests * (per_token * seen + 2 * state)
+        moved = requests * per_token * seen
         return kernel.time_s(np.maximum(requests, 1.0) * kv_heads, moved, gpu.memory_bytes_per_s)
 
     def _product_s(self, product: Product, tokens: F8) -> F8:

@@ -17,6 +17,7 @@ from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.operations.attention import ContextAttention, DecodeAttention
 from loratwin.perf.operations.experts import MEASURED_AS, SPEED, Experts
 from loratwin.perf.operations.products import STEP, Products
+from loratwin.perf.operations.states import LinearAttention
 
 F8 = NDArray[np.float64]
 
@@ -38,6 +39,7 @@ class Operations(NamedTuple):
     context: Mapping[str, ContextAttention]  # by type of numbers and head size
     all_reduces: Mapping[int, tuple[F8, F8]]  # by number of GPUs: elements, seconds
     experts: Mapping[str, Experts]  # by type of numbers
+    linear: LinearAttention
 
     @property
     def measured(self) -> bool:
@@ -120,6 +122,7 @@ def operations_of(gpu: Gpu) -> Operations:
         context={name: ContextAttention(**told).on(gpu.flops, one["flops"]) for name, told in one["context"].items()},
         all_reduces=_all_reduces(known, gpu, like),
         experts={kind: Experts(**told) for kind, told in one["experts"].items()},
+        linear=_linear(known, gpu, like),
     )
 
 
@@ -141,6 +144,13 @@ def _products(like: str, kind: str, told: Mapping[str, Any]) -> Products:
     one = _described()[like]
     over = _codes()[f"{like}/{kind}"].astype(np.float64) * STEP
     return Products(kind, over, one["memory_bytes_per_s"], one["flops"], told["memory_share"], told["error"])
+
+
+def _linear(known: Mapping[str, Any], gpu: Gpu, like: str) -> LinearAttention:
+    """Of the GPU it is like, or of H100 where that was not measured, in proportion to the memory's speed."""
+    source = like if known[like]["linear"] else "h100-sxm"
+    slower = known[source]["memory_bytes_per_s"] / gpu.memory_bytes_per_s
+    return LinearAttention(**known[source]["linear"]).scaled(slower)
 
 
 def _all_reduces(known: Mapping[str, Any], gpu: Gpu, like: str) -> dict[int, tuple[F8, F8]]:
