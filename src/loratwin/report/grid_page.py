@@ -114,7 +114,7 @@ def _figure(table: RunTable, axis: str, figure: str) -> str:
         axes.set_title(SHOWN[figure])
         axes.set_xlabel(_short(axis))
         axes.set_xticks(list(places.values()), list(places))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.15 * max(y for _, y, _ in points) or 1.0)
         if 1 < len(series) <= len(_COLOURS):
             axes.legend()
     name = f"grid-{axis}-{figure}".replace(".", "-")
