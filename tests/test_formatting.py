@@ -42,6 +42,7 @@ def test_parts_are_per_cent() -> None:
         "-",
     ]
     assert [change(value) for value in (0.0123, -0.5, nan)] == ["+1.2 %", "-50.0 %", "-"]
+    assert [change(value) for value in (1.99, 2.0, 2675.585)] == ["+199.0 %", "x 3", "x 2,677"]
 
 
 def test_other_units_stand_behind() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from loratwin.plan.plan import plan as find_plan
     from loratwin.records import EngineConfig, Run, load_run, save_run
     from loratwin.report import as_text, write_report
+    from loratwin.report.compare import compare
     from loratwin.simulate.engine import simulate as simulate_run
     from loratwin.simulate.sweep import server_configs, sweep
     from loratwin.workload.draw import draw
@@ -43,6 +44,7 @@ _HOMES = {
     "plan.plan": ("plan as find_plan",),
     "records": ("EngineConfig", "Run", "load_run", "save_run"),
     "report": ("as_text", "write_report"),
+    "report.compare": ("compare",),
     "simulate.engine": ("simulate as simulate_run",),
     "simulate.sweep": ("server_configs", "sweep"),
     "workload.draw": ("draw",),
@@ -59,6 +61,7 @@ __all__ = [
     "ServerSource",
     "as_text",
     "calibrate_server",
+    "compare",
     "draw",
     "find_plan",
     "load_profile",

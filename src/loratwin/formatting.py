@@ -13,6 +13,9 @@ DIGITS = 3
 
 UNKNOWN = "-"
 
+FACTOR_FROM = 3
+"""Ratio from which a change is said as a factor: nobody reads +267558.5 %."""
+
 
 def number(value: float) -> str:
     """A number without a unit; a dash where it is unknown (NaN)."""
@@ -72,8 +75,10 @@ def share(value: float) -> str:
 
 
 def change(relative: float) -> str:
-    """How far one figure is from another, relative to it: `+1.2 %`."""
-    return UNKNOWN if isnan(relative) else f"{100 * relative:+.1f} %"
+    """How far one figure is from another, relative to it: `+1.2 %`; from three times as much on `x 3.46`."""
+    if isnan(relative):
+        return UNKNOWN
+    return f"{100 * relative:+.1f} %" if relative < FACTOR_FROM - 1 else f"x {number(1 + relative)}"
 
 
 def span(low: float, high: float, unit: str = "") -> str:

@@ -141,6 +141,7 @@ def test_the_picture_is_svg_without_scripts() -> None:
     picture = rules_svg(rules(), EXPLORED, "A <title> & $more$")
     assert picture.startswith("<?xml") and "<script" not in picture
     assert "adapters served" in picture and "A &lt;title&gt; &amp; $more$" in picture
+    assert "mathdefault" not in picture and "$\\" not in picture
     assert picture == rules_svg(rules(), EXPLORED, "A <title> & $more$")
 
 

@@ -20,6 +20,7 @@ from loratwin.cli.commands import (
     advise,
     bench,
     calibrate,
+    compare,
     examples,
     experiments,
     learn,
@@ -94,7 +95,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (plan.plan, simulate.simulate, bench.bench, report.report, examples.examples, schema.schema):
+for command in (
+    plan.plan,
+    simulate.simulate,
+    bench.bench,
+    report.report,
+    compare.compare,
+    examples.examples,
+    schema.schema,
+):
     app.command()(command)
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(calibrate.app, name="calibrate")

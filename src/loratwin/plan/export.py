@@ -35,6 +35,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             "explanation": explanation(plan),
             "serves_all": plan.serves_all,
             "num_adapters": len(plan.adapters),
+            "gpus_per_server": plan.profile.memory.tensor_parallel,
             "served_adapters": list(plan.served_names),
             "best": candidate_json(plan.best) if plan.best is not None else None,
             "margin": plan.margin_interval._asdict() if plan.margin_interval is not None else None,

@@ -11,19 +11,20 @@ from loratwin.learn import Advice, advice_text
 from loratwin.metrics import Slo, parse_slo
 from loratwin.perf import Profile
 from loratwin.plan import Plan, plan_text
+from loratwin.plan.compare import PlanComparison
 from loratwin.plan.what_if import WhatIf
 from loratwin.records import Run, check_writable, write_atomically
 from loratwin.simulate import Sweep
 
 
 def write_report(
-    what: Run | Mapping[str, Run] | Plan,
+    what: Run | Mapping[str, Run] | Plan | PlanComparison,
     path: str | Path,
     *,
     slo: Slo | str | None = None,
     what_if: Sequence[WhatIf] = (),
 ) -> Path:
-    """Write one self-contained HTML file about a run, several side by side, or a plan.
+    """Write one self-contained HTML file about a run, several side by side, a plan, or plans compared.
 
     Parameters
     ----------
@@ -52,13 +53,17 @@ def write_report(
 
         runs: Mapping[str, Run] = {str(what.kind): what} if isinstance(what, Run) else what
         return write_atomically(path, run_report(runs, parse_slo(slo) if isinstance(slo, str) else slo))
+    if isinstance(what, PlanComparison):
+        from loratwin.report.compare import comparison_page
+
+        return write_atomically(path, comparison_page(what))
     from loratwin.report.plan_page import plan_report
 
     return write_atomically(path, plan_report(what, what_if))
 
 
 def write_tables(
-    what: Run | Mapping[str, Run] | Plan,
+    what: Run | Mapping[str, Run] | Plan | PlanComparison,
     folder: str | Path,
     *,
     slo: Slo | str | None = None,
@@ -90,13 +95,17 @@ def write_tables(
 
         runs: Mapping[str, Run] = {str(what.kind): what} if isinstance(what, Run) else what
         return write_csv(run_tables(runs, parse_slo(slo) if isinstance(slo, str) else slo), folder)
+    if isinstance(what, PlanComparison):
+        from loratwin.report.compare import comparison_table
+
+        return write_csv([comparison_table(what)], folder)
     from loratwin.report.plan_tables import plan_tables
 
     return write_csv(plan_tables(what, what_if), folder)
 
 
-def as_text(what: Run | Mapping[str, Run] | Sweep | Plan | Advice | Profile) -> str:
-    """What the commands print of a run, several side by side, a sweep, a plan, an advice or a profile.
+def as_text(what: Run | Mapping[str, Run] | Sweep | Plan | PlanComparison | Advice | Profile) -> str:
+    """What the commands print of a run, several side by side, a sweep, a plan, plans compared, an advice or a profile.
 
     Parameters
     ----------
@@ -113,6 +122,7 @@ def as_text(what: Run | Mapping[str, Run] | Sweep | Plan | Advice | Profile) -> 
     TypeError
         It is none of these.
     """
+    from loratwin.report.compare import comparison_text
     from loratwin.report.profile_tables import profile_text
     from loratwin.report.runs_table import runs_text
     from loratwin.report.sweep_table import sweep_text
@@ -122,6 +132,7 @@ def as_text(what: Run | Mapping[str, Run] | Sweep | Plan | Advice | Profile) -> 
         Mapping: runs_text,
         Sweep: sweep_text,
         Plan: plan_text,
+        PlanComparison: comparison_text,
         Advice: advice_text,
         Profile: profile_text,
     }

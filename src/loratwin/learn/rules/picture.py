@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from loratwin.learn.cases.case import F8
 from loratwin.learn.cases.generate import Explored
@@ -24,15 +25,15 @@ QUESTION = {"served": "adapters", "slots": "slots", "latency_slots": "slots for 
 
 def rules_svg(rules: Sequence[LearnedRule], explored: Sequence[Explored], title: str) -> str:
     """Left: adapters against work, as simulated and by the rule; right: what each rule depends on."""
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
-    figure.suptitle(title)
-    served = next((rule for rule in rules if rule.target.name == "served"), None)
-    if served is not None:
-        _effects(left, served, explored)
-    _importance(right, rules)
     buffer = StringIO()
     with rc_context(STYLE):
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+        figure.suptitle(title)
+        served = next((rule for rule in rules if rule.target.name == "served"), None)
+        if served is not None:
+            _effects(left, served, explored)
+        _importance(right, rules)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
 
@@ -48,6 +49,12 @@ def _effects(axes: Any, rule: LearnedRule, explored: Sequence[Explored]) -> None
     steps = [rule.tree.answer({**usual, "work_per_s": value}) for value in at]
     axes.plot(at, steps, color="#b4441c", linewidth=1.5, label="the rule")
     axes.set(xscale="log", yscale="log", xlabel="work of the average adapter, tokens/s", ylabel="adapters served")
+    for axis in (
+        axes.xaxis,
+        axes.yaxis,
+    ):  # matplotlib's own labels are powers in mathematical type, which is not read here
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False)
 
 

@@ -1,0 +1,83 @@
+"""`loratwin compare`: plans and profiles, or runs, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help="Plans (written by plan --json) and profiles; or runs, .json or .parquet.", metavar="WHAT..."
+        ),
+    ],
+    workload: Annotated[
+        str | None, typer.Option(help="Workload (or example:NAME) that profiles are planned for.", show_default=False)
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]NUMBER", help="Price of a GPU-hour, of all or of one by its name; can be repeated."
+        ),
+    ] = None,
+    objective: Annotated[str, typer.Option(help="For profiles: throughput, or latency (mean end to end).")] = (
+        "throughput"
+    ),
+    slo: Annotated[
+        str | None, typer.Option(help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms.", show_default=False)
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload for profiles.")] = 3,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write one self-contained HTML file.", metavar="FILE.html")
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write every table as a CSV file into a folder, too.", show_default=False),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures as JSON, too.", show_default=False)] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+) -> None:
+    """Set plans, profiles or runs side by side: GPUs, cost, latency, margin; differences are against the first.
+
+    For example: loratwin compare h100.json l40s.json --price h100=2.5 --price l40s=0.9
+    """
+    from loratwin.cli.progress import announce_compilation
+    from loratwin.metrics import parse_slo
+    from loratwin.plan.compare import parse_prices
+    from loratwin.records import check_writable
+    from loratwin.report import as_text, check_csv_folder, check_html, write_report, write_tables
+    from loratwin.report.compare import compare as compare_all
+    from loratwin.report.compare import write_json
+    from loratwin.workload import load_spec
+
+    if output is not None:
+        check_html(output)
+    if csv is not None:
+        check_csv_folder(csv)
+    if json is not None:
+        check_writable(json)
+    prices, limits = parse_prices(price or ()), parse_slo(slo) if slo is not None else None
+    spec = load_spec(workload) if workload is not None else None
+    if spec is not None:
+        announce_compilation()
+    found = compare_all(
+        what,
+        workload=spec,
+        prices=prices,
+        workload_name=workload or "",
+        objective=objective,
+        slo=limits,
+        seeds=range(seeds),
+        processes=processes,
+    )
+    typer.echo(as_text(found))
+    if output is not None:
+        typer.echo(f"\nReport: {write_report(found, output, slo=limits)}")
+    if csv is not None:
+        typer.echo(f"{len(write_tables(found, csv, slo=limits))} tables in {csv}")
+    if json is not None:
+        write_json(found, json, limits)
