@@ -14,7 +14,7 @@ from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
 SERVER = Path(__file__).parents[1] / "bench" / "timed_server.py"
 
 
-def small_grid(folder: Path, slots: list[int], counts: list[int], window_s: float = 1.0, **more: Any) -> Path:
+def small_grid(folder: Path, slots: list[int], counts: list[int], window_s: float = 2.0, **more: Any) -> Path:
     """A grid in a folder: slots by adapters, slots at most as many as adapters; its file."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "llm").exists():
@@ -26,7 +26,7 @@ def small_grid(folder: Path, slots: list[int], counts: list[int], window_s: floa
         "name": "small",
         "server": {
             # of the time to first token, 5 % is how late a client may be before a run is invalid
-            "command": shlex.join([sys.executable, str(SERVER), "--ttft", "0.5"]),
+            "command": shlex.join([sys.executable, str(SERVER), "--ttft", "1.5"]),
             "args": {"model": str(folder / "llm"), "enable-lora": True, "max-loras": slots, "max-lora-rank": 8},
             "lora_folder": "adapters",
             "start_timeout_s": 60,

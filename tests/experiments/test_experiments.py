@@ -47,7 +47,7 @@ def test_a_grid_is_made_looked_at_and_collected(tmp_path: Path) -> None:
         ends = experiments.make(names, executor)
     assert set(ends.values()) == {"done"}
     run = load_run(tmp_path / "out" / names[1] / "record.json")
-    assert (len(run.adapters), run.config.max_loras, run.window_s) == (2, 1, 1.0)
+    assert (len(run.adapters), run.config.max_loras, run.window_s) == (2, 1, 2.0)
     before = {name: (tmp_path / "out" / name / "record.json").stat().st_mtime_ns for name in names}
     assert experiments.missing(names) == []
     assert make_run(str(tmp_path / "out" / names[0])) == "done"
@@ -100,16 +100,16 @@ def test_a_killed_run_is_made_again_and_what_it_left_is_kept(tmp_path: Path) -> 
         assert time.monotonic() < deadline
         time.sleep(0.05)
     spec = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(spec | {"window_s": 1.0}))
+    (folder / "run.json").write_text(json.dumps(spec | {"window_s": 2.0}))
     assert make_run(str(folder)) == "done"
     assert (folder / "attempt-1" / "record.json.partial").is_dir()
-    assert load_run(folder / "record.json").window_s == 1.0
+    assert load_run(folder / "record.json").window_s == 2.0
 
 
 def test_a_folder_keeps_to_its_grid(tmp_path: Path) -> None:
     prepared(small_grid(tmp_path / "g", [1], [1]), tmp_path / "out")
     with pytest.raises(InputError, match="holds another grid"):
-        prepared(small_grid(tmp_path / "g", [1], [1], window_s=2.0), tmp_path / "out")
+        prepared(small_grid(tmp_path / "g", [1], [1], window_s=3.0), tmp_path / "out")
     with pytest.raises(InputError, match="is not empty, and holds no grid"):
         prepared(tmp_path / "g" / "grid.yaml", tmp_path / "g")
     with pytest.raises(DataError, match="holds no grid"):
@@ -158,7 +158,7 @@ def test_the_command_of_a_run_is_what_is_measured(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     run = load_run(tmp_path / "out" / names[0] / "record.json")
-    assert run.config.max_loras == 1 and run.window_s == 1.0
+    assert run.config.max_loras == 1 and run.window_s == 2.0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Blocks of a page executed in order, in a folder of their own: files written, commands and Python run.
 
 What a page says of its reader's world stands for something smaller: the server at port 8000 is one of known timing at
-another port, ten minutes of measuring are two seconds, and every day an hour of traffic is two minutes.
+another port, ten minutes of measuring are two seconds, workloads to learn from are fewer, and every day an hour of
+traffic is two minutes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ URL = "http://127.0.0.1:8000"
 SHORTER = {
     "--window 600": "--window 2",
     "window_s=600": "window_s=2",
+    "--cases 48": "--cases 12",
     "time.sleep(60)": "time.sleep(2)",
     "start + 60": "start + 2",
     "measure(loratwin.draw(workload,": "measure(loratwin.draw(workload.model_copy(update={'window_s': 2.0}),",
