@@ -65,6 +65,8 @@ class Page:
 
     def _command(self, line: str, place: str) -> None:
         program, *words = shlex.split(self._here(line), comments=True)
+        if program == "mkdir":
+            return Path(*words).mkdir()
         assert program == "loratwin", f"{place}: only loratwin can be run here; say above the block why not: {line}"
         *words, target = words if words[-2:-1] == [">"] else [*words, ""]
         done = loratwin(*(words[:-1] if target else words), cwd=self.folder)
