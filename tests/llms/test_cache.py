@@ -6,17 +6,9 @@ import pytest
 
 from loratwin.errors import InputError
 from loratwin.llms import Attention, Layers, LlmShapes, Server, cache_size, find_llm
-from loratwin.llms.config import shapes_from
 from loratwin.llms.layers import softmax_attention
 
 GIB = 1 << 30
-QWEN_3_5_4B = {
-    "model_type": "qwen3_5_text", "hidden_size": 2560, "intermediate_size": 9216, "num_hidden_layers": 32,
-    "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 256, "linear_num_key_heads": 16,
-    "linear_num_value_heads": 32, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
-    "linear_conv_kernel_dim": 4, "mamba_ssm_dtype": "float32", "vocab_size": 248320, "max_position_embeddings": 262144,
-    "tie_word_embeddings": True,
-}  # fmt: skip
 OLD, NEW = (0, 19, 1), (0, 25, 1)
 
 
@@ -25,7 +17,7 @@ def test_a_hybrid_holds_what_a_server_of_vllm_0_22_logged() -> None:
 
     A request of 1,024 tokens takes two blocks of the full layers and one of each of three groups of linear ones.
     """
-    llm = shapes_from("test", "qwen-3.5-4b", None, QWEN_3_5_4B, "vllm-0.22.0")
+    llm = find_llm("Qwen/Qwen3.5-4B", "vllm-0.22.0")
     assert llm.state_bytes_on_gpu(1) == 24 * 2_146_304
     size = cache_size(llm, 11.11 * GIB, Server(1024, 2048, version=(0, 22, 0)))
     assert size == (141_107, 689, 8 * 528 * 4096, 5, 528)
