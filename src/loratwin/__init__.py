@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from loratwin.errors import LoratwinError
     from loratwin.learn import predict
     from loratwin.metrics import summarize
-    from loratwin.perf import load_profile
+    from loratwin.perf import load_profile, server_memory
     from loratwin.plan.plan import plan as find_plan
     from loratwin.records import EngineConfig, Run, load_run, save_run
     from loratwin.report import as_text, write_report
@@ -40,7 +40,7 @@ _HOMES = {
     "errors": ("LoratwinError",),
     "learn": ("predict",),
     "metrics": ("summarize",),
-    "perf": ("load_profile",),
+    "perf": ("load_profile", "server_memory"),
     "plan.plan": ("plan as find_plan",),
     "records": ("EngineConfig", "Run", "load_run", "save_run"),
     "report": ("as_text", "write_report"),
@@ -71,6 +71,7 @@ __all__ = [
     "predict",
     "save_run",
     "server_configs",
+    "server_memory",
     "simulate_run",
     "summarize",
     "sweep",

@@ -25,6 +25,7 @@ from loratwin.cli.commands import (
     experiments,
     learn,
     llm,
+    memory,
     plan,
     profiles,
     report,
@@ -98,6 +99,7 @@ app = typer.Typer(
 for command in (
     plan.plan,
     simulate.simulate,
+    memory.memory,
     bench.bench,
     report.report,
     compare.compare,

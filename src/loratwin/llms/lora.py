@@ -9,7 +9,7 @@ from loratwin.llms.shapes import LlmShapes
 
 
 def lora_modules(
-    llm: LlmShapes, tensor_parallel: int = 1, target_modules: Sequence[str] = ()
+    llm: LlmShapes, tensor_parallel: int = 1, target_modules: Sequence[str] = (), fully_sharded: bool = False
 ) -> list[tuple[int, list[list[tuple[int, int]]]]]:
     """(count, modules) for each kind of layer; a module is (inputs, outputs) of each of its slices on one GPU.
 
@@ -20,10 +20,13 @@ def lora_modules(
     ----------
     target_modules
         Of `--lora-target-modules`: names of modules that get buffers; none: all.
+    fully_sharded
+        A and B are split both (`--fully-sharded-loras`).
     """
     return [
-        (kind.count, [each for linear in kind.linears for each in _slices(linear, tensor_parallel, target_modules)])
+        (kind.count, [each for linear in kind.linears for each in _slices(linear, *how)])
         for kind in llm.kinds
+        for how in [(tensor_parallel, target_modules, fully_sharded)]
     ]
 
 
@@ -39,11 +42,17 @@ PARTS = {
 """What vLLM stacks, by the names that adapters use."""
 
 
-def _slices(linear: Linear, tensor_parallel: int, target_modules: Sequence[str]) -> list[list[tuple[int, int]]]:
+def _slices(
+    linear: Linear, tensor_parallel: int, target_modules: Sequence[str], fully_sharded: bool
+) -> list[list[tuple[int, int]]]:
     named = {linear.name, *PARTS.get(linear.name, ())}
     if linear.lora == "none" or (target_modules and not named & set(target_modules)):
         return []
     inputs, outputs = linear.inputs_on(tensor_parallel), linear.slices_on(tensor_parallel)
+    if fully_sharded and linear.split == "outputs":
+        inputs = -(-inputs // tensor_parallel)
+    if fully_sharded and linear.split == "inputs":
+        outputs = tuple(-(-each // tensor_parallel) for each in outputs)
     if linear.lora == "whole":
         outputs = (sum(outputs),)
     return [[(linear.copies * inputs, linear.copies * each) for each in outputs]]
@@ -71,6 +80,7 @@ def lora_tensors(
     tensor_parallel: int,
     target_modules: Sequence[str] = (),
     embedding: bool = True,
+    fully_sharded: bool = False,
 ) -> Iterator[int]:
     """Sizes in bytes of the tensors that LoRA adds or enlarges, in the order in which the model's modules make them.
 
@@ -78,6 +88,8 @@ def lora_tensors(
     ----------
     embedding
         With the embedding itself, which is made anew with the added rows.
+    fully_sharded
+        GPUs share A and B both; of embedding and head each has all.
     """
     unit = slots * rank * llm.dtype_bytes
     h, rows = llm.hidden_size, llm.vocab_size + extra
@@ -85,7 +97,7 @@ def lora_tensors(
     if llm.lora_on_vocabulary:
         yield table + (llm.vocab_size * h * llm.dtype_bytes if embedding else 0)
         yield from (unit * rows, table, unit * h)
-    for count, modules in lora_modules(llm, tensor_parallel, target_modules):
+    for count, modules in lora_modules(llm, tensor_parallel, target_modules, fully_sharded):
         for _ in range(count):
             for slices in modules:
                 yield from (unit * i for i, _ in slices)

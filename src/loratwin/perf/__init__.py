@@ -10,6 +10,7 @@ from loratwin.perf.gpus import Gpu, find_gpu, gpu_names
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import AssumedMemory, MemoryModel, ReplayedMemory, lora_reserved_bytes
 from loratwin.perf.profile import Card, Profile, dump_profile, load_profile, parse_profile, profile_names, user_names
+from loratwin.perf.server_memory import ServerMemory, server_memory
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.store import add_profile, save_profile
 from loratwin.perf.uncertainty import Uncertainty
@@ -28,6 +29,7 @@ __all__ = [
     "Part",
     "Profile",
     "ReplayedMemory",
+    "ServerMemory",
     "StepTimeModel",
     "Uncertainty",
     "add_profile",
@@ -47,5 +49,6 @@ __all__ = [
     "parse_profile",
     "profile_names",
     "save_profile",
+    "server_memory",
     "user_names",
 ]

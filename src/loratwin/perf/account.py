@@ -125,11 +125,14 @@ def memory_account(llm: LlmShapes, memory: Memory, config: EngineConfig) -> Memo
     """
     granted, parts = _granted(memory, config), _parts(llm, memory, config)
     left = granted - sum(part.gib for part in parts)
+    if config.kv_cache_memory_bytes:
+        granted, left = granted - left + config.kv_cache_memory_bytes / GIB, config.kv_cache_memory_bytes / GIB
     spread = LEVEL_90 * hypot(_gpu_error(memory) * config.gpu_memory_utilization, *(part.error_gib for part in parts))
+    spread = 0.0 if config.kv_cache_memory_bytes else spread
     ends = [max(0.0, gib) for gib in (left, left - spread, left + spread)]
     server = _server(llm, memory, config)
     cache, low, high = (cache_size(llm, gib * GIB, server) for gib in ends)
-    after, room = _after(llm, memory, config)
+    after, room = _after(llm, memory, config, granted)
     reason = _short_of(granted, parts, left, cache.tokens, server.max_model_len, config, memory) or _no_room(
         after, room
     )
@@ -163,7 +166,10 @@ def _parts(llm: LlmShapes, memory: Memory, config: EngineConfig) -> tuple[Part, 
     if memory.kv_gib is not None:
         return ()
     t = memory.tensor_parallel
-    lora = lora_reserved_bytes(llm, config.max_loras, config.max_lora_rank, memory.extra_vocabulary, t) / GIB
+    reserved = lora_reserved_bytes(
+        llm, config.max_loras, config.max_lora_rank, memory.extra_vocabulary, t, config.fully_sharded_loras
+    )
+    lora = reserved / GIB
     head = (Part("weights", llm.weight_bytes_on_gpu(t) / GIB), Part("slots", lora, 0.03 * lora))
     if isinstance(memory, AssumedMemory):
         return (*head, *_assumed(llm, memory, config))
@@ -237,14 +243,14 @@ def number_of_graphs(engine: str, config: EngineConfig) -> int:
     return int(pieces + whole) * (2 if config.max_loras and behaviour.base_graphs else 1)
 
 
-def _after(llm: LlmShapes, memory: Memory, config: EngineConfig) -> tuple[tuple[Part, ...], float]:
+def _after(llm: LlmShapes, memory: Memory, config: EngineConfig, granted: float) -> tuple[tuple[Part, ...], float]:
     """What is taken after the KV cache, and the room that there is for it: what the server may not fill.
 
     What the profile run took at its peak is free for graphs, but sampling for `max_num_seqs` sequences needs it again.
     """
     if not isinstance(memory, AssumedMemory) or memory.kv_gib is not None:
         return (), 0.0
-    room = memory.gpu_gib * (1 - config.gpu_memory_utilization) - memory.context_gib
+    room = memory.gpu_gib - granted - memory.context_gib
     graphs = 0.0 if memory.graphs_counted else graphs_gib(llm, memory, config)
     peak = _peak_gib(llm, memory, config)[0]
     sampling = NOT_SORTING * _rows(config) * llm.vocab_size / GIB

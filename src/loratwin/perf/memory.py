@@ -60,12 +60,18 @@ class AssumedMemory(MemoryModel):
 
 
 @lru_cache(maxsize=4096)
-def lora_reserved_bytes(llm: LlmShapes, slots: int, rank: int, extra_vocabulary: int, tensor_parallel: int = 1) -> int:
+def lora_reserved_bytes(
+    llm: LlmShapes,
+    slots: int,
+    rank: int,
+    extra_vocabulary: int,
+    tensor_parallel: int = 1,
+    fully_sharded: bool = False,
+) -> int:
     """Bytes that `slots` slots take from the KV cache, the allocator's waste included; 0 without LoRA."""
     if slots == 0:
         return 0
-    reserved = reserved_bytes(
-        size for size in lora_tensors(llm, slots, rank, extra_vocabulary, tensor_parallel) if size
-    )
+    tensors = lora_tensors(llm, slots, rank, extra_vocabulary, tensor_parallel, fully_sharded=fully_sharded)
+    reserved = reserved_bytes(size for size in tensors if size)
     embedding = llm.vocab_size * llm.hidden_size * llm.dtype_bytes if llm.lora_on_vocabulary else 0
     return reserved - embedding

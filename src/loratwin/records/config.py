@@ -36,7 +36,7 @@ KV_NUMBER_BYTES: dict[str, float | None] = {
 }  # fmt: skip
 """Bytes of a number of keys and values by `--kv-cache-dtype`; None: as the checkpoint says."""
 
-SWITCHES = ("enforce_eager", "kv_cache_dtype")
+SWITCHES = ("enforce_eager", "kv_cache_dtype", "kv_cache_memory_bytes", "fully_sharded_loras")
 """Fields that say how a server differs from most."""
 
 
@@ -84,6 +84,10 @@ class EngineConfig(BaseModel):
         No CUDA graphs, nothing compiled.
     kv_cache_dtype
         Numbers that keys and values are kept in: `auto` is what the checkpoint says, `fp8` and its kind have 8 bits.
+    kv_cache_memory_bytes
+        Size of the KV cache of each GPU, whatever is left; None: what is left.
+    fully_sharded_loras
+        GPUs that share the LLM share both halves of every adapter, not one.
 
     Raises
     ------
@@ -104,6 +108,8 @@ class EngineConfig(BaseModel):
     max_in_flight: int | None = Field(default=None, ge=1)
     enforce_eager: bool = False
     kv_cache_dtype: str = "auto"
+    kv_cache_memory_bytes: int | None = Field(default=None, ge=1)
+    fully_sharded_loras: bool = False
 
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from loratwin.lazy import lazy_names
 
 if TYPE_CHECKING:
     from loratwin.report.llm_tables import llm_text
+    from loratwin.report.memory_table import memory_text
     from loratwin.report.plan_page import plan_report
     from loratwin.report.profile_tables import differences_text, profile_text, profiles_text
     from loratwin.report.run_json import runs_as_json
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "llm_tables": ("llm_text",),
+    "memory_table": ("memory_text",),
     "plan_page": ("plan_report",),
     "profile_tables": ("differences_text", "profile_text", "profiles_text"),
     "run_json": ("runs_as_json",),
@@ -43,6 +45,7 @@ __all__ = [
     "check_html",
     "differences_text",
     "llm_text",
+    "memory_text",
     "plan_report",
     "print_runs",
     "print_sweep",

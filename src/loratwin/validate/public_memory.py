@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from loratwin.engines.versions import GENERATIONS, default_limits, engine_version, generation_of, limits_beside
+from loratwin.engines.versions import GENERATIONS, engine_version
 from loratwin.errors import InputError
 from loratwin.llms import find_llm
 from loratwin.perf import Gpu, assume_memory, find_gpu, memory_account
 from loratwin.perf.memory_rules import Sampler
+from loratwin.perf.server_memory import config_with_defaults
 from loratwin.records import EngineConfig
 from loratwin.records.config import ranks_that_hold
 from loratwin.validate.cells import number, text
@@ -58,15 +59,13 @@ def predict_kv(row: Mapping[str, str]) -> KvPrediction:
 def _config(row: Mapping[str, str], engine: str, gpu: Gpu) -> EngineConfig:
     names = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "max_loras")
     given: dict[str, Any] = {name: int(value) for name in names if (value := number(row, name)) is not None}
-    limits = limits_beside(default_limits(engine, gpu.memory_gib, gpu.name), given)
-    values = limits._asdict() | {"max_loras": 0} | given
-    values["gpu_memory_utilization"] = (
-        number(row, "gpu_memory_utilization") or generation_of(engine).generation.gpu_memory_utilization
-    )
-    values["max_lora_rank"] = ranks_that_hold(int(number(row, "max_lora_rank") or 16))[0]
-    values["enforce_eager"] = bool(number(row, "enforce_eager"))
-    values["kv_cache_dtype"] = row.get("kv_cache_dtype") or "auto"
-    return EngineConfig(**values)
+    given |= {
+        "gpu_memory_utilization": number(row, "gpu_memory_utilization"),
+        "max_lora_rank": ranks_that_hold(int(number(row, "max_lora_rank") or 16))[0],
+        "enforce_eager": bool(number(row, "enforce_eager")),
+        "kv_cache_dtype": row.get("kv_cache_dtype") or "auto",
+    }
+    return config_with_defaults(gpu, engine, given)
 
 
 def _engine(told: str) -> str:

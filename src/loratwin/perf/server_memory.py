@@ -1,0 +1,166 @@
+"""Memory of a server that nobody has started yet: GPU, LLM, version and flags in, an account out; no workload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from loratwin.engines.versions import UNTOLD, check_config, default_limits, generation_of, limits_beside, profile_run_of
+from loratwin.errors import InputError
+from loratwin.llms import LlmShapes, find_llm
+from loratwin.perf.account import MemoryAccount, memory_account
+from loratwin.perf.assume import assume_memory
+from loratwin.perf.gpus import Gpu, find_gpu
+from loratwin.records import EngineConfig
+from loratwin.records.config import FIRST_UTILIZATION
+
+NUMBERS = {"auto": None, "bfloat16": None, "float16": None, "half": None, "float32": "float32", "float": "float32"}
+"""Types that `--dtype` takes; None: 16 bits, as the twin counts weights that are not quantized."""
+
+
+class ServerMemory(NamedTuple):
+    """A server and where the memory of each of its GPUs goes.
+
+    Attributes
+    ----------
+    gpu, llm, engine
+        As they are called in the tables, and the version.
+    num_gpus
+        That share the LLM.
+    config
+        What it is started with, defaults of the version filled in.
+    account
+        Where the memory goes, and whether it starts.
+    notes
+        What a reader must know.
+    """
+
+    gpu: str
+    llm: str
+    engine: str
+    num_gpus: int
+    config: EngineConfig
+    account: MemoryAccount
+    notes: tuple[str, ...]
+
+    def as_plain(self) -> dict[str, Any]:
+        """As dictionaries, lists, numbers and text: for JSON."""
+        account, capacity = self.account, self.account.capacity
+        return {
+            "gpu": self.gpu,
+            "llm": self.llm,
+            "engine": self.engine,
+            "num_gpus": self.num_gpus,
+            "config": self.config.model_dump(),
+            "gpu_gib": account.gpu_gib,
+            "granted_gib": account.granted_gib,
+            "parts": [part._asdict() for part in account.parts],
+            "kv_gib": [account.kv_gib, account.kv_low_gib, account.kv_high_gib],
+            "kv_tokens": [capacity.tokens, capacity.low, capacity.high],
+            "concurrency": account.concurrency,
+            "max_model_len": account.max_model_len,
+            "after": [part._asdict() for part in account.after],
+            "room_gib": account.room_gib,
+            "starts": capacity.starts,
+            "reason": capacity.reason,
+            "notes": list(self.notes),
+        }
+
+
+def server_memory(
+    gpu: str,
+    llm: str,
+    engine: str = UNTOLD,
+    *,
+    gpu_memory_gib: float | None = None,
+    tensor_parallel: int = 1,
+    pipeline_parallel: int = 1,
+    dtype: str = "auto",
+    quantization: str = "",
+    **settings: Any,
+) -> ServerMemory:
+    """Where the memory of a server goes, and whether it starts.
+
+    Parameters
+    ----------
+    gpu
+        A name of the table, or as nvidia-smi prints it.
+    llm
+        A name, a repository, or a folder with a config.json.
+    gpu_memory_gib
+        What the driver shows of the GPU's memory; None: as usual.
+    tensor_parallel, pipeline_parallel
+        GPUs that share each layer, and stages of layers.
+    dtype, quantization
+        vLLM's, as float32; as fp8, awq, gptq, of an LLM by its name.
+    settings
+        Fields of `EngineConfig` by name; others are as the version has them on this GPU. Without `max_loras`: no
+        adapters.
+
+    Raises
+    ------
+    InputError
+        Something is not known, or vLLM refuses it.
+    """
+    found = find_gpu(gpu, gpu_memory_gib)
+    shapes = _of_dtype(find_llm(f"{llm}-{quantization}" if quantization else llm, engine), dtype)
+    stage = stage_of(shapes, pipeline_parallel)
+    memory = assume_memory(found, stage, engine, tensor_parallel)
+    config = config_with_defaults(found, engine, settings)
+    notes = () if profile_run_of(engine) else generation_of(engine).notes
+    account = memory_account(stage, memory, config)
+    return ServerMemory(found.name, shapes.name, engine, tensor_parallel * pipeline_parallel, config, account, notes)
+
+
+def config_with_defaults(gpu: Gpu, engine: str, given: Mapping[str, Any]) -> EngineConfig:
+    """Fields of `EngineConfig` that are given; of others what the version takes on the GPU, and no adapters.
+
+    Raises
+    ------
+    InputError
+        As `EngineConfig`, or what the version refuses.
+    """
+    told = {name: value for name, value in given.items() if value is not None}
+    if profile_run_of(engine):  # vLLM's first engine, of which defaults were not read
+        return EngineConfig(**{"max_loras": 0, "gpu_memory_utilization": FIRST_UTILIZATION} | told)
+    limits = limits_beside(default_limits(engine, gpu.memory_gib, gpu.name), told)
+    config = EngineConfig(**limits._asdict() | {"max_loras": 0} | told)
+    check_config(config, engine)
+    return config
+
+
+def stage_of(llm: LlmShapes, stages: int) -> LlmShapes:
+    """The part of an LLM that the fullest of so many stages has: its share of the layers, and embedding or head.
+
+    Raises
+    ------
+    InputError
+        More stages than layers, or fewer than one.
+    """
+    if stages == 1:
+        return llm
+    if not 1 <= stages <= llm.num_layers:
+        raise InputError(f"pipeline_parallel = {stages}: it must be 1 to {llm.num_layers}, the layers of {llm.name}")
+    kinds = tuple(kind.model_copy(update={"count": -(-kind.count // stages)}) for kind in llm.layers)
+    layers = -(-llm.num_layers // stages)
+    return llm.model_copy(update={"num_layers": layers, "layers": kinds, "tied_embeddings": True})
+
+
+def _of_dtype(llm: LlmShapes, dtype: str) -> LlmShapes:
+    if dtype not in NUMBERS:
+        raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(NUMBERS)}")
+    numbers = NUMBERS[dtype]
+    if numbers is None:
+        return llm
+    kinds = tuple(
+        kind.model_copy(
+            update={
+                "linears": tuple(
+                    linear.model_copy(update={"numbers": numbers}) if linear.numbers == "bfloat16" else linear
+                    for linear in kind.linears
+                )
+            }
+        )
+        for kind in llm.kinds
+    )
+    return llm.model_copy(update={"layers": kinds, "dtype_bytes": 4, "head_numbers": numbers})
