@@ -87,6 +87,8 @@ def server_memory(
         A name of the table, or as nvidia-smi prints it.
     llm
         A name, a repository, or a folder with a config.json.
+    engine
+        Version of vLLM.
     gpu_memory_gib
         What the driver shows of the GPU's memory; None: as usual.
     tensor_parallel, pipeline_parallel
@@ -96,6 +98,11 @@ def server_memory(
     settings
         Fields of `EngineConfig` by name; others are as the version has them on this GPU. Without `max_loras`: no
         adapters.
+
+    Returns
+    -------
+    ServerMemory
+        The server with its defaults filled in, and the account: parts with errors, KV tokens, what is short.
 
     Raises
     ------
