@@ -41,13 +41,8 @@ def test_every_name_is_there_and_typed_as_it_is(name: str) -> None:
 
 FRONT_DOOR = [
     "EngineConfig", "GivenServers", "LaunchedServers", "LoratwinError", "Run", "ServerSource", "as_text",
-<<<<<<< HEAD
     "calibrate_server", "compare", "draw", "find_plan", "load_profile", "load_run", "load_workload", "measure",
-    "predict", "save_run", "server_configs", "simulate_run", "summarize", "sweep", "write_report",
-=======
-    "calibrate_server", "draw", "find_plan", "load_profile", "load_run", "load_workload", "measure", "predict",
-    "save_run", "server_configs", "server_memory", "simulate_run", "summarize", "sweep", "write_report",
->>>>>>> a05e8af (The front door leads to a server's memory)
+    "predict", "save_run", "server_configs", "server_memory", "simulate_run", "summarize", "sweep", "write_report",
 ]  # fmt: skip
 
 
