@@ -10,7 +10,7 @@ from loratwin.perf.gpus import Gpu, find_gpu, gpu_names
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import AssumedMemory, MemoryModel, ReplayedMemory, lora_reserved_bytes
 from loratwin.perf.profile import Card, Profile, dump_profile, load_profile, parse_profile, profile_names, user_names
-from loratwin.perf.server_memory import ServerMemory, server_memory
+from loratwin.perf.sizing import ServerMemory, server_memory
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.store import add_profile, save_profile
 from loratwin.perf.uncertainty import Uncertainty

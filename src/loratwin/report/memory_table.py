@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loratwin.formatting import number
-from loratwin.perf.server_memory import ServerMemory
+from loratwin.perf.sizing import ServerMemory
 
 BAR_WIDTH = 72
 """Characters that stand for all of a GPU's memory."""

@@ -11,7 +11,7 @@ from loratwin.errors import InputError
 from loratwin.llms import find_llm
 from loratwin.perf import Gpu, assume_memory, find_gpu, memory_account
 from loratwin.perf.memory_rules import Sampler
-from loratwin.perf.server_memory import config_with_defaults
+from loratwin.perf.sizing import config_with_defaults
 from loratwin.records import EngineConfig
 from loratwin.records.config import ranks_that_hold
 from loratwin.validate.cells import number, text
