@@ -7,7 +7,7 @@ import pytest
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.metrics import parse_slo
-from loratwin.metrics.slo_rows import check_slo_for, slo_rows
+from loratwin.metrics.slo_rows import check_slo_for, missing_rows, slo_rows
 from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run
 
 WINDOW_S = 1000.0
@@ -104,3 +104,26 @@ def test_bad_shares_are_refused(text: str, message: str) -> None:
 def test_of_whom_is_one_of_three() -> None:
     with pytest.raises(UnknownNameError, match="unknown SLO's reach .* 'everyone'"):
         check_slo_for("everyone")
+
+
+@pytest.mark.parametrize("text", ["ttft_p50=1s", "ttft_p99=2s", "ttft_p90=0.9s", "ttft_mean=1s", "ttft<1.2s:90%"])
+@pytest.mark.parametrize("seed", range(4))
+def test_who_misses_is_counted_as_the_figures_say(text: str, seed: int) -> None:
+    """Rows of all sizes, with figures on both sides of the limit and between two values of a row."""
+    rng, slo = np.random.default_rng(seed), parse_slo(text)
+    sizes = [1, 2, 3, 10, 11, 20, 101, 200, 1000] * 6
+    scales = np.geomspace(0.2, 3.0, len(sizes))
+    made = run({f"a{i}": (scales[i] * rng.exponential(1.0, n)).tolist() for i, n in enumerate(sizes)})
+    limit, rows = slo.limits[0], slo_rows(made, slo)
+    enough = [i for i, n in enumerate(sizes) if limit.allowed_late is None or n * limit.allowed_late >= 1 - 1e-9]
+    ttft_s = made.requests.first_token_s - made.requests.arrival_s
+    for i in enough:
+        mine = np.sort(ttft_s[made.requests.adapter == i])
+        if limit.share is not None:
+            figure = mine[max(0, int(np.ceil(limit.share * len(mine) - 1e-9)) - 1)]
+        else:
+            figure = mine.mean() if limit.statistic == "mean" else np.percentile(mine, float(limit.statistic[1:]))
+        assert rows.value_s[0][i] == pytest.approx(figure)
+        assert rows.missed[0][i] == (figure > limit.limit_s)
+    assert 0 < sum(rows.missed[0][enough]) < len(enough)
+    assert missing_rows(made, slo) == rows.missing

@@ -168,10 +168,11 @@ def _require(part: str, kind: str, word: str, known: tuple[str, ...]) -> None:
 
 def within_s(ordered: FloatArray, share: float) -> float:
     """Seconds within which at least this share of the values is; they are sorted. NaN without values."""
-    return float(ordered[_place(len(ordered), share)]) if len(ordered) else float("nan")
+    return float(ordered[place_of(len(ordered), share)]) if len(ordered) else float("nan")
 
 
-def _place(count: int, share: float) -> int:
+def place_of(count: int, share: float) -> int:
+    """Index in the sorted list of the value within which at least this share of the values is."""
     return max(0, ceil(share * count - 1e-9) - 1)  # 0.99 x 100 is a little more than 99
 
 

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from loratwin.errors import UnknownNameError
-from loratwin.metrics.groups import NO_ADAPTER, Groups, grouped_percentile, share
+from loratwin.metrics.groups import NO_ADAPTER, Groups, grouped_percentile, in_groups, share
 from loratwin.metrics.latency import Side
-from loratwin.metrics.slo import Limit, Slo, within_s
+from loratwin.metrics.slo import Limit, Slo, place_of, within_s
 from loratwin.records import Run
 from loratwin.records.columns import BoolArray, FloatArray, IntArray
 
@@ -113,23 +114,81 @@ def _rows(
     return np.append(known, number)[groups.of].astype(np.int32), (*names, *([NO_ADAPTER] if base else []))
 
 
+def missing_rows(
+    run: Run,
+    slo: Slo,
+    slo_for: SloFor = "adapters",
+    group: IntArray | None = None,
+    group_names: Sequence[str] = (),
+    side: Side = "client",
+) -> tuple[str, ...]:
+    """Names of the rows that miss a limit: `slo_rows(...).missing` in a fraction of the time."""
+    of, names = _rows(run, slo_for, group, group_names)
+    missed = np.zeros(len(names), dtype=bool)
+    for limit in slo.limits:
+        missed |= _judged(run, limit, of, len(names), side).missed
+    return tuple(names[i] for i in np.flatnonzero(missed))
+
+
+class _Judged(NamedTuple):
+    """Requests that one limit is judged by, and what becomes of each row."""
+
+    values: FloatArray  # seconds
+    row: IntArray  # of each value
+    num: IntArray  # values of each row
+    missed: BoolArray  # shape (num_rows,), as the next
+    undecided: BoolArray
+
+
 _Column = tuple[FloatArray, BoolArray, BoolArray]
 """Seconds, missed, undecided of each row."""
 
 
 def _of_limit(run: Run, limit: Limit, of: IntArray, num_rows: int, side: Side) -> _Column:
+    judged = _judged(run, limit, of, num_rows, side)
+    return _figure(judged.values, judged.row, judged.num, limit), judged.missed, judged.undecided
+
+
+def _judged(run: Run, limit: Limit, of: IntArray, num_rows: int, side: Side) -> _Judged:
     judged_s = limit.judged_s(run, side)
-    known = ~np.isnan(judged_s)
+    known = np.flatnonzero(~np.isnan(judged_s))
     values, row = judged_s[known], of[known]
     num = np.bincount(row, minlength=num_rows).astype(np.int32)
-    value_s = _figure(values, row, num, limit)
-    missed = ~(value_s <= limit.limit_s)
+    missed = _missed(values, row, num, limit)
     few = _few(num, limit)
     if few.any():
         num_late = np.bincount(row[values > limit.limit_s], minlength=num_rows)
-        missed[few] = [_chance(n, k, limit) < CHANCE for n, k in zip(num[few], num_late[few], strict=True)]
+        missed[few] = False
+        late = np.flatnonzero(few & (num_late > 0))  # of none late the chance is 1
+        allowed = limit.allowed_late or 0.0
+        counts = zip(num[late].tolist(), num_late[late].tolist(), strict=True)
+        missed[late] = [_chance(n, k, allowed) < CHANCE for n, k in counts]
     silent = np.bincount(of, minlength=num_rows) == 0
-    return value_s, missed & ~silent, (few & ~missed) | silent
+    return _Judged(values, row, num, missed & ~silent, (few & ~missed) | silent)
+
+
+def _missed(values: FloatArray, row: IntArray, num: IntArray, limit: Limit) -> BoolArray:
+    """Whether the figure of each row is above the limit, or there is none. Shape (num_rows,).
+
+    A percentile lies between two values. How many are within the limit says whether both are, and only where one is
+    and the other is not must it be computed.
+    """
+    if limit.statistic == "mean":
+        above: BoolArray = ~(_figure(values, row, num, limit) <= limit.limit_s)
+        return above
+    kept = np.bincount(row[values <= limit.limit_s], minlength=len(num))
+    if limit.share is not None:
+        place = np.array([place_of(n, limit.share) for n in num.tolist()], dtype=np.int64)
+        late: BoolArray = (num == 0) | (kept <= place)
+        return late
+    low: FloatArray = np.floor(float(limit.statistic[1:]) / 100 * (num - 1))
+    missed: BoolArray = (num == 0) | (kept <= low)
+    between = (kept == low + 1) & (kept < num)
+    if between.any():
+        which = between[row]
+        figure_s = _figure(values[which], row[which], np.where(between, num, 0).astype(np.int32), limit)
+        missed[between] = ~(figure_s[between] <= limit.limit_s)
+    return missed
 
 
 def _few(num: IntArray, limit: Limit) -> BoolArray:
@@ -156,13 +215,13 @@ def _figure(values: FloatArray, row: IntArray, num: IntArray, limit: Limit) -> F
     if limit.statistic == "mean":
         total = np.bincount(row, weights=values, minlength=len(num)).astype(np.float64)
         return share(total, num.astype(np.float64))
-    ordered = values[np.lexsort((values, row))]
+    ordered = in_groups(values, row, num)
     if limit.share is None:
         return grouped_percentile(ordered, num, float(limit.statistic[1:]))
     return np.array([within_s(part, limit.share) for part in np.split(ordered, np.cumsum(num)[:-1])])
 
 
-def _chance(num: int, late: int, limit: Limit) -> float:
-    """Probability that of so many requests so many or more are late, where the limit is just kept."""
-    allowed = limit.allowed_late or 0.0
+@lru_cache(maxsize=10_000)
+def _chance(num: int, late: int, allowed: float) -> float:
+    """Probability that of so many requests so many or more are late, where this share of them may just be."""
     return 1.0 - sum(comb(num, k) * allowed**k * (1 - allowed) ** (num - k) for k in range(late))

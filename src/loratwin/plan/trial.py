@@ -13,9 +13,10 @@ from loratwin.metrics import (
     Interval,
     Slo,
     SloFor,
+    Starvation,
     confidence_interval,
+    missing_rows,
     over_replications,
-    slo_rows,
     starvation,
 )
 from loratwin.perf import KvCapacity, Profile
@@ -129,10 +130,10 @@ class Bench:
         """Simulate and judge."""
         run = self.simulate(trial)
         verdict = starvation(run)
+        if trial.verdict_only:
+            return Result(self._works(run, verdict, trial.num_adapters), verdict.starved, verdict.ratio)
         missing = self.missing(run, trial.num_adapters)
         works = not verdict.starved and not missing and not (self.slo and self.slo.missed(run))
-        if trial.verdict_only:
-            return Result(works, verdict.starved, verdict.ratio)
         output_tokens = run.requests.output_tokens
         return Result(
             works=works,
@@ -144,12 +145,18 @@ class Bench:
             missing=missing,
         )
 
+    def _works(self, run: Run, verdict: Starvation, num_adapters: int) -> bool:
+        """The first reason why not is enough."""
+        if verdict.starved or (self.slo and self.slo.missed(run)):
+            return False
+        return not self.missing(run, num_adapters)
+
     def missing(self, run: Run, num_adapters: int) -> tuple[str, ...]:
         """Groups or adapters that miss the SLO, where it is asked of them."""
         if self.slo is None or self.slo_for == "all":
             return ()
         group = self.workload(num_adapters).adapters.group
-        return slo_rows(run, self.slo, self.slo_for, group, self.group_names).missing
+        return missing_rows(run, self.slo, self.slo_for, group, self.group_names)
 
 
 def causes(run: Run) -> dict[str, float]:
