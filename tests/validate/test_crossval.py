@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 
 from loratwin.calibrate.published.fit import TablesFit, fit_tables
-from loratwin.calibrate.published.serving import ServingRun
+from loratwin.calibrate.published.serving import ServingRun, read_serving
 from loratwin.perf import dump_profile, load_profile
-from loratwin.validate import decide_all, predict
+from loratwin.validate import decide_all, predict, predict_all
 from loratwin.validate.cards import carded_profiles
-from loratwin.validate.crossval import REFERENCE_FILE, Validation, cross_validate, read_published
+from loratwin.validate.crossval import (
+    FIRST_LOOK,
+    REFERENCE_FILE,
+    Validation,
+    cross_validate,
+    first_look,
+    read_published,
+)
+from loratwin.validate.scores import score
 from tests.calibrate.known_server import write_tables
 from tests.calibrate.measured import HEADER, LLAMA, QWEN, by_hand, row, serving_runs, write_csv
 
@@ -85,6 +93,15 @@ def test_an_llm_without_a_fit_is_left_out(data: Path, fit: TablesFit, tmp_path: 
     found = cross_validate(tmp_path, {LLAMA.name: fit}, 1, lambda what, done, of: None)
     assert len(found.runs) == 9
     assert found.published == ()
+
+
+def test_a_first_look_is_at_the_shipped_profiles(data: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    looks = first_look(data, 1, lambda *now: told.append(now))
+    runs = [run for run in read_serving(data / "serving_validation.csv") if run.model == LLAMA.name]
+    expected = [each for each in score(runs, predict_all(runs)) if each.regime == "all"]
+    assert [str(each) for each in looks] == [str(each) for each in expected]
+    assert told[-1] == (FIRST_LOOK, len(runs), len(runs))
 
 
 def test_cards_say_what_was_fitted_and_how_far_off_it_was(found: Validation, fit: TablesFit, tmp_path: Path) -> None:

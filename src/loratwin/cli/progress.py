@@ -1,23 +1,32 @@
-"""Progress of long work on stderr: bars on a terminal, in a pipe a line for each stage. And how it may be stopped."""
+"""Progress of long work on stderr: bars on a terminal, in a pipe lines. And how it may be stopped."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from loratwin.formatting import seconds
 
 if TYPE_CHECKING:
     from loratwin.bench import Listener, Progress
 
 
+LINE_S = 60.0
+"""Seconds between lines where there is no terminal."""
+
+
 @contextmanager
 def staged_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (what, done, of) that draws one bar for each stage."""
+    """A callback (what, done, of) that draws one bar for each stage; in a pipe a line for each and one a minute."""
     if not sys.stderr.isatty():
-        seen: set[str] = set()
-        yield lambda what, done, of: _once(what, f"{what} ({of})", seen)
+        with stage_lines() as report:
+            yield report
         return
     from rich.progress import MofNCompleteColumn
 
@@ -30,6 +39,43 @@ def staged_progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[what], completed=done)
 
         yield report
+
+
+@contextmanager
+def stage_lines(every_s: float = LINE_S, announce: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+    """A callback (what, done, of): a line when a stage begins (if announced), and so often one of how far it is.
+
+    The lines come from a thread, since a single task may take longer than that.
+    """
+    stage, begun_s, ended = _Stage(), time.monotonic(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(every_s):
+            if stage.what:
+                _say(f"{stage.what}: {stage.done} of {stage.of}, {seconds(time.monotonic() - begun_s)} so far")
+
+    def report(what: str, done: int, of: int) -> None:
+        stage.done, stage.of, stage.what = done, of, what
+        if announce:
+            _once(what, f"{what} ({of})", stage.seen)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield report
+    finally:
+        ended.set()
+        watcher.join()
+
+
+@dataclass
+class _Stage:
+    """What is done now, and what was begun before."""
+
+    what: str = ""
+    done: int = 0
+    of: int = 0
+    seen: set[str] = field(default_factory=set)
 
 
 @contextmanager

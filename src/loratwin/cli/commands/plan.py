@@ -183,9 +183,12 @@ def _check_outputs(output: Path, json: Path | None, inputs: Sequence[str]) -> No
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    """One bar on stderr, whose end moves as more simulations turn out to be needed; nothing without a terminal."""
+    """One bar on stderr, whose end moves as more simulations turn out to be needed; in a pipe a line a minute."""
     if not sys.stderr.isatty():
-        yield lambda done, total, what: None
+        from loratwin.cli.progress import stage_lines
+
+        with stage_lines(announce=False) as report:
+            yield lambda done, total, what: report(f"simulating ({what})", done, total)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -78,15 +78,19 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report.html and report.md.")],
     processes: Processes = 2,
 ) -> None:
-    """Fit without each workload in turn, predict it, and report the errors by regime (takes some minutes)."""
+    """Fit without each workload in turn, predict it, and report the errors by regime (up to 15 minutes)."""
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.report.validation import validation_html, validation_markdown
-    from loratwin.validate.crossval import cross_validate, fit_all
+    from loratwin.validate.crossval import cross_validate, first_look, fit_all
 
     check_writable(output / "report.html")
     announce_compilation()
     with staged_progress() as progress:
+        looks = first_look(data, processes, progress)
+        typer.echo("the shipped profiles, which were fitted to these runs, are off on average by", err=True)
+        for look in looks:
+            typer.echo(f"  {look.metric}: {look.mape:.1f} % ({look.runs} runs)", err=True)
         validation = cross_validate(data, fit_all(data, processes, progress), processes, progress)
     write_atomically(output / "report.md", validation_markdown(validation))
     write_atomically(output / "report.html", validation_html(validation))
