@@ -6,6 +6,7 @@ import pytest
 
 from loratwin.errors import InputError
 from loratwin.llms import Attention, Layers, LlmShapes, Server, cache_size, find_llm
+from loratwin.llms.config import shapes_from
 from loratwin.llms.layers import softmax_attention
 
 GIB = 1 << 30
@@ -83,6 +84,20 @@ def test_eight_bit_keys_take_half_and_two_gpus_share_the_heads() -> None:
         for server in (Server(8192, 2048), Server(8192, 2048, number_bytes=1), Server(8192, 2048, tensor_parallel=2))
     )
     assert small == shared == 2 * whole
+
+
+def test_sparse_attention_in_eight_bits_keeps_positions_in_sixteen() -> None:
+    """656 bytes of a token, not 576; and 132 of the indexer's key whatever the cache is."""
+    config = {
+        "model_type": "deepseek_v32", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "kv_lora_rank": 512, "q_lora_rank": 64, "qk_nope_head_dim": 64,
+        "qk_rope_head_dim": 64, "v_head_dim": 64, "index_n_heads": 4, "index_head_dim": 128, "index_topk": 2048,
+        "vocab_size": 1000, "max_position_embeddings": 4096,
+    }  # fmt: skip
+    llm = shapes_from("test", "sparse", None, config, "vllm-0.25.1")
+    assert llm.kv_bytes_per_token == 3 * (1152 + 132)
+    block = cache_size(llm, GIB, Server(4096, 2048, number_bytes=1)).block_bytes
+    assert block == 16 * 3 * (656 + 132)
 
 
 def test_an_llm_that_keeps_nothing_is_refused() -> None:
