@@ -42,7 +42,7 @@ def test_it_ends_with_a_verdict_a_command_and_a_report(folder: Path) -> None:
     assert json.loads((folder / "plan.json").read_text())["num_adapters"] == 12
     assert {item.name for item in folder.iterdir()} == {"mine.yaml", "plan.html", "plan.json", "tables"}
     tables = {item.name for item in (folder / "tables").iterdir()}
-    assert tables == {"alternatives.csv", "adapters.csv", "held-out-errors.csv"}
+    assert tables == {f"{name}.csv" for name in ("alternatives", "what-breaks-first", "adapters", "held-out-errors")}
     assert (folder / "tables" / "alternatives.csv").read_text().count("\n") == 3  # names, 4 slots, 8 slots
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from loratwin.errors import InputError, UnknownNameError
+from loratwin.metrics import summarize
+from loratwin.plan import plan_json
 from loratwin.plan.what_if import (
     WhatIf,
     check_names,
@@ -131,3 +133,17 @@ def test_the_biggest_customer_is_named_with_how_far_it_can_grow() -> None:
     rates = draw(spec(), 0).adapters.rate_per_s
     assert found.biggest.name == found.adapters[int(np.argmax(rates))]
     assert found.biggest.growth >= 1
+
+
+def test_every_plan_says_what_its_biggest_customer_does_as_it_drifts_and_bursts() -> None:
+    found = served()
+    biggest = found.biggest
+    assert biggest is not None and found.best is not None and found.run is not None
+    assert [(case.factor, case.is_burst) for case in biggest.cases] == [(1, False), (2, False), (3, False), (1, True)]
+    as_is, twice, thrice, burst = (case.candidate for case in biggest.cases)
+    assert as_is.throughput == pytest.approx(summarize(found.run).total_throughput)
+    assert as_is.mean("offered_throughput") < twice.mean("offered_throughput") < thrice.mean("offered_throughput")
+    assert burst.mean("running_max") > as_is.mean("running_max")
+    assert burst.keeps_up(found.slo) == biggest.bears_burst
+    said = plan_json(found)["biggest_customer"]["cases"]
+    assert [case["keeps_up"] for case in said] == [case.candidate.keeps_up(found.slo) for case in biggest.cases]

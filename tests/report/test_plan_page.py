@@ -205,13 +205,23 @@ def test_who_has_too_few_requests_for_a_percentile_is_said() -> None:
 
 def test_csv_holds_every_digit_and_no_formula() -> None:
     tables = plan_tables(overloaded())
-    assert [table.name for table in tables][:2] == ["alternatives", "tried-for-all"]
+    assert [table.name for table in tables][:3] == ["alternatives", "tried-for-all", "what-breaks-first"]
     lines = list(csv.DictReader(io.StringIO(table_csv(tables[0]))))
     best = overloaded().best
     assert best is not None
     chosen = next(line for line in lines if line["verdict"] == "chosen")
     assert float(chosen["ttft_mean_ms"]) == pytest.approx(best.mean("ttft_mean_ms"), rel=1e-5)
-    names = [column["adapter"] for column in csv.DictReader(io.StringIO(table_csv(tables[2])))]
+    names = [column["adapter"] for column in csv.DictReader(io.StringIO(table_csv(tables[3])))]
     assert NASTY in names
-    harmless = replace(tables[2], rows=[replace(tables[2].rows[0], cells=[Cell("=1+1", "=1+1")])])
+    harmless = replace(tables[3], rows=[replace(tables[3].rows[0], cells=[Cell("=1+1", "=1+1")])])
     assert table_csv(harmless).splitlines()[1] == "'=1+1"
+
+
+def test_what_breaks_first_is_a_case_of_every_plan_that_works() -> None:
+    found = served()
+    assert found.biggest is not None
+    (table,) = (table for table in plan_tables(found) if table.name == "what-breaks-first")
+    assert column(table, "case")[:2] == ["as it is", "2 times as many requests"]
+    text = Page(report(served)).text
+    assert "all its requests within 0.5 minutes" in text and found.biggest.name in text
+    assert "What breaks first" not in Page(report(impossible)).text

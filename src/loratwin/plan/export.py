@@ -39,7 +39,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             "served_adapters": list(plan.served_names),
             "best": candidate_json(plan.best) if plan.best is not None else None,
             "margin": plan.margin_interval._asdict() if plan.margin_interval is not None else None,
-            "biggest_customer": plan.biggest._asdict() if plan.biggest is not None else None,
+            "biggest_customer": _biggest(plan),
             "forecast": _forecast(plan),
             "near_optimal_slots": list(plan.choice.near_slots),
             "alternatives": list(map(candidate_json, plan.alternatives)),
@@ -52,6 +52,22 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             "lora_modules": lora_modules(plan) if plan.best is not None else [],
         }
     )
+
+
+def _biggest(plan: Plan) -> dict[str, Any] | None:
+    """How far the biggest customer can grow, and what the server does as it drifts or bursts."""
+    if plan.biggest is None:
+        return None
+    cases = [
+        {
+            "factor": case.factor,
+            "is_burst": case.is_burst,
+            "keeps_up": case.candidate.keeps_up(plan.slo),
+            **candidate_json(case.candidate),
+        }
+        for case in plan.biggest.cases
+    ]
+    return {**plan.biggest._asdict(), "cases": cases}
 
 
 def _customers(plan: Plan) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from loratwin.metrics.intervals import t_quantile
 from loratwin.perf import Uncertainty
+from loratwin.plan.choice import Candidate
 from loratwin.plan.limits import FARTHEST, STEP
 
 MARGIN_DRAWS = 6
@@ -33,6 +34,18 @@ class MarginInterval(NamedTuple):
     in_shorter_window: float  # the margin when only so much of the window is looked at
 
 
+class CustomerCase(NamedTuple):
+    """What the server does (first seed) when one adapter asks for so many times as much, or all at once."""
+
+    factor: float
+    is_burst: bool
+    candidate: Candidate
+
+
+DRIFTS = (1.0, 2.0, 3.0)
+"""How many times as much the biggest customer asks for, in the cases that every plan has."""
+
+
 class BiggestCustomer(NamedTuple):
     """What breaks first, as a rule: the adapter that asks for most, and what it can do to all others."""
 
@@ -40,6 +53,7 @@ class BiggestCustomer(NamedTuple):
     rate_per_s: float
     growth: float  # factor by which its rate alone can grow before the server starves or misses the SLO
     bears_burst: bool  # whether all its requests can come in a tenth of the window
+    cases: tuple[CustomerCase, ...] = ()  # as it is, as it drifts, and its burst
 
 
 def margin_interval(

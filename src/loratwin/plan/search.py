@@ -9,7 +9,15 @@ from loratwin.metrics import Slo
 from loratwin.plan.choice import Candidate, Objective, choose, closest
 from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots
 from loratwin.plan.limits import STEP, last_good, margin_search, run_all
-from loratwin.plan.margin import MARGIN_DRAWS, SHORTER, BiggestCustomer, MarginInterval, margin_interval
+from loratwin.plan.margin import (
+    DRIFTS,
+    MARGIN_DRAWS,
+    SHORTER,
+    BiggestCustomer,
+    CustomerCase,
+    MarginInterval,
+    margin_interval,
+)
 from loratwin.plan.trial import Bench, Result, Trial, combine
 from loratwin.records import EngineConfig
 from loratwin.records.config import FIRST_UTILIZATION, SMALL_GPU_TOKENS, ranks_that_hold
@@ -208,10 +216,27 @@ class Finder:
         adapters = self.bench.workload(candidate.served_adapters).adapters
         busiest = int(adapters.rate_per_s.argmax())
         trial = Trial(candidate.config, candidate.served_adapters, customer=adapters.name[busiest], verdict_only=True)
-        (burst,) = self._simulate([trial._replace(customer_burst=True)], "the biggest customer")
+        cases = self._customer_cases(candidate, trial._replace(verdict_only=False))
         (power,) = self._growth([trial], [candidate.keeps_up(self.settings.slo)], _customer_grows)
         growth = 0.0 if power is None else STEP**power
-        return BiggestCustomer(trial.customer, float(adapters.rate_per_s[busiest]), growth, burst.works)
+        bears_burst = cases[-1].candidate.keeps_up(self.settings.slo)
+        return BiggestCustomer(trial.customer, float(adapters.rate_per_s[busiest]), growth, bears_burst, cases)
+
+    def _customer_cases(self, candidate: Candidate, trial: Trial) -> tuple[CustomerCase, ...]:
+        """The customer as it is, as it drifts, and with all its requests at once; last the burst."""
+        trials = [
+            trial._replace(customer=trial.customer if factor != 1 else "", customer_factor=factor) for factor in DRIFTS
+        ]
+        trials.append(trial._replace(customer_burst=True))
+        results = self._simulate(trials, "the biggest customer")
+        return tuple(
+            CustomerCase(
+                each.customer_factor,
+                each.customer_burst,
+                combine(candidate.config, candidate.served_adapters, candidate.kv_tokens, [result]),
+            )
+            for each, result in zip(trials, results, strict=True)
+        )
 
     def _growth(
         self, trials: Sequence[Trial], works_now: Sequence[bool], grow: Callable[[Trial, float], Trial] = _all_grow

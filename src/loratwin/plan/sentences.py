@@ -12,6 +12,7 @@ from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.trial import BURST_LENGTH, KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET
 
 if TYPE_CHECKING:
+    from loratwin.plan.margin import CustomerCase
     from loratwin.plan.plan import Plan, Shortfall
 
 MOST_NAMED = 5
@@ -150,6 +151,13 @@ def breaks_first(plan: Plan) -> list[str]:
     burst = "borne" if biggest.bears_burst else "too much"
     minutes = f"{BURST_LENGTH * plan.window_s / 60:.3g} minutes"
     return [f"What breaks first: {who} {grows}; all its requests within {minutes} would be {burst}."]
+
+
+def case_text(case: CustomerCase, plan: Plan) -> str:
+    """What the biggest customer does in one of the cases that every plan has."""
+    if case.is_burst:
+        return f"all its requests within {BURST_LENGTH * plan.window_s / 60:.3g} minutes"
+    return "as it is" if case.factor == 1 else f"{case.factor:g} times as many requests"
 
 
 def _growth(margin: float) -> str:

@@ -15,7 +15,7 @@ from loratwin.plan import (
     lora_modules,
     verdict,
 )
-from loratwin.plan.sentences import margin_text, server, serves
+from loratwin.plan.sentences import breaks_first, margin_text, server, serves
 from loratwin.plan.what_if import WhatIf
 from loratwin.report.page import HeadlineFigure, environment, milliseconds, share
 from loratwin.report.plan_figures import by_slots, frontier_figures, over_time, starting
@@ -44,6 +44,7 @@ def _content(plan: Plan, cases: Sequence[WhatIf]) -> dict[str, Any]:
         "plan": plan,
         "verdict": verdict(plan),
         "explanation": explanation(plan),
+        "breaks_first": " ".join(breaks_first(plan)).removeprefix("What breaks first: "),
         "server": server(plan),
         "serves": serves(plan),
         "cards": _cards(plan, plan.best) if plan.best is not None else [],

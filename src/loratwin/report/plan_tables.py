@@ -10,7 +10,8 @@ import numpy as np
 from loratwin.formatting import number
 from loratwin.metrics import Limit, SloRows, few_for, per_adapter
 from loratwin.plan import Candidate, Plan
-from loratwin.plan.sentences import margin_text, status
+from loratwin.plan.margin import CustomerCase
+from loratwin.plan.sentences import case_text, margin_text, status
 from loratwin.plan.what_if import WhatIf, instead_text
 from loratwin.records import Run
 from loratwin.report.tables import Cell, Column, Row, Table, numeric, texts, word
@@ -214,6 +215,35 @@ def _case(case: WhatIf, plan: Plan) -> Row:
     return Row(cells, "starved" if found else "")
 
 
+def breaks_table(plan: Plan, cases: Sequence[CustomerCase]) -> Table:
+    """What the whole server does as its biggest customer drifts, or sends all at once."""
+    columns = [
+        Column("case", "biggest customer", is_word=True),
+        Column("verdict", "verdict", is_word=True),
+        *(figure.column for figure in _FIGURES),
+        _E2E,
+        Column("waiting_mean", "waiting"),
+        Column("starving_adapters", "adapters", "starving"),
+    ]
+    rows = [_broken(plan, case) for case in cases]
+    return Table("what-breaks-first", "What breaks first", columns, rows, in_order=True)
+
+
+def _broken(plan: Plan, case: CustomerCase) -> Row:
+    each = case.candidate
+    missed = {limit.name for limit in each.missed(plan.slo)}
+    found = status(each, plan.slo)
+    cells = [
+        word(case_text(case, plan)),
+        word(found or "holds", "bad" if found else ""),
+        *(numeric(each.mean(f.name), f.unit, "bad" if f.limit in missed else "") for f in _FIGURES),
+        numeric(each.latency_ms, "ms", "bad" if "e2e_mean" in missed else ""),
+        numeric(each.mean("waiting_mean")),
+        numeric(each.starving_adapters),
+    ]
+    return Row(cells, "starved" if found else "")
+
+
 METRICS = {
     "total_throughput": "throughput",
     "ttft_mean_ms": "TTFT, mean",
@@ -240,6 +270,8 @@ def plan_tables(plan: Plan, cases: Sequence[WhatIf] = ()) -> list[Table]:
     tables = [alternatives_table(plan, plan.alternatives)]
     if plan.shortfall is not None and plan.served:
         tables.append(alternatives_table(plan, plan.shortfall.candidates, "tried-for-all"))
+    if plan.biggest is not None and plan.biggest.cases:
+        tables.append(breaks_table(plan, plan.biggest.cases))
     if cases:
         tables.append(what_if_table(cases, plan))
     if plan.run is not None:
