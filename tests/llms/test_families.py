@@ -129,3 +129,41 @@ def test_mixtures_whose_cards_round_their_parameters(
     llm = read(tmp_path, {**config, "tie_word_embeddings": False, "max_position_embeddings": 32768})
     assert llm.num_parameters / 1e9 == pytest.approx(billions, rel=6e-3)
     assert llm.active_parameters / 1e9 == pytest.approx(active, rel=0.1)
+
+
+def test_latent_attention_is_kept_a_second_time(tmp_path: Path) -> None:
+    """DeepSeek V2 Lite: 27 layers of 16 heads x (128 + 128) x 512 numbers of 16 bits, shared by the GPUs."""
+    llm = read(tmp_path, ALL["DeepSeek V2 Lite"]["config"])
+    assert llm.weight_bytes_on_gpu(1) == 2 * llm.num_parameters + 27 * 2 * 16 * 256 * 512
+
+
+V4 = {
+    "model_type": "deepseek_v4", "hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 512,
+    "num_key_value_heads": 1, "qk_rope_head_dim": 64, "q_lora_rank": 64, "o_lora_rank": 32, "o_groups": 2,
+    "index_n_heads": 2, "index_head_dim": 128, "index_topk": 512, "sliding_window": 128, "n_routed_experts": 4,
+    "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 128, "hc_mult": 4, "vocab_size": 1000,
+    "compress_ratios": [0, 4, 128], "max_position_embeddings": 4096,
+}  # fmt: skip
+
+
+def test_compressed_entries_are_shared_by_tokens(tmp_path: Path) -> None:
+    """584 bytes for each 4 or 128 tokens, and 132 of the indexer for each 4; beside a window of 128 tokens."""
+    facts = facts_of(read(tmp_path, V4), "vllm-0.33.0")
+    assert [(kind.bytes_per_token, kind.bytes_per_request) for kind in facts.kinds] == [
+        (0, 128 * 584), (584 // 4 + 132 // 4, 128 * 584), (584 // 128, 128 * 584)
+    ]  # fmt: skip
+    windows, fours = 3 * 128 * 584, 1024 * (584 + 132)
+    assert facts.kv_bytes_per_request == windows + fours + 32 * 584
+
+
+def test_delta_attention_keeps_a_matrix_for_each_head_and_the_last_tokens(tmp_path: Path) -> None:
+    """Kimi Linear: 4 heads of 16 x 16 in float32, and 3 tokens of q, k and v in 16 bits."""
+    linear = {"kda_layers": [1], "full_attn_layers": [2], "num_heads": 4, "head_dim": 16, "short_conv_kernel_size": 4}
+    llm = read(tmp_path, {
+        "model_type": "kimi_linear", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
+        "num_experts": 4, "num_experts_per_token": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1,
+        "linear_attn_config": linear, "vocab_size": 100, "max_position_embeddings": 512,
+    })  # fmt: skip
+    assert llm.state_bytes_on_gpu(1) == 4 * 16 * 16 * 4 + 3 * 3 * 64 * 2
+    assert llm.kv_bytes_per_token == 2 * (32 + 8)
