@@ -94,3 +94,12 @@ def first_of(names: Sequence[str], most: int) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
+
+
+def chance_text(chance: float) -> str:
+    """A probability in whole per cent, never 0 or 100: `97 %`, `more than 99 %`; empty when it was not searched."""
+    if isnan(chance):
+        return ""
+    if chance >= 0.995:
+        return "more than 99 %"
+    return "less than 1 %" if chance < 0.005 else f"{100 * chance:.0f} %"

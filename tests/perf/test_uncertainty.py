@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -146,3 +148,38 @@ def test_shipped_profiles_say_how_uncertain_they_are(name: str) -> None:
     assert known is not None
     assert 0.005 < known.standard_errors["step_time.weights_s"] / load_profile(name).step_time.weights_s < 0.1
     assert 0.01 < known.error("total_throughput", "saturated", 0.9) < 0.15
+
+
+@pytest.mark.parametrize("level", [0.3, 0.5, 0.85, 0.95, 0.99])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_deviations_are_the_inverse_of_the_error(level: float, sign: int) -> None:
+    """Where errors of both signs are alike: between the probabilities of the signed ones to their resolution."""
+    known = Uncertainty(standard_errors={}, residual=RESIDUAL)
+    deviations = known.deviations("ttft_mean_ms", "open", sign * known.error("ttft_mean_ms", "open", level))
+    assert deviations == pytest.approx(sign * NormalDist().inv_cdf((1 + level) / 2), rel=0.08)
+
+
+def test_signed_errors_come_first_and_those_of_a_like_figure_next() -> None:
+    middle = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    known = Uncertainty(standard_errors={}, residual=RESIDUAL, errors={"open": {"ttft_p99_ms": middle}})
+    assert known.deviations("ttft_p99_ms", "open", 0.2) == 0.0
+    assert known.deviations("ttft_p90_ms", "open", 0.4) == known.deviations("ttft_p99_ms", "open", 0.4)
+    assert known.deviations("ttft_p99_ms", "open", 0.4) == pytest.approx(NormalDist().inv_cdf(0.9))
+    assert known.deviations("ttft_mean_ms", "open", 0.0) == 0.0  # has none of its own: both signs alike
+    assert known.deviations("itl_p99_ms", "saturated", 0.1) == math.inf  # nothing is known
+    assert known.deviations("itl_p99_ms", "saturated", -0.1) == -math.inf
+
+
+def test_deviations_go_on_beyond_the_ends() -> None:
+    known = Uncertainty(standard_errors={}, errors={"open": {"itl_mean_ms": tuple(0.1 * i for i in range(9))}})
+    found = [known.deviations("itl_mean_ms", "open", 0.1 * i) for i in range(-20, 30)]
+    assert all(after > before for before, after in pairwise(found))
+    assert found[-1] > 6 and found[0] < -6
+
+
+def test_shipped_profiles_know_their_errors_with_signs() -> None:
+    for name in shipped_names():
+        known = load_profile(name).uncertainty
+        assert known is not None and set(known.errors) == {"open", "saturated"}
+        for figures in known.errors.values():
+            assert all(list(quantiles) == sorted(quantiles) for quantiles in figures.values())

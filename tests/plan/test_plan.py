@@ -255,6 +255,8 @@ def test_a_plan_can_be_sent_to_another_process() -> None:
     [
         ({"slo": "fast"}, "no limit; an SLO looks like"),
         ({"headroom": -0.1}, "headroom = -10 %, but it must be from 0 to 376 %"),
+        ({"confidence": 1.0}, r"confidence = 1, but it must be above 0 and below 1 \(nothing is certain\); 0.9 asks"),
+        ({"confidence": 90.0}, "confidence = 90, but it must be above 0 and below 1"),
         ({"headroom": float("nan")}, "headroom = nan %, but it must be"),
         ({"slots": [0]}, "slots: 0, but it must be at least 1"),
         ({"slots": []}, "slots: the list is empty"),

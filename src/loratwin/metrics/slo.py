@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf, log
 
 import numpy as np
 
@@ -43,6 +43,17 @@ class Limit:
         if self.share is not None:
             return 1 - self.share
         return None if self.statistic == "mean" else 1 - float(self.statistic[1:]) / 100
+
+    @property
+    def figure(self) -> str:
+        """The same in words of `Summary`, as `ttft_median_ms`; of a share there is none: `ttft_share_ms`."""
+        return f"{self.metric}_{'median' if self.statistic == 'p50' else self.statistic}_ms"
+
+    def slack(self, value_s: float) -> float:
+        """Logarithm of limit / figure: by how much it could be higher, below 0 by how much it is too high."""
+        if not value_s > 0:  # unknown, and so missed; or nobody waits at all
+            return inf if value_s == 0 else -inf
+        return log(self.limit_s / value_s)
 
     def value_s(self, run: Run, side: Side = "client") -> float:
         """The figure that a run reached; NaN where it is undefined.

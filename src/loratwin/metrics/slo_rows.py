@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb
+from math import comb, inf
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -65,6 +65,17 @@ class SloRows:
     def missing(self) -> tuple[str, ...]:
         """Names of the rows that miss a limit."""
         return tuple(self.name[i] for i in np.flatnonzero(self.missed.any(axis=0)))
+
+    def slack(self) -> tuple[float, ...]:
+        """For each limit the least `Limit.slack` of all rows; infinite where it can be told of none.
+
+        A row that is undecided would miss its limit with more late requests than it has: it does not count.
+        """
+        told = ~self.undecided
+        return tuple(
+            min((limit.slack(value) for value in values[rows]), default=inf)
+            for limit, values, rows in zip(self.limits, self.value_s, told, strict=True)
+        )
 
     @property
     def num_undecided(self) -> int:

@@ -324,6 +324,7 @@ def _uncertainty(profile: Profile, gpu: Gpu, launch: Launch, references: Sequenc
     return Uncertainty(
         standard_errors=errors | _base_errors(profile, gpu, launch),
         residual=known.residual if known else {},
+        errors=known.errors if known else {},
         source="errors of operations and judgement from the fitted profiles; docs/findings/profiles.md",
     )
 

@@ -10,6 +10,7 @@ runs, and so are honest whatever the reason of the errors is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Annotated, Any, Literal
@@ -22,12 +23,16 @@ F8 = NDArray[np.float64]
 
 Regime = Literal["open", "saturated"]
 Quantiles = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=4, max_length=4)]
+SignedQuantiles = Annotated[tuple[float, ...], Field(min_length=9, max_length=9)]
 
 KEEPS_UP = 0.97
 """Predicted share of the offered tokens served from which on a server counts as open, not saturated."""
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Part of the held-out runs whose error a quantile of `residual` covers."""
+
+PROBABILITIES = (0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98)
+"""At which `errors` has its quantiles."""
 
 _BOUNDS = {"step_time.roofline_power": (1.0, 20.0)}
 
@@ -41,6 +46,9 @@ class Uncertainty(BaseModel):
     correlated: tuple[str, ...] = ()  # coefficients of the correlation matrix
     correlation: tuple[tuple[float, ...], ...] = ()  # its rows
     residual: dict[Regime, dict[str, Quantiles]] = {}  # of figures of `metrics.Summary`, at LEVELS
+    errors: dict[Regime, dict[str, SignedQuantiles]] = {}
+    """Of log(measured / predicted), with its sign, at `PROBABILITIES`: of figures as a plan states them, percentiles
+    too."""
     source: str = ""
 
     @model_validator(mode="after")
@@ -67,8 +75,7 @@ class Uncertainty(BaseModel):
         A figure without quantiles of its own takes those of its kind (a percentile of TTFT those of the mean TTFT).
         Between the stated levels, and beyond them, the error grows with the quantile of the normal distribution.
         """
-        known = self.residual.get(regime, {})
-        quantiles = known.get(figure) or known.get(_KINDS.get(figure.split("_")[0], ""))
+        quantiles = self._quantiles(figure, regime)
         if quantiles is None:
             return 0.0
         scale = [_two_sided(each) for each in LEVELS]
@@ -76,6 +83,30 @@ class Uncertainty(BaseModel):
         if wanted > scale[-1]:
             return quantiles[-1] * wanted / scale[-1]
         return float(np.interp(wanted, [0.0, *scale], [0.0, *quantiles]))
+
+    def deviations(self, figure: str, regime: Regime, log_ratio: float) -> float:
+        """Which error log(measured / predicted) = `log_ratio` is, as standard deviations of a normal variable.
+
+        From `errors`, else from `residual` as if both signs were alike. Infinite where the figure's error is not known.
+        """
+        known = self.errors.get(regime, {})
+        signed = known.get(figure) or known.get(_nearest(figure))
+        if signed is None:
+            signed = self._both_signs(figure, regime)
+        if signed is None or signed[-1] == signed[0] or not math.isfinite(log_ratio):
+            return math.copysign(math.inf, log_ratio)
+        return _at(log_ratio, signed)
+
+    def _both_signs(self, figure: str, regime: Regime) -> SignedQuantiles | None:
+        """Quantiles at `PROBABILITIES` of errors that are as often positive as negative."""
+        if self._quantiles(figure, regime) is None:
+            return None
+        sizes = [self.error(figure, regime, 2 * p - 1) for p in PROBABILITIES if p > 0.5]
+        return (*(-size for size in reversed(sizes)), 0.0, *sizes)
+
+    def _quantiles(self, figure: str, regime: Regime) -> Quantiles | None:
+        known = self.residual.get(regime, {})
+        return known.get(figure) or known.get(_KINDS.get(figure.split("_")[0], ""))
 
     def normals(self, rng: np.random.Generator) -> dict[str, float]:
         """A standard normal number for each coefficient, correlated as they are."""
@@ -101,8 +132,28 @@ class Uncertainty(BaseModel):
 _KINDS = {
     "ttft": "ttft_mean_ms", "queueing": "ttft_mean_ms", "e2e": "itl_mean_ms", "itl": "itl_mean_ms",
     "tpot": "tpot_mean_ms", "running": "running_mean",
-    **dict.fromkeys(("input", "output", "total", "request"), "total_throughput"),
+    **dict.fromkeys(("input", "output", "total", "request", "served"), "total_throughput"),
 }  # fmt: skip
+
+
+def _nearest(figure: str) -> str:
+    """The figure whose errors stand for those of one that was not measured."""
+    kind, statistic = figure.split("_")[:2]
+    metric = "tpot" if kind == "e2e" else kind
+    if statistic in ("p90", "p95", "p99", "share"):
+        return f"{metric}_p99_ms"
+    return f"{metric}_mean_ms"
+
+
+def _at(value: float, quantiles: SignedQuantiles) -> float:
+    """Standard deviations at which a quantile function has a value; beyond its ends as far as the ends are off."""
+    scale = [NormalDist().inv_cdf(p) for p in PROBABILITIES]
+    middle = quantiles[len(quantiles) // 2]
+    for end in (0, -1):
+        beyond = (value - quantiles[end]) * scale[end]
+        if beyond > 0 and quantiles[end] != middle:
+            return scale[end] * (1 + (value - quantiles[end]) / (quantiles[end] - middle))
+    return float(np.interp(value, quantiles, scale))
 
 
 def _two_sided(level: float) -> float:

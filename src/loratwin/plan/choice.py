@@ -53,6 +53,10 @@ class Candidate:
         Mean number of requests that wait, by the limit that they wait for: see `causes`.
     has_headroom
         Whether it still keeps up when all rates are higher by the headroom that was asked for.
+    chance
+        Probability that a real run keeps up (`loratwin.simulate.chance_kept`); NaN: not searched.
+    is_likely
+        Whether that is at least the confidence that was asked for.
     margin
         Factor by which all rates can grow before this configuration starves or misses the SLO; NaN: not searched.
     notes
@@ -72,6 +76,8 @@ class Candidate:
     output_tokens_mean: float = nan
     waits: Mapping[str, float] = field(default_factory=dict)
     has_headroom: bool = True
+    chance: float = nan
+    is_likely: bool = True
     margin: float = nan
     notes: tuple[str, ...] = ()
 
@@ -113,8 +119,8 @@ class Candidate:
         return self.starts and not self.starved and not self.misses_slo(slo)
 
     def works(self, slo: Slo | None = None) -> bool:
-        """Keeps up, and still does when all rates are higher by the headroom that was asked for."""
-        return self.has_headroom and self.keeps_up(slo)
+        """Keeps up, likely enough, and still does when all rates are higher by the headroom that was asked for."""
+        return self.has_headroom and self.is_likely and self.keeps_up(slo)
 
     def _slo_value_s(self, limit: Limit) -> float:
         return self.slo_s[limit.name].mean if limit.name in self.slo_s else nan
@@ -183,7 +189,7 @@ def check_objective(objective: str) -> None:
 
 def closest(candidates: Sequence[Candidate], slo: Slo | None = None) -> Candidate | None:
     """Of candidates none of which works, the one that comes closest: starts, serves most, misses the SLO by least,
-    has the largest margin."""
+    has the largest chance and margin."""
     started = [candidate for candidate in candidates if candidate.starts]
     return min(started, key=lambda candidate: _distance(candidate, slo), default=None)
 
@@ -197,15 +203,16 @@ def excess(candidate: Candidate, slo: Slo | None) -> dict[str, float]:
     return ratios
 
 
-def _distance(candidate: Candidate, slo: Slo | None) -> tuple[bool, float, float, float, float]:
+def _distance(candidate: Candidate, slo: Slo | None) -> tuple[bool, float, float, float, float, float]:
     share = candidate.mean("served_share")
     worst = max(excess(candidate, slo).values(), default=0.0)
     if candidate.starved:
-        return True, 1 - share if not isnan(share) else inf, worst, len(candidate.missing), 0.0
+        return True, 1 - share if not isnan(share) else inf, worst, len(candidate.missing), 0.0, 0.0
     return (
         False,
         worst,
         len(candidate.missing),
+        0.0 if candidate.is_likely or isnan(candidate.chance) else -candidate.chance,
         0.0 if isnan(candidate.margin) else -candidate.margin,
         _latency(candidate),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 
 from loratwin import notebook
 from loratwin.errors import InputError
@@ -72,6 +73,8 @@ class Plan:
         The chosen configuration with the first seed.
     headroom
         Part by which all rates can be higher before the chosen configuration fails: a constraint, as the SLO is.
+    confidence
+        Least probability that a real run keeps up, as asked for; 0: none.
     slo_for
         Of whom the limits are asked: `all` (the server as a whole), `groups` or `adapters`.
     customers
@@ -105,6 +108,7 @@ class Plan:
     run: Run | None
     num_simulated: int
     headroom: float = 0.0
+    confidence: float = 0.0
     slo_for: SloFor = "all"
     customers: SloRows | None = None
     margin_interval: MarginInterval | None = None
@@ -164,6 +168,7 @@ def plan(
     slo: Slo | str | None = None,
     slo_for: SloFor | None = None,
     headroom: float = HEADROOM,
+    confidence: float | None = None,
     seeds: Sequence[int] = SEEDS,
     slots: Sequence[int] | None = None,
     max_num_seqs: Sequence[int] | int | None = None,
@@ -193,6 +198,9 @@ def plan(
         workload says, else `all`.
     headroom
         Part by which all rates can be higher before a configuration starves or misses the SLO: 0.2 for 20 %.
+    confidence
+        Least probability that a real run keeps up, from the profile's errors and the seeds: 0.9 for 90 %; None: it is
+        only said how large that of the chosen configuration is.
     seeds
         Draws of the workload that each figure is the mean of.
     slots, max_num_seqs
@@ -231,6 +239,7 @@ def plan(
         objective=objective,
         slo=limits,
         headroom=_checked_headroom(headroom),
+        confidence=_checked_confidence(confidence),
         slots=_given(slots, "slots"),
         sequences=_given([max_num_seqs] if isinstance(max_num_seqs, int) else max_num_seqs, "max_num_seqs"),
         max_num_batched_tokens=(
@@ -262,6 +271,7 @@ def _plan(finder: Finder, name: str) -> Plan:
         num_adapters, for_fewer = _for_fewer(finder)
         alternatives = for_fewer or alternatives
         choice = choose(alternatives, settings.objective, settings.slo)
+    alternatives, choice = _with_chance(finder, alternatives, choice)
     adapters = bench.workloads[0].adapters
     run = bench.simulate(Trial(choice.best.config, num_adapters)) if choice.best else None
     return Plan(
@@ -280,12 +290,23 @@ def _plan(finder: Finder, name: str) -> Plan:
         shortfall=shortfall,
         run=run,
         headroom=settings.headroom,
+        confidence=settings.confidence,
         slo_for=bench.slo_for,
         customers=slo_rows(run, bench.slo) if run is not None and bench.slo is not None else None,
         margin_interval=finder.margin_interval(choice.best) if choice.best else None,
         biggest=finder.biggest_customer(choice.best) if choice.best else None,
         num_simulated=finder.num_simulated,
     )
+
+
+def _with_chance(finder: Finder, alternatives: list[Candidate], choice: Choice) -> tuple[list[Candidate], Choice]:
+    """The same, and the chance of the chosen one where it is not known yet."""
+    best = choice.best
+    if best is None or not isnan(best.chance):
+        return alternatives, choice
+    (judged,) = finder.with_chance([best])
+    near = tuple(judged if candidate is best else candidate for candidate in choice.near)
+    return [judged if candidate is best else candidate for candidate in alternatives], Choice(judged, near)
 
 
 def _shortfall(finder: Finder, candidates: Sequence[Candidate]) -> Shortfall:
@@ -364,6 +385,15 @@ def _checked_headroom(headroom: float) -> float:
             "tried beyond that"
         )
     return headroom
+
+
+def _checked_confidence(confidence: float | None) -> float:
+    if confidence is None:
+        return 0.0
+    if not 0 < confidence < 1:
+        why = "nothing is certain" if confidence == 1 else "it is a probability"
+        raise InputError(f"confidence = {confidence:g}, but it must be above 0 and below 1 ({why}); 0.9 asks for 90 %")
+    return confidence
 
 
 def _given(values: Sequence[int] | None, name: str) -> tuple[int, ...] | None:

@@ -21,6 +21,7 @@ from loratwin.plan.margin import (
 from loratwin.plan.trial import Bench, Result, Trial, combine
 from loratwin.records import EngineConfig
 from loratwin.records.config import FIRST_UTILIZATION, SMALL_GPU_TOKENS, ranks_that_hold
+from loratwin.simulate import chance_kept
 from loratwin.simulate.workers import Workers
 
 Progress = Callable[[int, int, str], None]
@@ -39,6 +40,9 @@ RESOLUTION = 1 / 64
 
 UNLIMITED_KV_TOKENS = 10**9
 
+CHANCE_DRAWS = 10
+"""Pairs of seed and plausible profile that a chance is the mean of."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -50,6 +54,8 @@ class Settings:
         The only values to try; None: search.
     headroom
         Part by which all rates can be higher before a configuration fails; a constraint like the SLO.
+    confidence
+        Least probability that a real run keeps up; a constraint, too. 0: none.
     """
 
     objective: Objective = "throughput"
@@ -60,6 +66,7 @@ class Settings:
     max_model_len: int | None = None
     gpu_memory_utilization: float = FIRST_UTILIZATION
     headroom: float = 0.0
+    confidence: float = 0.0
 
     def sequence_options(self) -> list[int]:
         """Values of `max_num_seqs` to try, ascending; a step's tokens bound them."""
@@ -129,6 +136,10 @@ class Finder:
         candidates = self._try(num_adapters, slots, [sequences], num_seeds)
         others = [limit for limit in self.settings.sequence_options() if limit != sequences]
         candidates += self._try(num_adapters, [self._favourite(candidates).slots], others, num_seeds)
+        if self.settings.confidence:
+            working = [candidate for candidate in candidates if candidate.works(self.settings.slo)]
+            failing = [candidate for candidate in candidates if not candidate.works(self.settings.slo)]
+            candidates = [*self.with_chance(working), *failing]
         return self.with_margins(candidates)
 
     def _try(
@@ -184,6 +195,24 @@ class Finder:
         results = iter(self._simulate([trial for row in higher for trial in row], "headroom"))
         return [bool(row) and all([next(results).works for _ in row]) for row in higher]
 
+    def with_chance(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates (all start) with the probability that a real run keeps up at the rates as they are."""
+        draws = [self._draws(Trial(each.config, each.served_adapters), CHANCE_DRAWS) for each in candidates]
+        results = iter(self._simulate([trial for row in draws for trial in row], "chance"))
+        chances = [
+            chance_kept([drawn for _ in row if (drawn := next(results).draw)], self.bench.profile.uncertainty)
+            for row in draws
+        ]
+        return [
+            replace(each, chance=chance, is_likely=chance >= self.settings.confidence)
+            for each, chance in zip(candidates, chances, strict=True)
+        ]
+
+    def _draws(self, plain: Trial, number: int) -> list[Trial]:
+        """The same with other requests and other plausible profiles, for the verdict."""
+        seeds = len(self.bench.workloads)
+        return [plain._replace(seed=i % seeds, plausible=i + 1, verdict_only=True) for i in range(number)]
+
     def with_margins(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates that start, with their margin (first seed): no less than a headroom that they have."""
         started = [candidate for candidate in candidates if candidate.starts]
@@ -202,8 +231,7 @@ class Finder:
     def margin_interval(self, candidate: Candidate) -> MarginInterval:
         """Where the margin of a candidate lies: other requests, other plausible profiles, a shorter window."""
         plain = Trial(candidate.config, candidate.served_adapters)
-        seeds = len(self.bench.workloads)
-        others = [plain._replace(seed=i % seeds, plausible=i + 1) for i in range(MARGIN_DRAWS)]
+        others = self._draws(plain, MARGIN_DRAWS)
         shorter = plain._replace(window_share=SHORTER)
         trials = [*others, shorter]
         first = self._simulate([trial._replace(verdict_only=True) for trial in trials], "margins")
@@ -288,9 +316,18 @@ class Finder:
                 Trial(starting[i], num_adapters, factor=1 + self.settings.headroom, verdict_only=True)
                 for i in inside_out[at : at + AT_A_TIME]
             ]
-            if any(result.works for result in self._simulate(trials, f"{num_adapters} adapters")):
+            results = self._simulate(trials, f"{num_adapters} adapters")
+            if self._is_likely([trial for trial, result in zip(trials, results, strict=True) if result.works]):
                 return True
         return False
+
+    def _is_likely(self, working: Sequence[Trial]) -> bool:
+        """Whether one of these works with the confidence that was asked for."""
+        if not self.settings.confidence:
+            return bool(working)
+        num_adapters = working[0].num_adapters if working else 0
+        candidates = self.evaluate(num_adapters, [trial.config for trial in working], 1, "chance")
+        return any(candidate.is_likely for candidate in self.with_chance(candidates))
 
     def _favourite(self, candidates: Sequence[Candidate]) -> Candidate:
         """The best by the rule; where none works, the one that comes closest."""

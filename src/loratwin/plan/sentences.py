@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, isnan, nan
 from typing import TYPE_CHECKING
 
-from loratwin.formatting import first_of, milliseconds, share, span
+from loratwin.formatting import chance_text, first_of, milliseconds, share, span
 from loratwin.metrics import Slo
 from loratwin.plan.choice import NOISE, Candidate, excess, smallest
 from loratwin.plan.limits import FARTHEST, STEP
@@ -32,7 +32,15 @@ def verdict(plan: Plan) -> str:
     served = "the one adapter" if total == 1 else f"all {total} adapters"
     if not plan.serves_all:
         served = f"{len(plan.served)} of the {total} adapters,"
-    return f"{_begin(serves(plan))} {served} {run}{_within_slo(plan)}{_with_headroom(plan)}{_queue(plan.best)}."
+    how = f"{_within_slo(plan)}{_with_headroom(plan)}{_queue(plan.best)}{_chance(plan)}"
+    return f"{_begin(serves(plan))} {served} {run}{how}."
+
+
+def _chance(plan: Plan) -> str:
+    """How likely that is, from the profile's own errors."""
+    if plan.best is None or isnan(plan.best.chance):
+        return ""
+    return f"; the chance that this holds is {chance_text(plan.best.chance)}"
 
 
 def server(plan: Plan) -> str:
@@ -68,7 +76,7 @@ def explanation(plan: Plan) -> list[str]:
             lines.append(_replicas(plan))
         lines += _warnings(plan.best)
         lines += customers_sentences(plan)
-        lines += [*forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None)]
+        lines += [*chance_sentence(plan), *forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None)]
         lines += [*margin_known(plan), *breaks_first(plan), _near(plan)]
         lines += either_side(plan, plan.best)
     return [*lines, *_default_tokens(plan), *_shorter_context(plan)]
@@ -95,6 +103,17 @@ def forecast_sentence(plan: Plan) -> list[str]:
             figures.append(title.format(span(interval.low, interval.high, "ms" if name.endswith("_ms") else "")))
     level = share(plan.forecast.level)
     return [f"A real run will show, each {level} of the time: {', '.join(figures)} (means)."] if figures else []
+
+
+def chance_sentence(plan: Plan) -> list[str]:
+    """What the chance is made of; nothing where it was not searched."""
+    if plan.best is None or isnan(plan.best.chance):
+        return []
+    known = plan.profile.uncertainty
+    causes = "other requests, coefficients within their errors, and the profile's errors on held-out runs"
+    if known is None or not known.residual:
+        causes = "other requests alone; the profile does not say how wrong it can be"
+    return [f"The chance is that of one real run with these rates: {causes}."]
 
 
 def customers_sentences(plan: Plan) -> list[str]:
@@ -254,7 +273,7 @@ def why_not_all(plan: Plan, shortfall: Shortfall) -> str:
         return f"no server starts: {_distinct_reasons(shortfall)}."
     nearest = shortfall.closest
     if nearest.keeps_up(plan.slo):
-        return _no_headroom(plan, nearest)
+        return _no_headroom(plan, nearest) if nearest.is_likely else _not_likely(plan, nearest)
     if not nearest.starved:
         misses = [f"{name} is {_times(ratio)} its limit" for name, ratio in excess(nearest, plan.slo).items()]
         if nearest.missing:
@@ -272,6 +291,13 @@ def _no_headroom(plan: Plan, nearest: Candidate) -> str:
     least = f"with rates {100 * plan.headroom:.4g} % higher no configuration works for all of them"
     best = f"the best there is has {_slots(nearest.slots)} and a margin of {margin_text(nearest.margin)}"
     return f"{least}; {best} (--headroom {max(0, int(100 * (nearest.margin - 1)))}%)."
+
+
+def _not_likely(plan: Plan, nearest: Candidate) -> str:
+    """All are served as it is, but not as surely as was asked for."""
+    least = f"no configuration that was tried holds for all of them with a chance of {100 * plan.confidence:.4g} %"
+    best = f"the best there is has {_slots(nearest.slots)} and a chance of {chance_text(nearest.chance)}"
+    return f"{least}; {best} (--confidence {max(1, int(100 * nearest.chance)) / 100:g})."
 
 
 def binding(candidate: Candidate) -> str:
@@ -337,7 +363,9 @@ def status(candidate: Candidate, slo: Slo | None) -> str:
         return "starves"
     if candidate.misses_slo(slo):
         return "misses SLO"
-    return "" if candidate.has_headroom else "no headroom"
+    if not candidate.has_headroom:
+        return "no headroom"
+    return "" if candidate.is_likely else "too unsure"
 
 
 def _replicas(plan: Plan) -> str:

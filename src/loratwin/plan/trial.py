@@ -17,12 +17,13 @@ from loratwin.metrics import (
     confidence_interval,
     missing_rows,
     over_replications,
+    slo_rows,
     starvation,
 )
 from loratwin.perf import KvCapacity, Profile
 from loratwin.plan.choice import Candidate
 from loratwin.records import EngineConfig, Run
-from loratwin.simulate import Outcome, each_once, outcome, plausible_profile, served_capacity, simulate
+from loratwin.simulate import Draw, Outcome, draw_of, each_once, outcome, plausible_profile, served_capacity, simulate
 from loratwin.simulate.engine import usable_blocks
 from loratwin.workload import Workload, burst_of, faster, first_part, grown
 
@@ -59,6 +60,7 @@ class Result(NamedTuple):
     waits: Mapping[str, float] = {}
     output_tokens_mean: float = float("nan")
     missing: tuple[str, ...] = ()  # groups or adapters that miss the SLO
+    draw: Draw | None = None  # of a plausible profile: what the chance is made of
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,10 @@ class Bench:
         """Simulate and judge."""
         run = self.simulate(trial)
         verdict = starvation(run)
+        drawn = self._draw(run, verdict, trial.num_adapters) if trial.plausible and trial.factor == 1.0 else None
         if trial.verdict_only:
-            return Result(self._works(run, verdict, trial.num_adapters), verdict.starved, verdict.ratio)
+            works = self._works(run, verdict, trial.num_adapters)
+            return Result(works, verdict.starved, verdict.ratio, draw=drawn)
         missing = self.missing(run, trial.num_adapters)
         works = not verdict.starved and not missing and not (self.slo and self.slo.missed(run))
         output_tokens = run.requests.output_tokens
@@ -143,6 +147,7 @@ class Bench:
             waits=causes(run),
             output_tokens_mean=float(output_tokens.mean()) if len(output_tokens) else float("nan"),
             missing=missing,
+            draw=drawn,
         )
 
     def _works(self, run: Run, verdict: Starvation, num_adapters: int) -> bool:
@@ -150,6 +155,15 @@ class Bench:
         if verdict.starved or (self.slo and self.slo.missed(run)):
             return False
         return not self.missing(run, num_adapters)
+
+    def _draw(self, run: Run, verdict: Starvation, num_adapters: int) -> Draw:
+        """How much higher each limited figure could be, of the server and of those of whom it is asked."""
+        slo_s = {limit.name: limit.value_s(run) for limit in (self.slo.limits if self.slo else ())}
+        rows = None
+        if self.slo is not None and self.slo_for != "all":
+            group = self.workload(num_adapters).adapters.group
+            rows = slo_rows(run, self.slo, self.slo_for, group, self.group_names)
+        return draw_of(verdict.starved, verdict.ratio, self.slo, slo_s, rows)
 
     def missing(self, run: Run, num_adapters: int) -> tuple[str, ...]:
         """Groups or adapters that miss the SLO, where it is asked of them."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.formatting import milliseconds, number, share
+from loratwin.formatting import chance_text, milliseconds, number, share
 from loratwin.plan.choice import Candidate
 from loratwin.plan.export import candidate_json, plan_json
 from loratwin.plan.plan import Plan
@@ -212,10 +212,12 @@ def _served(
         max_lora_rank=max(config.max_lora_rank, ranks_that_hold(int(workloads[0].adapters.rank.max()))[0]),
     )
     bench = Bench(workloads, tuple(range(num_adapters)), plan.profile, plan.slo, plan.slo_for, groups)
-    settings = Settings(plan.objective, plan.slo, headroom=plan.headroom)
+    settings = Settings(plan.objective, plan.slo, headroom=plan.headroom, confidence=plan.confidence)
     with Workers[Trial, Result](bench.measure, processes) as workers:
         finder = Finder(bench, settings, workers, progress)
         (candidate,) = finder.with_margins(finder.evaluate(num_adapters, [config], len(workloads), "what if"))
+        if candidate.starts:
+            (candidate,) = finder.with_chance([candidate])
     return candidate
 
 
@@ -231,6 +233,7 @@ def _instead(
         slo=plan.slo,
         slo_for=plan.slo_for,
         headroom=plan.headroom,
+        confidence=plan.confidence or None,
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_model_len=config.max_model_len,
         gpu_memory_utilization=config.gpu_memory_utilization,
@@ -240,7 +243,7 @@ def _instead(
     )
 
 
-HEADER = ("case", "adapters", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "margin", "instead")
+HEADER = ("case", "adapters", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "margin", "chance", "instead")
 
 
 def what_if_rows(cases: Sequence[WhatIf], plan: Plan) -> list[tuple[str, ...]]:
@@ -251,7 +254,7 @@ def what_if_rows(cases: Sequence[WhatIf], plan: Plan) -> list[tuple[str, ...]]:
 def _row(case: WhatIf, plan: Plan) -> tuple[str, ...]:
     candidate = case.candidate
     if not candidate.starts:
-        return (case.name, str(case.num_adapters), "does not start", *[""] * 6, instead_text(case))
+        return (case.name, str(case.num_adapters), "does not start", *[""] * 7, instead_text(case))
     times = (milliseconds(candidate.mean(name)) for name in ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms"))
     return (
         case.name,
@@ -261,6 +264,7 @@ def _row(case: WhatIf, plan: Plan) -> tuple[str, ...]:
         share(candidate.mean("served_share")),
         *times,
         margin_text(candidate.margin),
+        chance_text(candidate.chance).replace("more than ", "> ").replace("less than ", "< "),
         instead_text(case),
     )
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loratwin.formatting import UNKNOWN, figure, first_of, milliseconds, number, share, span
+from loratwin.formatting import UNKNOWN, chance_text, figure, first_of, milliseconds, number, share, span
 from loratwin.metrics import Interval
 from loratwin.report.console import MOST_NAMES, as_text, box, console, knows_unicode, limited, say
 from loratwin.simulate import Replications, Sweep, adapter_rows, each_once, time_series
@@ -207,7 +207,8 @@ def _slo_rows(sweep: Sweep, sign: str) -> list[tuple[str, Cell]]:
 
     rows = [(f"SLO {limit}", row(limit.name, limit.limit_s)) for limit in sweep.slo.limits]
     goodput: Cell = lambda column: _started(column, lambda: _mean(column.goodput(), "", sign))  # noqa: E731
-    return [*rows, ("goodput, requests/s", goodput)]
+    chance: Cell = lambda column: _started(column, lambda: chance_text(column.chance))  # noqa: E731
+    return [*rows, ("chance that it holds", chance), ("goodput, requests/s", goodput)]
 
 
 # --- below the table

@@ -1,5 +1,6 @@
 """The twin: `simulate` one run, `sweep` configurations and seeds, `forecast` where a real run will lie."""
 
+from loratwin.simulate.chance import Draw, chance_kept, draw_of
 from loratwin.simulate.engine import served_capacity, simulate
 from loratwin.simulate.files import check_runs_path, save_runs
 from loratwin.simulate.forecast import Forecast, PredictionInterval, forecast, plausible_profile
@@ -8,6 +9,7 @@ from loratwin.simulate.series import TimeSeries, time_series
 from loratwin.simulate.sweep import Replications, Sweep, adapter_rows, replicate, server_configs, sweep
 
 __all__ = [
+    "Draw",
     "Forecast",
     "Outcome",
     "PredictionInterval",
@@ -15,7 +17,9 @@ __all__ = [
     "Sweep",
     "TimeSeries",
     "adapter_rows",
+    "chance_kept",
     "check_runs_path",
+    "draw_of",
     "each_once",
     "forecast",
     "outcome",

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from loratwin.errors import InputError
-from loratwin.metrics import Summary
+from loratwin.metrics import Slo, Summary
 from loratwin.metrics.intervals import t_quantile
 from loratwin.perf import Profile, Uncertainty
 from loratwin.records import EngineConfig
+from loratwin.simulate.chance import chance_kept, draw_of
 from loratwin.simulate.outcome import Outcome, each_once, try_config
 from loratwin.simulate.workers import Progress, Workers, silent
 from loratwin.workload import Workload, WorkloadSpec, draw
@@ -66,6 +67,7 @@ class Forecast:
     starved: float  # share of those in which it starves
     level: float
     notes: tuple[str, ...]
+    chance: float = math.nan  # that a real run keeps every limit and does not starve; NaN: no limits were given
 
     def ends(self) -> dict[str, dict[str, float]]:
         """`low` and `high` of each figure."""
@@ -73,7 +75,8 @@ class Forecast:
 
     def as_json(self) -> dict[str, Any]:
         """As plain data."""
-        return {"level": self.level, "figures": self.ends(), "notes": list(self.notes)}
+        chance = {} if math.isnan(self.chance) else {"chance": self.chance}
+        return {"level": self.level, "figures": self.ends(), **chance, "notes": list(self.notes)}
 
 
 def forecast(
@@ -84,6 +87,7 @@ def forecast(
     level: float = LEVEL,
     *,
     served: Sequence[int] | None = None,
+    slo: Slo | None = None,
     processes: int = 1,
     progress: Progress = silent,
 ) -> Forecast:
@@ -99,6 +103,8 @@ def forecast(
         Probability that a measured figure lies inside.
     served
         Adapters (indices) that this server serves; None: all of the workload.
+    slo
+        Limits whose chance to be kept is to be said.
     processes
         Cores to use; the result does not depend on it.
 
@@ -112,9 +118,9 @@ def forecast(
         raise InputError("a prediction interval needs two seeds or more")
     if not 0 < level < 1:
         raise InputError(f"level = {level:g}, but it must be between 0 and 1")
-    with Workers(_PlausibleRun(workload, profile, config, served), processes) as workers:
+    with Workers(_PlausibleRun(workload, profile, config, served, slo), processes) as workers:
         outcomes = workers.map(tasks, progress)
-    return _forecast(outcomes, profile.uncertainty, level)
+    return _forecast(outcomes, profile.uncertainty, level, slo)
 
 
 @dataclass(frozen=True)
@@ -125,15 +131,16 @@ class _PlausibleRun:
     profile: Profile
     config: EngineConfig
     served: Sequence[int] | None
+    slo: Slo | None
 
     def __call__(self, seed: int) -> Outcome:
         workload = draw(self.workload, seed) if isinstance(self.workload, WorkloadSpec) else self.workload
         if self.served is not None:
             workload = workload.take_adapters(self.served)
-        return try_config(workload, plausible_profile(self.profile, seed), self.config)
+        return try_config(workload, plausible_profile(self.profile, seed), self.config, self.slo)
 
 
-def _forecast(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, level: float) -> Forecast:
+def _forecast(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, level: float, slo: Slo | None) -> Forecast:
     """Intervals from runs that differ in seed and plausible profile."""
     summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
     notes = each_once(note for outcome in outcomes for note in outcome.notes)
@@ -145,6 +152,16 @@ def _forecast(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, leve
         starved=fmean(summary.starved for summary in summaries) if summaries else float("nan"),
         level=level,
         notes=notes,
+        chance=math.nan if slo is None else _chance(outcomes, uncertainty, slo),
+    )
+
+
+def _chance(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, slo: Slo) -> float:
+    """A run in which the server does not start keeps nothing."""
+    return fmean(
+        chance_kept([draw_of(seen.starved, seen.served_share, slo, outcome.slo_s)], uncertainty) if seen else 0.0
+        for outcome in outcomes
+        for seen in (outcome.summary,)
     )
 
 

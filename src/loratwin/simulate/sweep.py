@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from math import nan
 from typing import Any, Literal
 
 from loratwin.engines.versions import limits_beside
@@ -50,11 +51,14 @@ class Replications:
         Those that were kept.
     forecast
         Where a real run's figures will lie; None: not asked for, or the server does not start.
+    chance
+        Probability that a real run keeps the SLO and does not starve; NaN: there is none, or the server does not start.
     """
 
     outcomes: tuple[Outcome, ...]
     runs: tuple[Run, ...] = ()
     forecast: Forecast | None = None
+    chance: float = nan
 
     @property
     def config(self) -> EngineConfig:
@@ -212,10 +216,15 @@ class Sweep:
             "starved_reasons": column.starved_reasons,
             "starving_adapters": column.starving,
             "notes": column.notes,
-            **({"slo": self._slo(column), "goodput": column.goodput().as_json()} if self.slo else {}),
+            **self._of_slo(column),
             **({"adapters": adapter_rows(column.runs[0])} if adapters and column.runs else {}),
             **({"series": time_series(column.runs[0], PARTS)} if series and column.runs else {}),
         }
+
+    def _of_slo(self, column: Replications) -> dict[str, Any]:
+        if self.slo is None:
+            return {}
+        return {"slo": self._slo(column), "chance": column.chance, "goodput": column.goodput().as_json()}
 
     def _slo(self, column: Replications) -> list[dict[str, Any]]:
         limits, reached = self.slo.limits if self.slo else (), column.slo_s()
@@ -305,7 +314,8 @@ def sweep(
     seeds
         One run for each, in this order.
     slo
-        Limits to check, as `ttft_p99=2s,tpot_p99=100ms`.
+        Limits to check, as `ttft_p99=2s,tpot_p99=100ms`, and the chance that a real run keeps them (`forecast`; ten
+        runs more for each configuration).
     intervals
         Also say where a real run's figures will lie (`forecast`; ten runs more for each configuration).
     keep
@@ -337,8 +347,9 @@ def sweep(
     with Workers(_Simulating(workload, profile, limits, with_steps), processes) as workers:
         results = workers.map(tasks, progress)
     columns = [_column(results[i :: len(configs)]) for i in range(len(configs))]
-    if intervals and isinstance(workload, WorkloadSpec):
-        columns = [_with_forecast(column, workload, profile) for column in columns]
+    intervals = intervals and isinstance(workload, WorkloadSpec)
+    if intervals or limits is not None:
+        columns = [_with_forecast(column, workload, profile, limits, intervals, processes) for column in columns]
     return Sweep(
         name=name,
         profile=profile,
@@ -433,5 +444,15 @@ def _column(results: Sequence[tuple[Outcome, Run | None]]) -> Replications:
     return Replications(tuple(outcome for outcome, _ in results), tuple(run for _, run in results if run is not None))
 
 
-def _with_forecast(column: Replications, spec: WorkloadSpec, profile: Profile) -> Replications:
-    return replace(column, forecast=forecast(spec, profile, column.config)) if column.starts else column
+def _with_forecast(
+    column: Replications,
+    workload: WorkloadSpec | Workload,
+    profile: Profile,
+    slo: Slo | None,
+    intervals: bool,
+    processes: int,
+) -> Replications:
+    if not column.starts:
+        return column
+    known = forecast(workload, profile, column.config, slo=slo, processes=processes)
+    return replace(column, forecast=known if intervals else None, chance=known.chance)

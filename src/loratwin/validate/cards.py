@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loratwin.calibrate.published.fit import COMMAND, SOURCE, TablesFit
 from loratwin.perf import Card, Profile
+from loratwin.validate.chance import HeldOut, predict_draws, signed_errors
 from loratwin.validate.crossval import Progress, Validation, cross_validate, fit_all
 from loratwin.validate.residuals import held_out_errors
 from loratwin.validate.scores import ErrorScore, score
@@ -30,16 +31,20 @@ def fit_with_errors(
         A table is missing or damaged.
     """
     fits = fit_all(folder, processes, progress)
-    return list(carded_profiles(fits, cross_validate(folder, fits, processes, progress)))
+    validation = cross_validate(folder, fits, processes, progress)
+    return list(carded_profiles(fits, validation, predict_draws(folder, fits, processes, progress, draws=0)))
 
 
-def carded_profiles(fits: dict[str, TablesFit], validation: Validation) -> Iterator[Profile]:
-    """The fitted profiles with their cards."""
+def carded_profiles(
+    fits: dict[str, TablesFit], validation: Validation, held_out: Sequence[HeldOut] = ()
+) -> Iterator[Profile]:
+    """The fitted profiles with their cards, and the errors that chances are made of."""
     for model, fit in fits.items():
         pairs = [(r, p) for r, p in zip(validation.runs, validation.predictions, strict=True) if r.model == model]
         scores = score([r for r, _ in pairs], [p for _, p in pairs])
         residual = held_out_errors([r for r, _ in pairs], [p for _, p in pairs])
-        uncertainty = fit.uncertainty().model_copy(update={"residual": residual})
+        errors = signed_errors([each for each in held_out if each.run.model == model])
+        uncertainty = fit.uncertainty().model_copy(update={"residual": residual, "errors": errors})
         yield fit.profile.model_copy(update={"card": _card(fit, scores), "uncertainty": uncertainty})
 
 

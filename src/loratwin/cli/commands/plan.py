@@ -37,6 +37,14 @@ def plan(
             show_default="20%",
         ),
     ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PROBABILITY",
+            help="Least chance that a real run keeps up and holds the SLO, as 0.9; by default it is only said.",
+            show_default=False,
+        ),
+    ] = None,
     scale: Annotated[
         list[str] | None,
         typer.Option(
@@ -131,6 +139,7 @@ def plan(
             slo=limits,
             slo_for=slo_for,  # type: ignore[arg-type]  # checked there
             headroom=share,
+            confidence=confidence,
             seeds=range(seed, seed + seeds),
             slots=slot_list,
             max_num_seqs=sequences,

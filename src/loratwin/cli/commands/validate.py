@@ -98,6 +98,34 @@ def report(
 
 
 @app.command()
+def chance(
+    data: Annotated[Path, typer.Argument(help="Folder with the measured tables.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Markdown file to write; else it is printed.")
+    ] = None,
+    processes: Processes = 2,
+) -> None:
+    """Whether limits are kept as often as the stated chance says, by tenths of it, on held-out runs (some minutes)."""
+    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.records import check_writable, write_atomically
+    from loratwin.report.chance import chance_markdown
+    from loratwin.validate.chance import predict_draws, statements
+    from loratwin.validate.crossval import fit_all
+
+    if output is not None:
+        check_writable(output)
+    announce_compilation()
+    with staged_progress() as progress:
+        held_out = predict_draws(data, fit_all(data, processes, progress), processes, progress)
+    text = chance_markdown(statements(held_out))
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomically(output, text)
+        typer.echo(f"{output}")
+
+
+@app.command()
 def public(
     data: Annotated[Path, typer.Argument(help="Folder with kv_capacity.csv, decode_steps.csv, serving.csv.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for predictions and report.html, report.md.")],

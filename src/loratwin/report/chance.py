@@ -1,0 +1,51 @@
+"""How reliable stated chances are, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loratwin.report.validation import markdown_table
+from loratwin.validate.chance import Statement, Tenth, around, brier, reliability
+
+STARVATION = "does not starve"
+LABELS = {
+    "": STARVATION,
+    "ttft_mean_ms": "TTFT mean",
+    "ttft_median_ms": "TTFT median",
+    "ttft_p99_ms": "TTFT p99",
+    "tpot_mean_ms": "TPOT mean",
+    "tpot_p99_ms": "TPOT p99",
+    "itl_mean_ms": "ITL mean",
+    "itl_p99_ms": "ITL p99",
+}
+
+
+def chance_markdown(stated: Sequence[Statement]) -> str:
+    """The reliability by tenths, then the Brier score of each figure."""
+    tenths: list[Sequence[str]] = [
+        _row(f"{100 * each.low:.0f} to {100 * each.high:.0f} %", each) for each in reliability(stated)
+    ]
+    if (nine := around(stated)) is not None:
+        tenths.append(_row("85 to 95 %", nine))
+    figures: list[Sequence[str]] = [
+        _figure(label, [each for each in stated if each.figure == name]) for name, label in LABELS.items()
+    ]
+    parts = [
+        "# Whether what is said to hold holds",
+        f"Held-out runs and limits, {len(stated):,} statements: Brier score {brier(stated):.4f} "
+        "(0: clairvoyant, 0.25: a coin).",
+        markdown_table((("chance", "statements", "stated", "kept"), tenths)),
+        "By the figure that is limited:",
+        markdown_table((("limit on", "statements", "Brier score", "said 85 to 95 %", "kept"), figures)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(name: str, tenth: Tenth) -> tuple[str, ...]:
+    return name, f"{tenth.number:,}", f"{100 * tenth.stated:.1f} %", f"{100 * tenth.kept:.1f} %"
+
+
+def _figure(label: str, stated: Sequence[Statement]) -> tuple[str, ...]:
+    nine = around(stated)
+    said = ("0", "") if nine is None else (f"{nine.number:,}", f"{100 * nine.kept:.1f} %")
+    return label, f"{len(stated):,}", f"{brier(stated):.4f}" if stated else "", *said

@@ -1,0 +1,218 @@
+"""Is the stated chance what comes true? Of held-out runs, and many limits for each.
+
+A run is predicted as a plan predicts it: by the figures of `metrics.Summary`, with draws of seed and coefficients, on
+the profile fitted without the run's workload, and with the errors that the other workloads were predicted with. What
+was measured says whether it kept a limit and did not starve.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from loratwin.calibrate.published.fit import SERVING_FILES, TablesFit
+from loratwin.calibrate.published.serving import ServingRun, read_serving
+from loratwin.errors import CapacityError
+from loratwin.metrics import summarize
+from loratwin.perf import Profile, Uncertainty
+from loratwin.perf.uncertainty import PROBABILITIES, Regime, SignedQuantiles
+from loratwin.simulate import Draw, chance_kept, plausible_profile, simulate
+from loratwin.simulate.workers import Workers
+from loratwin.validate.predict import offered_tokens_per_s
+from loratwin.validate.scores import is_starved, measured_value
+
+FIGURES = (
+    "ttft_mean_ms", "ttft_median_ms", "ttft_p99_ms", "tpot_mean_ms", "tpot_p99_ms", "itl_mean_ms", "itl_p99_ms",
+)  # fmt: skip
+"""Latencies that were measured and that a limit can be on."""
+
+SHARE = "served_share"
+
+DRAWS = 4
+"""Pairs of seed and plausible profile for each run, besides the profile itself."""
+
+LIMITS = tuple(0.1 * i for i in range(1, 10))
+"""Quantiles of what was measured that serve as limits: once of all runs, once of those that did not starve."""
+
+EDGE = 0.8
+"""Predicted share of the tokens below which a server starves beyond doubt: errors there are larger, and of no use."""
+
+_FEWEST = 10
+"""Runs below which a quantile says nothing."""
+
+Progress = Callable[[str, int, int], None]
+
+
+class HeldOut(NamedTuple):
+    """A measured run and what a plan would have said of it."""
+
+    run: ServingRun
+    figures: Mapping[str, float]  # of the profile itself
+    draws: tuple[Mapping[str, float], ...]
+
+    @property
+    def regime(self) -> Regime:
+        """As predicted."""
+        return Uncertainty.regime(self.figures[SHARE])
+
+
+class Statement(NamedTuple):
+    """A chance that was stated, and what came true."""
+
+    figure: str  # the limit's; "" for starvation alone
+    chance: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Tenth:
+    """Statements whose chance lies in the same tenth."""
+
+    low: float
+    high: float
+    number: int
+    stated: float  # mean chance
+    kept: float  # share that was kept
+
+
+def predict_draws(
+    folder: Path, fits: Mapping[str, TablesFit], processes: int, progress: Progress, draws: int = DRAWS
+) -> list[HeldOut]:
+    """Every measured run that was predicted to start, on the profile fitted without its workload."""
+    runs = [run for name in SERVING_FILES for run in read_serving(folder / name) if run.measured]
+    found: list[HeldOut | None] = []
+    for llm, fit in fits.items():
+        errors = fit.uncertainty()
+        for group in fit.groups:
+            held_out = [run for run in runs if run.model == llm and run.group == group]
+            held_out.sort(key=lambda run: run.served_adapters)
+            profile = fit.without(group).model_copy(update={"uncertainty": errors})
+            found += _predict_group(held_out, profile, draws, processes, partial(progress, f"{llm}: draws for {group}"))
+    return [each for each in found if each is not None]
+
+
+def _predict_group(
+    runs: Sequence[ServingRun], profile: Profile, draws: int, processes: int, progress: Callable[[int, int], None]
+) -> list[HeldOut | None]:
+    with Workers(partial(_predicted, profile, draws), processes) as workers:
+        return workers.map(runs, lambda done: progress(done, len(runs)))
+
+
+def _predicted(profile: Profile, draws: int, run: ServingRun) -> HeldOut | None:
+    try:
+        own, *others = [_figures(run, profile, number) for number in range(draws + 1)]
+    except CapacityError:
+        return None
+    return HeldOut(run, own, tuple(others))
+
+
+def _figures(run: ServingRun, profile: Profile, number: int) -> dict[str, float]:
+    """Of the profile itself for number 0, else of the so-manieth plausible one, each with the seed of that number."""
+    plausible = plausible_profile(profile, number) if number else profile
+    summary = summarize(simulate(run.workload(profile.frontend.generated_share, number), plausible, run.config))
+    return {name: float(getattr(summary, name)) for name in (*FIGURES, SHARE)}
+
+
+def signed_errors(held_out: Sequence[HeldOut]) -> dict[Regime, dict[str, SignedQuantiles]]:
+    """Quantiles of log(measured / predicted), by predicted regime and figure; left out where runs are too few."""
+    found: dict[Regime, dict[str, SignedQuantiles]] = {}
+    for each in held_out:
+        found.setdefault(each.regime, {})
+    for regime, quantiles in found.items():
+        same = [each for each in held_out if each.regime == regime]
+        for figure in (*FIGURES, SHARE):
+            errors = [error for each in same if math.isfinite(error := _error(each, figure))]
+            if len(errors) >= _FEWEST:
+                quantiles[figure] = tuple(round(float(q), 4) for q in np.quantile(errors, PROBABILITIES))
+    return dict(sorted(found.items()))
+
+
+def _error(each: HeldOut, figure: str) -> float:
+    """log(measured / predicted); NaN where one is missing, or the figure is of no concern."""
+    measured, predicted = _measured(each.run, figure), each.figures[figure]
+    if figure == SHARE and predicted < EDGE:
+        return math.nan
+    return math.log(measured / predicted) if measured > 0 < predicted else math.nan
+
+
+def _measured(run: ServingRun, figure: str) -> float:
+    if figure == SHARE:
+        return measured_value(run, "total_throughput") / offered_tokens_per_s(run)
+    return run.figure(figure)
+
+
+def statements(held_out: Sequence[HeldOut]) -> list[Statement]:
+    """The chance of every limit for every run, with errors of other workloads of the same LLM alone."""
+    found: list[Statement] = []
+    for llm in sorted({each.run.model for each in held_out}):
+        same = [each for each in held_out if each.run.model == llm]
+        limits = _limits(same)
+        for group in sorted({each.run.group for each in same}):
+            errors = signed_errors([each for each in same if each.run.group != group])
+            known = Uncertainty(standard_errors={}, errors=errors)
+            for each in (each for each in same if each.run.group == group):
+                found += _stated(each, limits, known)
+    return found
+
+
+def _limits(held_out: Sequence[HeldOut]) -> list[tuple[str, float]]:
+    runs = [each.run for each in held_out]
+    kept_up = [run for run in runs if not is_starved(run)]
+    return [
+        (figure, float(limit))
+        for figure in FIGURES
+        for some in (runs, kept_up)
+        for limit in np.nanquantile([run.figure(figure) for run in some], LIMITS)
+    ]
+
+
+def _stated(each: HeldOut, limits: Sequence[tuple[str, float]], known: Uncertainty) -> Iterator[Statement]:
+    keeps_up = not is_starved(each.run)
+    yield Statement("", chance_kept([_draw(figures) for figures in each.draws], known), keeps_up)
+    for figure, limit in limits:
+        drawn = [_draw(figures, figure, limit) for figures in each.draws]
+        yield Statement(figure, chance_kept(drawn, known), keeps_up and each.run.figure(figure) <= limit)
+
+
+def _draw(figures: Mapping[str, float], figure: str = "", limit: float = math.inf) -> Draw:
+    """What was measured knows starvation by throughput alone, which the served share says."""
+    slack = {figure: math.log(limit / figures[figure]) if figures[figure] > 0 else -math.inf} if figure else {}
+    return Draw(False, figures[SHARE], slack)
+
+
+def reliability(stated: Sequence[Statement], parts: int = 10) -> list[Tenth]:
+    """What came true, by tenths of the stated chance; empty ones are left out."""
+    rows = []
+    for i in range(parts):
+        low, high = i / parts, (i + 1) / parts
+        inside = [each for each in stated if low <= each.chance < high or (each.chance == 1 and i == parts - 1)]
+        if inside:
+            rows.append(_tenth(low, high, inside))
+    return rows
+
+
+def _tenth(low: float, high: float, inside: Sequence[Statement]) -> Tenth:
+    return Tenth(
+        low,
+        high,
+        len(inside),
+        float(np.mean([each.chance for each in inside])),
+        float(np.mean([each.kept for each in inside])),
+    )
+
+
+def around(stated: Sequence[Statement], chance: float = 0.9, width: float = 0.05) -> Tenth | None:
+    """What came true of those whose chance is about so large; None: there are none."""
+    inside = [each for each in stated if abs(each.chance - chance) <= width]
+    return _tenth(chance - width, chance + width, inside) if inside else None
+
+
+def brier(stated: Sequence[Statement]) -> float:
+    """Mean square of chance - outcome (1 kept, 0 not): 0 is clairvoyant, 0.25 what a coin would have."""
+    return float(np.mean([(each.chance - each.kept) ** 2 for each in stated]))
