@@ -9,9 +9,8 @@ import pytest
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.learn import advice_text, predict
-from loratwin.learn.cases.case import MAX_NUM_SEQS
 from loratwin.metrics import starvation
-from loratwin.plan import Candidate, Plan, choose, plan, plan_text, verdict
+from loratwin.plan import Candidate, Objective, Plan, choose, plan, plan_text, verdict
 from loratwin.plan.grid import spread_order
 from loratwin.plan.plan import _for_fewer
 from loratwin.plan.search import Finder, Settings
@@ -285,14 +284,40 @@ def test_nothing_to_plan_is_refused() -> None:
         plan(spec(1e-9, window_s=1), profile())
 
 
-def test_a_fast_plan_checks_what_the_learned_model_says() -> None:
-    """One seed, the slots and sequences of the model; the text begins with what it predicted."""
+def test_a_fast_plan_begins_with_what_the_learned_model_says() -> None:
+    """One seed, the slots of the model and half and twice as many; the text begins with what it predicted."""
     known = profile()
     found = plan(spec(), known, fast=True, headroom=0.0)
     advice = predict(draw(spec(), 0), known)
     assert found.predicted == advice and found.seeds == (0,)
-    assert {candidate.slots for candidate in found.alternatives} == {advice.slots_to_check}
-    assert {candidate.config.max_num_seqs for candidate in found.alternatives} == {MAX_NUM_SEQS}
+    around = {
+        min(24, count) for count in (advice.slots_to_check // 2, advice.slots_to_check, 2 * advice.slots_to_check)
+    }
+    assert {candidate.slots for candidate in found.alternatives} == around
     assert plan_text(found).startswith(f"Predicted by the learned model:\n{advice_text(advice)}\n\n{verdict(found)}")
     fixed = plan(spec(), known, fast=True, slots=[4], max_num_seqs=64, headroom=0.0)
     assert {(each.slots, each.config.max_num_seqs) for each in fixed.alternatives} == {(4, 64)}
+
+
+@pytest.mark.parametrize("objective", ["throughput", "latency"])
+def test_a_fast_plan_and_a_search_agree_on_the_rule(objective: Objective) -> None:
+    """Whatever the fast one tried, the best by the rule is chosen: equal in the objective, and no smaller margin."""
+    fast, searched = (
+        plan(spec(), profile(), objective=objective, fast=fast, seeds=(0,), max_model_len=4096)
+        for fast in (True, False)
+    )
+    assert fast.best is not None and searched.best is not None
+    assert fast.best.config == choose(fast.alternatives, objective).best.config  # type: ignore[union-attr]
+    assert fast.best.throughput >= 0.99 * searched.best.throughput
+    assert fast.best.margin - 1 >= 0.9 * (searched.best.margin - 1)
+
+
+def test_a_fast_plan_keeps_the_slo_where_a_search_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The learned model knows of no SLO: where its slots miss it, others are searched."""
+    advice = dataclasses.replace(predict(draw(spec(), 0), profile()), slots_to_check=1)
+    monkeypatch.setattr("loratwin.plan.plan.predict", lambda *given, **options: advice)
+    fast = plan(spec(), profile(), slo="ttft_p99=500ms", fast=True, max_num_seqs=256, max_model_len=4096)
+    assert fast.serves_all and fast.best is not None and fast.best.slots > 2
+    assert not fast.best.misses_slo(fast.slo)
+    without = plan(spec(), profile(), slots=[1, 2], slo="ttft_p99=500ms", max_num_seqs=256, max_model_len=4096)
+    assert not without.serves_all

@@ -9,7 +9,6 @@ from math import isnan
 from loratwin import notebook
 from loratwin.errors import InputError
 from loratwin.learn import Advice, predict
-from loratwin.learn.cases.case import MAX_NUM_SEQS
 from loratwin.metrics import Slo, SloFor, SloRows, check_slo_for, parse_slo, slo_rows
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest, smallest
@@ -208,7 +207,8 @@ def plan(
     max_num_batched_tokens, max_model_len, gpu_memory_utilization
         None: what the profile's vLLM takes on its GPU; what the LLM allows; what that vLLM fills.
     fast
-        Take the slots from the learned model (`loratwin.learn.predict`) and only check them, with the first seed.
+        Begin with the slots of the learned model (`loratwin.learn.predict`), half and twice as many, with the first
+        seed; search only where none of them works. The rule that chooses is the same.
     processes
         More than 1 starts further Python processes: a script then needs `if __name__ == "__main__":`. The result is the
         same for any number.
@@ -233,14 +233,13 @@ def plan(
     workloads = _drawn(workload, seeds[:1] if fast else seeds)
     bench = _bench(workloads, profile, limits, reach, groups)
     predicted = predict(workloads[0], profile, objective=objective, slots=slots) if fast else None
-    if predicted is not None:
-        slots, max_num_seqs = [predicted.slots_to_check], max_num_seqs or MAX_NUM_SEQS
     settings = Settings(
         objective=objective,
         slo=limits,
         headroom=_checked_headroom(headroom),
         confidence=_checked_confidence(confidence),
         slots=_given(slots, "slots"),
+        advised=predicted.slots_to_check if predicted is not None else None,
         sequences=_given([max_num_seqs] if isinstance(max_num_seqs, int) else max_num_seqs, "max_num_seqs"),
         max_num_batched_tokens=(
             profile.limits.max_num_batched_tokens if max_num_batched_tokens is None else max_num_batched_tokens

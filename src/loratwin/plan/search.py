@@ -52,6 +52,9 @@ class Settings:
     ----------
     slots, sequences
         The only values to try; None: search.
+    advised
+        Slots that the learned model advises: these, half and twice as many are tried first, and a search follows only
+        where none of them works. None: it was not asked.
     headroom
         Part by which all rates can be higher before a configuration fails; a constraint like the SLO.
     confidence
@@ -61,6 +64,7 @@ class Settings:
     objective: Objective = "throughput"
     slo: Slo | None = None
     slots: tuple[int, ...] | None = None
+    advised: int | None = None
     sequences: tuple[int, ...] | None = None
     max_num_batched_tokens: int = SMALL_GPU_TOKENS
     max_model_len: int | None = None
@@ -104,10 +108,22 @@ class Finder:
         far with the first seed; what works is then judged with all of them. Margins count from the beginning, of those
         that are equal in the objective.
         """
-        slots = self._slots(num_adapters)
+        if self.settings.advised is not None:
+            found = self._alternatives(num_adapters, self._advised_slots(num_adapters, self.settings.advised), 0)
+            if any(each.works(self.settings.slo) for each in found):
+                return found
+        refinements = REFINEMENTS if self.settings.slots is None else 0
+        return self._alternatives(num_adapters, self._slots(num_adapters), refinements)
+
+    def _advised_slots(self, num_adapters: int, advised: int) -> list[int]:
+        """What the model advises, and half and twice as many; of values that were given only the first."""
+        around = (advised // 2, advised, 2 * advised) if self.settings.slots is None else (advised,)
+        return sorted({min(max(1, count), num_adapters) for count in around})
+
+    def _alternatives(self, num_adapters: int, slots: Sequence[int], refinements: int) -> list[Candidate]:
         sequences = self._best_sequences(num_adapters, slots)
         tried = self._try(num_adapters, slots, [sequences])
-        for _ in range(REFINEMENTS if self.settings.slots is None else 0):
+        for _ in range(refinements):
             finer = finer_slots([each.slots for each in tried if each.starts], self._favourite(tried).slots)
             tried += self._try(num_adapters, [each for each in finer if each <= num_adapters], [sequences])
         if not any(each.works(self.settings.slo) for each in tried):

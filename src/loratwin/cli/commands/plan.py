@@ -90,7 +90,11 @@ def plan(
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Slots by the learned model; the twin only checks them, with one seed.")
+        bool,
+        typer.Option(
+            "--fast",
+            help="Begin at the slots of the learned model; the twin checks them and their like, with one seed.",
+        ),
     ] = False,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="With --fast: check with the twin, or only print the answer.")
