@@ -47,7 +47,8 @@ def test_the_plan_says_so_in_words_and_as_json(planned: Plan) -> None:
 
 def test_without_stated_errors_the_plan_says_nothing_of_them(planned: Plan) -> None:
     silent = replace(planned, profile=PROFILE.model_copy(update={"uncertainty": None}))
-    assert not any("real run" in line for line in explanation(silent))
+    assert not any("A real run will show" in line for line in explanation(silent))
+    assert any("other requests alone" in line for line in explanation(silent))
 
 
 def test_simulate_shows_intervals(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import sys
 
 import pytest
 
@@ -307,7 +308,7 @@ def test_a_fast_plan_and_a_search_agree_on_the_rule(objective: Objective) -> Non
         for fast in (True, False)
     )
     assert fast.best is not None and searched.best is not None
-    assert fast.best.config == choose(fast.alternatives, objective).best.config  # type: ignore[union-attr]
+    assert fast.best.config == choose(fast.alternatives, objective).best.config
     assert fast.best.throughput >= 0.99 * searched.best.throughput
     assert fast.best.margin - 1 >= 0.9 * (searched.best.margin - 1)
 
@@ -315,7 +316,7 @@ def test_a_fast_plan_and_a_search_agree_on_the_rule(objective: Objective) -> Non
 def test_a_fast_plan_keeps_the_slo_where_a_search_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """The learned model knows of no SLO: where its slots miss it, others are searched."""
     advice = dataclasses.replace(predict(draw(spec(), 0), profile()), slots_to_check=1)
-    monkeypatch.setattr("loratwin.plan.plan.predict", lambda *given, **options: advice)
+    monkeypatch.setattr(sys.modules["loratwin.plan.plan"], "predict", lambda *given, **options: advice)
     fast = plan(spec(), profile(), slo="ttft_p99=500ms", fast=True, max_num_seqs=256, max_model_len=4096)
     assert fast.serves_all and fast.best is not None and fast.best.slots > 2
     assert not fast.best.misses_slo(fast.slo)

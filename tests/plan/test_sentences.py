@@ -100,7 +100,7 @@ def test_margin_sentences() -> None:
 
 def test_how_well_the_margin_is_known() -> None:
     found = replace(served(), margin_interval=MarginInterval(1.5, 2.25, 0.9, 75.0, 2.5))
-    (said,) = [line for line in explanation(found) if "other requests" in line]
+    (said,) = [line for line in explanation(found) if "it lies from" in line]
     assert "it lies from +50 % to +125 % (90 %)" in said
     assert "looked at for 1.25 of the window's 5 minutes it would be +150 %" in said
 

@@ -42,6 +42,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             "margin": plan.margin_interval._asdict() if plan.margin_interval is not None else None,
             "biggest_customer": _biggest(plan),
             "forecast": _forecast(plan),
+            "busiest_hour": _hour(plan),
             "near_optimal_slots": list(plan.choice.near_slots),
             "alternatives": list(map(candidate_json, plan.alternatives)),
             "tried_for_all": [candidate_json(candidate) for candidate in plan.shortfall.candidates]
@@ -83,6 +84,13 @@ def _customers(plan: Plan) -> dict[str, Any] | None:
         "num_undecided": rows.num_undecided,
         "value_s": {limit.name: values for limit, values in zip(rows.limits, rows.value_s, strict=True)},
     }
+
+
+def _hour(plan: Plan) -> dict[str, Any] | None:
+    if plan.hour is None:
+        return None
+    known = plan.whole.summary if plan.whole is not None else None
+    return {**vars(plan.hour), "whole_window": None if known is None else vars(known)}
 
 
 def _forecast(plan: Plan) -> dict[str, Any] | None:

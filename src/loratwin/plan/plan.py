@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
+from typing import Literal, get_args
 
 from loratwin import notebook
-from loratwin.errors import InputError
+from loratwin.errors import InputError, UnknownNameError
 from loratwin.learn import Advice, predict
 from loratwin.metrics import Slo, SloFor, SloRows, check_slo_for, parse_slo, slo_rows
 from loratwin.perf import Profile
@@ -19,9 +20,12 @@ from loratwin.plan.search import Finder, Progress, Settings
 from loratwin.plan.sentences import explanation, verdict
 from loratwin.plan.trial import Bench, Result, Trial, longest_request
 from loratwin.records import Run
-from loratwin.simulate import Forecast, forecast
+from loratwin.simulate import Forecast, Outcome, forecast, try_config
 from loratwin.simulate.workers import Workers
-from loratwin.workload import Workload, WorkloadSpec, draw
+from loratwin.workload import BusiestHour, Workload, WorkloadSpec, busiest_hour, draw, part_of, varies
+
+Hours = Literal["busiest", "all"]
+"""Which hours of a longer window are planned."""
 
 SEEDS = (0, 1, 2)
 
@@ -87,6 +91,10 @@ class Plan:
         Where a real run's figures will lie; None: nothing works, or the workload was drawn already.
     predicted
         What the learned model said beforehand; None: it was not asked.
+    hour
+        The busiest hour, which was planned; None: the whole window was.
+    whole
+        What the chosen configuration does with the whole window (first seed), where only its busiest hour was planned.
     notes
         What a reader must know of the chosen configuration, as leaving the profile's domain.
     """
@@ -114,6 +122,8 @@ class Plan:
     biggest: BiggestCustomer | None = None
     forecast: Forecast | None = None
     predicted: Advice | None = None
+    hour: BusiestHour | None = None
+    whole: Outcome | None = None
 
     def __repr__(self) -> str:
         return f"<Plan: {verdict(self)}>"
@@ -175,6 +185,7 @@ def plan(
     max_model_len: int | None = None,
     gpu_memory_utilization: float | None = None,
     fast: bool = False,
+    hours: Hours | None = None,
     processes: int = 1,
     progress: Progress | None = None,
     name: str = "workload",
@@ -209,6 +220,9 @@ def plan(
     fast
         Begin with the slots of the learned model (`loratwin.learn.predict`), half and twice as many, with the first
         seed; search only where none of them works. The rule that chooses is the same.
+    hours
+        Of a window of more than an hour plan `all` or the `busiest` one alone, which then serves the whole window once;
+        None: the busiest where a specification has a daily curve or a trace.
     processes
         More than 1 starts further Python processes: a script then needs `if __name__ == "__main__":`. The result is the
         same for any number.
@@ -229,6 +243,10 @@ def plan(
         The workload has no adapters or no requests, or an option is impossible.
     """
     check_objective(objective)
+    whole, hour = workload, _hour(workload, hours, seeds)
+    if hour is not None:
+        assert isinstance(workload, WorkloadSpec)
+        workload = part_of(workload, hour.start_s)
     limits, reach, groups = _targets(workload, slo, slo_for)
     workloads = _drawn(workload, seeds[:1] if fast else seeds)
     bench = _bench(workloads, profile, limits, reach, groups)
@@ -251,7 +269,33 @@ def plan(
     )
     with Workers[Trial, Result](bench.measure, processes) as workers:
         answer = replace(_plan(Finder(bench, settings, workers, progress), name), predicted=predicted)
+    if hour is not None:
+        assert isinstance(whole, WorkloadSpec)
+        answer = replace(answer, hour=hour, whole=_whole_window(answer, whole))
     return _with_forecast(answer, workload) if isinstance(workload, WorkloadSpec) else answer
+
+
+def _hour(
+    workload: WorkloadSpec | Workload | Sequence[Workload], hours: str | None, seeds: Sequence[int]
+) -> BusiestHour | None:
+    """The hour to plan; None: the whole window."""
+    if hours not in (None, *get_args(Hours)):
+        raise UnknownNameError("hours", str(hours), get_args(Hours))
+    if not isinstance(workload, WorkloadSpec):
+        if hours == "busiest":
+            raise InputError("hours = 'busiest' needs a specification of the workload: this one was drawn already")
+        return None
+    wanted = hours == "busiest" or (hours is None and varies(workload))
+    return busiest_hour(workload, next(iter(seeds), 0)) if wanted else None
+
+
+def _whole_window(answer: Plan, spec: WorkloadSpec) -> Outcome | None:
+    if answer.best is None:
+        return None
+    drawn = draw(spec, answer.seeds[0])
+    if not answer.serves_all:
+        drawn = drawn.take_adapters(answer.served)
+    return try_config(drawn, answer.profile, answer.best.config, answer.slo)
 
 
 def _with_forecast(answer: Plan, spec: WorkloadSpec) -> Plan:

@@ -74,7 +74,7 @@ def explanation(plan: Plan) -> list[str]:
     if plan.best is not None:
         if not plan.serves_all:
             lines.append(_replicas(plan))
-        lines += _warnings(plan.best)
+        lines += [*hour_sentence(plan), *_warnings(plan.best)]
         lines += customers_sentences(plan)
         lines += [*chance_sentence(plan), *forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None)]
         lines += [*margin_known(plan), *breaks_first(plan), _near(plan)]
@@ -103,6 +103,20 @@ def forecast_sentence(plan: Plan) -> list[str]:
             figures.append(title.format(span(interval.low, interval.high, "ms" if name.endswith("_ms") else "")))
     level = share(plan.forecast.level)
     return [f"A real run will show, each {level} of the time: {', '.join(figures)} (means)."] if figures else []
+
+
+def hour_sentence(plan: Plan) -> list[str]:
+    """Which hour was planned, and what the whole window makes of the answer."""
+    hour, whole = plan.hour, plan.whole
+    if hour is None:
+        return []
+    planned = f"Planned for the busiest hour, {hour.text}, which asks for {hour.times_the_mean:.2g} times the mean"
+    if whole is None or whole.summary is None:
+        return [f"{planned}."]
+    seen = whole.summary
+    does = f"serves {share(seen.served_share)} of the tokens" if not seen.starved else "STARVES"
+    times = f"TTFT {milliseconds(seen.ttft_mean_ms)} (p99 {milliseconds(seen.ttft_p99_ms)})"
+    return [f"{planned}; over all {hour.window_s / 3600:.3g} hours it {does}, {times}."]
 
 
 def chance_sentence(plan: Plan) -> list[str]:

@@ -25,7 +25,7 @@ from loratwin.plan.sentences import margin_text, num_replicas, server, servers, 
 from loratwin.plan.trial import Bench, Result, Trial
 from loratwin.records.config import ranks_that_hold
 from loratwin.simulate.workers import Workers
-from loratwin.workload import AdapterGroup, Workload, WorkloadSpec, draw, grown
+from loratwin.workload import AdapterGroup, Workload, WorkloadSpec, draw, grown, part_of
 
 AS_IS = "as is"
 
@@ -154,7 +154,7 @@ def what_if(
     Parameters
     ----------
     plan, workload
-        A plan, and the specification that it is of.
+        A plan, and the specification that it is of (of all hours, where the busiest was planned).
     processes, progress
         As for `plan`.
 
@@ -166,6 +166,8 @@ def what_if(
     if plan.best is None:
         raise InputError("what if: nothing works as it is, so there is nothing to compare with")
     check_names(changes, workload)
+    if plan.hour is not None:
+        workload = part_of(workload, plan.hour.start_s)
     return tuple(_case(plan, workload, change, processes, progress) for change in (Change(AS_IS), *changes))
 
 

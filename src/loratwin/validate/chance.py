@@ -168,7 +168,8 @@ def _limits(held_out: Sequence[HeldOut]) -> list[tuple[str, float]]:
         (figure, float(limit))
         for figure in FIGURES
         for some in (runs, kept_up)
-        for limit in np.nanquantile([run.figure(figure) for run in some], LIMITS)
+        if (known := [value for run in some if math.isfinite(value := run.figure(figure))])
+        for limit in np.quantile(known, LIMITS)
     ]
 
 
@@ -176,6 +177,8 @@ def _stated(each: HeldOut, limits: Sequence[tuple[str, float]], known: Uncertain
     keeps_up = not is_starved(each.run)
     yield Statement("", chance_kept([_draw(figures) for figures in each.draws], known), keeps_up)
     for figure, limit in limits:
+        if math.isnan(each.run.figure(figure)):
+            continue
         drawn = [_draw(figures, figure, limit) for figures in each.draws]
         yield Statement(figure, chance_kept(drawn, known), keeps_up and each.run.figure(figure) <= limit)
 

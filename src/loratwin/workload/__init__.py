@@ -11,6 +11,7 @@ from loratwin.workload.arrivals import AtOnce, Closed, Deterministic, Diurnal, G
 from loratwin.workload.draw import draw
 from loratwin.workload.examples import copy_example, example_names, example_path
 from loratwin.workload.files import load_spec, parse_spec
+from loratwin.workload.hours import BusiestHour, busiest_hour, part_of, varies
 from loratwin.workload.lengths import Fixed, Histogram, Lognormal, SampledLengths, Separate, Uniform
 from loratwin.workload.popularity import Equal, RateChoices, Zipf
 from loratwin.workload.recorded import recorded_workload, sent_s, served_rows, served_workload
@@ -26,6 +27,7 @@ __all__ = [
     "ArrivalPattern",
     "AtOnce",
     "BaseTraffic",
+    "BusiestHour",
     "Closed",
     "Deterministic",
     "Diurnal",
@@ -46,6 +48,7 @@ __all__ = [
     "WorkloadSpec",
     "Zipf",
     "burst_of",
+    "busiest_hour",
     "copy_example",
     "draw",
     "example_names",
@@ -55,10 +58,12 @@ __all__ = [
     "grown",
     "load_spec",
     "parse_spec",
+    "part_of",
     "recorded_workload",
     "sent_s",
     "served_rows",
     "served_workload",
     "spec_json_schema",
     "uniform_groups",
+    "varies",
 ]

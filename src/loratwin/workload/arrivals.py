@@ -27,6 +27,10 @@ MAX_REQUESTS = 50_000_000
 """More expected requests than this are refused: they would fill the memory and are surely a slip in a rate."""
 
 
+_PIECES = 60
+"""Parts of a diurnal curve that is cut out: minutes of an hour."""
+
+
 class Poisson(Strict):
     """Independent users: arrivals at random, at a constant rate."""
 
@@ -68,6 +72,14 @@ class Diurnal(Strict):
         place, adapter = _poisson_places(rng, rate_per_s * window_s)
         time, expected = self.cumulative(window_s)
         return _in_window(np.interp(place, expected, time), window_s), adapter
+
+    def part(self, start_s: float, length_s: float, window_s: float) -> tuple[Diurnal, float]:
+        """The curve of a part of the window, and its mean rate over that of the window."""
+        time, expected = self.cumulative(window_s)
+        ends = np.interp(np.linspace(start_s, start_s + length_s, _PIECES + 1), time, expected)
+        share = float(ends[-1] - ends[0])
+        relative = np.diff(ends) if share > 0 else np.ones(_PIECES)  # nobody comes, at whatever curve
+        return Diurnal(relative_rates=tuple(relative.tolist())), share * window_s / length_s
 
     def cumulative(self, window_s: float) -> tuple[F8, F8]:
         """Times, and the share of all arrivals expected before each of them; both of shape (num_points,)."""

@@ -77,6 +77,14 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    hours: Annotated[
+        str | None,
+        typer.Option(
+            metavar="busiest|all",
+            help="Of a longer window plan its busiest hour, or all; by default the busiest of a daily curve or trace.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that each figure is the mean of.")] = 3,
     output: Annotated[
@@ -151,6 +159,7 @@ def plan(
             max_model_len=max_model_len,
             gpu_memory_utilization=gpu_memory_utilization,
             fast=fast,
+            hours=hours,  # type: ignore[arg-type]  # checked there
             processes=processes,
             progress=progress,
             name=workload,
