@@ -19,7 +19,7 @@ from loratwin.plan.plan import SEEDS, plan
 from loratwin.plan.search import Finder, Settings
 from loratwin.plan.trial import Bench
 from loratwin.simulate.workers import Workers
-from loratwin.workload import AdapterGroup, ShareGpt, WorkloadSpec, draw, example_names, load_spec
+from loratwin.workload import AdapterGroup, ShareGpt, WorkloadSpec, draw, example_names, load_spec, part_of
 
 PROFILE = "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct"
 
@@ -41,6 +41,8 @@ def share_of_largest(spec: WorkloadSpec, profile: Profile) -> tuple[float, float
     found = plan(spec, profile)
     if found.best is None or not found.serves_all:
         return float("nan"), float("nan"), float("nan")
+    if found.hour is not None:  # the plan is of its busiest hour
+        spec = part_of(spec, found.hour.start_s)
     workloads = tuple(draw(spec, seed) for seed in SEEDS)
     bench = Bench(workloads, spread_order(workloads[0].adapters), profile)
     number = len(workloads[0].adapters)

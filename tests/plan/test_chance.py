@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from loratwin.plan import Plan, explanation, plan, plan_json, plan_text, verdict
+from loratwin.plan.text import aligned, trades
+from tests.plan.candidates import candidate
 from tests.plan.small import profile, served, spec
 
 OPTIONS: dict[str, object] = {"seeds": (0, 1), "max_num_seqs": 256, "max_model_len": 4096, "headroom": 0.0}
@@ -54,3 +58,19 @@ def test_what_nothing_reaches_is_said_with_the_best_there_is() -> None:
 
 def only(slo: str, slots: list[int], **options: float) -> Plan:
     return plan(spec(), profile(), slo=slo, slots=slots, **OPTIONS, **options)  # type: ignore[arg-type]
+
+
+def test_what_can_be_traded_stands_in_a_few_rows() -> None:
+    """Only what works and nothing beats, the chosen one among it."""
+    near = [candidate(8 * i, throughput=1000 - i, ttft_ms=100 - i, margin=1 + i / 100) for i in range(1, 12)]
+    beaten = candidate(4, throughput=900, ttft_ms=200, margin=1.0)
+    best = near[4]
+    found = replace(served(), choice=replace(served().choice, best=best), alternatives=(beaten, *near))
+    header, *rows = trades(found)
+    assert len(rows) in (6, 7) and [row[2] for row in rows].count("chosen") == 1
+    assert "4" not in [row[0] for row in rows]
+    assert {row[0] for row in rows} >= {"8", "88"}
+    assert header[-1] == "margin" and "What can be traded" in plan_text(found)
+    assert all(len(line) <= 80 for line in aligned([header, *rows]).splitlines())
+    alone = replace(found, alternatives=(best,))
+    assert trades(alone) == [] and "What can be traded" not in plan_text(alone)

@@ -8,7 +8,7 @@ import pytest
 
 from loratwin.errors import UnknownNameError
 from loratwin.metrics import parse_slo
-from loratwin.plan.choice import choose, closest, excess
+from loratwin.plan.choice import choose, closest, excess, frontier
 from tests.plan.candidates import candidate, not_starting
 
 
@@ -126,3 +126,10 @@ def test_how_far_an_slo_is_missed() -> None:
     slo = parse_slo("ttft_p99=2s,itl_p99=1s")
     assert excess(candidate(8, ttft_p99_s=5), slo) == {"ttft_p99": 2.5, "itl_p99": inf}
     assert excess(candidate(8, ttft_p99_s=1), parse_slo("ttft_p99=2s")) == {}
+
+
+def test_the_frontier_is_what_no_other_one_beats() -> None:
+    fast, slow, wide = candidate(8, ttft_ms=50), candidate(16, ttft_ms=90), candidate(32, ttft_ms=90, margin=2.0)
+    assert frontier([fast, slow, wide]) == [fast, wide]
+    assert frontier([slow, candidate(64, ttft_ms=90)]) == [slow, candidate(64, ttft_ms=90)]  # as good as each other
+    assert frontier([candidate(8, starved=True)]) == []

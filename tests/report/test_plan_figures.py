@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from loratwin.metrics import parse_slo
 from loratwin.records import StepSeries
-from loratwin.report.plan_figures import _ticks, binned, by_slots, frontier, frontier_figures, starting
+from loratwin.report.plan_figures import _ticks, binned, by_slots, frontier_figures, starting
 from loratwin.report.svg import Spot, inline_svg
 from tests.plan.candidates import candidate, not_starting, value
 
@@ -78,13 +78,6 @@ def test_what_misses_the_slo_is_a_red_cross_below_its_limit() -> None:
     pictures = by_slots(starting([late], None, slo))
     assert "var(--red)" in pictures[0]
     assert [">SLO<" in picture for picture in pictures] == [False, True, False, False, False, False]
-
-
-def test_the_frontier_is_what_no_other_one_beats() -> None:
-    fast, slow, wide = candidate(8, ttft_ms=50), candidate(16, ttft_ms=90), candidate(32, ttft_ms=90, margin=2.0)
-    assert frontier([fast, slow, wide]) == [fast, wide]
-    assert frontier([slow, candidate(64, ttft_ms=90)]) == [slow, candidate(64, ttft_ms=90)]  # as good as each other
-    assert frontier([candidate(8, starved=True)]) == []
 
 
 def test_svg_ids_begin_with_its_name() -> None:

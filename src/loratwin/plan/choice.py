@@ -175,6 +175,23 @@ def choose(
     return Choice(min(finalists, key=smallest), tuple(sorted(near, key=smallest)))
 
 
+def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other one beats: it would have at most their latency, at least their throughput and margin, and be
+    better in one of these. A margin that was not searched counts as none; what starves is not among them."""
+    known = [(each, _merits(each)) for each in candidates if each.starts and not each.starved]
+    return [each for each, own in known if not any(_beats(other, own) for _, other in known)]
+
+
+def _merits(candidate: Candidate) -> tuple[float, ...]:
+    """The more, the better; what is not known is the worst."""
+    values = (-candidate.latency_ms, candidate.throughput, candidate.margin)
+    return tuple(-inf if isnan(value) else value for value in values)
+
+
+def _beats(other: tuple[float, ...], own: tuple[float, ...]) -> bool:
+    return other != own and all(theirs >= mine for theirs, mine in zip(other, own, strict=True))
+
+
 def check_objective(objective: str) -> None:
     """Refuse an unknown objective.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from loratwin.formatting import milliseconds, number, share
 from loratwin.learn import Advice, advice_text
-from loratwin.plan.choice import Candidate
+from loratwin.plan.choice import Candidate, frontier
 from loratwin.plan.deploy import commands
 from loratwin.plan.plan import Plan
 from loratwin.plan.sentences import explanation, margin_text, status, verdict
@@ -23,6 +23,9 @@ def plan_text(plan: Plan, what_if: Sequence[WhatIf] = ()) -> str:
     """
     parts = [] if plan.predicted is None else [predicted_text(plan.predicted), ""]
     parts += [verdict(plan), *explanation(plan), "", "Simulated:", alternatives_table(plan)]
+    if rows := trades(plan):
+        parts += ["", "What can be traded (nothing that was tried beats these in latency, throughput and margin):"]
+        parts.append(aligned(rows))
     if plan.notes:
         parts += ["", "Extrapolated:", *(f"  {note}" for note in plan.notes)]
     for command in commands(plan):
@@ -38,7 +41,11 @@ def predicted_text(advice: Advice) -> str:
     return f"Predicted by the learned model:\n{advice_text(advice)}"
 
 
-HEADER = ("slots", "seqs", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "ITL p99", "KV tokens", "margin")
+HEADER = ("slots", "seqs", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "margin")
+TRADES = ("slots", "seqs", "", "tokens/s", "end to end", "TTFT p99", "margin")
+
+MOST_TRADES = 6
+"""Rows of what can be traded; the report shows all."""
 
 
 def alternatives(plan: Plan) -> list[tuple[str, ...]]:
@@ -63,15 +70,42 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _row(candidate: Candidate, plan: Plan) -> tuple[str, ...]:
-    times = ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms", "itl_p99_ms")
-    chosen = plan.best is not None and candidate.config == plan.best.config
+    times = ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms")
     return (
-        str(candidate.slots),
-        str(candidate.config.max_num_seqs),
-        "chosen" if chosen else status(candidate, plan.slo),
+        *_named(candidate, plan),
         number(candidate.throughput),
         share(candidate.mean("served_share")),
         *(milliseconds(candidate.mean(name)) for name in times),
-        number(candidate.kv_tokens),
         margin_text(candidate.margin),
     )
+
+
+def _named(candidate: Candidate, plan: Plan) -> tuple[str, str, str]:
+    """Slots, sequences, and what is to be said of it."""
+    chosen = plan.best is not None and candidate.config == plan.best.config
+    what = "chosen" if chosen else status(candidate, plan.slo)
+    return str(candidate.slots), str(candidate.config.max_num_seqs), what
+
+
+def trades(plan: Plan) -> list[tuple[str, ...]]:
+    """What works and no other configuration beats in latency, throughput and margin, as cells of text.
+
+    Of many a few: the chosen one, the ends and what lies evenly between them by latency. Empty without a choice.
+    """
+    unbeaten = frontier([each for each in plan.alternatives if each.works(plan.slo)])
+    if plan.best is None or len(unbeaten) < 2:
+        return []
+    shown = _evenly(sorted(unbeaten, key=lambda each: each.latency_ms), plan.best)
+    return [TRADES, *(_trade(each, plan) for each in shown)]
+
+
+def _evenly(ordered: Sequence[Candidate], best: Candidate) -> list[Candidate]:
+    most = min(MOST_TRADES, len(ordered)) - 1
+    places = {round(i * (len(ordered) - 1) / most) for i in range(most + 1)}
+    return [each for i, each in enumerate(ordered) if i in places or each.config == best.config]
+
+
+def _trade(candidate: Candidate, plan: Plan) -> tuple[str, ...]:
+    times = (candidate.latency_ms, candidate.mean("ttft_p99_ms"))
+    figures = (number(candidate.throughput), *map(milliseconds, times), margin_text(candidate.margin))
+    return (*_named(candidate, plan), *figures)

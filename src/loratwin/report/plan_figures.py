@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from loratwin.formatting import milliseconds, number, share
 from loratwin.metrics import Slo
 from loratwin.plan import Candidate
+from loratwin.plan.choice import frontier
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.sentences import margin_text, status
 from loratwin.records import Run, StepSeries
@@ -96,18 +97,6 @@ def frontier_figures(shown: Shown) -> list[str]:
         ("frontier-margin", "Margin: how far all rates can grow", _growth, lambda value: f"{value:+.0f} %"),
     ]
     return [_frontier(shown, *panel) for panel in panels if any(isfinite(panel[2](each)) for each in shown.candidates)]
-
-
-def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those that no other one beats: it would have at most their latency, at least their throughput and margin, and be
-    better in one of these. A margin that was not searched counts as none; what starves is not among them."""
-
-    def merits(each: Candidate) -> FloatArray:
-        known = np.array([-each.latency_ms, each.throughput, each.margin], dtype=np.float64)
-        return np.where(np.isnan(known), -np.inf, known)
-
-    known = [(each, merits(each)) for each in candidates if each.starts and not each.starved]
-    return [each for each, own in known if not any((other >= own).all() and (other > own).any() for _, other in known)]
 
 
 def over_time(run: Run) -> str:
