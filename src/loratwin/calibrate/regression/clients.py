@@ -213,7 +213,8 @@ def _held_out(rows: ClientRows, prior: Prior, of_run: float, formula: _Formula) 
 def _model(values: F8, start: Profile) -> StepTimeModel:
     weights_s, token_s = _positive(values)
     linear = {name: float(value) for name, value in zip(COEFFICIENTS, values, strict=False)}
-    return start.step_time.model_copy(update={**linear, "weights_s": weights_s, "token_s": token_s})
+    without_experts = {"expert_s": 0.0, "expert_share": 0.0}  # the formula has no such term: weights stand for both
+    return start.step_time.model_copy(update={**linear, "weights_s": weights_s, "token_s": token_s, **without_experts})
 
 
 def client_overheads(rows: ClientRows, model: StepTimeModel) -> dict[str, float]:
