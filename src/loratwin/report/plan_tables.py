@@ -80,8 +80,8 @@ def _alternative(plan: Plan, each: Candidate, more: Sequence[Limit]) -> Row:
 
     verdict, look = _verdict(plan, each)
     cells = [
-        numeric(each.slots),
-        numeric(each.config.max_num_seqs),
+        Cell(str(each.slots), each.slots),
+        Cell(str(each.config.max_num_seqs), each.config.max_num_seqs),
         verdict,
         *map(cell, _FIGURES),
         numeric(each.latency_ms, "ms", "bad" if "e2e_mean" in missed else ""),
