@@ -70,7 +70,10 @@ def test_an_example_and_a_target_that_nothing_meets(tmp_path: Path) -> None:
         (("mine.yaml", *PROFILE, "--headroom", "500%"), "headroom = 500 %, but it must be from 0 to 376 %"),
         (("mine.yaml", *PROFILE, "--slots", "8,x"), "--slots 'x': expected whole numbers"),
         (("mine.yaml", *PROFILE, "--slots", "0"), "slots: 0, but it must be at least 1"),
-        (("mine.yaml", *PROFILE, "-o", "absent/plan.html"), "cannot write absent/plan.html: no folder absent"),
+        (
+            ("mine.yaml", *PROFILE, "-o", "absent/plan.html"),
+            "cannot write absent/plan.html: no folder absent (make it with mkdir -p absent)",
+        ),
         (("mine.yaml", *PROFILE, "--json", "."), "cannot write .: it is a folder"),
         (("mine.yaml", *PROFILE, "--csv", "mine.yaml"), "--csv mine.yaml: it is a file, and a folder is needed"),
         (("mine.yaml", *PROFILE, "--csv", "absent/tables"), "cannot write absent/tables: no folder absent"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def check_writable(path: str | Path) -> None:
     if target.is_dir():
         raise InputError(f"cannot write {target}: it is a folder")
     if not target.parent.is_dir():
-        raise InputError(f"cannot write {target}: no folder {target.parent}")
+        make = f"mkdir -p {shlex.quote(str(target.parent))}"
+        raise InputError(f"cannot write {target}: no folder {target.parent} (make it with {make})")
     if not os.access(target.parent, os.W_OK):
         raise InputError(f"cannot write {target}: {target.parent} is not writable")
