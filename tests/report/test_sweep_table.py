@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -71,3 +72,16 @@ def test_sparkline() -> None:
     assert sparkline([0, 1, 2, 4, 8]) == "▁▂▃▅█"
     assert sparkline([0.0, 0.0]) == "▁▁"
     assert sparkline([0, 7], unicode=False) == "_@"
+
+
+def test_what_keeps_up_behind_a_long_queue_is_called_slow(swept: Sweep) -> None:
+    """First tokens a thousand times as late, and nothing starves."""
+    column = swept.columns[0]
+    late = tuple(
+        replace(outcome, summary=replace(outcome.summary, ttft_p99_ms=60e3, starved=False))
+        for outcome in column.outcomes
+        if outcome.summary is not None
+    )
+    slow = replace(swept, columns=(replace(column, outcomes=late),))
+    assert rows(sweep_text(slow))["starved"] == ["no, but slow"]
+    assert not column.num_starved and rows(sweep_text(swept))["starved"][0] == "no"

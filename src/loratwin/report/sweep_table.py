@@ -18,6 +18,9 @@ from loratwin.simulate import Replications, Sweep, adapter_rows, each_once, time
 
 Cell = Callable[[Replications], Text]
 
+SLOW_TTFT_MS = 10e3
+"""TTFT p99 from which a server that keeps up is said to be slow."""
+
 _LEAST_WIDTH, _FIGURE_WIDTH, _COLUMN_WIDTH = 120, 34, 26
 
 
@@ -188,7 +191,8 @@ def _started(column: Replications, text: Callable[[], str | Text]) -> Text:
 
 def _verdict(column: Replications) -> Text:
     if not column.num_starved:
-        return Text("no", style="green")
+        slow = column.figures()["ttft_p99_ms"].mean >= SLOW_TTFT_MS
+        return Text("no, but slow", style="yellow") if slow else Text("no", style="green")
     runs = f" in {column.num_starved} of {len(column.outcomes)} runs" if len(column.outcomes) > 1 else ""
     return Text(f"YES{runs}: {', '.join(column.starved_reasons)}", style="red")
 
