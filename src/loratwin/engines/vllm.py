@@ -35,6 +35,7 @@ OPTIONS = {
     "max_model_len": count("--max-model-len"),
     "gpu_memory_utilization": share("--gpu-memory-utilization", "--device-memory-utilization"),
     "block_size": count("--block-size"),
+    "kv_cache_memory_bytes": count("--kv-cache-memory-bytes"),
     "quantization": valued("--quantization", "-q"),
     "enforce_eager": switch("--enforce-eager"),
     "tensor_parallel": count("--tensor-parallel-size", "-tp"),
