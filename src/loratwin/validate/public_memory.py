@@ -10,7 +10,6 @@ from loratwin.engines.versions import GENERATIONS, engine_version
 from loratwin.errors import InputError
 from loratwin.llms import find_llm
 from loratwin.perf import Gpu, assume_memory, find_gpu, memory_account
-from loratwin.perf.memory_rules import Sampler
 from loratwin.perf.sizing import config_with_defaults
 from loratwin.records import EngineConfig
 from loratwin.records.config import ranks_that_hold
@@ -35,7 +34,7 @@ class KvPrediction(NamedTuple):
 def predict_kv(row: Mapping[str, str]) -> KvPrediction:
     """Predict one row of `kv_capacity.csv`, from its configuration columns alone.
 
-    Of the note only the sampler is read, which is configuration too (`VLLM_USE_FLASHINFER_SAMPLER`).
+    Which sampler a server takes (`VLLM_USE_FLASHINFER_SAMPLER`) no column says: it is the version's own.
 
     Raises
     ------
@@ -47,7 +46,7 @@ def predict_kv(row: Mapping[str, str]) -> KvPrediction:
     engine, gpu = _engine(text(row, "engine")), _gpu(row)
     llm = find_llm(_llm(row), engine)
     tensor_parallel = int(number(row, "tensor_parallel") or 1)
-    memory = assume_memory(gpu, llm, engine, tensor_parallel, sampler=_sampler(row))
+    memory = assume_memory(gpu, llm, engine, tensor_parallel)
     account = memory_account(llm, memory, _config(row, engine, gpu))
     capacity = account.capacity
     return KvPrediction(
@@ -101,8 +100,3 @@ def _gpu(row: Mapping[str, str]) -> Gpu:
 def _llm(row: Mapping[str, str]) -> str:
     """The LLM's name, with the words for its quantization that a checkpoint of that kind has."""
     return "-".join(filter(None, (text(row, "llm").split(" ")[0], row.get("quantization"))))
-
-
-def _sampler(row: Mapping[str, str]) -> Sampler | None:
-    said = re.search(r"(pytorch|flashinfer) sampler", row.get("note", ""), re.IGNORECASE)
-    return None if said is None else "pytorch" if said[1].lower() == "pytorch" else "flashinfer"
