@@ -30,6 +30,7 @@ from loratwin.workload import draw
 from tests.simulate.servers import CONFIG, SPEC
 
 LLAMA, QWEN = shipped_references()
+MODEL_CARDS = read_yaml_table("loratwin.llms.tables", "llms.yaml")
 SAME_GPU, H100, H200, L4 = (find_gpu(name) for name in ("h100-64gb", "h100-sxm", "h200", "l4"))
 
 
@@ -48,9 +49,7 @@ def test_a_gpu_is_of_this_world(name: str) -> None:
 
 @pytest.mark.parametrize("name", llm_names())
 def test_the_shapes_have_as_many_parameters_as_the_model_card_says(name: str) -> None:
-    assert find_llm(name).num_parameters / 1e9 == pytest.approx(
-        read_yaml_table("loratwin.llms.tables", "llms.yaml")[name]["billions"], rel=1e-3
-    )
+    assert find_llm(name).num_parameters / 1e9 == pytest.approx(MODEL_CARDS[name]["billions"], rel=1e-3)
 
 
 @pytest.mark.parametrize("measured", [LLAMA.llm, QWEN.llm], ids=lambda llm: llm.name)
