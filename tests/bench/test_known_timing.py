@@ -88,7 +88,7 @@ def pairs(run, truth):
 def test_latencies_are_those_of_the_server(measured):
     """Request by request. Never less than what the server did, and within 2 % of it on a free machine.
 
-    How free it is tells the server: as late as it wakes to send, the client wakes to receive, several times over where
+    How free it is tells the server: as late as it wakes to send, the client wakes to receive, twice as late where
     it finds more to do.
     """
     run, truth, _ = measured
@@ -97,10 +97,10 @@ def test_latencies_are_those_of_the_server(measured):
     came_s, first_s, last_s = np.array([[row[0], row[4] or np.nan, row[5] or np.nan] for row in seen]).T
     done = finished(run)[rows]
     ratio = (ttft_s(run)[rows] / (first_s - came_s))[done]
-    assert ratio.min() >= 1 and np.median(ratio) < 1.02 + 10 * late_s / TTFT_S
+    assert ratio.min() >= 1 and np.median(ratio) < 1.02 + 2 * late_s / TTFT_S
     span = (tpot_s(run)[rows] / ((last_s - first_s) / 7))[done]
-    assert np.median(span) == pytest.approx(1, abs=0.02 + 10 * late_s / ITL_S)
-    assert itl_percentiles_s(run, (50,))[0] == pytest.approx(ITL_S, rel=0.02 + 10 * late_s / ITL_S)
+    assert np.median(span) == pytest.approx(1, abs=0.02 + 2 * late_s / ITL_S)
+    assert itl_percentiles_s(run, (50,))[0] == pytest.approx(ITL_S, rel=0.02 + 2 * late_s / ITL_S)
 
 
 def test_concurrency_is_a_mean_over_time(measured):
