@@ -137,7 +137,7 @@ def _make(folder: Path, spec: RunSpec) -> State:
 
 def _measured(folder: Path, spec: RunSpec) -> tuple[str, dict[str, Any]]:
     """Why the run does not count (empty: it does), and its figures."""
-    from loratwin.bench import LaunchedServers, Listener, Options, load_requests, measure
+    from loratwin.bench import LaunchedServers, Listener, Options, load_requests, measure, was_interrupted
     from loratwin.metrics import summarize
     from loratwin.records.plain import as_plain
 
@@ -151,6 +151,8 @@ def _measured(folder: Path, spec: RunSpec) -> tuple[str, dict[str, Any]]:
     )  # fmt: skip
     with _environment(spec), _terminable():
         run = measure(requests, servers, folder / RECORD, options=options, force=True, listener=Listener(print))
+    if was_interrupted(run):  # what was measured is kept, and the run is to be made again
+        raise KeyboardInterrupt
     if trouble := export(spec.profiler, folder):
         print(trouble)
     return "; ".join(run.invalid), as_plain(summarize(run))
