@@ -1,6 +1,7 @@
-"""A real Slurm with a real vLLM on CPU: an array of twelve runs, two of them killed, one that fails, a new controller.
+"""A real Slurm: an array of twelve runs, two of them killed, one that fails, a new controller in between.
 
-Without LORATWIN_REAL=1 only what is refused before anything is submitted is looked at.
+Without LORATWIN_REAL=1 only what is refused before anything is submitted is looked at. Servers are of known timing;
+with LORATWIN_SLURM_SERVER=vllm they are a real vLLM on CPU, which takes a quarter of an hour on two free cores.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tests.slurm import PARTITION, Slurm, slurm
 from tests.vllm_cpu import needs_vllm, server_command, server_env
 
 RUNS = 12
-QUICK = os.environ.get("LORATWIN_SLURM_SERVER") == "timed"  # with a server of known timing, to try the test itself
+QUICK = os.environ.get("LORATWIN_SLURM_SERVER") != "vllm"
 
 
 def twelve(folder: Path) -> Path:
