@@ -13,13 +13,14 @@ cache of a share of the memory (`running` is limited by it), and fewer requests 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from loratwin.advise.batch import PREEMPTS
 from loratwin.advise.sweep import BatchPoint, BatchSweep
-from loratwin.errors import InputError
+from loratwin.errors import CapacityError, InputError
 
 DIRE = 0.97
 """Share of the KV cache that a server fills on average when it is the limit: the rest is lost to preemption."""
@@ -85,7 +86,9 @@ def predict_replicas(
     Raises
     ------
     InputError
-        The sweep does not tell how busy the GPU was, has no such batch, or the replicas do not fit the memory.
+        The sweep does not tell how busy the GPU was, or has no such batch.
+    CapacityError
+        The replicas do not fit the memory.
     """
     alone = sweep.at(batch)
     if alone is None:
@@ -98,7 +101,9 @@ def predict_replicas(
     kv_tokens = (alone.kv_tokens + fixed_tokens) / number - fixed_tokens
     per_request = _tokens_per_request(alone)
     if kv_tokens < per_request:
-        raise InputError(f"{number} replicas of {sweep.llm} do not fit: {kv_tokens:,.0f} KV tokens are left for each")
+        raise CapacityError(
+            f"{number} replicas of {sweep.llm} do not fit: {kv_tokens:,.0f} KV tokens are left for each"
+        )
     most = DIRE * kv_tokens / per_request
     full = _full_share(batch, alone.running, requests, number)
     limited = most < batch * full
@@ -165,10 +170,60 @@ def best_replicas(
         for point in sweep.points:
             if point.kv_used >= PREEMPTS:
                 continue
-            try:
+            with suppress(CapacityError):
                 tried.append(predict_replicas(sweep, point.batch, number, fixed_tokens, requests))
-            except InputError as error:
-                if "do not fit" not in str(error):
-                    raise
     within = [replicas for replicas in tried if replicas.itl_ms <= slo_ms]
     return max(within, key=lambda replicas: replicas.throughput, default=None)
+
+
+@dataclass(frozen=True)
+class ReplicaAdvice:
+    """What several numbers of replicas do, each with the same batch.
+
+    Parameters
+    ----------
+    best
+        Of all batches and numbers the fastest within the SLO; None: none is.
+    too_many
+        Numbers that do not fit the memory.
+    """
+
+    tried: tuple[Replicas, ...]
+    best: Replicas | None
+    too_many: tuple[int, ...]
+
+
+def advise_replicas(
+    sweep: BatchSweep,
+    numbers: Sequence[int],
+    fixed_tokens: float,
+    *,
+    batch: int | None = None,
+    slo_ms: float | None = None,
+    requests: int | None = None,
+) -> ReplicaAdvice:
+    """The best number of replicas, and what the others would do.
+
+    Parameters
+    ----------
+    fixed_tokens, requests
+        As for `predict_replicas`.
+    batch
+        Of each replica in what is tried; None: that of the best, or the largest.
+    slo_ms
+        Most milliseconds between tokens; None: no limit.
+
+    Raises
+    ------
+    InputError
+        As `predict_replicas`.
+    """
+    best = best_replicas(sweep, numbers, float("inf") if slo_ms is None else slo_ms, fixed_tokens, requests)
+    chosen = batch or (best.batch if best is not None else sweep.points[-1].batch)
+    tried, too_many = [], []
+    for number in numbers:
+        try:
+            tried.append(predict_replicas(sweep, chosen, number, fixed_tokens, requests))
+        except CapacityError:
+            too_many.append(number)
+    return ReplicaAdvice(tuple(tried), best, tuple(too_many))

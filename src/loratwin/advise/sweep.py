@@ -8,15 +8,16 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from loratwin.errors import DataError, InputError
 from loratwin.metrics import summarize
 from loratwin.perf import Profile
-from loratwin.records import EngineConfig, Run
-from loratwin.records.config import ranks_that_hold
-from loratwin.simulate import simulate
+from loratwin.perf.gpu_share import gpu_busy
+from loratwin.records import Run
+from loratwin.simulate import server_configs, simulate
 from loratwin.workload import Workload
 
 NAN = math.nan
@@ -163,11 +164,11 @@ def _of_run(run: Run) -> BatchPoint:
         running=figures.running_mean,
         kv_used=figures.kv_usage_max,
         kv_tokens=float(run.kv_tokens or NAN),
-        gpu_busy=_gpu_busy(run),
+        gpu_busy=_told_busy(run),
     )
 
 
-def _gpu_busy(run: Run) -> float:
+def _told_busy(run: Run) -> float:
     """Mean utilization that NVML told in the window, 0 to 1; NaN: nobody asked."""
     for samples in run.samples:
         for series in samples.series:
@@ -178,30 +179,26 @@ def _gpu_busy(run: Run) -> float:
 
 
 def sweep_twin(
-    workload: Workload, profile: Profile, batches: Sequence[int], config: EngineConfig | None = None
+    workload: Workload, profile: Profile, batches: Sequence[int], max_loras: int | None = None, **options: Any
 ) -> BatchSweep:
-    """The twin's sweep over `max_num_seqs`, of one workload; how busy the GPU is it does not tell.
+    """The twin's sweep over `max_num_seqs`, of one workload.
 
     Parameters
     ----------
-    config
-        All but the batch; None: the engine's defaults, LoRA off where the workload has no adapters.
+    max_loras
+        Slots; None: one for each adapter, LoRA off where the workload has none.
+    **options
+        Other fields of `EngineConfig`, as for `simulate.server_configs`.
 
     Raises
     ------
     InputError
         As `simulate`.
     """
-    config = config or _default_config(workload, profile)
+    slots = None if max_loras is None else [max_loras]
     points = []
     for batch in batches:
-        tokens = max(config.max_num_batched_tokens, batch)
-        chosen = config.model_copy(update={"max_num_seqs": batch, "max_num_batched_tokens": tokens})
-        points.append(_of_run(simulate(workload, profile, chosen)))
+        (config,) = server_configs(workload, profile, slots, max_num_seqs=batch, **options)
+        run = simulate(workload, profile, config)
+        points.append(replace(_of_run(run), gpu_busy=gpu_busy(profile, run.steps)))
     return BatchSweep(profile.llm.name, f"simulated, {profile.name}", tuple(points))
-
-
-def _default_config(workload: Workload, profile: Profile) -> EngineConfig:
-    number = len(workload.adapters)
-    rank = ranks_that_hold(int(workload.adapters.rank.max()))[0] if number else 8
-    return EngineConfig(**profile.limits._asdict(), max_loras=number, max_lora_rank=rank)

@@ -6,8 +6,9 @@ import shlex
 from typing import Any
 
 from loratwin.advise.batch import BatchAdvice, efficiency
-from loratwin.advise.replicas import Replicas
+from loratwin.advise.replicas import ReplicaAdvice
 from loratwin.engines.registry import DEFAULT, find_engine
+from loratwin.errors import InputError
 from loratwin.llms import LlmShapes, slot_bytes
 
 GIB = 1 << 30
@@ -17,8 +18,16 @@ OTHER_GIB = 0.9
 replicas' KV sizes, whose weights are known, say 0.8 to 1.0."""
 
 
-def fixed_tokens(llm: LlmShapes) -> float:
-    """What each replica needs beside its KV cache, in tokens of it; what is beside the weights is assumed."""
+def fixed_tokens(llm: LlmShapes | None, name: str = "") -> float:
+    """What each replica needs beside its KV cache, in tokens of it; what is beside the weights is assumed.
+
+    Raises
+    ------
+    InputError
+        The sizes of the LLM of this name are not known.
+    """
+    if llm is None:
+        raise InputError(f"the sizes of {name} are not known: name it with --llm, or give its folder")
     return (llm.weight_bytes_on_gpu(1) + OTHER_GIB * GIB) / llm.kv_bytes_per_token
 
 
@@ -69,8 +78,9 @@ def _free(advice: BatchAdvice, llm: LlmShapes, rank: int) -> list[str]:
 def command(llm: LlmShapes, batch: int, kv_bytes: float) -> str:
     """The line that starts a server of this batch and no more KV cache than it needs."""
     engine = find_engine(DEFAULT)
-    limit = engine.options["max_num_seqs"].name
-    words = [llm.repository or llm.name, limit, str(batch), "--kv-cache-memory-bytes", str(int(kv_bytes))]
+    values = {"max_num_seqs": batch, "kv_cache_memory_bytes": int(kv_bytes)}
+    options = [word for name, value in values.items() for word in engine.options[name].written(value)]
+    words = [llm.repository or llm.name, *options]
     return f"{engine.plain_command} {shlex.join(words)}"
 
 
@@ -92,14 +102,15 @@ def batch_json(advice: BatchAdvice) -> dict[str, Any]:
     }
 
 
-def replicas_text(tried: list[Replicas], best: Replicas | None, slo_ms: float | None) -> list[str]:
+def replicas_text(advice: ReplicaAdvice, slo_ms: float | None) -> list[str]:
     """A line for each number of replicas, and which is best."""
     lines = [
         f"{one.number} x batch {one.batch}: {one.throughput:,.0f} tokens/s, {one.itl_ms:.1f} ms between tokens, "
         f"{one.running:.0f} running in each" + (", the KV cache is the limit" if one.kv_limited else "")
-        for one in tried
+        for one in advice.tried
     ]
+    lines += [f"{number} replicas do not fit the memory" for number in advice.too_many]
     if slo_ms is not None:
-        within = f"within {slo_ms:g} ms"
+        within, best = f"within {slo_ms:g} ms", advice.best
         lines.append(f"best {within}: {best.number} x batch {best.batch}" if best else f"none is {within}")
     return lines

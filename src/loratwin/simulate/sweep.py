@@ -252,14 +252,14 @@ def adapter_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def server_configs(
-    spec: WorkloadSpec, profile: Profile, max_loras: Sequence[int] | None = None, **options: Any
+    workload: WorkloadSpec | Workload, profile: Profile, max_loras: Sequence[int] | None = None, **options: Any
 ) -> list[EngineConfig]:
     """Configurations that differ in their slots, with defaults that serve the workload.
 
     Parameters
     ----------
-    spec
-        The workload to serve.
+    workload
+        What is to be served: a file's, or drawn requests.
     profile
         Of the GPU, engine and LLM.
     max_loras
@@ -282,8 +282,8 @@ def server_configs(
     given = {name: value for name, value in options.items() if value is not None}
     defaults: dict[str, Any] = limits_beside(profile.limits, given)._asdict()
     if "max_lora_rank" not in given:
-        defaults["max_lora_rank"] = spec.smallest_rank
-    slots = [spec.num_adapters] if max_loras is None else max_loras
+        defaults["max_lora_rank"] = workload.smallest_rank
+    slots = [workload.num_adapters] if max_loras is None else max_loras
     return [EngineConfig(max_loras=count, **{**defaults, **given}) for count in slots]
 
 

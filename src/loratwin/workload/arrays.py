@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.errors import InputError
+from loratwin.records.config import ranks_that_hold
 
 F8 = NDArray[np.float64]
 I4 = NDArray[np.int32]
@@ -93,6 +94,21 @@ class Workload(_ReadOnlyArrays):
     @property
     def num_requests(self) -> int:
         return len(self.arrival_s)
+
+    @property
+    def num_adapters(self) -> int:
+        return len(self.adapters)
+
+    @property
+    def smallest_rank(self) -> int:
+        """The smallest rank of slots that holds every adapter.
+
+        Raises
+        ------
+        InputError
+            An adapter's rank is above what vLLM allows.
+        """
+        return ranks_that_hold(int(self.adapters.rank.max(initial=1)))[0]
 
     def check_rated(self, what: str) -> None:
         """Refuse what needs rates, where clients send when they are answered or all at once.
