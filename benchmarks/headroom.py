@@ -15,7 +15,8 @@ import numpy as np
 from loratwin.perf import Profile, load_profile
 from loratwin.plan.choice import NOISE, choose
 from loratwin.plan.grid import SEQUENCES, coarse_slots, spread_order
-from loratwin.plan.plan import SEEDS, plan
+from loratwin.plan.plan import plan
+from loratwin.plan.question import SEEDS
 from loratwin.plan.search import Finder, Settings
 from loratwin.plan.trial import Bench
 from loratwin.simulate.workers import Workers

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import singledispatch
 from html import escape
+
+
+@singledispatch
+def title(thing: object) -> str:
+    """One line that says what a thing is. Who has the words for a kind of thing registers them: the thing itself may
+    stand below them."""
+    raise TypeError(f"nobody has words for a {type(thing).__name__}")
+
+
+@singledispatch
+def html(thing: object) -> str:
+    """The same as HTML, with what stands behind it."""
+    raise TypeError(f"nobody shows a {type(thing).__name__}")
 
 
 def view(title: str, *parts: str) -> str:

@@ -4,7 +4,9 @@ from loratwin.plan.choice import Candidate, Choice, Objective, choose, closest
 from loratwin.plan.deploy import Command, commands, host_memory_gib, lora_modules, serve_command
 from loratwin.plan.export import plan_json
 from loratwin.plan.margin import MarginInterval
-from loratwin.plan.plan import HEADROOM, SEEDS, Plan, Shortfall, parse_headroom, plan
+from loratwin.plan.plan import plan
+from loratwin.plan.question import HEADROOM, SEEDS, parse_headroom
+from loratwin.plan.result import Plan, Shortfall
 from loratwin.plan.sentences import explanation, verdict
 from loratwin.plan.text import plan_text
 

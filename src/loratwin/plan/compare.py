@@ -14,7 +14,7 @@ from typing import Any
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.plan.export import plan_json
-from loratwin.plan.plan import Plan
+from loratwin.plan.result import Plan
 from loratwin.records.plain import as_plain
 
 

@@ -12,7 +12,7 @@ from loratwin.errors import InputError, UnknownNameError
 from loratwin.llms import slot_bytes
 from loratwin.perf.memory import GIB
 from loratwin.plan.choice import Candidate
-from loratwin.plan.plan import Plan
+from loratwin.plan.result import Plan
 from loratwin.records import EngineConfig
 
 ADAPTERS_FOLDER = "/adapters"

@@ -6,7 +6,7 @@ from typing import Any
 
 from loratwin.plan.choice import Candidate
 from loratwin.plan.deploy import host_memory_gib, lora_modules, serve_command, versions
-from loratwin.plan.plan import Plan
+from loratwin.plan.result import Plan
 from loratwin.plan.sentences import explanation, verdict
 from loratwin.records.plain import as_plain
 from loratwin.version import __version__

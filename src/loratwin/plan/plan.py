@@ -3,174 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isnan
-from typing import Literal, get_args
 
-from loratwin import notebook
-from loratwin.errors import InputError, UnknownNameError
-from loratwin.learn import Advice, predict
-from loratwin.metrics import Slo, SloFor, SloRows, check_slo_for, parse_slo, slo_rows
+from loratwin.learn import predict
+from loratwin.metrics import Slo, SloFor, slo_rows
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest, smallest
-from loratwin.plan.grid import spread_order
-from loratwin.plan.limits import FARTHEST, STEP
-from loratwin.plan.margin import BiggestCustomer, MarginInterval
-from loratwin.plan.search import Finder, Progress, Settings
-from loratwin.plan.sentences import explanation, verdict
-from loratwin.plan.trial import Bench, Result, Trial, longest_request
-from loratwin.records import Run
-from loratwin.simulate import Forecast, Outcome, forecast, try_config
+from loratwin.plan.question import (
+    HEADROOM,
+    SEEDS,
+    Asked,
+    Hours,
+    bench_for,
+    drawn_for,
+    hour_to_plan,
+    settings_for,
+    targets,
+)
+from loratwin.plan.result import Plan, Shortfall
+from loratwin.plan.search import Finder, Progress
+from loratwin.plan.trial import Result, Trial, longest_request
+from loratwin.simulate import Outcome, forecast, try_config
 from loratwin.simulate.workers import Workers
-from loratwin.workload import BusiestHour, Workload, WorkloadSpec, busiest_hour, draw, part_of, varies
-
-Hours = Literal["busiest", "all"]
-"""Which hours of a longer window are planned."""
-
-SEEDS = (0, 1, 2)
-
-HEADROOM = 0.2
-"""By how much all rates can be higher, unless told: enough for an hour that is busier than the one described."""
-
-MOST_HEADROOM = STEP**FARTHEST - 1
-"""Rates are not tried beyond this growth."""
-
-
-@dataclass(frozen=True)
-class Shortfall:
-    """Why one GPU does not serve all adapters.
-
-    Parameters
-    ----------
-    candidates
-        What was tried for all adapters.
-    closest
-        Of these, the one that comes closest to working; None: no server starts.
-    without_memory_limit
-        The best that any slots would do if KV memory were free; None: not simulated, since the SLO (or the start) fails
-        and not the throughput.
-    """
-
-    candidates: tuple[Candidate, ...]
-    closest: Candidate | None
-    without_memory_limit: Result | None
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Plan:
-    """What to run on one GPU. All figures are simulated unless they say otherwise.
-
-    Parameters
-    ----------
-    adapters, ranks
-        All adapters of the workload, as listed.
-    served
-        Indices of those that this GPU serves; empty: none.
-    choice
-        The configuration to run and what is as good; its `best` is None when nothing works.
-    alternatives
-        Everything tried for the served adapters (for all, when none can be served), by slots and `max_num_seqs`.
-    shortfall
-        Why not all adapters; None: all are served.
-    run
-        The chosen configuration with the first seed.
-    headroom
-        Part by which all rates can be higher before the chosen configuration fails: a constraint, as the SLO is.
-    confidence
-        Least probability that a real run keeps up, as asked for; 0: none.
-    slo_for
-        Of whom the limits are asked: `all` (the server as a whole), `groups` or `adapters`.
-    customers
-        The SLO of every adapter for itself under the chosen configuration (first seed), whoever it is asked of; None:
-        there is no SLO, or nothing works.
-    margin_interval
-        How well the margin of the chosen configuration is known; None: nothing works.
-    biggest
-        How far the biggest customer can grow by itself; None: nothing works.
-    forecast
-        Where a real run's figures will lie; None: nothing works, or the workload was drawn already.
-    predicted
-        What the learned model said beforehand; None: it was not asked.
-    hour
-        The busiest hour, which was planned; None: the whole window was.
-    whole
-        What the chosen configuration does with the whole window (first seed), where only its busiest hour was planned.
-    notes
-        What a reader must know of the chosen configuration, as leaving the profile's domain.
-    """
-
-    workload: str
-    profile: Profile
-    objective: Objective
-    slo: Slo | None
-    seeds: tuple[int, ...]
-    window_s: float
-    longest_request: int  # prompt and output tokens, of all adapters
-    adapters: tuple[str, ...]
-    ranks: tuple[int, ...]
-    served: tuple[int, ...]
-    choice: Choice
-    alternatives: tuple[Candidate, ...]
-    shortfall: Shortfall | None
-    run: Run | None
-    num_simulated: int
-    headroom: float = 0.0
-    confidence: float = 0.0
-    slo_for: SloFor = "all"
-    customers: SloRows | None = None
-    margin_interval: MarginInterval | None = None
-    biggest: BiggestCustomer | None = None
-    forecast: Forecast | None = None
-    predicted: Advice | None = None
-    hour: BusiestHour | None = None
-    whole: Outcome | None = None
-
-    def __repr__(self) -> str:
-        return f"<Plan: {verdict(self)}>"
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the verdict, what stands behind it, and the alternatives."""
-        from loratwin.plan.text import alternatives  # it stands above, and holds plans
-
-        header, *rows = alternatives(self)
-        return notebook.view(verdict(self), notebook.lines(explanation(self)), notebook.table(rows, header))
-
-    @property
-    def best(self) -> Candidate | None:
-        """The configuration to run; None: nothing works."""
-        return self.choice.best
-
-    @property
-    def serves_all(self) -> bool:
-        """Whether one GPU serves all adapters."""
-        return self.shortfall is None
-
-    @property
-    def served_names(self) -> tuple[str, ...]:
-        """Names of the adapters that this GPU serves, as listed."""
-        return tuple(self.adapters[i] for i in self.served)
-
-    @property
-    def shown(self) -> Candidate | None:
-        """The configuration that figures are shown of: the best, else the one that comes closest to working."""
-        return self.best or closest(self.alternatives, self.slo)
-
-    @property
-    def table(self) -> tuple[Candidate, ...]:
-        """The alternatives with the `max_num_seqs` of the best one (of the closest one, when nothing works)."""
-        if self.shown is None:
-            return self.alternatives
-        sequences = self.shown.config.max_num_seqs
-        return tuple(candidate for candidate in self.alternatives if candidate.config.max_num_seqs == sequences)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Remarks on the best configuration (on the closest one, when nothing works)."""
-        return self.shown.notes if self.shown is not None else ()
+from loratwin.workload import BusiestHour, WorkloadSpec, draw, part_of
 
 
 def plan(
-    workload: WorkloadSpec | Workload | Sequence[Workload],
+    workload: Asked,
     profile: Profile,
     *,
     objective: Objective = "throughput",
@@ -243,50 +103,43 @@ def plan(
         The workload has no adapters or no requests, or an option is impossible.
     """
     check_objective(objective)
-    whole, hour = workload, _hour(workload, hours, seeds)
-    if hour is not None:
-        assert isinstance(workload, WorkloadSpec)
-        workload = part_of(workload, hour.start_s)
-    limits, reach, groups = _targets(workload, slo, slo_for)
-    workloads = _drawn(workload, seeds[:1] if fast else seeds)
-    bench = _bench(workloads, profile, limits, reach, groups)
-    predicted = predict(workloads[0], profile, objective=objective, slots=slots) if fast else None
-    settings = Settings(
+    hour = hour_to_plan(workload, hours, seeds)
+    planned = _part(workload, hour)
+    limits, reach, groups = targets(planned, slo, slo_for)
+    bench = bench_for(drawn_for(planned, seeds[:1] if fast else seeds), profile, limits, reach, groups)
+    predicted = predict(bench.workloads[0], profile, objective=objective, slots=slots) if fast else None
+    settings = settings_for(
+        profile,
         objective=objective,
         slo=limits,
-        headroom=_checked_headroom(headroom),
-        confidence=_checked_confidence(confidence),
-        slots=_given(slots, "slots"),
+        headroom=headroom,
+        confidence=confidence,
+        slots=slots,
         advised=predicted.slots_to_check if predicted is not None else None,
-        sequences=_given([max_num_seqs] if isinstance(max_num_seqs, int) else max_num_seqs, "max_num_seqs"),
-        max_num_batched_tokens=(
-            profile.limits.max_num_batched_tokens if max_num_batched_tokens is None else max_num_batched_tokens
-        ),
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=max_model_len,
-        gpu_memory_utilization=(
-            profile.gpu_memory_utilization if gpu_memory_utilization is None else gpu_memory_utilization
-        ),
+        gpu_memory_utilization=gpu_memory_utilization,
     )
     with Workers[Trial, Result](bench.measure, processes) as workers:
         answer = replace(_plan(Finder(bench, settings, workers, progress), name), predicted=predicted)
+    return _with_outlook(answer, workload, planned, hour)
+
+
+def _part(workload: Asked, hour: BusiestHour | None) -> Asked:
+    """The hour alone, where one is planned."""
+    if hour is None:
+        return workload
+    assert isinstance(workload, WorkloadSpec)
+    return part_of(workload, hour.start_s)
+
+
+def _with_outlook(answer: Plan, whole: Asked, planned: Asked, hour: BusiestHour | None) -> Plan:
+    """The same, with what the answer does over the whole window and where a real run will lie."""
     if hour is not None:
         assert isinstance(whole, WorkloadSpec)
         answer = replace(answer, hour=hour, whole=_whole_window(answer, whole))
-    return _with_forecast(answer, workload) if isinstance(workload, WorkloadSpec) else answer
-
-
-def _hour(
-    workload: WorkloadSpec | Workload | Sequence[Workload], hours: str | None, seeds: Sequence[int]
-) -> BusiestHour | None:
-    """The hour to plan; None: the whole window."""
-    if hours not in (None, *get_args(Hours)):
-        raise UnknownNameError("hours", str(hours), get_args(Hours))
-    if not isinstance(workload, WorkloadSpec):
-        if hours == "busiest":
-            raise InputError("hours = 'busiest' needs a specification of the workload: this one was drawn already")
-        return None
-    wanted = hours == "busiest" or (hours is None and varies(workload))
-    return busiest_hour(workload, next(iter(seeds), 0)) if wanted else None
+    return _with_forecast(answer, planned) if isinstance(planned, WorkloadSpec) else answer
 
 
 def _whole_window(answer: Plan, spec: WorkloadSpec) -> Outcome | None:
@@ -368,83 +221,3 @@ def _for_fewer(finder: Finder) -> tuple[int, list[Candidate]]:
             return num_adapters, candidates
         num_adapters -= max(1, num_adapters // 64)  # the other seeds are a little less lucky
     return 0, []
-
-
-def _drawn(workload: WorkloadSpec | Workload | Sequence[Workload], seeds: Sequence[int]) -> tuple[Workload, ...]:
-    if isinstance(workload, WorkloadSpec) and not seeds:
-        raise InputError("seeds: at least one is needed")
-    if isinstance(workload, WorkloadSpec):
-        drawn: tuple[Workload, ...] = tuple(draw(workload, seed) for seed in seeds)
-    else:
-        drawn = (workload,) if isinstance(workload, Workload) else tuple(workload)
-    for one in drawn:
-        one.check_rated("a plan")
-    return drawn
-
-
-def _targets(
-    workload: WorkloadSpec | Workload | Sequence[Workload], slo: Slo | str | None, slo_for: str | None
-) -> tuple[Slo | None, SloFor, tuple[str, ...]]:
-    """Limits, of whom they are asked, and the names of the groups: as given, else as the workload says."""
-    groups: tuple[str, ...] = ()
-    if isinstance(workload, WorkloadSpec):
-        groups = tuple(group.name for group in workload.groups)
-        slo, slo_for = slo or workload.slo, slo_for or workload.slo_for
-    limits = parse_slo(slo) if isinstance(slo, str) else slo
-    reach = check_slo_for(slo_for or "all")
-    if reach != "all" and limits is None:
-        raise InputError(f"an SLO for {reach} is asked for, but none is given: add one, as --slo ttft_p99=2s")
-    return limits, reach, groups
-
-
-def _bench(
-    workloads: tuple[Workload, ...], profile: Profile, slo: Slo | None, slo_for: SloFor, groups: tuple[str, ...]
-) -> Bench:
-    if not workloads or not len(workloads[0].adapters):
-        raise InputError("the workload has no adapters; there is nothing to plan")
-    if not all(workload.num_requests for workload in workloads):
-        raise InputError("the workload has no requests in its window; there is nothing to plan")
-    return Bench(workloads, spread_order(workloads[0].adapters), profile, slo, slo_for, groups)
-
-
-def parse_headroom(text: str) -> float:
-    """Read `30%` or `30`: per cent by which all rates can be higher, as a part.
-
-    Raises
-    ------
-    InputError
-        It is no number.
-    """
-    try:
-        return float(text.strip().removesuffix("%")) / 100
-    except ValueError:
-        raise InputError(f"headroom {text!r} is not a number of per cent; write 30%") from None
-
-
-def _checked_headroom(headroom: float) -> float:
-    if not 0 <= headroom <= MOST_HEADROOM:
-        raise InputError(
-            f"headroom = {100 * headroom:g} %, but it must be from 0 to {100 * MOST_HEADROOM:.0f} %: rates are not "
-            "tried beyond that"
-        )
-    return headroom
-
-
-def _checked_confidence(confidence: float | None) -> float:
-    if confidence is None:
-        return 0.0
-    if not 0 < confidence < 1:
-        why = "nothing is certain" if confidence == 1 else "it is a probability"
-        raise InputError(f"confidence = {confidence:g}, but it must be above 0 and below 1 ({why}); 0.9 asks for 90 %")
-    return confidence
-
-
-def _given(values: Sequence[int] | None, name: str) -> tuple[int, ...] | None:
-    if values is None:
-        return None
-    for value in values:
-        if value < 1:
-            raise InputError(f"{name}: {value}, but it must be at least 1")
-    if not values:
-        raise InputError(f"{name}: the list is empty")
-    return tuple(sorted(set(values)))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from math import ceil, isnan, nan
-from typing import TYPE_CHECKING
 
 from loratwin.formatting import chance_text, first_of, milliseconds, share, span
 from loratwin.metrics import Slo
 from loratwin.plan.choice import NOISE, Candidate, excess, smallest
 from loratwin.plan.limits import FARTHEST, STEP
+from loratwin.plan.margin import CustomerCase
+from loratwin.plan.result import Plan, Shortfall
 from loratwin.plan.trial import BURST_LENGTH, KV_MEMORY, SEQUENCES, SLOTS, TOKEN_BUDGET
-
-if TYPE_CHECKING:
-    from loratwin.plan.margin import CustomerCase
-    from loratwin.plan.plan import Plan, Shortfall
 
 MOST_NAMED = 5
 """Adapters that a sentence lists."""

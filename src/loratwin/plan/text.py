@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from loratwin import notebook
 from loratwin.formatting import milliseconds, number, share
 from loratwin.learn import Advice, advice_text
 from loratwin.plan.choice import Candidate, frontier
 from loratwin.plan.deploy import commands
-from loratwin.plan.plan import Plan
+from loratwin.plan.result import Plan
 from loratwin.plan.sentences import explanation, margin_text, status, verdict
 from loratwin.plan.what_if import WhatIf, what_if_rows
 
@@ -34,6 +35,16 @@ def plan_text(plan: Plan, what_if: Sequence[WhatIf] = ()) -> str:
         parts += ["", "What if (the chosen configuration, and what to run where it fails):"]
         parts.append(aligned(what_if_rows(what_if, plan)))
     return "\n".join(parts)
+
+
+def plan_html(plan: Plan) -> str:
+    """What a notebook shows: the verdict, what stands behind it, and the alternatives."""
+    header, *rows = alternatives(plan)
+    return notebook.view(verdict(plan), notebook.lines(explanation(plan)), notebook.table(rows, header))
+
+
+notebook.title.register(Plan, verdict)
+notebook.html.register(Plan, plan_html)
 
 
 def predicted_text(advice: Advice) -> str:

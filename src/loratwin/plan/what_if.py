@@ -18,8 +18,8 @@ from loratwin.errors import InputError, UnknownNameError
 from loratwin.formatting import chance_text, milliseconds, number, share
 from loratwin.plan.choice import Candidate
 from loratwin.plan.export import candidate_json, plan_json
-from loratwin.plan.plan import Plan
 from loratwin.plan.plan import plan as find_plan
+from loratwin.plan.result import Plan
 from loratwin.plan.search import Finder, Progress, Settings
 from loratwin.plan.sentences import margin_text, num_replicas, server, servers, status
 from loratwin.plan.trial import Bench, Result, Trial

@@ -1,0 +1,159 @@
+"""What is asked of a plan: its options checked, and the workload drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, get_args
+
+from loratwin.errors import InputError, UnknownNameError
+from loratwin.metrics import Slo, SloFor, check_slo_for, parse_slo
+from loratwin.perf import Profile
+from loratwin.plan.choice import Objective
+from loratwin.plan.grid import spread_order
+from loratwin.plan.limits import FARTHEST, STEP
+from loratwin.plan.search import Settings
+from loratwin.plan.trial import Bench
+from loratwin.workload import BusiestHour, Workload, WorkloadSpec, busiest_hour, draw, varies
+
+Asked: TypeAlias = WorkloadSpec | Workload | Sequence[Workload]
+"""A specification, or what was drawn already, for each seed."""
+
+Hours = Literal["busiest", "all"]
+"""Which hours of a longer window are planned."""
+
+SEEDS = (0, 1, 2)
+
+HEADROOM = 0.2
+"""By how much all rates can be higher, unless told: enough for an hour that is busier than the one described."""
+
+MOST_HEADROOM = STEP**FARTHEST - 1
+"""Rates are not tried beyond this growth."""
+
+
+def hour_to_plan(workload: Asked, hours: str | None, seeds: Sequence[int]) -> BusiestHour | None:
+    """The hour to plan; None: the whole window."""
+    if hours not in (None, *get_args(Hours)):
+        raise UnknownNameError("hours", str(hours), get_args(Hours))
+    if not isinstance(workload, WorkloadSpec):
+        if hours == "busiest":
+            raise InputError("hours = 'busiest' needs a specification of the workload: this one was drawn already")
+        return None
+    wanted = hours == "busiest" or (hours is None and varies(workload))
+    return busiest_hour(workload, next(iter(seeds), 0)) if wanted else None
+
+
+def drawn_for(workload: Asked, seeds: Sequence[int]) -> tuple[Workload, ...]:
+    """The requests, one draw for each seed."""
+    if isinstance(workload, WorkloadSpec) and not seeds:
+        raise InputError("seeds: at least one is needed")
+    if isinstance(workload, WorkloadSpec):
+        drawn: tuple[Workload, ...] = tuple(draw(workload, seed) for seed in seeds)
+    else:
+        drawn = (workload,) if isinstance(workload, Workload) else tuple(workload)
+    for one in drawn:
+        one.check_rated("a plan")
+    return drawn
+
+
+def targets(workload: Asked, slo: Slo | str | None, slo_for: str | None) -> tuple[Slo | None, SloFor, tuple[str, ...]]:
+    """Limits, of whom they are asked, and the names of the groups: as given, else as the workload says."""
+    groups: tuple[str, ...] = ()
+    if isinstance(workload, WorkloadSpec):
+        groups = tuple(group.name for group in workload.groups)
+        slo, slo_for = slo or workload.slo, slo_for or workload.slo_for
+    limits = parse_slo(slo) if isinstance(slo, str) else slo
+    reach = check_slo_for(slo_for or "all")
+    if reach != "all" and limits is None:
+        raise InputError(f"an SLO for {reach} is asked for, but none is given: add one, as --slo ttft_p99=2s")
+    return limits, reach, groups
+
+
+def bench_for(
+    workloads: tuple[Workload, ...], profile: Profile, slo: Slo | None, slo_for: SloFor, groups: tuple[str, ...]
+) -> Bench:
+    """What all trials have in common; a workload of nothing is refused."""
+    if not workloads or not len(workloads[0].adapters):
+        raise InputError("the workload has no adapters; there is nothing to plan")
+    if not all(workload.num_requests for workload in workloads):
+        raise InputError("the workload has no requests in its window; there is nothing to plan")
+    return Bench(workloads, spread_order(workloads[0].adapters), profile, slo, slo_for, groups)
+
+
+def settings_for(
+    profile: Profile,
+    *,
+    objective: Objective,
+    slo: Slo | None,
+    headroom: float,
+    confidence: float | None,
+    slots: Sequence[int] | None,
+    advised: int | None,
+    max_num_seqs: Sequence[int] | int | None,
+    max_num_batched_tokens: int | None,
+    max_model_len: int | None,
+    gpu_memory_utilization: float | None,
+) -> Settings:
+    """What the search must keep to: as given, else as the profile's engine takes it. `plan` has the meanings.
+
+    Raises
+    ------
+    InputError
+        An option is impossible.
+    """
+    taken = profile.limits.max_num_batched_tokens if max_num_batched_tokens is None else max_num_batched_tokens
+    filled = profile.gpu_memory_utilization if gpu_memory_utilization is None else gpu_memory_utilization
+    return Settings(
+        objective=objective,
+        slo=slo,
+        headroom=_checked_headroom(headroom),
+        confidence=_checked_confidence(confidence),
+        slots=_given(slots, "slots"),
+        advised=advised,
+        sequences=_given([max_num_seqs] if isinstance(max_num_seqs, int) else max_num_seqs, "max_num_seqs"),
+        max_num_batched_tokens=taken,
+        max_model_len=max_model_len,
+        gpu_memory_utilization=filled,
+    )
+
+
+def parse_headroom(text: str) -> float:
+    """Read `30%` or `30`: per cent by which all rates can be higher, as a part.
+
+    Raises
+    ------
+    InputError
+        It is no number.
+    """
+    try:
+        return float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        raise InputError(f"headroom {text!r} is not a number of per cent; write 30%") from None
+
+
+def _checked_headroom(headroom: float) -> float:
+    if not 0 <= headroom <= MOST_HEADROOM:
+        raise InputError(
+            f"headroom = {100 * headroom:g} %, but it must be from 0 to {100 * MOST_HEADROOM:.0f} %: rates are not "
+            "tried beyond that"
+        )
+    return headroom
+
+
+def _checked_confidence(confidence: float | None) -> float:
+    if confidence is None:
+        return 0.0
+    if not 0 < confidence < 1:
+        why = "nothing is certain" if confidence == 1 else "it is a probability"
+        raise InputError(f"confidence = {confidence:g}, but it must be above 0 and below 1 ({why}); 0.9 asks for 90 %")
+    return confidence
+
+
+def _given(values: Sequence[int] | None, name: str) -> tuple[int, ...] | None:
+    if values is None:
+        return None
+    for value in values:
+        if value < 1:
+            raise InputError(f"{name}: {value}, but it must be at least 1")
+    if not values:
+        raise InputError(f"{name}: the list is empty")
+    return tuple(sorted(set(values)))
