@@ -1,0 +1,22 @@
+"""Fleets: which adapters live on which of several servers, how many servers there must be, and who gets which request.
+
+from loratwin.fleet import load_placement, split_requests
+"""
+
+from loratwin.fleet.files import check_placement_path, load_placement, placement_json, save_placement
+from loratwin.fleet.placement import Placement, Server
+from loratwin.fleet.split import adapter_rows, part_of_server, routing_numbers, server_of_requests, split_requests
+
+__all__ = [
+    "Placement",
+    "Server",
+    "adapter_rows",
+    "check_placement_path",
+    "load_placement",
+    "part_of_server",
+    "placement_json",
+    "routing_numbers",
+    "save_placement",
+    "server_of_requests",
+    "split_requests",
+]
