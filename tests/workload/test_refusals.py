@@ -27,7 +27,7 @@ def group(**changes: Any) -> dict[str, Any]:
     return {"groups": [{key: value for key, value in (GROUP | changes).items() if value is not None}]}
 
 
-KEYS = "name, count, names, ranks, rate, total_rate, popularity, rates, arrivals, lengths"
+KEYS = "name, count, names, ranks, rate, total_rate, popularity, rates, arrivals, lengths, prefix, sessions"
 KINDS = "poisson, gamma, deterministic, on_off, diurnal, replay, closed, at_once"
 FORMS = "must be one rank (16), ranks given in turn ([8, 16]), or shares ({8: 0.5, 16: 0.5})"
 

@@ -78,12 +78,14 @@ def _again(workload: Workload) -> Workload:
     """The same requests once more after the last, as the load client sends them."""
     if 2 * workload.num_requests > MAX_REQUESTS:
         raise InputError(f"a closed loop of more than {MAX_REQUESTS:,} requests: take a shorter window_s")
+    twice = np.tile(np.arange(workload.num_requests), 2)
     return replace(
         workload,
         arrival_s=np.tile(workload.arrival_s, 2),
         adapter=np.tile(workload.adapter, 2),
         prompt_tokens=np.tile(workload.prompt_tokens, 2),
         output_tokens=np.tile(workload.output_tokens, 2),
+        sharing=None if workload.sharing is None else workload.sharing.take(twice),
     )
 
 

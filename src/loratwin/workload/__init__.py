@@ -16,7 +16,16 @@ from loratwin.workload.lengths import Fixed, Histogram, Lognormal, SampledLength
 from loratwin.workload.popularity import Equal, RateChoices, Zipf
 from loratwin.workload.recorded import recorded_workload, sent_s, served_rows, served_workload
 from loratwin.workload.sharegpt import ShareGpt
-from loratwin.workload.spec import AdapterGroup, BaseTraffic, WorkloadSpec, spec_json_schema, uniform_groups
+from loratwin.workload.sharing import Sharing, Texts, shared_blocks
+from loratwin.workload.spec import (
+    AdapterGroup,
+    BaseTraffic,
+    Prefix,
+    Sessions,
+    WorkloadSpec,
+    spec_json_schema,
+    uniform_groups,
+)
 from loratwin.workload.variants import burst_of, faster, first_part, grown
 
 __all__ = [
@@ -38,11 +47,15 @@ __all__ = [
     "Lognormal",
     "OnOff",
     "Poisson",
+    "Prefix",
     "RateChoices",
     "Replay",
     "SampledLengths",
     "Separate",
+    "Sessions",
     "ShareGpt",
+    "Sharing",
+    "Texts",
     "Uniform",
     "Workload",
     "WorkloadSpec",
@@ -63,6 +76,7 @@ __all__ = [
     "sent_s",
     "served_rows",
     "served_workload",
+    "shared_blocks",
     "spec_json_schema",
     "uniform_groups",
     "varies",

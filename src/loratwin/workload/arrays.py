@@ -7,37 +7,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.errors import InputError
 from loratwin.records.config import ranks_that_hold
+from loratwin.workload.read_only import F8, I4, ReadOnlyArrays
+from loratwin.workload.sharing import Sharing
 
-F8 = NDArray[np.float64]
-I4 = NDArray[np.int32]
+__all__ = ["BASE", "F8", "I4", "OPEN", "Adapters", "ArrivalPattern", "Sharing", "Workload", "arrival_order"]
 
 BASE = -1
 """Adapter index of requests that use the LLM without an adapter."""
 
 
-class _ReadOnlyArrays:
-    """Makes every array of a dataclass read-only, also after it was sent to another process."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
-
-
 @dataclass(frozen=True, eq=False)
-class Adapters(_ReadOnlyArrays):
+class Adapters(ReadOnlyArrays):
     """The adapters of a workload. Each array has shape (num_adapters,)."""
 
     name: tuple[str, ...]
@@ -72,7 +60,7 @@ OPEN = ArrivalPattern()
 
 
 @dataclass(frozen=True, eq=False)
-class Workload(_ReadOnlyArrays):
+class Workload(ReadOnlyArrays):
     """Requests in order of arrival (ties: by adapter index; a closed loop or batch: in the order of sending).
 
     Each array has shape (num_requests,).
@@ -90,6 +78,13 @@ class Workload(_ReadOnlyArrays):
     base_rate_per_s: float = 0.0
     """Nominal requests per second without adapter."""
     pattern: ArrivalPattern = OPEN
+    sharing: Sharing | None = None
+    """Which prompts begin alike, and which request waits for another's answer; None: nothing is shared."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sharing is not None and len(self.sharing) != len(self.arrival_s):
+            raise ValueError(f"sharing of {len(self.sharing)} requests in a workload of {len(self.arrival_s)}")
 
     @property
     def num_requests(self) -> int:
@@ -145,6 +140,8 @@ class Workload(_ReadOnlyArrays):
         facts = hashlib.sha256(repr((self.window_s, self.adapters.name, *pattern)).encode())
         for values in (self.arrival_s, self.adapter, self.prompt_tokens, self.output_tokens, self.adapters.rank):
             facts.update(values.tobytes())
+        for shared in () if self.sharing is None else self.sharing.arrays():
+            facts.update(shared.tobytes())
         return facts.hexdigest()[:16]
 
     def take_adapters(self, indices: Sequence[int] | I4) -> Workload:
@@ -170,6 +167,7 @@ class Workload(_ReadOnlyArrays):
             prompt_tokens=self.prompt_tokens[keep],
             output_tokens=self.output_tokens[keep],
             adapters=self.adapters.take(chosen),
+            sharing=None if self.sharing is None else self.sharing.take(keep),
         )
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from loratwin.errors import InputError
 from loratwin.workload.arrays import BASE, F8, I4, OPEN, Adapters, Workload, arrival_order
 from loratwin.workload.arrivals import AtOnce, Closed, Replay
 from loratwin.workload.lengths import Separate
 from loratwin.workload.popularity import rank_list
 from loratwin.workload.sharegpt import ShareGpt
-from loratwin.workload.spec import BASE_NAME, AdapterGroup, BaseTraffic, WorkloadSpec
+from loratwin.workload.sharing import ALONE, Sharing, Texts, shared_blocks
+from loratwin.workload.spec import BASE_NAME, AdapterGroup, BaseTraffic, Prefix, Sessions, WorkloadSpec
 from loratwin.workload.streams import stream
+from loratwin.workload.tables import MAX_TOKENS
+
+Source = AdapterGroup | BaseTraffic
+Order = NDArray[np.intp] | slice
 
 
 class _GroupRequests(NamedTuple):
@@ -22,6 +29,16 @@ class _GroupRequests(NamedTuple):
     adapter: I4
     prompt_tokens: I4
     output_tokens: I4
+    rows: I4 | None = None  # of a replayed trace
+
+
+class _Part(NamedTuple):
+    """Requests of one group and what they share; turns of a conversation are rows one behind the other."""
+
+    requests: _GroupRequests
+    text: I4
+    follows: I4  # rows of this part
+    think_s: F8
 
 
 def draw(spec: WorkloadSpec, seed: int = 0) -> Workload:
@@ -42,26 +59,126 @@ def draw(spec: WorkloadSpec, seed: int = 0) -> Workload:
     Raises
     ------
     InputError
-        The seed is negative, or a trace can no longer be read.
+        The seed is negative, a trace can no longer be read, or a conversation grows beyond the tokens of any LLM.
     """
-    parts = [] if spec.base is None else [_draw_base(spec.base, spec, seed)]
+    texts = Texts()
+    parts = [] if spec.base is None else [_shared(spec.base, _draw_base(spec.base, spec, seed), spec, seed, texts)]
     first = 0
     for group in spec.groups:
-        part = _draw_group(group, spec, seed)
-        parts.append(part._replace(adapter=np.where(part.adapter >= 0, part.adapter + np.int32(first), np.int32(BASE))))
+        part = _shared(group, _draw_group(group, spec, seed), spec, seed, texts)
+        adapter = part.requests.adapter
+        there = np.where(adapter >= 0, adapter + np.int32(first), np.int32(BASE))
+        parts.append(part._replace(requests=part.requests._replace(adapter=there)))
         first += group.count
     base_rate = 0.0 if spec.base is None else spec.base.rate_per_s(spec.window_s)
-    requests = _merged(parts) if spec.pattern == OPEN else parts[0]  # else clients send in the order drawn
-    return Workload(*requests, _adapters(spec), spec.window_s, seed, base_rate, spec.pattern)
+    requests, order = _merged(parts) if spec.pattern == OPEN else (parts[0].requests[:4], slice(None))  # else as drawn
+    sharing = _sharing(parts, order, texts)
+    return Workload(*requests, _adapters(spec), spec.window_s, seed, base_rate, spec.pattern, sharing)
 
 
-def _merged(parts: list[_GroupRequests]) -> _GroupRequests:
-    arrival_s = np.concatenate([part.arrival_s for part in parts])
-    adapter = np.concatenate([part.adapter for part in parts])
-    prompt = np.concatenate([part.prompt_tokens for part in parts])
-    output = np.concatenate([part.output_tokens for part in parts])
+def _merged(parts: list[_Part]) -> tuple[tuple[F8, I4, I4, I4], Order]:
+    arrival_s, adapter, prompt, output = (
+        np.concatenate(columns) for columns in zip(*(part.requests[:4] for part in parts), strict=True)
+    )
     order = arrival_order(arrival_s, adapter)
-    return _GroupRequests(arrival_s[order], adapter[order], prompt[order], output[order])
+    return (arrival_s[order], adapter[order], prompt[order], output[order]), order
+
+
+def _sharing(parts: list[_Part], order: Order, texts: Texts) -> Sharing | None:
+    """That of all parts, one behind the other and then in the order of arrival."""
+    first = np.cumsum([0, *(len(part.text) for part in parts)])
+    follows = [np.where(part.follows >= 0, part.follows + at, ALONE) for part, at in zip(parts, first, strict=False)]
+    text, think_s = (np.concatenate([part[i] for part in parts]) for i in (1, 3))
+    whole = texts.sharing(text, np.concatenate(follows), think_s)
+    return whole if whole is None else whole.take(np.arange(first[-1])[order])
+
+
+def _shared(source: Source, drawn: _GroupRequests, spec: WorkloadSpec, seed: int, texts: Texts) -> _Part:
+    """Requests with the beginning that they share; where a source has conversations, each becomes one."""
+    nobody = np.full(len(drawn.arrival_s), ALONE, np.int32)
+    text = _of_trace(source, drawn, texts)
+    if source.prefix is not None:
+        tokens = drawn.prompt_tokens.astype(np.int64) + source.prefix.tokens
+        drawn = drawn._replace(prompt_tokens=_counted(tokens))
+        text = _prefix_texts(source, source.prefix, drawn.adapter, texts)
+    if source.sessions is None:
+        return _Part(drawn, nobody if text is None else text, nobody, np.zeros(len(nobody)))
+    return _conversations(source, source.sessions, drawn, nobody if text is None else text, spec, seed, texts)
+
+
+def _of_trace(source: Source, drawn: _GroupRequests, texts: Texts) -> I4 | None:
+    """What a replayed trace says its prompts have in common, shape (num_requests,)."""
+    if not isinstance(source.arrivals, Replay) or drawn.rows is None:
+        return None
+    trace = source.arrivals.trace()
+    if trace.blocks is None:
+        return None
+    return shared_blocks((trace.blocks[row] for row in drawn.rows), drawn.prompt_tokens, trace.block_tokens, texts)
+
+
+def _prefix_texts(source: Source, prefix: Prefix, adapter: I4, texts: Texts) -> I4:
+    """The text that each request begins with, shape (num_requests,)."""
+    if prefix.per == "all":
+        return np.full(len(adapter), texts.common(("all", prefix.tokens), ALONE, prefix.tokens), np.int32)
+    by_adapter = isinstance(source, AdapterGroup) and prefix.per == "adapter"
+    count = source.count + 1 if isinstance(source, AdapterGroup) and by_adapter else 1  # the last: without adapter
+    begin = texts.add(np.full(count, ALONE, np.int32), np.full(count, prefix.tokens, np.int32), own=False)
+    return begin[adapter] if by_adapter else np.full(len(adapter), begin[0], np.int32)
+
+
+def _conversations(
+    source: Source, sessions: Sessions, first: _GroupRequests, text: I4, spec: WorkloadSpec, seed: int, texts: Texts
+) -> _Part:
+    """Each request drawn becomes the first turn of a conversation; turns that begin after the window are left out."""
+    num, turns = len(first.arrival_s), sessions.turns
+    name = source.name if isinstance(source, AdapterGroup) else BASE_NAME
+    lengths = source.lengths or spec.lengths
+    more = num * (turns - 1)
+    question, answer = lengths.draw(stream(seed, name, "questions"), stream(seed, name, "answers"), more)
+    if sessions.growth is not None:
+        question = np.full(more, sessions.growth, np.int32)
+    questions = np.concatenate([first.prompt_tokens[:, None], question.reshape(num, turns - 1)], axis=1)
+    answers = np.concatenate([first.output_tokens[:, None], answer.reshape(num, turns - 1)], axis=1)
+    ends = np.cumsum(questions + answers.astype(np.int64), axis=1)
+    turn = np.arange(turns)
+    rows = np.arange(num * turns, dtype=np.int32).reshape(num, turns)
+    arrival_s = first.arrival_s[:, None] + turn * sessions.think_s
+    own = np.empty((num, turns - 1), np.int32)
+    for i in range(turns - 1):
+        own[:, i] = texts.add(text if i == 0 else own[:, i - 1], _counted(ends[:, i]), own=True)
+    requests = _GroupRequests(
+        arrival_s.ravel(),
+        np.repeat(first.adapter, turns),
+        _counted(ends - answers).ravel(),
+        answers.ravel(),
+    )
+    follows = np.where(turn > 0, rows - 1, ALONE).astype(np.int32).ravel()
+    followed = own[:, np.minimum(turn, turns - 2)].ravel()  # nobody repeats the last answer
+    whole = _Part(requests, followed, follows, np.tile((turn > 0) * sessions.think_s, num))
+    return _inside(whole, spec.window_s)
+
+
+def _inside(part: _Part, window_s: float) -> _Part:
+    """Without the turns that begin after the window, which are the last of their conversations."""
+    keep = np.flatnonzero(part.requests.arrival_s < window_s)
+    row = np.full(len(part.text) + 1, ALONE, np.int32)
+    row[keep] = np.arange(len(keep), dtype=np.int32)
+    arrival_s, adapter, prompt, output, _ = part.requests
+    requests = _GroupRequests(arrival_s[keep], adapter[keep], prompt[keep], output[keep])
+    return _Part(requests, part.text[keep], row[part.follows[keep]], part.think_s[keep])
+
+
+def _counted(tokens: NDArray[np.int64]) -> I4:
+    """Tokens as counts of 32 bits.
+
+    Raises
+    ------
+    InputError
+        A conversation or a prefix makes more of them than any LLM has.
+    """
+    if tokens.size and int(tokens.max()) > MAX_TOKENS:
+        raise InputError(f"a prompt grows to {int(tokens.max()):,} tokens, and {MAX_TOKENS:,} are the most")
+    return tokens.astype(np.int32)
 
 
 def _draw_group(group: AdapterGroup, spec: WorkloadSpec, seed: int) -> _GroupRequests:
@@ -73,7 +190,8 @@ def _draw_group(group: AdapterGroup, spec: WorkloadSpec, seed: int) -> _GroupReq
         number = group.arrivals.num_drawn
         adapter = rng.choice(group.count, number, p=group.weights()).astype(np.int32)
         return _with_lengths(group.lengths or spec.lengths, group.name, seed, np.zeros(number), adapter)
-    arrival_s, adapter = group.arrivals.draw(rng, group.rate_per_s(spec.window_s), spec.window_s)
+    rate = group.rate_per_s(spec.window_s) / _turns(group)
+    arrival_s, adapter = group.arrivals.draw(rng, rate, spec.window_s)
     return _with_lengths(group.lengths or spec.lengths, group.name, seed, arrival_s, adapter)
 
 
@@ -85,9 +203,14 @@ def _draw_base(base: BaseTraffic, spec: WorkloadSpec, seed: int) -> _GroupReques
         number = base.arrivals.num_drawn
         nobody = np.full(number, BASE, dtype=np.int32)
         return _with_lengths(base.lengths or spec.lengths, BASE_NAME, seed, np.zeros(number), nobody)
-    rate = np.array([base.rate_per_s(spec.window_s)])
+    rate = np.array([base.rate_per_s(spec.window_s)]) / _turns(base)
     arrival_s, adapter = base.arrivals.draw(stream(seed, BASE_NAME, "arrivals"), rate, spec.window_s)
     return _with_lengths(base.lengths or spec.lengths, BASE_NAME, seed, arrival_s, np.full_like(adapter, BASE))
+
+
+def _turns(source: Source) -> int:
+    """Requests of one arrival: a rate counts requests, and a conversation has several."""
+    return 1 if source.sessions is None else source.sessions.turns
 
 
 def _assign(rng: np.random.Generator, group: AdapterGroup, rows: I4) -> I4:
@@ -101,14 +224,12 @@ def _assign(rng: np.random.Generator, group: AdapterGroup, rows: I4) -> I4:
     return number[trace.adapter[rows]]  # -1, no adapter, is the last entry
 
 
-def _replayed(
-    source: AdapterGroup | BaseTraffic, spec: WorkloadSpec, seed: int, arrival_s: F8, adapter: I4, rows: I4
-) -> _GroupRequests:
+def _replayed(source: Source, spec: WorkloadSpec, seed: int, arrival_s: F8, adapter: I4, rows: I4) -> _GroupRequests:
     """Lengths of a replayed trace: the source's own, else those in the trace, else the workload's."""
     assert isinstance(source.arrivals, Replay)
     trace = source.arrivals.trace()
     name = source.name if isinstance(source, AdapterGroup) else BASE_NAME
-    drawn = _with_lengths(source.lengths or spec.lengths, name, seed, arrival_s, adapter)
+    drawn = _with_lengths(source.lengths or spec.lengths, name, seed, arrival_s, adapter)._replace(rows=rows)
     if source.lengths is not None:
         return drawn
     if trace.prompt_tokens is not None:

@@ -16,9 +16,30 @@ from loratwin.workload.lengths import Lengths, exactly_one
 from loratwin.workload.popularity import Equal, Popularity, Ranks, RateChoices, popularity_weights, rank_list
 from loratwin.workload.sharegpt import ShareGpt
 from loratwin.workload.strict import Strict, either, refusal
+from loratwin.workload.tables import MAX_TOKENS
 
 BASE_NAME = "base"
 """Reserved: the traffic that uses no adapter."""
+
+
+class Prefix(Strict):
+    """Tokens that prompts begin with, all of them the same: a system prompt, instructions, examples."""
+
+    tokens: int = Field(ge=1, le=MAX_TOKENS, description="Tokens before those that lengths draw.")
+    per: Literal["adapter", "group", "all"] = Field(
+        "adapter",
+        description="Whose prompts begin alike: an adapter's, the group's, or those of all with as many tokens.",
+    )
+
+
+class Sessions(Strict):
+    """Conversations: each turn sends the whole one before it again, answer included, and a question."""
+
+    turns: int = Field(ge=2, le=1000, description="Requests of a conversation; a rate counts requests.")
+    think_s: float = Field(0.0, ge=0, description="Seconds between an answer and the next turn.")
+    growth: int | None = Field(
+        None, ge=1, le=MAX_TOKENS, description="Tokens of each further question (default: drawn as the first prompt's)."
+    )
 
 
 _WITHOUT_RATE = (Replay, Closed, AtOnce)
@@ -59,6 +80,8 @@ class AdapterGroup(Strict):
     rates: _Rates | None = Field(None, description="A rate for each adapter, or values and counts in shuffled order.")
     arrivals: Process = Field(default_factory=Poisson, description="When requests arrive (default: poisson).")
     lengths: Lengths | None = Field(None, description="Prompt and output lengths (default: those of the workload).")
+    prefix: Prefix | None = Field(None, description="What prompts begin with, the same for many (default: nothing).")
+    sessions: Sessions | None = Field(None, description="Conversations of several turns (default: none).")
 
     @model_validator(mode="after")
     def _consistent(self) -> AdapterGroup:
@@ -66,6 +89,7 @@ class AdapterGroup(Strict):
             raise refusal("name", "is reserved for traffic without adapter")
         self._check_rates()
         self._check_counts()
+        _check_sessions(self)
         if isinstance(self.ranks, dict) and abs(sum(self.ranks.values()) - 1) > 1e-6:
             raise refusal("ranks", f"shares must add up to 1, they add up to {sum(self.ranks.values()):g}")
         return self
@@ -144,6 +168,8 @@ class BaseTraffic(Strict):
     rate: float | None = Field(None, ge=0, description="Requests per second.")
     arrivals: Process = Field(default_factory=Poisson, description="When requests arrive (default: poisson).")
     lengths: Lengths | None = Field(None, description="Prompt and output lengths (default: those of the workload).")
+    prefix: Prefix | None = Field(None, description="What prompts begin with, the same for many (default: nothing).")
+    sessions: Sessions | None = Field(None, description="Conversations of several turns (default: none).")
 
     @model_validator(mode="after")
     def _one_source(self) -> BaseTraffic:
@@ -155,6 +181,7 @@ class BaseTraffic(Strict):
             raise refusal("rate", _WHY_NO_RATE[type(self.arrivals)])
         if isinstance(self.arrivals, Replay) and self.arrivals.trace().adapter_names:
             raise refusal("arrivals.path", "has an adapter column; base traffic uses no adapter")
+        _check_sessions(self)
         return self
 
     def rate_per_s(self, window_s: float) -> float:
@@ -231,6 +258,12 @@ class WorkloadSpec(Strict):
         """Nominal requests per second, all adapters and base traffic together."""
         base = self.base.rate_per_s(self.window_s) if self.base is not None else 0.0
         return base + sum(float(group.rate_per_s(self.window_s).sum()) for group in self.groups)
+
+
+def _check_sessions(source: AdapterGroup | BaseTraffic) -> None:
+    """A conversation's turns come when answers do; a trace and clients that wait say themselves when they come."""
+    if source.sessions is not None and isinstance(source.arrivals, _WITHOUT_RATE):
+        raise refusal("sessions", f"need arrivals with a rate, not kind {source.arrivals.kind}")
 
 
 def _refuse_twice(names: Sequence[str], key: str, kind: str) -> None:

@@ -36,6 +36,9 @@ class Trace:
     adapter: I4 | None
     """Index into `adapter_names`, -1 where the cell is empty; None: the trace has no such column."""
     adapter_names: tuple[str, ...]
+    blocks: tuple[tuple[int, ...], ...] | None = None
+    """Hashes of each prompt's blocks (Mooncake's `hash_ids`): the same hash, the same `block_tokens` tokens."""
+    block_tokens: int = 0
 
 
 def read_trace(path: Path) -> Trace:

@@ -90,10 +90,12 @@ def _taken(workload: Workload, rows: NDArray[np.int64], arrival_s: F8) -> Worklo
     """These requests (some perhaps more than once) at these times, in order of arrival."""
     adapter: I4 = workload.adapter[rows]
     order = arrival_order(arrival_s, adapter)
+    sharing = None if workload.sharing is None else workload.sharing.take(rows[order])
     return replace(
         workload,
         arrival_s=arrival_s[order],
         adapter=adapter[order],
         prompt_tokens=workload.prompt_tokens[rows][order],
         output_tokens=workload.output_tokens[rows][order],
+        sharing=sharing,
     )
