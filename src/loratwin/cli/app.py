@@ -101,12 +101,12 @@ for command in (
     simulate.simulate,
     memory.memory,
     bench.bench,
-    report.report,
     compare.compare,
     examples.examples,
     schema.schema,
 ):
     app.command()(command)
+app.add_typer(report.app, name="report")
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(validate.app, name="validate")

@@ -1,0 +1,1 @@
+"""Importers of GPU profiles."""
