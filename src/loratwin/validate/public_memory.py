@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from loratwin.engines.versions import GENERATIONS, engine_version
 from loratwin.errors import InputError
 from loratwin.llms import find_llm
 from loratwin.perf import Gpu, assume_memory, find_gpu, memory_account
-from loratwin.perf.sizing import config_with_defaults
-from loratwin.records import EngineConfig
-from loratwin.records.config import ranks_that_hold
 from loratwin.validate.cells import number, text
+from loratwin.validate.public_rows import row_config
 
 ECC_SHARE, WITHOUT_DRIVER = 15 / 16, 0.9875
 """What is left of a card's memory where it keeps check bits in it, and beside what a driver keeps."""
@@ -47,24 +45,12 @@ def predict_kv(row: Mapping[str, str]) -> KvPrediction:
     llm = find_llm(_llm(row), engine)
     tensor_parallel = int(number(row, "tensor_parallel") or 1)
     memory = assume_memory(gpu, llm, engine, tensor_parallel)
-    account = memory_account(llm, memory, _config(row, engine, gpu))
+    account = memory_account(llm, memory, row_config(row, engine, gpu))
     capacity = account.capacity
     return KvPrediction(
         capacity.tokens, capacity.low, capacity.high,
         account.kv_gib, account.kv_low_gib, account.kv_high_gib, capacity.starts,
     )  # fmt: skip
-
-
-def _config(row: Mapping[str, str], engine: str, gpu: Gpu) -> EngineConfig:
-    names = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "max_loras")
-    given: dict[str, Any] = {name: int(value) for name in names if (value := number(row, name)) is not None}
-    given |= {
-        "gpu_memory_utilization": number(row, "gpu_memory_utilization"),
-        "max_lora_rank": ranks_that_hold(int(number(row, "max_lora_rank") or 16))[0],
-        "enforce_eager": bool(number(row, "enforce_eager")),
-        "kv_cache_dtype": row.get("kv_cache_dtype") or "auto",
-    }
-    return config_with_defaults(gpu, engine, given)
 
 
 def _engine(told: str) -> str:

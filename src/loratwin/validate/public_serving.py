@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from loratwin.engines.registry import ENGINES
-from loratwin.engines.versions import limits_beside
 from loratwin.errors import CapacityError, DataError
-from loratwin.llms import find_llm
-from loratwin.perf import Profile, assume, find_gpu
+from loratwin.perf import Profile, find_gpu
 from loratwin.records import EngineConfig
-from loratwin.records.config import ranks_that_hold
 from loratwin.simulate import forecast
 from loratwin.simulate.outcome import try_config
 from loratwin.validate.cells import number, required, text
+from loratwin.validate.public_rows import assumed_profile, row_config
 from loratwin.workload import Adapters, ArrivalPattern, Workload, draw, parse_spec
 from loratwin.workload.traces import read_trace
 
@@ -83,25 +80,13 @@ def _profile(row: Mapping[str, str]) -> Profile:
     if engine not in known:
         titles = " and ".join(kind.title for kind in known.values())
         raise DataError(f"engine = {engine!r}: runs of {titles} can be predicted")
-    return _assumed(text(row, "gpu"), text(row, "llm"), f"{engine}-{version}", int(number(row, "tp") or 1))
-
-
-@lru_cache(maxsize=64)
-def _assumed(gpu: str, llm: str, engine: str, tensor_parallel: int) -> Profile:
-    return assume(find_gpu(gpu), find_llm(llm, engine), engine, tensor_parallel)
+    return assumed_profile(text(row, "gpu"), text(row, "llm"), f"{engine}-{version}", int(number(row, "tp") or 1))
 
 
 def _config(row: Mapping[str, str], profile: Profile) -> EngineConfig:
-    names = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
-    given: dict[str, Any] = {name: int(value) for name in names if (value := number(row, name)) is not None}
-    values = limits_beside(profile.limits, given)._asdict() | given
-    values["gpu_memory_utilization"] = number(row, "gpu_memory_utilization") or profile.gpu_memory_utilization
-    if _uses_lora(row):
-        values["max_loras"] = int(number(row, "max_loras") or 1)
-        values["max_lora_rank"] = ranks_that_hold(int(number(row, "max_lora_rank") or 16))[0]
-    else:
-        values["max_loras"] = 0
-    return EngineConfig(**values)
+    """A server with adapters has one slot unless its row says more; without them none."""
+    slots = row.get("max_loras") or "1" if _uses_lora(row) else "0"
+    return row_config({**row, "max_loras": slots}, profile.engine, find_gpu(text(row, "gpu")))
 
 
 def _uses_lora(row: Mapping[str, str]) -> bool:

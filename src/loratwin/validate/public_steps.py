@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from loratwin.kernel import StepFeatures, step_time_s
-from loratwin.llms import find_llm
-from loratwin.perf import Profile, assume, find_gpu
+from loratwin.perf import Profile
 from loratwin.validate.cells import required, text
+from loratwin.validate.public_rows import assumed_profile
 
 LEVEL = 0.9
 DRAWS = 200
@@ -44,7 +43,7 @@ def predict_step(row: Mapping[str, str]) -> StepPrediction:
         A GPU, an LLM or an engine that is not known.
     """
     batch, context, gpus = (required(row, name, least) for name, least in (("batch", 1), ("context", 0), ("tp", 1)))
-    profile = _assumed(text(row, "gpu"), text(row, "llm"), text(row, "engine"), int(gpus))
+    profile = assumed_profile(text(row, "gpu"), text(row, "llm"), text(row, "engine"), int(gpus))
     rng = np.random.default_rng(0)
     drawn = [decode_ms(profile.sample(rng), batch, context) for _ in range(DRAWS)]
     middle = decode_ms(profile, batch, context)
@@ -64,11 +63,6 @@ def _whole_decode_ms(profile: Profile, batch: int, context: float) -> float:
     decoding = {"decode_requests": batch, "running": batch, "decode_context": round(context * batch)}
     cost = profile.step_time.resolve(0, 8, profile.behaviour, profile.limits.max_num_seqs)
     return 1e3 * float(step_time_s(cost, StepFeatures(**nothing | decoding)))
-
-
-@lru_cache(maxsize=64)
-def _assumed(gpu: str, llm: str, engine: str, tensor_parallel: int) -> Profile:
-    return assume(find_gpu(gpu), find_llm(llm, engine), engine, tensor_parallel)
 
 
 def _half_width(drawn: list[float]) -> float:
