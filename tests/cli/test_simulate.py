@@ -185,7 +185,7 @@ BAD = [
     (["--max-cpu-loras", "3"], "max_cpu_loras = 3, but it must be at least max_loras = 12"),
     (["--max-num-seqs", "200", "--max-num-batched-tokens", "100"], "it must be at least max_num_seqs"),
     (["--gpu-memory-utilization", "1.5"], "gpu_memory_utilization = 1.5"),
-    (["--max-model-len", "100"], "a prompt of 200 tokens does not fit max_model_len = 100"),
+    (["--max-model-len", "100"], "every prompt is refused: the shortest has 200 tokens, max_model_len = 100"),
     (["--slo", "ttft"], "SLO 'ttft': no limit"),
     (["--slo", ""], "the SLO is empty"),
     (["--profile", "h100"], "unknown profile 'h100'"),

@@ -185,8 +185,24 @@ def test_memory_in_the_wrong_unit_is_refused() -> None:
 
 def test_a_prompt_that_is_too_long_is_refused() -> None:
     simulate(workload([0.0], prompt=999, output=1), PROFILE, CONFIG.replace(max_model_len=1000))
-    with pytest.raises(InputError, match="a prompt of 1000 tokens does not fit max_model_len = 1000"):
+    with pytest.raises(InputError, match="every prompt is refused: the shortest has 1000 tokens, max_model_len = 1000"):
         simulate(workload([0.0], prompt=1000, output=1), PROFILE, CONFIG.replace(max_model_len=1000))
+
+
+def test_prompts_that_are_too_long_are_refused_and_the_others_served_as_without_them() -> None:
+    demand = workload([0.0, 0.1, 0.2, 0.3], prompt=[90, 100, 50, 4000], output=[5, 5, 5, 5])
+    run = simulate(demand, PROFILE, CONFIG.replace(max_model_len=100))
+    assert run.requests.refused.tolist() == [False, True, False, True]
+    assert run.requests.arrival_s.tolist() == [0.0, 0.1, 0.2, 0.3]
+    assert run.requests.prompt_tokens.tolist() == [90, 100, 50, 4000]
+    note = "2 prompts refused: the longest has 4000 tokens, max_model_len = 100 leaves room for 99"
+    assert note in run.provenance.notes
+    alone = simulate(workload([0.0, 0.2], prompt=[90, 50], output=[5, 5]), PROFILE, CONFIG.replace(max_model_len=100))
+    served = ~run.requests.refused
+    for name in ("first_token_s", "finish_s", "num_preemptions"):
+        assert getattr(run.requests, name)[served].tolist() == getattr(alone.requests, name).tolist()
+    assert np.isnan(run.requests.finish_s[~served]).all()
+    assert summarize(run).refused == 2
 
 
 def test_outputs_end_at_the_longest_context() -> None:

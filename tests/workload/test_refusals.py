@@ -29,7 +29,9 @@ def group(**changes: Any) -> dict[str, Any]:
 
 KEYS = "name, count, names, ranks, rate, total_rate, popularity, rates, arrivals, lengths, prefix, sessions"
 KINDS = "poisson, gamma, deterministic, on_off, diurnal, replay, closed, at_once"
-FORMS = "must be one rank (16), ranks given in turn ([8, 16]), or shares ({8: 0.5, 16: 0.5})"
+FORMS = "must be one rank (16), ranks given in turn ([8, 16]), shares ({8: 0.5, 16: 0.5}), or {by_name: {adapter: 16}}"
+COUNT = "groups[0].count: this key is required, unless names, rates, weights or a trace with adapters tell it"
+LENGTHS = "must be sharegpt, the kind trace, or a mapping with the keys prompt and output"
 
 GROUP_CASES: list[tuple[dict[str, Any], str]] = [
     # keys
@@ -47,7 +49,10 @@ GROUP_CASES: list[tuple[dict[str, Any], str]] = [
     ({"count": 0}, "groups[0].count = 0: must be greater than or equal to 1"),
     ({"count": 2.5}, "groups[0].count = 2.5: must be a whole number"),
     ({"count": "many"}, "groups[0].count = 'many': must be a whole number"),
-    ({"count": None}, "groups[0].count: this key is required"),
+    (
+        {"count": None},
+        COUNT,
+    ),
     # names
     (
         {"name": "a/b"},
@@ -137,11 +142,11 @@ GROUP_CASES: list[tuple[dict[str, Any], str]] = [
     # lengths
     (
         {"lengths": "sharegtp"},
-        "groups[0].lengths = 'sharegtp': must be sharegpt, or a mapping with the keys prompt and output",
+        f"groups[0].lengths = 'sharegtp': {LENGTHS}",
     ),
     (
         {"lengths": {"kind": "lognormal"}},
-        "groups[0].lengths: must be sharegpt, or a mapping with the keys prompt and output",
+        f"groups[0].lengths: {LENGTHS}",
     ),
     ({"lengths": {"prompt": 3}}, "groups[0].lengths.output: this key is required"),
     ({"lengths": {"prompt": 0, "output": 1}}, "groups[0].lengths.prompt = 0: must be greater than or equal to 1"),
@@ -243,7 +248,8 @@ def test_replays(tmp_path: Path, changes: dict[str, Any], arrivals: dict[str, An
 def test_a_trace_that_would_be_repeated_for_ever(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("arrival_s\n0\n0.000001\n")
     line = refused(group(rate=None, arrivals={"kind": "replay", "path": "t.csv", "repeat": True}), tmp_path)
-    assert line == "a trace of 2e-06 s is repeated 1,800,000,000 times; at most 50,000,000 requests are drawn"
+    most = "at most 50,000,000 requests are drawn"
+    assert line == f"groups.a.arrivals: a trace of 2e-06 s is repeated 1,800,000,000 times; {most}"
 
 
 def test_whole_workloads(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_schema_knows_every_kind() -> None:
     kinds = {part["const"] for name, part in every_property(SCHEMA) if name == "kind"}
     assert kinds == {
         "poisson", "gamma", "deterministic", "on_off", "diurnal", "replay", "closed", "at_once", "equal", "zipf",
-        "sharegpt", "fixed", "uniform", "lognormal", "histogram", "samples",
+        "sharegpt", "fixed", "uniform", "lognormal", "histogram", "samples", "trace",
     }  # fmt: skip
 
 
@@ -111,6 +111,7 @@ SEVERAL_KEYS = (
     "nan",
     "inf",
     "a letter",
+    "unless names",
 )
 """Words of refusals that an editor cannot give: they concern several keys at once, or what JSON does not have."""
 ONE_KEY = [changes for changes, message in GROUP_CASES if not any(word in message for word in SEVERAL_KEYS)]

@@ -31,6 +31,7 @@ from loratwin.cli.commands import (
     report,
     schema,
     simulate,
+    traffic,
     validate,
 )
 from loratwin.errors import LoratwinError
@@ -115,6 +116,7 @@ app.add_typer(llm.app, name="llm")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(advise.app, name="advise")
+app.add_typer(traffic.app, name="traffic")
 
 
 def _print_version(wanted: bool) -> None:

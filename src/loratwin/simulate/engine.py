@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loratwin.engines.versions import check_config
 from loratwin.errors import CapacityError, InputError
@@ -47,8 +49,8 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
     CapacityError
         The server would not start, or LoRA is off and adapters are asked for.
     InputError
-        An adapter's rank is above `max_lora_rank`, a prompt is longer than the LLM allows, or the server is larger than
-        any.
+        An adapter's rank is above `max_lora_rank`, every prompt is longer than the LLM allows, or the server is larger
+        than any.
     """
     check_config(config, profile.engine)
     _check_sizes(config)
@@ -59,11 +61,14 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
     tokens = capacity.tokens if kv_tokens is None else kv_tokens
     if tokens > MOST_KV_TOKENS:
         raise InputError(f"{tokens:.3g} KV tokens: the twin takes {MOST_KV_TOKENS:,} at most; is the memory in GiB?")
-    requests, notes = _requests(workload, config, profile)
+    requests, too_long, notes = _requests(workload, config, profile)
     trace = _run(requests, workload, profile, config, tokens)
     if _used_up(workload, trace):
         return simulate(_again(workload), profile, config, kv_tokens)
-    return _record(workload, profile, config, tokens, requests, trace, notes)
+    table = _request_table(requests, trace, workload)
+    if len(too_long) and not workload.pattern.in_flight:
+        table = _with_refused(table, workload, too_long)
+    return _record(workload, profile, config, tokens, table, trace, workload.notes + notes)
 
 
 def _used_up(workload: Workload, trace: EngineTrace) -> bool:
@@ -118,18 +123,62 @@ def _check_ranks(workload: Workload, config: EngineConfig) -> None:
         raise InputError(f"adapter {name!r} has rank {highest}, above max_lora_rank = {config.max_lora_rank}")
 
 
-def _requests(workload: Workload, config: EngineConfig, profile: Profile) -> tuple[Requests, tuple[str, ...]]:
-    """The kernel's arrays; outputs end at the longest context, as vLLM ends them."""
+def _requests(
+    workload: Workload, config: EngineConfig, profile: Profile
+) -> tuple[Requests, NDArray[np.int64], tuple[str, ...]]:
+    """The kernel's arrays, and which requests the front end refuses; outputs end at the longest context, as in vLLM.
+
+    A prompt that leaves no room for a token is answered with HTTP 400 before the scheduler sees it; a client of a
+    closed loop then sends its next one at once.
+    """
     limit = config.max_model_len or profile.llm.max_model_len
     prompt, output = workload.prompt_tokens, workload.output_tokens
-    if len(prompt) and int(prompt.max()) >= limit:
-        raise InputError(f"a prompt of {int(prompt.max())} tokens does not fit max_model_len = {limit}")
+    requests = Requests(workload.arrival_s, workload.adapter, prompt, output)
     if not len(prompt) or int(prompt.max()) + int(output.max()) <= limit:
-        return Requests(workload.arrival_s, workload.adapter, prompt, output), ()
-    cut = np.minimum(output, limit - prompt).astype(np.int32)
-    num_cut = int(np.count_nonzero(cut < output))
-    notes = (f"{num_cut} outputs end at max_model_len = {limit}",) if num_cut else ()
-    return Requests(workload.arrival_s, workload.adapter, prompt, cut), notes
+        return requests, _NOBODY, ()
+    too_long = np.flatnonzero(prompt >= limit)
+    notes: tuple[str, ...] = ()
+    if len(too_long):
+        served = prompt < limit
+        if not served.any():
+            raise InputError(f"every prompt is refused: the shortest has {int(prompt.min())} tokens, {_fits(limit)}")
+        requests = Requests(workload.arrival_s[served], workload.adapter[served], prompt[served], output[served])
+        longest = int(prompt.max())
+        notes = (f"{len(too_long)} prompts refused: the longest has {longest} tokens, {_fits(limit)}",)
+    cut = np.minimum(requests.output_tokens, limit - requests.prompt_tokens).astype(np.int32)
+    num_cut = int(np.count_nonzero(cut < requests.output_tokens))
+    notes += (f"{num_cut} outputs end at max_model_len = {limit}",) if num_cut else ()
+    return requests._replace(output_tokens=cut), too_long, notes
+
+
+_NOBODY = np.zeros(0, dtype=np.int64)
+
+
+def _fits(limit: int) -> str:
+    return f"max_model_len = {limit} leaves room for {limit - 1}"
+
+
+def _with_refused(table: RequestTable, workload: Workload, too_long: NDArray[np.int64]) -> RequestTable:
+    """All requests of the workload in their order, those that the front end refused among them."""
+    served = np.delete(np.arange(workload.num_requests), too_long)
+
+    def among(values: NDArray[Any], of_refused: Any) -> NDArray[Any]:
+        every = np.empty(workload.num_requests, dtype=values.dtype)
+        every[served], every[too_long] = values, of_refused
+        return every
+
+    assert table.num_preemptions is not None
+    return RequestTable(
+        arrival_s=among(table.arrival_s, workload.arrival_s[too_long]),
+        admitted_s=among(table.admitted_s, np.nan),
+        first_token_s=among(table.first_token_s, np.nan),
+        finish_s=among(table.finish_s, np.nan),
+        adapter=among(table.adapter, workload.adapter[too_long]),
+        prompt_tokens=among(table.prompt_tokens, workload.prompt_tokens[too_long]),
+        output_tokens=among(table.output_tokens, workload.output_tokens[too_long]),
+        num_preemptions=among(table.num_preemptions, 0),
+        refused=among(table.refused, True),
+    )
 
 
 def _run(requests: Requests, workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int) -> EngineTrace:
@@ -158,18 +207,18 @@ def _record(
     profile: Profile,
     config: EngineConfig,
     kv_tokens: int,
-    requests: Requests,
+    table: RequestTable,
     trace: EngineTrace,
     notes: tuple[str, ...],
 ) -> Run:
     steps = trace.steps._asdict()
     departures = profile.domain.departures(
-        config, len(workload.adapters), _mean(requests.prompt_tokens), _mean(requests.output_tokens)
+        config, len(workload.adapters), _mean(table.prompt_tokens), _mean(table.output_tokens)
     )
     return Run(
         kind="simulated",
         window_s=_window_s(workload, trace),
-        requests=_request_table(requests, trace, workload),
+        requests=table,
         adapters=AdapterTable(workload.adapters.name, workload.adapters.rank, workload.adapters.rate_per_s),
         config=config,
         kv_tokens=kv_tokens,

@@ -17,7 +17,7 @@ from loratwin.synthetic import folders
 from loratwin.synthetic.shapes import LINEAR_MODULES, modules
 from loratwin.synthetic.tensors import DTYPE_BYTES, Dtype, Tensor, safetensors_file
 from loratwin.workload import AdapterGroup, WorkloadSpec
-from loratwin.workload.popularity import MAX_RANK, rank_list
+from loratwin.workload.popularity import MAX_RANK
 from loratwin.workload.streams import stream
 
 INDEX = "adapters.json"
@@ -70,7 +70,7 @@ def from_workload(spec: WorkloadSpec) -> list[NewAdapter]:
     return [
         NewAdapter(name, int(rank))
         for group in spec.groups
-        for name, rank in zip(group.adapter_names(), rank_list(group.ranks, group.count), strict=True)
+        for name, rank in zip(group.adapter_names(), group.rank_of_each(), strict=True)
     ]
 
 

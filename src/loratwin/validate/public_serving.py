@@ -14,10 +14,10 @@ from loratwin.perf import Profile, find_gpu
 from loratwin.records import EngineConfig
 from loratwin.simulate import forecast
 from loratwin.simulate.outcome import try_config
+from loratwin.traces import read_trace
 from loratwin.validate.cells import number, required, text
 from loratwin.validate.public_rows import assumed_profile, row_config
 from loratwin.workload import Adapters, ArrivalPattern, Workload, draw, parse_spec
-from loratwin.workload.traces import read_trace
 
 FIGURES = ("total_throughput", "output_throughput", "ttft_mean_ms", "ttft_median_ms", "tpot_mean_ms")
 
@@ -145,8 +145,8 @@ def _lengths(row: Mapping[str, str]) -> dict[str, Any]:
 def _recorded(path: Path) -> Workload:
     """The requests of a run, sent again at their times; over when all are answered."""
     trace = read_trace(path)
-    if trace.prompt_tokens is None or trace.output_tokens is None:
-        raise DataError(f"{path}: prompt_tokens and output_tokens are needed")
+    if trace.arrival_s is None or trace.prompt_tokens is None or trace.output_tokens is None:
+        raise DataError(f"{path}: arrival_s, prompt_tokens and output_tokens are needed")
     nobody = Adapters((), np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.int32))
     base = np.full(len(trace.arrival_s), -1, dtype=np.int32)
     return Workload(

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from loratwin.errors import InputError
 from loratwin.records.config import ranks_that_hold
+from loratwin.traces import NO_ADAPTER
 from loratwin.workload.read_only import F8, I4, ReadOnlyArrays
 from loratwin.workload.sharing import Sharing
 
 __all__ = ["BASE", "F8", "I4", "OPEN", "Adapters", "ArrivalPattern", "Sharing", "Workload", "arrival_order"]
 
-BASE = -1
+BASE = NO_ADAPTER
 """Adapter index of requests that use the LLM without an adapter."""
 
 
@@ -80,6 +81,8 @@ class Workload(ReadOnlyArrays):
     pattern: ArrivalPattern = OPEN
     sharing: Sharing | None = None
     """Which prompts begin alike, and which request waits for another's answer; None: nothing is shared."""
+    notes: tuple[str, ...] = ()
+    """What whoever uses it should know: rows of a trace that were left out, requests outside the window."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,10 +16,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from loratwin.errors import InputError
 from loratwin.workload.arrays import F8, I4, ArrivalPattern, arrival_order
-from loratwin.workload.strict import ExistingFile, Shorthand, Strict, refusal
-from loratwin.workload.traces import Trace, read_trace
+from loratwin.workload.strict import Shorthand, Strict, refusal
+from loratwin.workload.trace_file import TraceFile
 
 Arrivals = tuple[F8, I4]
 
@@ -181,36 +180,49 @@ class OnOff(Strict):
         return start[start < window_s], end[start < window_s]
 
 
-class Replay(Strict):
+class Replay(TraceFile):
     """The requests of a trace, in the order and at the times recorded."""
 
-    kind: Literal["replay"] = Field("replay", description="The requests of a CSV trace (Azure form or ours).")
-    path: ExistingFile = Field(description="The trace, relative to this file.")
+    kind: Literal["replay"] = Field("replay", description="The requests of a trace (docs/reference/traces.md).")
+    shift: bool | None = Field(
+        None, description="The first request arrives at 0 s (default: where times are of day or since 1970)."
+    )
     start_s: float = Field(0.0, ge=0, description="Leave out the first seconds of the trace.")
+    end_s: float | None = Field(None, gt=0, description="Leave out what comes after so many seconds of the trace.")
     speed: float = Field(1.0, gt=0, description="2 plays the trace twice as fast, 0.5 half as fast.")
     repeat: bool = Field(False, description="Begin again at the end of the trace until the window is full.")
 
     @model_validator(mode="after")
-    def _readable(self) -> Replay:
-        try:
-            last = float(self.trace().arrival_s[-1])
-        except InputError as error:
-            raise refusal("path", str(error)) from None
+    def _has_times(self) -> Replay:
+        trace = self.trace()
+        if trace.arrival_s is None:
+            raise refusal("path", "has no times of arrival; its lengths can be used: lengths: {kind: trace, path: ...}")
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise refusal("end_s", f"must be after start_s ({self.start_s:g})")
+        last = float(trace.arrival_s[-1])
         if last < self.start_s:
             raise refusal("start_s", f"the last request of the trace arrives at {last:g} s")
         return self
 
-    def trace(self) -> Trace:
-        """The whole trace as it is in the file."""
-        return read_trace(self.path)
+    def _shift(self) -> bool | None:
+        return self.shift
+
+    def arrival_s(self) -> F8:
+        """When each request of the trace arrives, shape (num_requests,); the rows that the others have."""
+        arrival_s = self.trace().arrival_s
+        assert arrival_s is not None  # or it would have been refused
+        return arrival_s
 
     def times(self, window_s: float) -> tuple[F8, I4]:
         """Arrival of each replayed request, and its row in the trace; both of shape (num_requests,)."""
-        trace_s = self.trace().arrival_s
+        trace_s = self.arrival_s()
         first = int(np.searchsorted(trace_s, self.start_s))
-        once = (trace_s[first:] - self.start_s) / self.speed
-        rows = np.arange(first, len(trace_s), dtype=np.int32)
-        if self.repeat:
+        end = len(trace_s) if self.end_s is None else int(np.searchsorted(trace_s, self.end_s))
+        if not self.repeat:  # no more than the window, of a trace that may be long
+            end = min(end, int(np.searchsorted(trace_s, self.start_s + window_s * self.speed)))
+        once = (trace_s[first:end] - self.start_s) / self.speed
+        rows = np.arange(first, end, dtype=np.int32)
+        if self.repeat and len(once):
             period = once[-1] + (once[-1] - once[0]) / max(len(once) - 1, 1)  # the last gap is taken to be a mean one
             laps = math.ceil(window_s / period) if period > 0 else 1
             if laps * len(once) > MAX_REQUESTS:
@@ -219,6 +231,27 @@ class Replay(Strict):
             once, rows = (np.arange(laps)[:, None] * period + once).ravel(), np.tile(rows, laps)
         inside = once < window_s
         return once[inside], rows[inside]
+
+    def check_window(self, window_s: float) -> None:
+        """Refuse a trace that has no request in the window, and say where they lie."""
+        if not len(self.times(window_s)[0]):
+            raise refusal("", f"{self._where(window_s)}; none lies in the window of {window_s:g} s")
+
+    def notes(self, window_s: float) -> tuple[str, ...]:
+        """What of the file is not in the workload: rows left out or clipped, and requests outside the window."""
+        outside = len(self.arrival_s()) - len(np.unique(self.times(window_s)[1]))
+        name = self.path.name
+        cut = (f"{name}: {outside:,} requests lie outside the window: {self._where(window_s)}",) if outside else ()
+        return tuple(f"{name}: {change}" for change in self.trace().facts.changes) + cut
+
+    def _where(self, window_s: float) -> str:
+        """How many requests lie where."""
+        trace_s = self.arrival_s()
+        end_s = self.start_s + window_s * self.speed
+        before = int(np.searchsorted(trace_s, self.start_s))
+        after = len(trace_s) - int(np.searchsorted(trace_s, end_s if self.end_s is None else min(end_s, self.end_s)))
+        said = f"the trace has {len(trace_s):,} from {trace_s[0]:,.10g} to {trace_s[-1]:,.10g} s"
+        return f"{said}, {before:,} before the window and {after:,} after it"
 
 
 class Closed(Strict):

@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.errors import InputError
+from loratwin.traces import MAX_TOKENS
 from loratwin.workload.arrays import BASE, F8, I4, OPEN, Adapters, Workload, arrival_order
 from loratwin.workload.arrivals import AtOnce, Closed, Replay
-from loratwin.workload.lengths import Separate
-from loratwin.workload.popularity import rank_list
+from loratwin.workload.lengths import Separate, TraceLengths
 from loratwin.workload.sharegpt import ShareGpt
 from loratwin.workload.sharing import ALONE, Sharing, Texts, shared_blocks
 from loratwin.workload.spec import BASE_NAME, AdapterGroup, BaseTraffic, Prefix, Sessions, WorkloadSpec
 from loratwin.workload.streams import stream
-from loratwin.workload.tables import MAX_TOKENS
 
 Source = AdapterGroup | BaseTraffic
 Order = NDArray[np.intp] | slice
@@ -73,7 +72,9 @@ def draw(spec: WorkloadSpec, seed: int = 0) -> Workload:
     base_rate = 0.0 if spec.base is None else spec.base.rate_per_s(spec.window_s)
     requests, order = _merged(parts) if spec.pattern == OPEN else (parts[0].requests[:4], slice(None))  # else as drawn
     sharing = _sharing(parts, order, texts)
-    return Workload(*requests, _adapters(spec), spec.window_s, seed, base_rate, spec.pattern, sharing)
+    return Workload(
+        *requests, _adapters(spec), spec.window_s, seed, base_rate, spec.pattern, sharing, spec.trace_notes()
+    )
 
 
 def _merged(parts: list[_Part]) -> tuple[tuple[F8, I4, I4, I4], Order]:
@@ -110,10 +111,10 @@ def _of_trace(source: Source, drawn: _GroupRequests, texts: Texts) -> I4 | None:
     """What a replayed trace says its prompts have in common, shape (num_requests,)."""
     if not isinstance(source.arrivals, Replay) or drawn.rows is None:
         return None
-    trace = source.arrivals.trace()
-    if trace.blocks is None:
+    blocks = source.arrivals.trace().blocks
+    if blocks is None:
         return None
-    return shared_blocks((trace.blocks[row] for row in drawn.rows), drawn.prompt_tokens, trace.block_tokens, texts)
+    return shared_blocks((blocks.of(row) for row in drawn.rows), drawn.prompt_tokens, blocks.tokens, texts)
 
 
 def _prefix_texts(source: Source, prefix: Prefix, adapter: I4, texts: Texts) -> I4:
@@ -237,7 +238,9 @@ def _replayed(source: Source, spec: WorkloadSpec, seed: int, arrival_s: F8, adap
     return drawn if trace.output_tokens is None else drawn._replace(output_tokens=trace.output_tokens[rows])
 
 
-def _with_lengths(lengths: ShareGpt | Separate, name: str, seed: int, arrival_s: F8, adapter: I4) -> _GroupRequests:
+def _with_lengths(
+    lengths: ShareGpt | Separate | TraceLengths, name: str, seed: int, arrival_s: F8, adapter: I4
+) -> _GroupRequests:
     prompt, output = lengths.draw(stream(seed, name, "prompt"), stream(seed, name, "output"), len(arrival_s))
     return _GroupRequests(arrival_s, adapter, prompt, output)
 
@@ -246,7 +249,7 @@ def _adapters(spec: WorkloadSpec) -> Adapters:
     groups = spec.groups
     return Adapters(
         name=tuple(name for group in groups for name in group.adapter_names()),
-        rank=np.concatenate([np.zeros(0, np.int32), *(rank_list(group.ranks, group.count) for group in groups)]),
+        rank=np.concatenate([np.zeros(0, np.int32), *(group.rank_of_each() for group in groups)]),
         rate_per_s=np.concatenate([np.zeros(0), *(group.rate_per_s(spec.window_s) for group in groups)]),
         group=np.repeat(np.arange(len(groups), dtype=np.int32), [group.count for group in groups]),
     )

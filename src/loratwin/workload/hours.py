@@ -98,7 +98,7 @@ def _part(source: Source, start_s: float, length_s: float, window_s: float) -> S
 
 def _later(replay: Replay, start_s: float) -> Replay:
     """The trace from a later moment on; one that is repeated, from where it then is."""
-    length_s = float(replay.trace().arrival_s[-1]) - replay.start_s
+    length_s = float(replay.arrival_s()[-1]) - replay.start_s
     ahead_s = start_s * replay.speed
     if replay.repeat and length_s > 0:
         ahead_s %= length_s

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, Tag, model_validator
 
+from loratwin.traces import MAX_TOKENS
 from loratwin.workload.arrays import F8, I4
 from loratwin.workload.sharegpt import ShareGpt
 from loratwin.workload.strict import ExistingFile, Shorthand, Strict, either, refusal
 from loratwin.workload.tables import (
-    MAX_TOKENS,
+    draw_indices,
     draw_lengths,
     levels,
     normal_quantiles,
@@ -23,6 +24,7 @@ from loratwin.workload.tables import (
     stretched,
     whole_tokens,
 )
+from loratwin.workload.trace_file import TraceFile
 
 MAX_MEAN = MAX_TOKENS / 100
 
@@ -190,8 +192,31 @@ def _table(distribution: int | Fixed | Uniform | Lognormal | Histogram | Sampled
     return (Fixed(tokens=distribution) if isinstance(distribution, int) else distribution).table()
 
 
+class TraceLengths(TraceFile):
+    """Prompt and output of requests in a trace, drawn with replacement; what belongs together stays together."""
+
+    kind: Literal["trace"] = Field("trace", description="Lengths of the requests in a file; each is equally likely.")
+
+    @model_validator(mode="after")
+    def _has_lengths(self) -> TraceLengths:
+        trace = self.trace()
+        if trace.prompt_tokens is None or trace.output_tokens is None:
+            lacks = "prompt" if trace.prompt_tokens is None else "output"
+            raise refusal("path", f"has no {lacks} tokens; columns: {{{lacks}: ...}} says where they are")
+        return self
+
+    def draw(self, prompt_rng: np.random.Generator, output_rng: np.random.Generator, num: int) -> tuple[I4, I4]:
+        """Prompt and output tokens of `num` requests, each of shape (num,)."""
+        trace = self.trace()
+        assert trace.prompt_tokens is not None and trace.output_tokens is not None  # or it would have been refused
+        rows = draw_indices(prompt_rng, len(trace.prompt_tokens), num)
+        return trace.prompt_tokens[rows], trace.output_tokens[rows]
+
+
 def _named_or_separate(value: Any) -> str | None:
     kind = value.get("kind", "") if isinstance(value, Mapping) else value
+    if isinstance(kind, TraceLengths) or kind == "trace":
+        return "trace"
     if isinstance(kind, ShareGpt) or kind == "sharegpt":
         return "named"
     return "separate" if isinstance(kind, Separate) or kind == "" else None
@@ -199,8 +224,8 @@ def _named_or_separate(value: Any) -> str | None:
 
 _NamedSet = Annotated[ShareGpt, Shorthand("sharegpt")]
 Lengths = Annotated[
-    Annotated[_NamedSet, Tag("named")] | Annotated[Separate, Tag("separate")],
-    either(_named_or_separate, "sharegpt, or a mapping with the keys prompt and output"),
+    Annotated[_NamedSet, Tag("named")] | Annotated[TraceLengths, Tag("trace")] | Annotated[Separate, Tag("separate")],
+    either(_named_or_separate, "sharegpt, the kind trace, or a mapping with the keys prompt and output"),
 ]
 """Lengths of requests: a named set, or prompt and output separately."""
 

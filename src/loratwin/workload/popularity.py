@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -87,9 +87,26 @@ class RateChoices(Strict):
         return np.random.Generator(np.random.PCG64(SHUFFLE_SEED)).permutation(in_order)
 
 
+class RanksByName(Strict):
+    """The rank of each adapter by its name."""
+
+    by_name: dict[str, Annotated[int, Field(ge=1, le=MAX_RANK)]] = Field(
+        min_length=1, description="Ranks by the names of the adapters."
+    )
+    others: int | None = Field(
+        None, ge=1, le=MAX_RANK, description="Rank of adapters that are not named (default: all must be named)."
+    )
+
+    def of(self, names: Sequence[str]) -> I4:
+        """Rank of each adapter, shape (len(names),); 0 where it is not told."""
+        return np.array([self.by_name.get(name, self.others or 0) for name in names], dtype=np.int32)
+
+
 def _rank_form(value: Any) -> str | None:
     if isinstance(value, (list, tuple)):
         return "cycle"
+    if isinstance(value, RanksByName) or (isinstance(value, Mapping) and "by_name" in value):
+        return "by_name"
     if isinstance(value, Mapping):
         return "shares"
     return "one" if isinstance(value, (int, float)) else None
@@ -99,10 +116,16 @@ _Rank = Annotated[int, Field(ge=1, le=MAX_RANK)]
 _Cycle = Annotated[tuple[_Rank, ...], Field(min_length=1)]
 _Shares = Annotated[dict[_Rank, Annotated[float, Field(ge=0)]], Field(min_length=1)]
 Ranks = Annotated[
-    Annotated[_Rank, Tag("one")] | Annotated[_Cycle, Tag("cycle")] | Annotated[_Shares, Tag("shares")],
-    either(_rank_form, "one rank (16), ranks given in turn ([8, 16]), or shares ({8: 0.5, 16: 0.5})"),
+    Annotated[_Rank, Tag("one")]
+    | Annotated[_Cycle, Tag("cycle")]
+    | Annotated[_Shares, Tag("shares")]
+    | Annotated[RanksByName, Tag("by_name")],
+    either(
+        _rank_form,
+        "one rank (16), ranks given in turn ([8, 16]), shares ({8: 0.5, 16: 0.5}), or {by_name: {adapter: 16}}",
+    ),
 ]
-"""One rank; a list of ranks given to the adapters in turn; or shares, such as {8: 0.5, 16: 0.5}."""
+"""One rank; ranks given to the adapters in turn; shares, such as {8: 0.5, 16: 0.5}; or a rank for each name."""
 
 
 def rank_list(ranks: int | tuple[int, ...] | dict[int, float], count: int) -> I4:

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from loratwin.traces import MAX_TOKENS
 from loratwin.workload.arrays import F8, I4
 from loratwin.workload.strict import Strict
 from loratwin.workload.tables import (
-    MAX_TOKENS,
     TABLE_SIZE,
     draw_indices,
     levels,

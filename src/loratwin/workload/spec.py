@@ -8,15 +8,25 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from loratwin.records.config import ranks_that_hold
-from loratwin.workload.arrays import F8, OPEN, ArrivalPattern
+from loratwin.refusals import did_you_mean
+from loratwin.traces import MAX_TOKENS
+from loratwin.workload.arrays import F8, I4, OPEN, ArrivalPattern
 from loratwin.workload.arrivals import MAX_REQUESTS, AtOnce, Closed, Poisson, Process, Replay
 from loratwin.workload.lengths import Lengths, exactly_one
-from loratwin.workload.popularity import Equal, Popularity, Ranks, RateChoices, popularity_weights, rank_list
+from loratwin.workload.popularity import (
+    Equal,
+    Popularity,
+    Ranks,
+    RanksByName,
+    RateChoices,
+    popularity_weights,
+    rank_list,
+)
 from loratwin.workload.sharegpt import ShareGpt
 from loratwin.workload.strict import Strict, either, refusal
-from loratwin.workload.tables import MAX_TOKENS
 
 BASE_NAME = "base"
 """Reserved: the traffic that uses no adapter."""
@@ -67,11 +77,16 @@ class AdapterGroup(Strict):
     """Adapters that are alike in all but their rate and rank."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="Name of the group.")
-    count: int = Field(ge=1, le=100_000, description="Number of adapters.")
+    count: int = Field(  # type: ignore[assignment]  # never None once it is validated
+        None, ge=1, le=100_000, description="Number of adapters (default: as many as names, rates or the trace tell)."
+    )
     names: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
         None, description="Names of the adapters (default: name-0, name-1, ...)."
     )
-    ranks: Ranks = Field(8, description="LoRA rank: one (16), given in turn ([8, 16]), or shares ({8: 0.5, 16: 0.5}).")
+    ranks: Ranks = Field(
+        8,
+        description="LoRA rank: one (16), given in turn ([8, 16]), shares ({8: 0.5, 16: 0.5}), or {by_name: {a: 16}}.",
+    )
     rate: float | None = Field(None, ge=0, description="Requests per second of each adapter.")
     total_rate: float | None = Field(None, ge=0, description="Requests per second of the whole group, see popularity.")
     popularity: Popularity | None = Field(
@@ -88,11 +103,34 @@ class AdapterGroup(Strict):
         if self.name == BASE_NAME:
             raise refusal("name", "is reserved for traffic without adapter")
         self._check_rates()
+        if self.count is None:
+            object.__setattr__(self, "count", self._told_count())  # frozen, and not yet anybody's
         self._check_counts()
         _check_sessions(self)
+        self._check_ranks()
+        return self
+
+    def _told_count(self) -> int:
+        """How many adapters there are by all else that is said."""
+        rates = self.rates.rates() if isinstance(self.rates, RateChoices) else self.rates
+        in_trace = self.arrivals.trace().adapter_names if isinstance(self.arrivals, Replay) else ()
+        weights = self.popularity if isinstance(self.popularity, tuple) else None
+        for told in (self.names, rates, weights, in_trace):
+            if told is not None and len(told):
+                return len(told)
+        raise refusal("count", "this key is required, unless names, rates, weights or a trace with adapters tell it")
+
+    def _check_ranks(self) -> None:
         if isinstance(self.ranks, dict) and abs(sum(self.ranks.values()) - 1) > 1e-6:
             raise refusal("ranks", f"shares must add up to 1, they add up to {sum(self.ranks.values()):g}")
-        return self
+        if isinstance(self.ranks, RanksByName):
+            names = self.adapter_names()
+            unknown = next((name for name in self.ranks.by_name if name not in names), None)
+            if unknown is not None:
+                raise refusal("ranks.by_name", f"there is no adapter {unknown!r}{did_you_mean(unknown, names[:20])}")
+            untold = names[int(self.ranks.of(names).argmin())]
+            if self.ranks.of(names).min() < 1:
+                raise refusal("ranks.by_name", f"has no rank for adapter {untold!r}; others: 8 gives one to all others")
 
     def _check_rates(self) -> None:
         rated = not isinstance(self.arrivals, _WITHOUT_RATE)
@@ -134,6 +172,12 @@ class AdapterGroup(Strict):
         in_trace = self.arrivals.trace().adapter_names if isinstance(self.arrivals, Replay) else ()
         others = [name for name in default if name not in in_trace]
         return (*in_trace, *others)[: self.count]
+
+    def rank_of_each(self) -> I4:
+        """LoRA rank of each adapter, shape (count,)."""
+        if isinstance(self.ranks, RanksByName):
+            return self.ranks.of(self.adapter_names())
+        return rank_list(self.ranks, self.count)
 
     def weights(self) -> F8:
         """Share of each adapter by the popularity law, shape (count,)."""
@@ -215,6 +259,7 @@ class WorkloadSpec(Strict):
         _refuse_twice([group.name for group in self.groups], "groups", "group")
         _refuse_twice([name for group in self.groups for name in group.adapter_names()], "groups", "adapter")
         self._check_pattern()
+        self._check_traces()
         expected = self.total_rate_per_s * self.window_s
         if expected > MAX_REQUESTS:
             most = f"at most {MAX_REQUESTS:,} are drawn"
@@ -222,14 +267,31 @@ class WorkloadSpec(Strict):
         return self
 
     def _check_pattern(self) -> None:
-        sources: list[tuple[str, AdapterGroup | BaseTraffic]] = [(f"groups.{g.name}", g) for g in self.groups]
-        sources += [("base", self.base)] if self.base is not None else []
+        sources = self._sources()
         for name, source in sources:
             if isinstance(source.arrivals, Closed | AtOnce) and len(sources) > 1:
                 raise refusal(
                     f"{name}.arrivals",
                     f"kind {source.arrivals.kind} must be the only traffic: put all adapters into one group",
                 )
+
+    def _check_traces(self) -> None:
+        for name, source in self._sources():
+            if isinstance(source.arrivals, Replay):
+                try:
+                    source.arrivals.check_window(self.window_s)
+                except PydanticCustomError as error:
+                    raise refusal(f"{name}.arrivals", error.message()) from None
+
+    def _sources(self) -> list[tuple[str, AdapterGroup | BaseTraffic]]:
+        """What sends requests, by the key in the file."""
+        sources: list[tuple[str, AdapterGroup | BaseTraffic]] = [(f"groups.{g.name}", g) for g in self.groups]
+        return sources + ([("base", self.base)] if self.base is not None else [])
+
+    def trace_notes(self) -> tuple[str, ...]:
+        """What of replayed traces is not in the workload."""
+        traces = (source.arrivals for _, source in self._sources() if isinstance(source.arrivals, Replay))
+        return tuple(dict.fromkeys(note for trace in traces for note in trace.notes(self.window_s)))
 
     @property
     def pattern(self) -> ArrivalPattern:
@@ -250,7 +312,7 @@ class WorkloadSpec(Strict):
         InputError
             An adapter's rank is above what vLLM allows.
         """
-        ranks = [int(rank_list(group.ranks, group.count).max()) for group in self.groups]
+        ranks = [int(group.rank_of_each().max()) for group in self.groups]
         return ranks_that_hold(max(ranks, default=1))[0]
 
     @property

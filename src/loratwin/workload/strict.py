@@ -52,7 +52,7 @@ class Strict(BaseModel, metaclass=_Refusing):
         for key, value in data.items() if isinstance(data, Mapping) else ():
             if key not in cls.model_fields:
                 raise refusal(str(key), f"unknown key{did_you_mean(key, cls.model_fields)}")
-            if _holds_bool(value) and cls.model_fields[key].annotation is not bool:
+            if _holds_bool(value) and cls.model_fields[key].annotation not in (bool, bool | None):
                 raise refusal(key, "yes and no (on and off) are not valid here; quote it if it is a name")
         return data
 

@@ -19,9 +19,6 @@ U4 = NDArray[np.uint16] | NDArray[np.uint32]
 TABLE_SIZE = 65_536
 """Lengths in a table made from a continuous distribution: an index is 16 random bits."""
 
-MAX_TOKENS = 10_000_000
-"""No length is longer than this."""
-
 _GOLDEN = 0.6180339887498949
 
 

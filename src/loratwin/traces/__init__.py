@@ -1,0 +1,28 @@
+"""Recorded requests in other people's files: which arrived when, how long, for whom.
+
+Forms are recognised by their columns (`formats`), rows that no server could be sent are counted (`TraceFacts`), and a
+file is read in pieces, so that a million rows take the memory of their numbers.
+
+>>> from loratwin.traces import read_trace
+>>> trace = read_trace("azure_llm_2023_conv.csv")  # doctest: +SKIP
+>>> trace.facts.requests, trace.facts.prompt_tokens, trace.facts.last_s  # doctest: +SKIP
+"""
+
+from loratwin.traces.formats import FORMATS, Format, format_named, format_names
+from loratwin.traces.read import Reading, read_trace, reading
+from loratwin.traces.trace import MAX_TOKENS, NO_ADAPTER, SharedBlocks, Trace, TraceFacts
+
+__all__ = [
+    "FORMATS",
+    "MAX_TOKENS",
+    "NO_ADAPTER",
+    "Format",
+    "Reading",
+    "SharedBlocks",
+    "Trace",
+    "TraceFacts",
+    "format_named",
+    "format_names",
+    "read_trace",
+    "reading",
+]

@@ -1,0 +1,140 @@
+"""The forms of traces that are known by name: what their columns are called, and what they mean.
+
+Names of columns are compared without case, spaces, dashes and underscores (`plain`).
+
+Sources: the datasets' own descriptions. Azure: AzureLLMInferenceDataset2023.md, ...2024.md and
+AzureLMMInferenceDataset2025.md (Azure/AzurePublicDataset). BurstGPT: README of HPMLL/BurstGPT. Mooncake:
+FAST25-release/traces (kvcache-ai/Mooncake). Vidur: data/processed_traces (microsoft/vidur). Splitwise: traces of
+splitwise-sim. LLMServingSim: dataset/*.tsv and workloads/*.jsonl (casys-kaist/LLMServingSim). AIBrix:
+benchmarks/generator (vllm-project/aibrix). vLLM: custom and ShareGPT datasets of `vllm bench serve`. LiteLLM:
+StandardLoggingPayload, and the table LiteLLM_SpendLogs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from loratwin.errors import UnknownNameError
+
+ROLES = ("time", "prompt", "output", "adapter", "status", "blocks")
+"""What a column can be."""
+
+
+class Format(NamedTuple):
+    """Columns of a form, in the order in which they are looked for; an empty tuple: it has none."""
+
+    name: str
+    title: str
+    time: tuple[str, ...]
+    prompt: tuple[str, ...]
+    output: tuple[str, ...]
+    unit: str | None = None
+    """Of the time: s, ms, us, ns, timestamp; None: told by how the cells look."""
+    needs: tuple[str, ...] = ("time", "prompt", "output")
+    """Roles without which a file is not of this form."""
+    adapter: tuple[str, ...] = ()
+    status: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
+    block_tokens: int = 512
+    strict: bool = False
+    """Whether a request without tokens is a slip (else it is a failed one, and left out)."""
+    failed: str = "without prompt or output tokens"
+    """Why a row without tokens is left out."""
+
+
+OURS = Format(
+    "loratwin", "loratwin's own", ("arrival_s",), ("prompt_tokens",), ("output_tokens",), "s", ("time",), ("adapter",),
+    strict=True,
+)  # fmt: skip
+
+FORMATS = (
+    OURS,
+    Format("azure", "Azure LLM inference traces", ("TIMESTAMP",), ("ContextTokens",), ("GeneratedTokens",)),
+    Format(
+        "burstgpt", "BurstGPT", ("Timestamp",), ("Request tokens",), ("Response tokens",),
+        failed="failed (Response tokens 0)",
+    ),
+    Format(
+        "mooncake", "Mooncake", ("timestamp",), ("input_length",), ("output_length",), "ms",
+        adapter=("lora_name", "adapter"), blocks=("hash_ids",),
+    ),
+    Format("vidur", "Vidur", ("arrived_at",), ("num_prefill_tokens",), ("num_decode_tokens",), None,
+           ("prompt", "output")),
+    Format("splitwise", "splitwise-sim", ("arrival_timestamp",), ("prompt_size",), ("token_size",)),
+    Format("llmservingsim", "LLMServingSim", ("arrival_time_ns",), ("input_toks",), ("output_toks",), "ns"),
+    Format(
+        "litellm", "LiteLLM's logs", ("startTime", "start_time"), ("prompt_tokens",), ("completion_tokens",),
+        adapter=("model", "model_group"), status=("status",),
+    ),
+    Format(
+        "openai", "OpenAI-style logs",
+        ("time", "timestamp", "created", "created_at", "ts", "@timestamp", "request_time", "start_time", "datetime"),
+        ("prompt_tokens", "usage.prompt_tokens", "response.usage.prompt_tokens", "body.usage.prompt_tokens",
+         "usage.input_tokens", "response.usage.input_tokens", "input_tokens", "num_prompt_tokens"),
+        ("completion_tokens", "usage.completion_tokens", "response.usage.completion_tokens",
+         "body.usage.completion_tokens", "usage.output_tokens", "response.usage.output_tokens", "output_tokens",
+         "num_generation_tokens"),
+        adapter=("lora_name", "adapter", "lora", "model", "request.model", "response.model", "body.model"),
+        status=("status", "status_code", "response.status", "http_status"),
+    ),
+    Format("aibrix", "AIBrix workloads", ("timestamp",), ("prompt_length",), ("output_length",), "ms", ("time",),
+           adapter=("model",)),
+    Format("sharegpt", "ShareGPT conversations", (), ("prompt",), ("output",), needs=("prompt", "output")),
+    Format("vllm-custom", "vLLM's custom dataset", (), ("prompt",), ("output_tokens",), needs=("prompt",)),
+)  # fmt: skip
+"""In the order in which a file is compared with them."""
+
+NESTED = {"aibrix": "requests", "sharegpt": "conversations"}
+"""Forms known by a key that holds a list, and that key."""
+
+
+def format_names() -> list[str]:
+    """Names of all forms."""
+    return [form.name for form in FORMATS]
+
+
+def format_named(name: str) -> Format:
+    """A form by its name.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none.
+    """
+    for form in FORMATS:
+        if form.name == name:
+            return form
+    raise UnknownNameError("format of traces", name, format_names())
+
+
+def plain(name: str) -> str:
+    """A column's name without what people write differently: `Request tokens`, `request_tokens`."""
+    return re.sub(r"[\s_\-]", "", name).lower()
+
+
+def columns_of(form: Format, header: Iterable[str]) -> dict[str, str]:
+    """Which column of a file has which role in this form."""
+    by_plain: dict[str, str] = {}
+    for name in header:
+        by_plain.setdefault(plain(name), name)
+    found = {role: _first(getattr(form, role), by_plain) for role in ROLES}
+    return {role: name for role, name in found.items() if name is not None}
+
+
+def recognised(header: Iterable[str]) -> Format | None:
+    """The form that has such columns; None: none."""
+    names = list(header)
+    plains = {plain(name) for name in names}
+    for form in FORMATS:
+        if form.name in NESTED:
+            if NESTED[form.name] in plains:
+                return form
+        elif set(form.needs) <= columns_of(form, names).keys():
+            return form
+    return None
+
+
+def _first(names: tuple[str, ...], by_plain: dict[str, str]) -> str | None:
+    return next((by_plain[plain(name)] for name in names if plain(name) in by_plain), None)

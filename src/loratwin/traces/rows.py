@@ -1,0 +1,288 @@
+"""Files to rows: CSV with any delimiter, JSON lines, JSON and parquet, compressed or not, in pieces of some thousand.
+
+Pieces keep cells as they are in the file; only where numpy's own reader understands a piece of CSV, which is ten times
+as fast, are they numbers already (`cells` takes both).
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import json
+import lzma
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from loratwin.errors import InputError
+from loratwin.extras import required
+from loratwin.traces.nested import flat_records
+
+_PIECE_ROWS = 8192
+
+_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_ZSTD, _ZIP, _PARQUET = b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1"
+"""What compressed files begin with."""
+
+
+class Piece(NamedTuple):
+    """Some rows of a file."""
+
+    lines: Sequence[int]
+    """Line (or record) of each row, counted from 1."""
+    cells: Mapping[str, Any]
+    """Cells of each wanted column, shape (num_rows,): a list of what is in the file, or an array of numbers."""
+    num_cells: Sequence[int] | None = None
+    """Cells of each row of CSV, where some have fewer than the header."""
+    width: int = 0
+    """Cells of the header."""
+
+
+class Table(NamedTuple):
+    """A file that was opened: its columns, and how to read its rows."""
+
+    header: tuple[str, ...]
+    kind: str
+    """CSV, JSON or parquet; what `lines` count."""
+    first: Mapping[str, Any]
+    """The first row."""
+    pieces: Callable[[Sequence[str]], Iterable[Piece]]
+    """Rows with the cells of these columns; can be asked for once."""
+    notes: tuple[str, ...] = ()
+
+
+def open_table(path: Path) -> AbstractContextManager[Any]:
+    """The file, decompressed: a context manager of a text stream; of a parquet file, of its path."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    for magic, what in ((_ZSTD, "zstd"), (_ZIP, "zip")):
+        if start.startswith(magic):
+            raise InputError(f"{path}: is a {what} archive; unpack it first (gzip, bzip2 and xz are read as they are)")
+    if start.startswith(_PARQUET):
+        return nullcontext(path)
+    opener: Any = next((each for magic, each in _OPENERS.items() if start.startswith(magic)), open)
+    with opener(path, "rb") as raw:
+        start = raw.read(2)
+    encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    stream: AbstractContextManager[Any] = opener(path, "rt", encoding=encoding)
+    return stream
+
+
+def read_table(opened: Any, path: Path) -> Table:
+    """What kind of table it is, and its rows.
+
+    Raises
+    ------
+    InputError
+        It has no rows, or is none of the kinds.
+    """
+    if isinstance(opened, Path):
+        return _parquet(opened)
+    first = next((line for line in opened if line.strip()), "")
+    if not first:
+        raise InputError(f"{path}: has no requests")
+    if first.lstrip()[:1] in ("{", "["):
+        return _json(path, first, opened)
+    return _csv(path, first, opened)
+
+
+# CSV
+
+
+def _csv(path: Path, header_line: str, file: IO[str]) -> Table:
+    delimiter = max(",;\t|", key=header_line.count)
+    header = tuple(name.strip() for name in next(csv.reader([header_line], delimiter=delimiter)))
+    first_line = next((line for line in file if line.strip()), "")
+    if not first_line:
+        raise InputError(f"{path}: has no requests")
+    first_cells = next(csv.reader([first_line], delimiter=delimiter), [])
+    lines = _Lines(chain([first_line], file), 2)
+    return Table(
+        header,
+        "CSV",
+        dict(zip(header, first_cells, strict=False)),
+        lambda wanted: _csv_pieces(lines, header, wanted, delimiter, dict(zip(header, first_cells, strict=False))),
+    )
+
+
+class _Lines:
+    """Lines of a file, counted."""
+
+    def __init__(self, lines: Iterator[str], number: int) -> None:
+        self._lines, self.number = lines, number
+
+    def piece(self) -> list[str]:
+        """Some lines more, without empty ones where they are the last."""
+        return list(islice(self._lines, _PIECE_ROWS))
+
+    def rest(self) -> Iterator[str]:
+        return self._lines
+
+
+def _csv_pieces(
+    lines: _Lines, header: tuple[str, ...], wanted: Sequence[str], delimiter: str, first: Mapping[str, str]
+) -> Iterator[Piece]:
+    """By numpy's reader as long as it understands the lines, by Python's where it does not."""
+    columns = [header.index(name) for name in wanted]
+    dtypes = [_dtype(first.get(name, "")) for name in wanted]
+    number = lines.number
+    while piece := lines.piece():
+        if '"' in "".join(piece):  # a cell may go over several lines
+            yield from _csv_carefully(chain(piece, lines.rest()), number, len(header), wanted, columns, delimiter)
+            return
+        fast = _by_numpy(piece, wanted, columns, dtypes, delimiter)
+        if fast is None:
+            yield from _csv_carefully(iter(piece), number, len(header), wanted, columns, delimiter)
+        else:
+            yield Piece(range(number, number + len(piece)), fast)
+        number += len(piece)
+
+
+def _dtype(cell: str) -> str:
+    """What numpy is to take a column for, by its first cell."""
+    try:
+        int(cell)
+        return "i8"
+    except ValueError:
+        pass
+    try:
+        float(cell)
+        return "f8"
+    except ValueError:
+        return "M8[ns]" if len(cell) >= 19 and cell[4:5] == "-" and not cell.rstrip()[19:20].isalpha() else "O"
+
+
+def _by_numpy(
+    piece: list[str], wanted: Sequence[str], columns: list[int], dtypes: list[str], delimiter: str
+) -> dict[str, Any] | None:
+    """Cells as arrays; None where a line is not as the first one was."""
+    dtype = np.dtype([(f"c{i}", kind) for i, kind in enumerate(dtypes)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # whatever numpy has doubts about is read with care
+        try:
+            rows = np.loadtxt(piece, dtype, comments=None, delimiter=delimiter, usecols=columns, ndmin=1)
+        except (ValueError, Warning, OverflowError, UnicodeError):
+            return None
+    if len(rows) != len(piece):  # empty lines: where which row stands is counted below
+        return None
+    return {name: rows[f"c{i}"] for i, name in enumerate(wanted)}
+
+
+def _csv_carefully(
+    lines: Iterator[str], number: int, width: int, wanted: Sequence[str], columns: list[int], delimiter: str
+) -> Iterator[Piece]:
+    reader = csv.reader(lines, delimiter=delimiter)
+    counted = ((number + reader.line_num - 1, row) for row in reader if any(cell.strip() for cell in row))
+    while piece := list(islice(counted, _PIECE_ROWS)):
+        short = any(len(row) < width for _, row in piece)
+        rows = [row + [""] * (width - len(row)) for _, row in piece] if short else [row for _, row in piece]
+        cells = {name: [row[column].strip() for row in rows] for name, column in zip(wanted, columns, strict=True)}
+        yield Piece([line for line, _ in piece], cells, [len(row) for _, row in piece] if short else None, width)
+
+
+# JSON
+
+
+def _json(path: Path, first: str, file: IO[str]) -> Table:
+    try:
+        opening = json.loads(first)
+    except ValueError:
+        opening = None
+    values: Iterator[tuple[int, Any]]
+    if isinstance(opening, dict):
+        values = chain([(1, opening)], _json_lines(path, file))
+    else:
+        values = iter(enumerate(_json_values(path, first + file.read()), start=1))
+    counted, notes = flat_records(values)
+    head = list(islice(counted, 64))  # a form's optional keys need not be in the first
+    if not head:
+        raise InputError(f"{path}: has no requests")
+    header = tuple(dict.fromkeys(name for _, record in head for name in _paths(record)))
+    return Table(header, "JSON", head[0][1], lambda wanted: _json_pieces(chain(head, counted), wanted), notes)
+
+
+def _json_lines(path: Path, file: IO[str]) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(file, start=2):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise InputError(f"{path}: line {number} is not JSON ({error})") from None
+
+
+def _json_values(path: Path, text: str) -> Iterator[Any]:
+    """All JSON values of a text; those in a list one by one."""
+    decoder, at = json.JSONDecoder(), 0
+    while at < len(text):
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON ({error})") from None
+        yield from value if isinstance(value, list) else [value]
+        while at < len(text) and text[at].isspace():
+            at += 1
+
+
+def _paths(record: Any, before: str = "", depth: int = 0) -> Iterator[str]:
+    """Dotted paths of all that is in a record, itself no record."""
+    for key, value in record.items():
+        if isinstance(value, dict) and depth < 4:
+            yield from _paths(value, f"{before}{key}.", depth + 1)
+        yield f"{before}{key}"
+
+
+def _json_pieces(records: Iterator[tuple[int, Any]], wanted: Sequence[str]) -> Iterator[Piece]:
+    while piece := list(islice(records, _PIECE_ROWS)):
+        cells = {name: [value_at(record, name) for _, record in piece] for name in wanted}
+        yield Piece([line for line, _ in piece], cells)
+
+
+def value_at(record: Any, path: str) -> Any:
+    """What a dotted path leads to; None where it leads nowhere. A key that has dots itself goes before."""
+    if not isinstance(record, dict):
+        return None
+    if path in record:
+        return record[path]
+    dots = (at for at, character in enumerate(path) if character == "." and path[:at] in record)
+    return next((value_at(record[path[:at]], path[at + 1 :]) for at in dots), None)
+
+
+# Parquet
+
+
+def _parquet(path: Path) -> Table:
+    pq = required("pyarrow.parquet", "a parquet file", "parquet")
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as parquet ({error})") from None
+    header = tuple(file.schema_arrow.names)
+    first = next((batch.to_pylist()[0] for batch in file.iter_batches(1) if batch.num_rows), None)
+    if first is None:
+        raise InputError(f"{path}: has no requests")
+    return Table(header, "parquet", first, lambda wanted: _parquet_pieces(file, wanted))
+
+
+def _parquet_pieces(file: Any, wanted: Sequence[str]) -> Iterator[Piece]:
+    number = 1
+    for batch in file.iter_batches(_PIECE_ROWS, columns=list(wanted)):
+        cells = {name: _arrow(batch.column(name)) for name in wanted}
+        yield Piece(range(number, number + batch.num_rows), cells)
+        number += batch.num_rows
+
+
+def _arrow(column: Any) -> Any:
+    """Numbers and times as arrays, the rest as a list."""
+    if column.null_count == 0:
+        array = column.to_numpy(zero_copy_only=False)
+        if array.dtype.kind in "iuf":
+            return array
+        if array.dtype.kind == "M":
+            return array.astype("M8[ns]")
+    return column.to_pylist()
