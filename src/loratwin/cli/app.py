@@ -23,6 +23,7 @@ from loratwin.cli.commands import (
     compare,
     examples,
     experiments,
+    figures,
     learn,
     llm,
     memory,
@@ -103,6 +104,7 @@ for command in (
     memory.memory,
     bench.bench,
     compare.compare,
+    figures.figures,
     examples.examples,
     schema.schema,
 ):

@@ -57,10 +57,11 @@ def kernel_report(paths: Sequence[str | Path], gpu: str | None = None) -> Kernel
         A file cannot be used, or a GPU that was named is not known.
     """
     traces = tuple(read_trace(path) for path in paths)
-    return KernelReport(traces, by_class(traces), by_kernel(traces), _gpu(traces, gpu))
+    return KernelReport(traces, by_class(traces), by_kernel(traces), gpu_of(traces, gpu))
 
 
-def _gpu(traces: Sequence[KernelTrace], wanted: str | None) -> Gpu | None:
+def gpu_of(traces: Sequence[KernelTrace], wanted: str | None) -> Gpu | None:
+    """The GPU that is named, else the first of the table that a trace names; None: neither."""
     if wanted is not None:
         return find_gpu(wanted)
     for name in (trace.gpu for trace in traces if trace.gpu):
