@@ -19,6 +19,7 @@ from loratwin.lazy import lazy_names
 from loratwin.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from loratwin.advise import advise_batch, advise_replicas, find_sweep
     from loratwin.bench import GivenServers, LaunchedServers, measure
     from loratwin.calibrate import ServerSource, calibrate_server
     from loratwin.errors import LoratwinError
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
     from loratwin.records import EngineConfig, Run, load_run, save_run
     from loratwin.report import as_text, write_report
     from loratwin.report.compare import compare
+    from loratwin.report.figures import make_figures
+    from loratwin.report.kernels import kernel_report
     from loratwin.simulate.engine import simulate as simulate_run
     from loratwin.simulate.sweep import server_configs, sweep
     from loratwin.workload.draw import draw
     from loratwin.workload.files import load_spec as load_workload
 
 _HOMES = {
+    "advise": ("advise_batch", "advise_replicas", "find_sweep"),
     "bench": ("GivenServers", "LaunchedServers", "measure"),
     "calibrate": ("ServerSource", "calibrate_server"),
     "errors": ("LoratwinError",),
@@ -45,6 +49,8 @@ _HOMES = {
     "records": ("EngineConfig", "Run", "load_run", "save_run"),
     "report": ("as_text", "write_report"),
     "report.compare": ("compare",),
+    "report.figures": ("make_figures",),
+    "report.kernels": ("kernel_report",),
     "simulate.engine": ("simulate as simulate_run",),
     "simulate.sweep": ("server_configs", "sweep"),
     "workload.draw": ("draw",),
@@ -59,14 +65,19 @@ __all__ = [
     "LoratwinError",
     "Run",
     "ServerSource",
+    "advise_batch",
+    "advise_replicas",
     "as_text",
     "calibrate_server",
     "compare",
     "draw",
     "find_plan",
+    "find_sweep",
+    "kernel_report",
     "load_profile",
     "load_run",
     "load_workload",
+    "make_figures",
     "measure",
     "predict",
     "save_run",

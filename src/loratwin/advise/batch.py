@@ -92,6 +92,11 @@ def advise_batch(
     epsilon
         Least T(B) / (B T(1)).
 
+    Returns
+    -------
+    BatchAdvice
+        The batch, what it gives and leaves free; `point` is None where none is good enough.
+
     Raises
     ------
     InputError

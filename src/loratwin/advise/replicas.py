@@ -213,6 +213,11 @@ def advise_replicas(
     slo_ms
         Most milliseconds between tokens; None: no limit.
 
+    Returns
+    -------
+    ReplicaAdvice
+        What each number does, and which is best.
+
     Raises
     ------
     InputError

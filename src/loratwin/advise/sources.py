@@ -35,6 +35,11 @@ def find_sweep(
     batches, max_loras
         What the twin is asked for.
 
+    Returns
+    -------
+    BatchSweep
+        Points by rising batch.
+
     Raises
     ------
     InputError, DataError

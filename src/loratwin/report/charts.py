@@ -147,8 +147,15 @@ def _drawn(chart: Chart) -> Figure:
         axes.set_axis_off()
     if chart.one_legend:
         handles = {label: line for axes in grid for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=min(len(handles), 5))
+        ncols = _fitting(list(handles), figure.get_figwidth())
+        figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=ncols)
     return figure
+
+
+def _fitting(labels: Sequence[str], width: float) -> int:
+    """Columns of a legend that fit so many inches: a sign and its distances, and a letter's width."""
+    widest = 0.75 + 0.075 * max(map(len, labels), default=0)
+    return max(1, min(len(labels), int(width / widest)))
 
 
 def _panel(axes: Axes, panel: Panel, with_legend: bool) -> None:
@@ -159,7 +166,7 @@ def _panel(axes: Axes, panel: Panel, with_legend: bool) -> None:
             axes.plot(list(series.x), list(series.y), color=colour, label=series.name or None, **_LOOKS[series.look])
     axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
     if panel.ticks:
-        turned = max(map(len, panel.ticks)) * len(panel.ticks) > 40
+        turned = max(map(len, panel.ticks)) * len(panel.ticks) > 50
         axes.set_xticks(
             range(len(panel.ticks)), panel.ticks, rotation=30 if turned else 0, ha="right" if turned else "center"
         )

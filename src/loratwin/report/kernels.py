@@ -51,6 +51,11 @@ def kernel_report(paths: Sequence[str | Path], gpu: str | None = None) -> Kernel
     gpu
         Whose data sheet the roofline is on; None: the one that a file names, if it is in the table.
 
+    Returns
+    -------
+    KernelReport
+        Figures by class and by kernel; `kernels_text` and `write_kernel_page` show it.
+
     Raises
     ------
     DataError, InputError

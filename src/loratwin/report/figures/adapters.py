@@ -106,7 +106,8 @@ def _grid_panel(runs: Sequence[ServingRun], rates: str) -> Panel:
             for run in runs
             if run.max_loras == count and run.measured
         )
-        series.append(Series(f"{count} slots", *_columns(points), colour=index))
+        if points:
+            series.append(Series(f"{count} slots", *_columns(points), colour=index))
     asked = sorted({run.served_adapters: offered_tokens_per_s(run) for run in runs if run.has_workload}.items())
     top = 1.15 * max((y for each in series for y in each.y), default=1.0)
     asked = [(x, y) for x, y in asked if y <= 1.3 * top]

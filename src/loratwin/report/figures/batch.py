@@ -19,15 +19,17 @@ from loratwin.advise import (
 from loratwin.advise.text import GIB, fixed_tokens
 from loratwin.calibrate.published.tables import Row, number
 from loratwin.errors import InputError
+from loratwin.kernel import StepCost, StepFeatures, step_time_s
 from loratwin.llms import LlmShapes, find_llm
 from loratwin.perf import Profile, assume, find_gpu
 from loratwin.perf.assume import shipped_references
 from loratwin.perf.launch import launch_of
 from loratwin.perf.operations.step import StepSum
 from loratwin.perf.operations.tables import operations_of
+from loratwin.records.run import StepSeries
 from loratwin.report.charts import Chart, Look, Panel, Series
-from loratwin.report.figures.source import Made, Source
-from loratwin.report.tables import Table, texts
+from loratwin.report.figures.source import Made, Source, figures_table
+from loratwin.report.tables import Table
 from loratwin.simulate import server_configs, simulate
 from loratwin.workload import Workload, draw, parse_spec
 
@@ -92,7 +94,7 @@ def batches(source: Source) -> Made:
         f"with an assumed profile of a later engine ({ENGINE}); measured: vLLM's first engine.",
     ]
     chart = Chart("batch", "Throughput, latency and KV cache against the batch", panels, len(source.sweeps), 2.9, True)
-    return Made([chart], [texts("batch-advice", "The batch to run", columns, lines)], notes)
+    return Made([chart], [figures_table("batch-advice", "The batch to run", columns, lines)], notes)
 
 
 FIGURES: list[tuple[str, str, Callable[[BatchPoint], float]]] = [
@@ -170,11 +172,11 @@ def _memory(source: Source) -> Table:
         "free at the advised batch, GB",
         "of the GPU, %",
     ]
-    return texts("memory-split", "Where the memory goes, and what the advised batch leaves free", columns, rows)
+    return figures_table("memory-split", "Where the memory goes, and what the advised batch leaves free", columns, rows)
 
 
 def phases(source: Source) -> Made:
-    """Steps with prompts and steps that only decode: their part of the time; simulated."""
+    """Prompts and decoding: their part of the time; simulated."""
     panels = []
     chosen = [sweep for sweep in source.sweeps]
     for done, sweep in enumerate(chosen):
@@ -183,12 +185,12 @@ def phases(source: Source) -> Made:
         shares = [_prefill_share(source, sweep.llm, batch) for batch in tried]
         places = [float(i) for i in range(len(tried))]
         series = [
-            Series("steps with prompts", places, [100 * share for share in shares], "stack", colour=1),
-            Series("steps that only decode", places, [100 * (1 - share) for share in shares], "stack", colour=0),
+            Series("prompts (prefill)", places, [100 * share for share in shares], "stack", colour=1),
+            Series("decode", places, [100 * (1 - share) for share in shares], "stack", colour=0),
         ]
         panels.append(Panel(sweep.llm, "batch", "% of the time", series, [str(batch) for batch in tried]))
     source.progress("simulating phases", len(chosen), len(chosen))
-    notes = ["A step with prompts decodes, too: its whole time counts as theirs."]
+    notes = ["Of a step that also decodes, prompts have what it takes longer than without them."]
     return Made([Chart("phases", "Time by phase against the batch, simulated", panels, 2, 2.9, True)], notes=notes)
 
 
@@ -197,7 +199,19 @@ def _prefill_share(source: Source, llm: str, batch: int) -> float:
     (config,) = server_configs(workload, profile, max_num_seqs=batch, max_model_len=MOST_LEN)
     steps = simulate(workload, profile, config).steps
     assert steps is not None
-    return float(steps.duration_s[steps.prefill_tokens > 0].sum() / steps.duration_s.sum())
+    cost = profile.step_time.resolve(0, config.max_lora_rank, profile.behaviour, config.max_num_seqs)
+    with_prompts = np.flatnonzero(steps.prefill_tokens)
+    decoding = sum(_decoding_s(cost, steps, int(i)) for i in with_prompts)
+    return float((steps.duration_s[with_prompts].sum() - decoding) / steps.duration_s.sum())
+
+
+def _decoding_s(cost: StepCost, steps: StepSeries, i: int) -> float:
+    """What a step would take without its prompts."""
+    number = int(steps.decode_requests[i])
+    assert steps.decode_context is not None
+    nothing = dict.fromkeys(StepFeatures._fields, 0)
+    of = {"decode_requests": number, "running": number, "decode_context": int(steps.decode_context[i])}
+    return step_time_s(cost, StepFeatures(**nothing | of)) if number else 0.0
 
 
 def kernel_shares(source: Source) -> Made:
@@ -215,8 +229,8 @@ def kernel_shares(source: Source) -> Made:
         series = [Series(name, places, shares, "stack", colour=i) for i, (name, shares) in enumerate(parts.items())]
         panels.append(Panel(sweep.llm, "batch", "% of a step", series, [str(batch) for batch in sizes]))
     notes = [
-        f"Steps of requests with {STEP_CONTEXT} tokens in the cache; operations as measured on an H100, launches and host "
-        f"as learned from fitted profiles of {ENGINE}. No profile of a GPU: one is shown by loratwin report kernels.",
+        f"Steps of requests with {STEP_CONTEXT} tokens in the cache; operations as measured on an H100, launches and "
+        f"host as learned from fitted profiles of {ENGINE}. No profile of a GPU: loratwin report kernels shows one.",
     ]
     return Made(
         [Chart("step-parts", "Parts of a decode step against the batch, computed", panels, 2, 2.9, True)], notes=notes
@@ -316,7 +330,7 @@ def replication(source: Source) -> Made:
         "(loratwin advise replicas)."
     ]
     chart = Chart("replication", "Replicas on one GPU", panels, 2, 3.0, True)
-    return Made([chart], [texts("replication-table", "Replicas on one GPU", columns, lines)], notes)
+    return Made([chart], [figures_table("replication-table", "Replicas on one GPU", columns, lines)], notes)
 
 
 def _place(row: Row) -> tuple[int, int]:
@@ -348,5 +362,5 @@ def _line(row: Row, predicted: tuple[float, float], rows: Sequence[Row]) -> list
         row["model"], str(_batch(row)), str(_replicas(row)), f"{number(row, 'total_token_throughput'):.0f}",
         "" if isnan(predicted[0]) else f"{predicted[0]:.0f}", f"{number(row, 'mean_itl_ms'):.1f}",
         "" if isnan(predicted[1]) else f"{predicted[1]:.1f}", f"{100 * max(used):.0f}",
-        f"{number(row, 'gpu_util_mean'):.0f}", f"{gain:+.1f}",
+        f"{number(row, 'gpu_util_mean'):.0f}", f"{gain:.1f}",
     ]  # fmt: skip

@@ -51,6 +51,13 @@ class Entry:
     made_by: str = ""
     why_not: str = ""
 
+    @property
+    def state(self) -> str:
+        """What can become of it where its data are there: made, made from simulation, or not possible."""
+        if self.why_not:
+            return "not possible"
+        return "made" if self.measured else "made from simulation"
+
     def make(self, source: Source) -> Made:
         """Make it; its module is imported only now."""
         module, function = self.made_by.split(".")
@@ -99,12 +106,12 @@ CATALOGUE: tuple[Entry, ...] = (
         needs=("backbone_latency.csv",), made_by="adapters.step_times",
     ),
     Entry(
-        "twin-accuracy", ADAPTERS, "Table 1", "The twin beside measurement, with its error table",
+        "twin-accuracy", ADAPTERS, "the table of errors", "The twin beside measurement, with its error table",
         measured="172 one-hour runs", simulated="the same servers by the twin",
         needs=("serving_validation.csv",), made_by="twin.accuracy",
     ),
     Entry(
-        "models", ADAPTERS, "Table 2", "Learned models: advice against the best measured",
+        "models", ADAPTERS, "the table of models", "Learned models: advice against the best measured",
         measured="440 one-hour runs", simulated="advice of the twin and of the learned model that ships",
         needs=("serving_optimum.csv",), made_by="twin.models",
     ),
@@ -159,7 +166,7 @@ CATALOGUE: tuple[Entry, ...] = (
         measured="your records", needs=(RECORDS,), made_by="records.own_adapters",
     ),
     Entry(
-        "own-twin", OWN, "as arXiv 2508.08343, Table 1", "The twin beside measurement",
+        "own-twin", OWN, "as arXiv 2508.08343", "The twin beside measurement",
         measured="your records", simulated="the twin of --profile", needs=(RECORDS,), made_by="records.own_twin",
     ),
     Entry(

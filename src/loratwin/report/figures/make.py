@@ -72,6 +72,11 @@ def make_figures(
     progress
         Called with (what, done, of).
 
+    Returns
+    -------
+    list of State
+        What became of each that was asked for.
+
     Raises
     ------
     InputError
@@ -85,13 +90,21 @@ def make_figures(
         (target / PARTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder {target}: {error.strerror or error}") from None
-    states = []
+    states = {}
     for number, entry in enumerate(chosen):
         progress("figures", number, len(chosen))
-        states.append(_make(entry, source, target, again))
+        states[entry.name] = _make(entry, source, target, again)
     progress("figures", len(chosen), len(chosen))
-    write_atomically(target / "index.html", _page(states, source, target))
-    return states
+    shown = [states.get(entry.name) or _unasked(entry, source, target) for entry in CATALOGUE]
+    write_atomically(target / "index.html", _page(shown, source, target))
+    return list(states.values())
+
+
+def _unasked(entry: Entry, source: Source, target: Path) -> State:
+    """A figure that is not to be made now: shown if it was made before."""
+    missing = source.missing(entry.needs)
+    kept = None if entry.why_not or missing else _kept(entry, target, _digest(entry, source))
+    return State(entry, "kept" if kept else "not made", "" if kept else entry.why_not or "not asked for", kept or "")
 
 
 def _folder(data: str | Path) -> Path:
@@ -114,7 +127,7 @@ def _make(entry: Entry, source: Source, target: Path, again: bool) -> State:
     missing = source.missing(entry.needs)
     if missing:
         return State(entry, "not made", f"no {', '.join(missing)} in the folder")
-    digest = f"{_sources()} {source.digest(entry.needs)}"
+    digest = _digest(entry, source)
     kept = _kept(entry, target, digest)
     if kept is not None and not again:
         return State(entry, "kept", part=kept)
@@ -123,6 +136,11 @@ def _make(entry: Entry, source: Source, target: Path, again: bool) -> State:
     except LoratwinError as error:
         return State(entry, "not made", str(error))
     return State(entry, "made", part=_write(entry, made, target, digest))
+
+
+def _digest(entry: Entry, source: Source) -> str:
+    """Of all that a figure is made of and by."""
+    return f"{_sources()} {source.digest(entry.needs)}"
 
 
 @cache

@@ -13,9 +13,8 @@ from loratwin.perf import load_profile
 from loratwin.records import Run
 from loratwin.report.charts import Chart, Panel, Series
 from loratwin.report.figures.batch import FIGURES
-from loratwin.report.figures.source import Made, Source
+from loratwin.report.figures.source import Made, Source, figures_table
 from loratwin.report.kernels import KernelReport, kernel_charts, kernel_tables
-from loratwin.report.tables import texts
 from loratwin.report.twin import twin_of
 
 
@@ -98,7 +97,7 @@ def own_twin(source: Source) -> Made:
         panels.append(Panel(what, f"measured, {unit}", f"twin, {unit}", series, log="xy"))
     columns = ["run", *(head for _, what, _ in _COMPARED for head in (what, f"{what}: twin", f"{what}: off, %"))]
     chart = Chart("own-twin", f"The twin beside measurement ({source.profile})", panels, one_legend=True)
-    return Made([chart], [texts("own-twin-table", "The twin beside measurement", columns, lines)])
+    return Made([chart], [figures_table("own-twin-table", "The twin beside measurement", columns, lines)])
 
 
 _COMPARED = (

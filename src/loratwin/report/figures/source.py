@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loratwin.advise import BatchSweep, read_sweeps
+from loratwin.calibrate.published import tables
 from loratwin.calibrate.published.serving import ServingRun, read_serving
-from loratwin.calibrate.published.tables import Row, read_table
 from loratwin.errors import LoratwinError
 from loratwin.gpu_traces import KernelTrace, read_trace
 from loratwin.records import Run, load_run
 from loratwin.report.charts import Chart
-from loratwin.report.tables import Table
+from loratwin.report.tables import Cell, Column, Row, Table, word
 from loratwin.validate.predict import Prediction, predict_all
 
 Progress = Callable[[str, int, int], None]
@@ -47,9 +47,9 @@ class Source:
     processes: int = 1
     progress: Progress = lambda what, done, of: None
     profile: str | None = None
-    _tables: dict[str, list[Row]] = field(default_factory=dict)
+    _tables: dict[str, list[tables.Row]] = field(default_factory=dict)
 
-    def table(self, name: str, *required: str) -> list[Row]:
+    def table(self, name: str, *required: str) -> list[tables.Row]:
         """Rows of a table, read once.
 
         Raises
@@ -58,7 +58,7 @@ class Source:
             It cannot be read, or a column is missing.
         """
         if name not in self._tables:
-            self._tables[name] = read_table(self.folder / name, required)
+            self._tables[name] = tables.read_table(self.folder / name, required)
         return self._tables[name]
 
     def missing(self, needs: Sequence[str]) -> list[str]:
@@ -124,3 +124,22 @@ class Source:
     def predicted(self, runs: Sequence[ServingRun], what: str) -> list[Prediction]:
         """What the shipped profiles' twin says of measured runs."""
         return predict_all(runs, processes=self.processes, progress=lambda done, of: self.progress(what, done, of))
+
+
+def figures_table(name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of words and figures; what reads as a number is one, also in the CSV."""
+    numbers = [all(_number(row[i]) is not None or not row[i] for row in rows) for i in range(len(header))]
+    columns = [Column(each, each, is_word=not figures) for each, figures in zip(header, numbers, strict=True)]
+    cells = [
+        Row([Cell(text, _number(text)) if figures else word(text) for text, figures in zip(row, numbers, strict=True)])
+        for row in rows
+    ]
+    return Table(name, title, columns, cells)
+
+
+def _number(text: str) -> float | None:
+    """A figure, also one in per cent; None: it is a word."""
+    try:
+        return float(text.removesuffix(" %"))
+    except ValueError:
+        return None

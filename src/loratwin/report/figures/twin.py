@@ -11,8 +11,7 @@ from loratwin.metrics import summarize
 from loratwin.perf import load_profile
 from loratwin.report.charts import Chart, Panel, Series
 from loratwin.report.figures.adapters import GRID
-from loratwin.report.figures.source import Made, Source
-from loratwin.report.tables import texts
+from loratwin.report.figures.source import Made, Source, figures_table
 from loratwin.report.validation import advice_table, score_table, verdict_table
 from loratwin.simulate import server_configs, simulate
 from loratwin.validate.decisions import Decision, decide_all
@@ -33,7 +32,7 @@ SHORT, MEAN, LONG = (23, 27), (250, 231), (423, 358)
 """Tokens of prompt and output: percentiles 25 and 75, and means, of the ShareGPT set (as published)."""
 
 ADAPTERS = (8, 16, 32, 64, 96, 128, 192, 256, 320, 384)
-WINDOW_S = 600.0
+WINDOW_S = 1800.0
 
 
 def motivation(source: Source) -> Made:
@@ -55,7 +54,7 @@ def motivation(source: Source) -> Made:
         panels.append(Panel(f"by {what}", "served adapters", "tokens/s", series))
     source.progress("simulating throughput by adapters", of, of)
     notes = [
-        "Usual: 64 slots (or one for each adapter), 0.05 requests/s, rank 8, 250 + 231 tokens; ten minutes. "
+        "Usual: 64 slots (or one for each adapter), 0.05 requests/s, rank 8, 250 + 231 tokens; half an hour. "
         "A curve ends where the server does not start. Dotted: what was asked for.",
     ]
     return Made(
@@ -167,8 +166,8 @@ def accuracy(source: Source) -> Made:
         series.append(Series("the same", ends, ends, "limit", colour=7))
         panels.append(Panel(what, f"measured, {unit}", f"twin, {unit}", series, log="xy"))
     tables = [
-        texts("twin-errors", "Errors of the twin", *score_table(score(runs, predictions))),
-        texts(
+        figures_table("twin-errors", "Errors of the twin", *score_table(score(runs, predictions))),
+        figures_table(
             "twin-verdicts",
             "Starved, and starts",
             *verdict_table(starved_verdicts(runs, predictions), start_verdicts(runs, predictions)),
@@ -180,7 +179,9 @@ def accuracy(source: Source) -> Made:
     ]
     published = _published(source, runs)
     if published:
-        tables.append(texts("published-twin-errors", "Errors of the published twin on the same runs", *published))
+        tables.append(
+            figures_table("published-twin-errors", "Errors of the published twin on the same runs", *published)
+        )
     return Made([Chart("twin-accuracy", "The twin beside measurement", panels, one_legend=True)], tables, notes)
 
 
@@ -227,12 +228,14 @@ def models(source: Source) -> Made:
     ]
     columns = ["LLM", "rates", "question", "adapters asked for", "twin: adapters, slots", "model: adapters, slots"]
     tables = [
-        texts("advice-errors", "What following the advice costs, against the best measured", ["by", *header], rows),
-        texts("advice", "Advice for every workload", columns, answers),
+        figures_table(
+            "advice-errors", "What following the advice costs, against the best measured", ["by", *header], rows
+        ),
+        figures_table("advice", "Advice for every workload", columns, answers),
     ]
     notes = [
         "joint: adapters and slots for the highest throughput; slots: slots for that with given adapters; "
-        "latency: slots for the shortest latency. Regret: throughput (latency) lost against the best of the measured grid. "
+        "latency: slots for the shortest latency. Regret: what is lost against the best of the measured grid. "
         "Linear models, forests, RuleFit and FIGS side by side: loratwin learn table; rules: loratwin learn rules.",
     ]
     return Made([], tables, notes)
