@@ -7,7 +7,12 @@ from typing import Any
 
 from loratwin.errors import InputError
 
-_PACKAGES = {"sklearn": "scikit-learn", "interpret.glassbox": "interpret", "pyarrow.parquet": "pyarrow"}
+_PACKAGES = {
+    "sklearn": "scikit-learn",
+    "interpret.glassbox": "interpret",
+    "pyarrow.parquet": "pyarrow",
+    "prometheus_client.parser": "prometheus-client",
+}
 """Where what is installed is named otherwise than what is imported."""
 
 

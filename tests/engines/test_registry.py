@@ -11,7 +11,7 @@ from loratwin.engines.registry import DEFAULT, ENGINES, engine_of, find_engine
 from loratwin.engines.versions import GENERATIONS, OLDEST, UNTOLD, generation_of
 from loratwin.errors import UnknownNameError
 from loratwin.records import EngineConfig
-from loratwin.telemetry.names import FOLDS
+from loratwin.telemetry.names import FOLDS, LENGTHS
 
 NOT_OF_ONE_SERVER = {"max_in_flight"}  # of clients
 
@@ -29,7 +29,7 @@ def test_no_two_options_are_written_alike(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_every_metric_has_a_shared_name_that_telemetry_knows(name: str) -> None:
-    assert set(ENGINES[name].metrics) <= set(FOLDS)
+    assert set(ENGINES[name].metrics) <= {*FOLDS, *LENGTHS}
 
 
 def test_engines_are_found_by_name_and_by_a_versions() -> None:

@@ -202,7 +202,7 @@ def test_sums_and_times_are_those_of_pandas(tmp_path: Path, kind: str) -> None:
 
 
 def test_every_form_is_in_the_list_above() -> None:
-    rest = {"sharegpt", "vllm-custom"}  # these have no times
+    rest = {"sharegpt", "custom"}  # these have no times
     assert {name for name, _ in KINDS.values()} | rest == {form.name for form in FORMATS}
 
 

@@ -96,6 +96,8 @@ class Engine:
         Series of finished requests, and its label with the reason; None: it tells none.
     adapter_info
         None: there is no such series.
+    rank_labels, part_labels
+        Of series that show the same on every rank, and of series that are parts of a total beside them.
     key_variable
         Environment variable for an API key; None: it takes one as an argument only, and logs it.
     loading
@@ -136,6 +138,8 @@ class Engine:
     deployments: Callable[[str, float | None], tuple[Deployment, ...]]
     image: tuple[str, Mapping[str, str]]
     option_names: Callable[[], frozenset[str]]
+    rank_labels: tuple[str, ...] = ()
+    part_labels: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Engine {self.name}>"

@@ -46,6 +46,8 @@ METRICS = metrics(
     itl_s=("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"),
     e2e_s="sglang:e2e_request_latency_seconds",
     queue_s="sglang:queue_time_seconds",
+    prompt_lengths="sglang:prompt_tokens_histogram",
+    output_lengths="sglang:generation_tokens_histogram",
 )
 """Of preemptions it has only a gauge (`num_retracted_reqs`)."""
 
@@ -120,6 +122,8 @@ SGLANG = Engine(
     metrics=METRICS,
     finished=None,
     adapter_info=None,
+    rank_labels=("tp_rank", "pp_rank", "moe_ep_rank"),
+    part_labels=("priority",),
     key_variable=None,
     loading=Loading("/load_lora_adapter", "start SGLang with --enable-lora"),
     adapter_word=adapter_word,

@@ -66,6 +66,8 @@ METRICS = {
         prefill_s="vllm:request_prefill_time_seconds",
         decode_s="vllm:request_decode_time_seconds",
         tokens_per_step="vllm:iteration_tokens_total",
+        prompt_lengths="vllm:request_prompt_tokens",
+        output_lengths="vllm:request_generation_tokens",
     ),
     "waiting_deferred": (Metric("vllm:num_requests_waiting_by_reason", {"reason": "deferred"}),),
     "waiting_capacity": (Metric("vllm:num_requests_waiting_by_reason", {"reason": "capacity"}),),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from loratwin.engines.registry import ENGINES
 from loratwin.errors import DataError
+from loratwin.extras import required
 from loratwin.telemetry.table import Kind, SeriesKey
 
 MOST_SERIES = 5000
@@ -66,6 +67,26 @@ class Exposition:
         key = _parse(type_line, line)
         self._keys[text] = None if key.name.endswith("_created") else key
         return self._keys[text]
+
+
+def page_values(page: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """All series of a page by name and labels, as they are: no series is cut, nor made of others.
+
+    Raises
+    ------
+    DataError
+        The page is not in Prometheus' text format.
+    """
+    parser = required("prometheus_client.parser", "a page of /metrics", "bench")
+    try:
+        families = list(parser.text_string_to_metric_families(page))
+    except (ValueError, KeyError, IndexError) as error:
+        raise DataError(f"not in Prometheus' text format ({error})") from None
+    return {
+        (sample.name, tuple(sample.labels.items())): float(sample.value)
+        for family in families
+        for sample in family.samples
+    }
 
 
 def _split(line: str) -> tuple[str, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from loratwin.records.columns import FloatArray
 from loratwin.records.series import Samples, Series
 from loratwin.telemetry.exposition import ADAPTERS_RUNNING, ADAPTERS_WAITING, MAX_LORAS, Exposition
 from loratwin.telemetry.table import SeriesKey
+
+_T = TypeVar("_T")
 
 
 class _Fold(Enum):
@@ -49,6 +52,9 @@ FOLDS: dict[str, _Fold] = {
     "decode_s": _Fold.RATIO,
     "tokens_per_step": _Fold.RATIO,
 }
+
+LENGTHS = ("prompt_lengths", "output_lengths")
+"""Histograms of tokens of finished requests: not over time, but of traffic as a whole (`loratwin.traffic`)."""
 
 _OUR_OWN = {key.name.partition(":")[2]: Metric(key.name) for key in (ADAPTERS_RUNNING, ADAPTERS_WAITING, MAX_LORAS)}
 """Series that `Exposition` makes of those that an engine shows."""
@@ -87,6 +93,10 @@ def _apply(name: str, fold: _Fold, samples: Samples) -> Series | None:
     return None
 
 
+def _labels(series: Series) -> Mapping[str, str]:
+    return dict(series.labels)
+
+
 def _folded(fold: _Fold, source: Metric, samples: Samples) -> FloatArray | None:
     if fold is _Fold.RATIO:
         sums, counts = samples.find(f"{source.name}_sum"), samples.find(f"{source.name}_count")
@@ -95,11 +105,43 @@ def _folded(fold: _Fold, source: Metric, samples: Samples) -> FloatArray | None:
         total, number = _nansum([one.values for one in sums]), _nansum([one.values for one in counts])
         mean: FloatArray = np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
         return mean
-    found = [one.values for one in samples.find(source.name, **source.labels)]
+    found = [one.values for one in distinct(samples.find(source.name, **source.labels), _labels)]
     if not found:
         return None
     total = _nansum(found)
     return total / np.maximum(1, _num_there(found)) if fold is _Fold.MEAN else total
+
+
+def distinct(series: Sequence[_T], labels_of: Callable[[_T], Mapping[str, str]]) -> list[_T]:
+    """Series of one name without those that say once more what others say.
+
+    Ranks of one server that show the same (`Engine.rank_labels`): the first. Parts of a total beside it
+    (`Engine.part_labels`): the total.
+    """
+    ranks = {label for engine in ENGINES.values() for label in engine.rank_labels}
+    parts = {label for engine in ENGINES.values() for label in engine.part_labels}
+    if not any((ranks | parts) & labels_of(one).keys() for one in series):
+        return list(series)
+    groups: dict[tuple[tuple[str, str], ...], list[_T]] = {}
+    for one in series:
+        rest = tuple(sorted(item for item in labels_of(one).items() if item[0] not in ranks | parts))
+        groups.setdefault(rest, []).append(one)
+    return [
+        one for group in groups.values() for one in _of_first_rank(_totals(group, labels_of, parts), labels_of, ranks)
+    ]
+
+
+def _totals(group: list[_T], labels_of: Callable[[_T], Mapping[str, str]], parts: set[str]) -> list[_T]:
+    whole = [one for one in group if not any(labels_of(one).get(label) for label in parts)]
+    return whole or group
+
+
+def _of_first_rank(group: list[_T], labels_of: Callable[[_T], Mapping[str, str]], ranks: set[str]) -> list[_T]:
+    def rank(one: _T) -> tuple[str, ...]:
+        return tuple(labels_of(one).get(label, "").rjust(6) for label in sorted(ranks))
+
+    first = min(map(rank, group))
+    return [one for one in group if rank(one) == first]
 
 
 def _nansum(values: list[FloatArray]) -> FloatArray:

@@ -9,10 +9,11 @@ file is read in pieces, so that a million rows take the memory of their numbers.
 """
 
 from loratwin.traces.formats import FORMATS, Format, format_named, format_names
-from loratwin.traces.read import Reading, read_trace, reading
+from loratwin.traces.read import DEFAULT, Reading, read_trace, reading
 from loratwin.traces.trace import MAX_TOKENS, NO_ADAPTER, SharedBlocks, Trace, TraceFacts
 
 __all__ = [
+    "DEFAULT",
     "FORMATS",
     "MAX_TOKENS",
     "NO_ADAPTER",

@@ -82,7 +82,7 @@ FORMATS = (
     Format("aibrix", "AIBrix workloads", ("timestamp",), ("prompt_length",), ("output_length",), "ms", ("time",),
            adapter=("model",)),
     Format("sharegpt", "ShareGPT conversations", (), ("prompt",), ("output",), needs=("prompt", "output")),
-    Format("vllm-custom", "vLLM's custom dataset", (), ("prompt",), ("output_tokens",), needs=("prompt",)),
+    Format("custom", "vLLM's custom dataset", (), ("prompt",), ("output_tokens",), needs=("prompt",)),
 )  # fmt: skip
 """In the order in which a file is compared with them."""
 

@@ -1,0 +1,177 @@
+"""What was seen of each adapter's traffic, in steps of time; the same whatever it was seen through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loratwin.errors import DataError, InputError
+from loratwin.traces import Trace
+
+F8 = NDArray[np.float64]
+Hours = Literal["busiest", "median", "all"]
+HOUR_S = 3600.0
+ALL = "all that was seen"
+
+
+class Buckets(NamedTuple):
+    """A histogram of lengths that a server counts."""
+
+    upper: F8
+    """Upper ends, ascending, without infinity; shape (num_buckets,)."""
+    counts: F8
+    """Requests in each bucket and step, shape (num_steps, num_buckets)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """Requests of each adapter in steps of time. The arrays have shape (num_adapters, num_steps)."""
+
+    names: tuple[str, ...]
+    """As in the source; "" is traffic without a name."""
+    step_s: float
+    requests: F8
+    prompt_tokens: F8
+    """Sum over the requests of a step."""
+    output_tokens: F8
+    begin: str
+    """When the first step begins, as the source has it."""
+    source: str
+    """What it was seen through, in words."""
+    prompt_buckets: Mapping[str, Buckets] | None = None
+    output_buckets: Mapping[str, Buckets] | None = None
+    trace: Trace | None = None
+    """The single requests, where the source is a log; steps begin at its first."""
+    base: tuple[str, ...] = ()
+    """Names that are known to be the LLM itself."""
+    running: Mapping[str, float] | None = None
+    """Of adapters that no series counts: share of the time in which each had a request running."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def span_s(self) -> float:
+        """Seconds of all steps."""
+        return float(self.requests.shape[1] * self.step_s)
+
+    @property
+    def total(self) -> F8:
+        """What steps are compared by: tokens, or requests where nothing tells tokens; shape (num_steps,)."""
+        tokens: F8 = (self.prompt_tokens + self.output_tokens).sum(axis=0)
+        return tokens if tokens.any() else self.requests.sum(axis=0)
+
+    def without_tokens(self) -> bool:
+        """Whether requests were counted, and no tokens."""
+        return not self.prompt_tokens.any() or not self.output_tokens.any()
+
+
+class Chosen(NamedTuple):
+    """The steps that a workload is made of."""
+
+    first: int
+    last: int
+    """One behind the last."""
+    why: str
+
+
+def choose(observed: Observed, hours: Hours, window_s: float = HOUR_S) -> Chosen:
+    """The window that is taken: the busiest, the median one by tokens, or all.
+
+    Raises
+    ------
+    DataError
+        No requests at all.
+    """
+    total = observed.total
+    num = len(total)
+    if not observed.requests.sum() > 0:
+        raise DataError(f"{observed.source}: no requests in {observed.span_s:g} s")
+    length = max(1, round(window_s / observed.step_s))
+    if hours == "all" or num <= length:
+        return Chosen(0, num, ALL)
+    sums = np.concatenate([[0.0], np.cumsum(total)])
+    if hours == "busiest":
+        inside = sums[length:] - sums[:-length]
+        first = int(inside.argmax())
+        mean = sums[-1] * length / num
+        return Chosen(first, first + length, f"the busiest, {inside[first] / mean:.3g} times the mean")
+    starts = np.arange(0, num - length + 1, length)
+    inside = sums[starts + length] - sums[starts]
+    first = int(starts[np.argsort(inside, kind="stable")[len(starts) // 2]])
+    return Chosen(first, first + length, f"the median of {len(starts)}")
+
+
+def of_trace(trace: Trace, base: Sequence[str], source: str) -> Observed:
+    """A log's requests, counted by the minute.
+
+    Raises
+    ------
+    InputError
+        It has no times or no lengths.
+    """
+    if trace.arrival_s is None or trace.prompt_tokens is None or trace.output_tokens is None:
+        lacks = [
+            word
+            for word, column in (
+                ("times", trace.arrival_s),
+                ("prompt tokens", trace.prompt_tokens),
+                ("output tokens", trace.output_tokens),
+            )
+            if column is None
+        ]
+        raise InputError(f"{source}: has no {' and no '.join(lacks)}; --column says where they are")
+    step_s = 60.0 if trace.arrival_s[-1] - trace.arrival_s[0] >= 1800 else 1.0
+    at = ((trace.arrival_s - trace.arrival_s[0]) / step_s).astype(np.int64)
+    names = ("", *trace.adapter_names)
+    who = np.zeros(len(at), np.int64) if trace.adapter is None else trace.adapter.astype(np.int64) + 1
+    num = int(at[-1]) + 1
+    place = who * num + at
+    counted = [
+        np.bincount(place, weights=weights, minlength=len(names) * num).reshape(len(names), num)
+        for weights in (None, trace.prompt_tokens, trace.output_tokens)
+    ]
+    seen = np.flatnonzero(counted[0].sum(axis=1) > 0)
+    requests, prompt, output = (np.asarray(each[seen], dtype=np.float64) for each in counted)
+    origin = trace.facts.origin
+    return Observed(
+        names=tuple(names[i] for i in seen),
+        step_s=step_s,
+        requests=requests,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        begin=f"{origin} (UTC)" if origin else f"{trace.arrival_s[0]:g} s of the log",
+        source=source,
+        trace=trace,
+        base=tuple(base),
+        notes=trace.facts.changes,
+    )
+
+
+def with_base(observed: Observed, base: Sequence[str]) -> Observed:
+    """With further names that are the LLM itself.
+
+    Raises
+    ------
+    InputError
+        One is not among the names.
+    """
+    for name in base:
+        if name not in observed.names:
+            raise InputError(f"{observed.source}: nothing is named {name!r}; there are {', '.join(observed.names)}")
+    return replace(observed, base=tuple(dict.fromkeys((*observed.base, *base))))
+
+
+def hours_named(name: str) -> Hours:
+    """Which window, by its word.
+
+    Raises
+    ------
+    InputError
+        It is none of them.
+    """
+    if name not in get_args(Hours):
+        raise InputError(f"hours {name!r}: expected {', '.join(get_args(Hours))}")
+    return cast(Hours, name)

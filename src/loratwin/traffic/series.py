@@ -1,0 +1,206 @@
+"""Counters of servers over time, from Prometheus or from pages of `/metrics`, as traffic of each adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from loratwin.engines.registry import ENGINES
+from loratwin.errors import DataError
+from loratwin.telemetry.names import LENGTHS, distinct
+from loratwin.traffic.observed import F8, Buckets, Observed
+
+_SERVER = ("job", "namespace", "pod", "instance")
+
+
+class Counted(NamedTuple):
+    """A series: values of a counter at the steps' ends, NaN where nobody saw it; shape (num_steps + 1,)."""
+
+    name: str
+    labels: Mapping[str, str]
+    values: F8
+    server_from: int = 0
+    """See `growth`."""
+
+    @property
+    def grown(self) -> F8:
+        """By how much it grew in each step, shape (num_steps,)."""
+        return growth(self.values, self.server_from)
+
+    @property
+    def server(self) -> tuple[str, ...]:
+        """What tells one server from another, as Prometheus labels them."""
+        return tuple(self.labels.get(key, "") for key in _SERVER)
+
+
+def names_needed() -> list[str]:
+    """Series that tell traffic, of every engine."""
+    names: list[str] = []
+    for engine in ENGINES.values():
+        for shared in ("requests_finished", "prompt_tokens", "generation_tokens"):
+            names += [metric.name for metric in engine.metrics.get(shared, ())]
+        for shared in LENGTHS:
+            names += [
+                f"{metric.name}_{part}"
+                for metric in engine.metrics.get(shared, ())
+                for part in ("sum", "count", "bucket")
+            ]
+        if engine.adapter_info is not None:
+            names.append(engine.adapter_info.series)
+    return names
+
+
+def growth(values: F8, server_from: int = 0) -> F8:
+    """By how much a counter grew in each step, restarts from zero included; shape (num_steps,).
+
+    Parameters
+    ----------
+    values
+        At the ends of the steps, NaN where nobody saw them; shape (num_steps + 1,).
+    server_from
+        When its server was first seen. A series that comes later began at zero: servers show a label when they first
+        count it. What a server had counted before it was seen is nobody's step.
+    """
+    filled = values.copy()
+    there = np.flatnonzero(~np.isnan(values))
+    if not len(there):
+        return np.zeros(len(values) - 1)
+    filled[: there[0]] = 0.0 if there[0] > server_from else filled[there[0]]
+    for at in np.flatnonzero(np.isnan(filled)):
+        filled[at] = filled[at - 1]
+    steps = np.diff(filled)
+    grown: F8 = np.where(steps < 0, filled[1:], steps)
+    return grown
+
+
+def observed_of(
+    series: Sequence[Counted], step_s: float, begin: str, source: str, label: str = "model_name"
+) -> Observed:
+    """Traffic of each value of a label, all servers together.
+
+    Raises
+    ------
+    DataError
+        No series counts requests, or none counts tokens.
+    """
+    by_name: dict[str, list[Counted]] = {}
+    for one in _with_servers(series):
+        by_name.setdefault(one.name, []).append(one)
+    requests = _first(by_name, "requests_finished", label)
+    if requests is None:
+        asked = ", ".join(_metrics("requests_finished"))
+        raise DataError(f"{source}: has no series that counts requests ({asked})")
+    names = tuple(sorted(requests))
+    prompt, prompt_buckets = _lengths(by_name, "prompt_lengths", "prompt_tokens", label)
+    output, output_buckets = _lengths(by_name, "output_lengths", "generation_tokens", label)
+    if not prompt or not output:
+        lacks = "prompt" if not prompt else "output"
+        raise DataError(f"{source}: counts requests, and no {lacks} tokens")
+    num = len(next(iter(requests.values())))
+    running = _running(by_name, step_s)
+    table = [np.array([each.get(name, np.zeros(num)) for name in names]) for each in (requests, prompt, output)]
+    return Observed(
+        names, step_s, table[0], table[1], table[2], begin, source, prompt_buckets, output_buckets,
+        base=names if running else (), running=running, notes=_notes(names, running, label),
+    )  # fmt: skip
+
+
+def _with_servers(series: Sequence[Counted]) -> list[Counted]:
+    """Each series with the time at which its server was first seen."""
+    first: dict[tuple[str, ...], int] = {}
+    for one in series:
+        there = np.flatnonzero(~np.isnan(one.values))
+        if len(there):
+            first[one.server] = min(first.get(one.server, len(one.values)), int(there[0]))
+    return [one._replace(server_from=first.get(one.server, 0)) for one in series]
+
+
+def _notes(names: tuple[str, ...], running: Mapping[str, float] | None, label: str) -> tuple[str, ...]:
+    if running:
+        return (
+            f"vLLM counts requests by {label}, which is the base LLM's name whichever adapter was asked for",
+            "shares of adapters: from how much of the time each had requests running, as if all were alike in length",
+        )
+    if len(names) == 1:
+        return (f"all traffic has one {label}; vLLM's is the base LLM's name whichever adapter was asked for",)
+    return ()
+
+
+def _metrics(shared: str) -> list[str]:
+    return [metric.name for engine in ENGINES.values() for metric in engine.metrics.get(shared, ())]
+
+
+def _first(by_name: Mapping[str, list[Counted]], shared: str, label: str) -> dict[str, F8] | None:
+    """Growth by label of the first series that is there."""
+    for name in _metrics(shared):
+        if name in by_name:
+            return _grown(by_name[name], label)
+    return None
+
+
+def _grown(series: Sequence[Counted], label: str) -> dict[str, F8]:
+    total: dict[str, F8] = {}
+    for one in distinct(series, lambda each: each.labels):
+        grown = one.grown
+        name = one.labels.get(label, "")
+        total[name] = total[name] + grown if name in total else grown
+    return total
+
+
+def _lengths(
+    by_name: Mapping[str, list[Counted]], histogram: str, counter: str, label: str
+) -> tuple[dict[str, F8], dict[str, Buckets] | None]:
+    """Tokens of requests, by the histogram of lengths, else by the counter of tokens; and the histogram."""
+    for name in _metrics(histogram):
+        if f"{name}_sum" in by_name:
+            return _grown(by_name[f"{name}_sum"], label), _buckets(by_name.get(f"{name}_bucket", ()), label)
+    return _first(by_name, counter, label) or {}, None
+
+
+def _buckets(series: Sequence[Counted], label: str) -> dict[str, Buckets] | None:
+    by_label: dict[str, dict[float, F8]] = {}
+    for one in distinct(series, lambda each: each.labels):
+        upper = float(one.labels.get("le", "inf").replace("+Inf", "inf"))
+        grown = one.grown
+        ends = by_label.setdefault(one.labels.get(label, ""), {})
+        ends[upper] = ends[upper] + grown if upper in ends else grown
+    found = {name: _bucketed(ends) for name, ends in by_label.items()}
+    return {name: buckets for name, buckets in found.items() if buckets is not None} or None
+
+
+def _bucketed(ends: Mapping[float, F8]) -> Buckets | None:
+    upper = np.array(sorted(end for end in ends if np.isfinite(end)))
+    if not len(upper):
+        return None
+    cumulative = np.stack([ends[end] for end in upper], axis=1)
+    counts = np.diff(cumulative, axis=1, prepend=0.0)
+    return Buckets(upper, np.maximum(counts, 0.0))
+
+
+def _running(by_name: Mapping[str, list[Counted]], step_s: float) -> dict[str, float] | None:
+    """Share of the steps in which each adapter had a request running: of each server the latest line says who has."""
+    infos = [engine.adapter_info for engine in ENGINES.values() if engine.adapter_info is not None]
+    for info in infos:
+        if info.series in by_name:
+            return _present(by_name[info.series], info.running, (info.running, info.waiting, info.most))
+    return None
+
+
+def _present(series: Sequence[Counted], running: str, own: tuple[str, ...]) -> dict[str, float] | None:
+    by_server: dict[tuple[tuple[str, str], ...], list[Counted]] = {}
+    for one in series:
+        server = tuple(sorted((key, value) for key, value in one.labels.items() if key not in own))
+        by_server.setdefault(server, []).append(one)
+    times: dict[str, float] = {}
+    seen = 0
+    for lines in by_server.values():
+        stamps = np.array([np.nan_to_num(one.values, nan=-np.inf) for one in lines])
+        latest = stamps.argmax(axis=0)
+        for at in np.flatnonzero(np.isfinite(stamps.max(axis=0))):
+            seen += 1
+            for name in lines[latest[at]].labels.get(running, "").split(","):
+                if name:
+                    times[name] = times.get(name, 0.0) + 1
+    return {name: count / seen for name, count in sorted(times.items())} if times else None
