@@ -85,6 +85,8 @@ def advise_batch(
 
     Parameters
     ----------
+    sweep
+        One server with each `max_num_seqs`.
     slo_ms
         Most milliseconds between tokens; None: `multiple` of those at batch 32.
     multiple

@@ -206,6 +206,10 @@ def advise_replicas(
 
     Parameters
     ----------
+    sweep
+        Of one server.
+    numbers
+        Of replicas, to be tried.
     fixed_tokens, requests
         As for `predict_replicas`.
     batch

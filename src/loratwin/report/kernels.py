@@ -48,6 +48,8 @@ def kernel_report(paths: Sequence[str | Path], gpu: str | None = None) -> Kernel
 
     Parameters
     ----------
+    paths
+        Files, of one tool or several.
     gpu
         Whose data sheet the roofline is on; None: the one that a file names, if it is in the table.
 

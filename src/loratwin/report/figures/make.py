@@ -67,6 +67,8 @@ def make_figures(
         Names of figures; none: all.
     profile
         Of the twin that own records are compared with.
+    processes
+        To simulate in.
     again
         Make also what is made already.
     progress
