@@ -213,5 +213,5 @@ def test_no_profile_that_does_not_fit_is_forced_on_a_run() -> None:
 def test_every_coefficient_has_a_place() -> None:
     from loratwin.calibrate.regression.clients import NAMES
 
-    fixed = {"roofline_power", "graph_tokens", "expert_s", "expert_share"}
+    fixed = {"roofline_power", "graph_tokens", "expert_s", "expert_share", "mixed_context_s"}
     assert set(NAMES) - {"overhead_s"} == set(StepTimeModel.model_fields) - fixed

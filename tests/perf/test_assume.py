@@ -21,7 +21,7 @@ from loratwin.perf import (
     kv_capacity,
     load_profile,
 )
-from loratwin.perf.assume import shipped_references
+from loratwin.perf.assume import TRANSFER, shipped_references
 from loratwin.perf.compare import decode_step_s
 from loratwin.records import EngineConfig
 from loratwin.simulate import simulate
@@ -193,3 +193,13 @@ def test_of_the_first_engine_one_gpu_is_known_and_no_profile_is_made() -> None:
         assume_memory(SAME_GPU, llm, "vllm-0.5.4", tensor_parallel=2)
     with pytest.raises(InputError, match="the memory alone is known"):
         assume(SAME_GPU, llm, "vllm-0.5.4")
+
+
+def test_saturated_servers_elsewhere_are_as_unsure_as_public_runs_say() -> None:
+    known = assume(find_gpu("a100-80gb"), find_llm("llama-3.1-8b-instruct"), "vllm-0.11.0").uncertainty
+    fitted = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct").uncertainty
+    assert known is not None and fitted is not None
+    for figure, half_width in TRANSFER.items():
+        there = fitted.residual["saturated"].get(figure, (0.0,) * 4)[2]
+        assert known.error(figure, "saturated", 0.9) == pytest.approx((there**2 + half_width**2) ** 0.5)
+    assert known.residual["open"] == fitted.residual["open"]

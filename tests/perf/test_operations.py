@@ -166,6 +166,28 @@ def test_the_kernels_coefficients_say_the_sum_of_experts_too(mixture: LlmShapes)
     assert np.array(kernel) - cost.prefill_step_s == pytest.approx(profile.step_time.dense_s(tokens))
 
 
+@pytest.mark.parametrize(
+    ("gpu", "llm", "more"),
+    [
+        ("a100-80gb", "llama-3.1-8b-instruct", True),
+        ("rtx-4090", "llama-3.1-8b-instruct", True),
+        ("h100-sxm", "llama-3.1-8b-instruct", False),  # FlashAttention 3 fills tiles with heads there, too
+        ("a100-80gb", "llama-2-7b", False),  # heads share no keys: a tile has one row always
+    ],
+)
+def test_beside_a_prompt_a_decode_request_is_a_whole_tile(gpu: str, llm: str, more: bool) -> None:
+    profile = assume(find_gpu(gpu), find_llm(llm), "vllm-0.19.0")
+    cost = profile.step_time.resolve(0, 8)
+    decoding = StepFeatures(50, 0, 50_000, 0, 0, 0, 0, 0, 0, 50)
+    mixed = decoding._replace(prefill_tokens=64)
+    without = cost._replace(mixed_context_s=0.0)
+    assert step_time_s(cost, decoding) == step_time_s(without, decoding)
+    extra = step_time_s(cost, mixed) - step_time_s(without, mixed)
+    wanted = 50_000 * (64 * cost.prefill_context_s - cost.context_s) if more else 0.0
+    assert extra == pytest.approx(wanted, abs=1e-12)
+    assert (extra > 0) == more
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the measured operations (shared/data/operations)")
 class TestMeasured:
     """Against the files that the tables come from."""

@@ -14,6 +14,7 @@ import yaml
 from loratwin.errors import InputError
 from loratwin.perf import Profile, Uncertainty, dump_profile, load_profile, parse_profile
 from loratwin.perf.profile import shipped_names
+from loratwin.perf.uncertainty import widened
 
 LLAMA = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
 RESIDUAL: Any = {
@@ -183,3 +184,10 @@ def test_shipped_profiles_know_their_errors_with_signs() -> None:
         assert known is not None and set(known.errors) == {"open", "saturated"}
         for figures in known.errors.values():
             assert all(list(quantiles) == sorted(quantiles) for quantiles in figures.values())
+
+
+def test_two_errors_add_in_quadrature_and_nine_in_ten_are_as_told() -> None:
+    assert widened((0.0, 0.0, 0.0, 0.0), 0.5)[2] == pytest.approx(0.5)
+    half, _, most, _ = widened((0.1, 0.2, 0.3, 0.4), 0.4)
+    assert most == pytest.approx(0.5)
+    assert half == pytest.approx(math.hypot(0.1, 0.4 * NormalDist().inv_cdf(0.75) / NormalDist().inv_cdf(0.95)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from loratwin.simulate import simulate
 from loratwin.validate.public import PublicTable, predict_public
 from loratwin.validate.public_scores import public_scores, start_score
 from loratwin.validate.public_serving import predict_serving
+from loratwin.validate.transfer import transfer_errors
 from loratwin.workload import draw, parse_spec
 
 SERVING = {
@@ -111,6 +113,25 @@ def test_every_kind_of_load_is_understood(folder: Path, change: dict[str, str], 
         assert changed["tpot_mean_ms"] > plain["tpot_mean_ms"]
 
 
+def test_mean_lengths_are_those_of_the_very_requests(folder: Path) -> None:
+    """Sixty requests drawn from a population are 10 to 20 % off its means; those that were sent are not."""
+    told = SERVING | {"lengths": "sharegpt", "num_requests": "60", "prompt_tokens_mean": "300"}
+    predicted = predict_serving(told, folder)
+    assert predicted["total_throughput"] / predicted["output_throughput"] == pytest.approx(360 / 60, rel=0.01)
+
+
+def test_a_burst_passes_the_front_end_before_anything_is_answered(folder: Path) -> None:
+    burst = SERVING | {"load": "all at t=0", "num_requests": "400", "output_tokens_mean": "2"}
+    profile = assume(find_gpu("h100-sxm"), find_llm("qwen-3-8b", "vllm-0.11.0"), "vllm-0.11.0")
+    first_ms = 400 * 1e3 * profile.frontend.overhead_s
+    predicted = predict_serving(burst, folder)
+    assert predicted["ttft_median_ms"] > first_ms
+    assert 400 * 202 / predicted["total_throughput"] > first_ms / 1e3
+    assert (
+        predicted["total_throughput_high"] > 1.5 * predicted["total_throughput"]
+    )  # as unsure as saturated servers are
+
+
 def test_recorded_requests_are_sent_again(folder: Path) -> None:
     (folder / "r.csv").write_text("arrival_s,prompt_tokens,output_tokens,first_s\n0,100,10,0.1\n5,100,10,5.1\n")
     predicted = predict_serving(SERVING | {"load": "open: Poisson", "requests_file": "r.csv"}, folder)
@@ -185,3 +206,26 @@ def test_measurements_are_not_replaced(folder: Path) -> None:
     result = CliRunner().invoke(app, ["validate", "public", str(folder), "-o", str(folder)])
     assert result.exit_code != 0
     assert (folder / "serving.csv").read_bytes() == before
+
+
+def test_servers_are_judged_by_all_others() -> None:
+    """Two rows of one server count once; a closed loop, or one that keeps up, says nothing of saturation."""
+    burst, overload = {"load": "all at t=0"}, {"load": "open", "num_requests": "100", "request_rate": "1"}
+    rows = (
+        burst | {"gpu": "a", "f": "110"}, burst | {"gpu": "a", "f": "110"},
+        burst | {"gpu": "b", "f": "90", "notes": "CAUTION: do not use for latency"},
+        overload | {"gpu": "c", "f": "200", "duration_s": "300"},
+        overload | {"gpu": "d", "f": "900", "duration_s": "101"}, {"load": "closed", "gpu": "e", "f": "900"},
+    )  # fmt: skip
+    table = PublicTable("serving.csv", ("gpu",), ("f",), rows, ({"f": 100.0},) * len(rows), ("",) * len(rows))
+    assert transfer_errors(table) == []  # two servers only: b says nothing of latency
+    as_throughput = replace(
+        table, figures=("throughput",), rows=tuple(row | {"throughput": row["f"]} for row in rows),
+        predictions=({"throughput": 100.0},) * len(rows),
+    )  # fmt: skip
+    [found] = transfer_errors(as_throughput)
+    logs = [math.log(1.1), math.log(0.9), math.log(2.0)]
+    assert found.servers == 3
+    assert found.rms == pytest.approx(math.sqrt(sum(log**2 for log in logs) / 3))
+    assert found.half_width == pytest.approx(2.353 * found.rms, rel=1e-3)
+    assert found.left_out_inside == 2

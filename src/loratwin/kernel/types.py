@@ -111,6 +111,7 @@ class StepCost(NamedTuple):
     lora_decode_s: float = 0.0  # per decode request with an adapter
     expert_s: float = 0.0  # to read the weights of all experts, of an LLM that has them
     expert_share: float = 0.0  # part of the experts that one token is sent to
+    mixed_context_s: float = 0.0  # per token of KV cache that decode requests read in a step with prefill, more
 
 
 class StepWork(NamedTuple):

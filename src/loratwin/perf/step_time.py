@@ -131,7 +131,9 @@ def step_columns(
     return StepColumns(np.column_stack(columns), np.asarray(work.tokens))
 
 
-_DENSE = ("weights_s", "token_s", "roofline_power", "expert_s", "expert_share")
+_NOT_FITTED = ("weights_s", "token_s", "roofline_power", "expert_s", "expert_share", "mixed_context_s")
+"""Coefficients that are the kernel's as they are: the roofline's, and those that only operations tell."""
+
 _SWITCHES = ("graph_tokens", "graph_fine_tokens", "base_graphs", "hidden_walk")
 _NOTHING = {name: 0.0 for name in StepCost._fields if name not in _SWITCHES}
 
@@ -161,7 +163,7 @@ class StepTimeModel(BaseModel):
     weights_s: PositiveFloat  # read all weights, launch all layers
     token_s: PositiveFloat  # per token in the dense layers where compute binds
     roofline_power: float = Field(ge=1)  # 1 adds the two, large takes the maximum
-    # The following, but for `graph_tokens` and the last two, are linear: seconds for each unit that `TERMS` says.
+    # The following, but for `graph_tokens` and the last three, are linear: seconds for each unit that `TERMS` says.
     running_s: NonNegativeFloat
     context_s: NonNegativeFloat
     prefill_context_s: NonNegativeFloat
@@ -183,6 +185,7 @@ class StepTimeModel(BaseModel):
     lora_decode_rank_s: NonNegativeFloat = 0.0
     expert_s: NonNegativeFloat = 0.0  # of an LLM with experts: to read all of them
     expert_share: float = Field(default=0.0, ge=0, lt=1)  # part of them that one token is sent to
+    mixed_context_s: NonNegativeFloat = 0.0  # per KV token that decode requests read in a step with prefill, more
 
     def scaled(self, factor: float) -> StepTimeModel:
         """All durations times a factor."""
@@ -204,7 +207,7 @@ class StepTimeModel(BaseModel):
         return StepCost(**self._costs(slots, rank), **switches)
 
     def _costs(self, slots: Count, rank: int) -> dict[str, Count]:
-        costs: dict[str, Count] = {name: getattr(self, name) for name in _DENSE}
+        costs: dict[str, Count] = {name: getattr(self, name) for name in _NOT_FITTED}
         costs |= dict.fromkeys(_COSTS, 0.0)
         for term in TERMS:
             value = float(getattr(self, term.name))

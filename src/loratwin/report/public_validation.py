@@ -9,6 +9,7 @@ from loratwin.report.tables import titled
 from loratwin.report.validation import Table, markdown_table
 from loratwin.validate.public import PublicTable
 from loratwin.validate.public_scores import BY, PublicScore, public_scores, start_score
+from loratwin.validate.transfer import transfer_errors
 from loratwin.version import __version__
 
 INTRODUCTION = (
@@ -24,6 +25,8 @@ def public_sections(tables: Sequence[PublicTable]) -> list[tuple[str, Table]]:
     for table in tables:
         if table.name == "kv_capacity.csv":
             sections.append(("Starts", _start_table(table)))
+        if table.name == "serving.csv":
+            sections.append(("Saturated servers, each judged by all others", _transfer_table(table)))
     return [*sections, ("Not predicted", _refused_table(tables))]
 
 
@@ -65,6 +68,15 @@ def _score_table(scores: Sequence[PublicScore]) -> Table:
         )
         for s in scores
     ]  # fmt: skip
+    return header, list(rows)
+
+
+def _transfer_table(table: PublicTable) -> Table:
+    header = ("figure", "GPUs and engines", "error, as a logarithm", "half-width", "inside when left out")
+    rows = [
+        (e.figure, str(e.servers), f"{e.rms:.2f}", f"{e.half_width:.2f}", f"{e.left_out_inside} of {e.servers}")
+        for e in transfer_errors(table)
+    ]
     return header, list(rows)
 
 

@@ -146,8 +146,9 @@ def _forecast(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, leve
     notes = each_once(note for outcome in outcomes for note in outcome.notes)
     if uncertainty is None or not uncertainty.residual:
         notes += ("the profile states no held-out errors: intervals lack the model's own error",)
+    ended = fmean(outcome.ended_share for outcome in outcomes)
     return Forecast(
-        intervals=_intervals(summaries, uncertainty, level),
+        intervals=_intervals(summaries, ended, uncertainty, level),
         starts=len(summaries) / len(outcomes),
         starved=fmean(summary.starved for summary in summaries) if summaries else float("nan"),
         level=level,
@@ -166,11 +167,11 @@ def _chance(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, slo: S
 
 
 def _intervals(
-    summaries: Sequence[Summary], uncertainty: Uncertainty | None, level: float
+    summaries: Sequence[Summary], ended: float, uncertainty: Uncertainty | None, level: float
 ) -> dict[str, PredictionInterval]:
     known = uncertainty or Uncertainty(standard_errors={})
     shares = [summary.served_share for summary in summaries if math.isfinite(summary.served_share)]
-    regime = known.regime(fmean(shares) if shares else math.nan)
+    regime = known.regime(min(fmean(shares), ended) if shares else math.nan)
     intervals = {}
     for figure in FIGURES:
         values = [float(getattr(summary, figure)) for summary in summaries]

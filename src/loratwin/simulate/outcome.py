@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from loratwin.errors import CapacityError
 from loratwin.metrics import Slo, Summary, goodput, starving_adapters, summarize
@@ -27,6 +27,7 @@ class Outcome:
     slo_s: Mapping[str, float] = field(default_factory=dict)  # by limit, as "ttft_p99": the figure reached
     goodput: float = float("nan")  # requests per second within every limit of the SLO; NaN without one
     notes: tuple[str, ...] = ()
+    ended_share: float = 1.0  # of a run that was over with its last answer: how much of it was not for a backlog
 
     @property
     def starts(self) -> bool:
@@ -86,4 +87,12 @@ def try_config(
     except CapacityError as error:
         return Outcome(config, workload.seed, served_capacity(profile, config).tokens, str(error), None)
     keep(run)
-    return outcome(run, slo, percentiles)
+    found = outcome(run, slo, percentiles)
+    return replace(found, ended_share=_ended_share(workload, run, found.summary)) if found.summary else found
+
+
+def _ended_share(workload: Workload, run: Run, summary: Summary) -> float:
+    """Of a run that is over when all are answered: last arrival and a request's time, as a part of it; else 1."""
+    if not workload.pattern.until_answered or workload.pattern.in_flight or not workload.num_requests:
+        return 1.0
+    return float(min(1.0, (workload.arrival_s[-1] + summary.e2e_mean_ms / 1e3) / run.window_s))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loratwin.engines.registry import ENGINES
 from loratwin.errors import CapacityError, DataError
@@ -60,18 +62,30 @@ def predict_serving(row: Mapping[str, str], folder: Path) -> dict[str, float]:
     """
     profile, workload = _profile(row), _workload(row, folder)
     config = _config(row, profile)
+    taken_in_s = _taken_in_s(workload, profile)
+    workload = replace(workload, arrival_s=workload.arrival_s + taken_in_s)
     outcome = try_config(workload, profile, config)
     if outcome.summary is None:
         raise CapacityError(f"the server does not start: {outcome.reason}")
     intervals = forecast(workload, profile, config, range(PLAUSIBLE)).intervals
     figures: dict[str, float] = {}
     for name in FIGURES:
-        value = float(getattr(outcome.summary, name))
+        value = float(getattr(outcome.summary, name)) + (1e3 * taken_in_s if name.startswith("ttft") else 0.0)
         figures[name] = value
         if name in intervals:
             figures[f"{name}_low"] = value * intervals[name].low / intervals[name].middle
             figures[f"{name}_high"] = value * intervals[name].high / intervals[name].middle
     return figures
+
+
+def _taken_in_s(workload: Workload, profile: Profile) -> float:
+    """Seconds until a burst's requests have reached the engine; of any other load 0.
+
+    What a request takes between client and engine is work of event loops, the client's and the API server's, and these
+    take turns among all requests: of a burst none is far ahead of the others, and no answer is read before.
+    """
+    burst = workload.pattern.until_answered and not workload.pattern.in_flight and not workload.arrival_s.any()
+    return profile.frontend.overhead_s * workload.num_requests if burst else 0.0
 
 
 def _profile(row: Mapping[str, str]) -> Profile:
@@ -105,11 +119,25 @@ def _workload(row: Mapping[str, str], folder: Path) -> Workload:
         group["rate"] = required(row, "request_rate", _LEAST)
     spec: dict[str, Any] = {"window_s": _window_s(row), "lengths": _lengths(row)}
     if not _uses_lora(row):
-        return draw(parse_spec(spec | {"base": group}))
+        return _with_means(draw(parse_spec(spec | {"base": group})), row)
     count, rank = int(required(row, "adapters", _LEAST)), int(number(row, "max_lora_rank") or 16)
     if "rate" in group:
         group["total_rate"] = group.pop("rate")
-    return draw(parse_spec(spec | {"groups": [group | {"name": "adapter", "count": count, "ranks": rank}]}))
+    groups = [group | {"name": "adapter", "count": count, "ranks": rank}]
+    return _with_means(draw(parse_spec(spec | {"groups": groups})), row)
+
+
+def _with_means(workload: Workload, row: Mapping[str, str]) -> Workload:
+    """The mean lengths that were told are those of the very requests that were sent, not of a population."""
+    return replace(
+        workload,
+        prompt_tokens=_scaled(workload.prompt_tokens, required(row, "prompt_tokens_mean", _LEAST)),
+        output_tokens=_scaled(workload.output_tokens, required(row, "output_tokens_mean", _LEAST)),
+    )
+
+
+def _scaled(tokens: NDArray[np.int32], mean: float) -> NDArray[np.int32]:
+    return np.maximum(1, np.rint(tokens * (mean / tokens.mean()))).astype(np.int32) if len(tokens) else tokens
 
 
 def _arrivals(row: Mapping[str, str]) -> str | dict[str, Any]:

@@ -213,8 +213,9 @@ def _held_out(rows: ClientRows, prior: Prior, of_run: float, formula: _Formula) 
 def _model(values: F8, start: Profile) -> StepTimeModel:
     weights_s, token_s = _positive(values)
     linear = {name: float(value) for name, value in zip(COEFFICIENTS, values, strict=False)}
-    without_experts = {"expert_s": 0.0, "expert_share": 0.0}  # the formula has no such term: weights stand for both
-    return start.step_time.model_copy(update={**linear, "weights_s": weights_s, "token_s": token_s, **without_experts})
+    # The formula has no term for experts (weights stand for both), nor for context beside prompts (prompts stand for it).
+    without = {"expert_s": 0.0, "expert_share": 0.0, "mixed_context_s": 0.0}
+    return start.step_time.model_copy(update={**linear, "weights_s": weights_s, "token_s": token_s, **without})
 
 
 def client_overheads(rows: ClientRows, model: StepTimeModel) -> dict[str, float]:

@@ -28,6 +28,9 @@ LOGIT_BYTES = 30
 """Moved for each logit of a sampled row: its copy as float32, and the passes over that."""
 
 
+QUERY_ROWS = 64
+"""Rows of queries that FlashAttention 2 computes at a time where the KV cache is in pages (its `kBlockM`)."""
+
 DECODE_WEIGHT = 3.0
 """Of the error of a step without prefill: there are many more of these."""
 
@@ -63,14 +66,14 @@ class StepSum:
     def decode_s(self, requests: F8, context: F8) -> F8:
         """Attention of requests that decode, with `context` tokens each; 0 where there are none."""
         total = np.zeros(len(requests))
-        for count, attention in self._attentions:
+        for count, attention in self.attentions:
             total += count * self._one_decode_s(attention, requests, context)
         return np.where(requests > 0, total, 0.0)
 
     def prompt_s(self, tokens: F8, pairs: F8) -> F8:
         """Attention over prompts of so many tokens and pairs of a token and one before it; 0 where there are none."""
         total = np.zeros(len(tokens))
-        for count, attention in self._attentions:
+        for count, attention in self.attentions:
             heads, kv_heads = self._heads(attention)
             if attention.kind == "linear":
                 total += count * self.operations.linear.prompt_s(tokens, heads)
@@ -130,7 +133,8 @@ class StepSum:
         return self.llm.products(self.tensor_parallel)
 
     @property
-    def _attentions(self) -> list[tuple[int, Attention]]:
+    def attentions(self) -> list[tuple[int, Attention]]:
+        """Layers with attention: how many, and what kind."""
         return [(kind.count, kind.attention) for kind in self.llm.kinds if kind.attention.kind != "none"]
 
     @property
@@ -155,6 +159,18 @@ class Steps(NamedTuple):
     running: F8  # requests
 
 
+def mixed_context_s(of: StepSum, prefill_context_s: float, context_s: float) -> float:
+    """Seconds more for each KV token that decode requests read, in a step that holds prefill, too (engine.md 1.10).
+
+    FlashAttention 2 lets heads that share keys fill the rows of a tile only where all requests decode; beside a prompt
+    each request's one row is computed as a tile of `QUERY_ROWS`, once for every head of the queries.
+    """
+    shared = [each.num_heads > each.num_kv_heads for _, each in of.attentions if each.kind == "full"]
+    if not (of.operations.tiles_queries and any(shared)):
+        return 0.0
+    return max(0.0, QUERY_ROWS * prefill_context_s - context_s)
+
+
 class BaseStep(NamedTuple):
     """The kernel's coefficients without LoRA (`StepTimeModel`), and how well they say the sum."""
 
@@ -168,6 +184,7 @@ class BaseStep(NamedTuple):
     expert_share: float
     error: float  # mean of |log(formula / sum)| over the steps
     worst: float
+    mixed_context_s: float = 0.0
 
     def dense_s(self, tokens: F8) -> F8:
         """Seconds in the dense layers: the kernel's formula (`kernel.cost.dense_time_s`)."""
@@ -204,7 +221,8 @@ def base_step(of: StepSum, max_num_seqs: int, max_num_batched_tokens: int, kv_to
 
     found = _least_squares(lambda p: weight * off(p), np.log(start))
     error = np.abs(off(found))
-    return _coefficients(found, of.expert_share)._replace(error=float(error.mean()), worst=float(error.max()))
+    base = _coefficients(found, of.expert_share)._replace(error=float(error.mean()), worst=float(error.max()))
+    return base._replace(mixed_context_s=mixed_context_s(of, base.prefill_context_s, base.context_s))
 
 
 def _coefficients(p: F8, expert_share: float) -> BaseStep:

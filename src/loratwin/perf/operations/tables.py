@@ -29,6 +29,11 @@ _WITHOUT_ECC = re.compile(r"rtx-[2-5]0[5-9]0(-|$)")
 correct by themselves, 0.93."""
 
 
+_TILES_QUERIES = re.compile(r"a\d|l\d|rtx")
+"""GPUs whose attention is FlashAttention 2 in vLLM: neither Hopper (version 3) nor Blackwell of data centres
+(FlashInfer, which computes decode requests apart); `fa_utils.py` and `platforms/cuda.py`, 0.11 to 0.33."""
+
+
 class Operations(NamedTuple):
     """What single operations take on a GPU."""
 
@@ -45,6 +50,11 @@ class Operations(NamedTuple):
     def measured(self) -> bool:
         """Whether they were measured on this very GPU."""
         return self.like == self.gpu.name
+
+    @property
+    def tiles_queries(self) -> bool:
+        """Whether a decode request beside a prompt is computed as a whole tile of queries (`step.mixed_context_s`)."""
+        return bool(_TILES_QUERIES.match(self.gpu.name))
 
     def product_s(self, numbers: str, bits: float, m: F8, n: int, k: int) -> F8:
         """Seconds of a product of matrices; types of numbers without a table compute in 16 bits.
