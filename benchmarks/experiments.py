@@ -43,7 +43,7 @@ def ended(experiments: Experiments, names: list[str]) -> None:
     """As if all had been measured."""
     profile = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
     run = simulate(draw(load_spec("example:support-desk")), profile, EngineConfig(max_loras=44, max_lora_rank=32))
-    state = {"condition": "done", "reason": "", "digest": "", "started": 0.0, "took_s": 1.0, "host": "here"}
+    state = {"stage": "done", "reason": "", "digest": "", "started": 0.0, "took_s": 1.0, "host": "here"}
     text = json.dumps(state | {"summary": as_plain(summarize(run))}, indent=1)
     for name in names:
         (experiments.folder / name / STATE).write_text(text)

@@ -53,7 +53,7 @@ def test_a_grid_is_made_looked_at_and_collected(tmp_path: Path) -> None:
     table = collect(tmp_path / "out")
     assert table.axes == ("server.max-loras", "workload.groups.0.count")
     assert [row["server.max-loras"] for row in table.rows] == [1, 1, 2]
-    assert all(row["total_throughput"] > 0 and row["condition"] == "done" for row in table.rows)
+    assert all(row["total_throughput"] > 0 and row["stage"] == "done" for row in table.rows)
     table.write(tmp_path / "t.parquet")
     table.write(tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text().count("\n") == 4
@@ -198,7 +198,7 @@ def test_a_damaged_state_is_no_end(tmp_path: Path) -> None:
     _, names = prepared(small_grid(tmp_path / "g", [1], [1]), tmp_path / "out")
     folder = tmp_path / "out" / names[0]
     (folder / "state.json").write_text("{")
-    assert read_state(folder).condition == "waiting"
+    assert read_state(folder).stage == "waiting"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_disk_that_fills_costs_the_run_and_nothing_else(tmp_path: Path) -> Non
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "out" / full)], capture_output=True, text=True)
     states = experiments.states()
-    assert states[done].condition == "done" and states[full].condition in ("interrupted", "failed")
+    assert states[done].stage == "done" and states[full].stage in ("interrupted", "failed")
     assert made(tmp_path / "out" / full) == "done"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.experiments import Grid, expand, parse_grid
-from loratwin.experiments.published import published_grid, read_dictionary
+from loratwin.experiments import Grid, expand, load_grid, parse_grid
+from loratwin.experiments.published import published_grid, read_dictionary, write_published
 
 
 def grid(args: dict[str, Any] | None = None, **more: Any) -> Grid:
@@ -122,6 +123,22 @@ def test_the_form_of_the_published_launcher() -> None:
 def test_what_is_no_dictionary_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_dictionary(text, "--default-server-args")
+
+
+def test_values_that_look_like_json_words_stay(tmp_path: Path) -> None:
+    text = '{"--model": "untrue/nullable", "--enable-lora": true, "--revision": null}'
+    found = read_dictionary(text, "--default-server-args")
+    assert found == {"model": "untrue/nullable", "enable-lora": True, "revision": None}
+
+
+def test_a_published_command_becomes_a_file_that_makes_the_same_runs(tmp_path: Path) -> None:
+    path, counts = tmp_path / "grid.yaml", "{'--max-loras': [8, 16], '--max-cpu-loras': [8, 16]}"
+    server, bench = "{'--model': 'm', '--enable-lora': ''}", "{'total-time': 600}"
+    written = write_published(path, Path("t.yaml"), server, counts, bench, "{}", ["max-loras <= max-cpu-loras"])
+    assert expand(load_grid(path)) == expand(written)
+    assert [run.name for run in expand(written) if not run.left_out] == [
+        "max-loras=8_max-cpu-loras=8", "max-loras=8_max-cpu-loras=16", "max-loras=16_max-cpu-loras=16",
+    ]  # fmt: skip
 
 
 def test_arguments_without_a_counterpart_are_refused() -> None:

@@ -6,6 +6,7 @@ with LORATWIN_SLURM_SERVER=vllm they are a real vLLM on CPU, which takes a quart
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -20,8 +21,16 @@ from typing import Any
 import pytest
 import yaml
 
-from loratwin.errors import InputError
-from loratwin.experiments import Experiments, SlurmOptions, collect, load_grid, plan_runs, read_state
+from loratwin.errors import DataError, InputError
+from loratwin.experiments import (
+    Experiments,
+    SlurmOptions,
+    cluster_executor,
+    collect,
+    load_grid,
+    plan_runs,
+    read_state,
+)
 from loratwin.experiments.executors import queued_jobs
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
 from tests.experiments.grids import LATE, SERVER, all_made, made, small_grid
@@ -85,17 +94,38 @@ def test_an_array_of_twelve_survives_and_is_made_whole(tmp_path: Path) -> None:
     _again_where_late(experiments, names)
     assert experiments.counts() == {"done": RUNS - 1, "failed": 1}
     table = collect(experiments.folder)
-    (failure,) = [row for row in table.rows if row["condition"] == "failed"]
+    (failure,) = [row for row in table.rows if row["stage"] == "failed"]
     assert failure["server.max-model-len"] == 16 and "max_model_len" in failure["reason"]
-    assert sum(row["condition"] == "done" and row["total_throughput"] > 0 for row in table.rows) == RUNS - 1
+    assert sum(row["stage"] == "done" and row["total_throughput"] > 0 for row in table.rows) == RUNS - 1
     _the_same_folders_on_this_machine(path, tmp_path, names)
+
+
+@needs_vllm
+def test_any_task_goes_to_slurm_as_to_any_executor(tmp_path: Path) -> None:
+    """One job, an array in order, an exception that comes back; one killed from outside, one cancelled."""
+    with slurm(tmp_path):
+        options = SlurmOptions(partition=PARTITION, minutes=5)
+        with cluster_executor("slurm", tmp_path / "jobs", options, "powers") as executor:
+            power, fault = executor.submit(pow, 2, 5), executor.submit(divmod, 1, 0)
+            assert list(executor.map(math.factorial, range(4))) == [1, 1, 2, 6]
+            assert power.result(timeout=300) == 32
+            assert "ZeroDivisionError" in str(fault.exception(timeout=300))
+            killed = executor.submit(time.sleep, 600)
+            _until(queued_jobs)
+            subprocess.run(["scancel", "--user", "root"], check=True)
+            with pytest.raises(DataError, match="ended without a result"):
+                killed.result(timeout=300)
+            waiting = executor.submit(time.sleep, 600)
+            executor.shutdown(wait=False, cancel_futures=True)
+            assert waiting.cancelled()
+            _until_the_queue_is_empty()
 
 
 def _disturb(experiments: Experiments, cluster: Slurm) -> list[str]:
     """Cancel one run in its window, kill -9 another, and start the controller anew in between."""
     first = _in_its_window(experiments, set())
     subprocess.run(["scancel", experiments.jobs()[first]], check=True)
-    _until(lambda: experiments.states([first])[first].condition == "interrupted")
+    _until(lambda: experiments.states([first])[first].stage == "interrupted")
     cluster.restart_controller()
     second = _in_its_window(experiments, {first})
     folder = str(experiments.folder / second)

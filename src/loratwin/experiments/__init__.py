@@ -13,6 +13,7 @@ from loratwin.experiments.containers import Container, definition
 from loratwin.experiments.executors import SlurmOptions, cluster_executor, dask_executor, local_executor
 from loratwin.experiments.experiments import Experiments, Planned, plan_runs
 from loratwin.experiments.grid import Grid, expand, load_grid, parse_grid
+from loratwin.experiments.published import published_grid, read_dictionary, write_published
 from loratwin.experiments.runner import State, make_run, read_state
 
 __all__ = [
@@ -33,5 +34,8 @@ __all__ = [
     "make_run",
     "parse_grid",
     "plan_runs",
+    "published_grid",
+    "read_dictionary",
     "read_state",
+    "write_published",
 ]

@@ -17,7 +17,7 @@ from loratwin.metrics import Summary
 
 FIGURES = tuple(field.name for field in fields(Summary))
 
-_FIRST = ("run", "condition", "reason", "took_s", "host")
+_FIRST = ("run", "stage", "reason", "took_s", "host")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def collect(folder: str | Path) -> RunTable:
 def _rows(experiments: Experiments) -> Iterator[dict[str, Any]]:
     for name, state in experiments.states().items():
         spec = json.loads((experiments.folder / name / "run.json").read_text(encoding="utf-8"))
-        row: dict[str, Any] = {"run": name, "condition": state.condition, "reason": state.reason}
+        row: dict[str, Any] = {"run": name, "stage": state.stage, "reason": state.reason}
         if state.host:
             row |= {"took_s": state.took_s, "host": state.host}
         yield row | spec["values"] | state.summary

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loratwin.errors import InputError, UnknownNameError
+from loratwin.errors import DataError, InputError, UnknownNameError
 from loratwin.extras import required
 
 POLL_S = 2.0
@@ -147,13 +147,13 @@ class SlurmExecutor(Executor):
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **_: Any) -> Any:
         """All tasks as one array; results in order."""
-        jobs = self._executor.map_array(fn, *iterables)
-        return (job.result() for job in jobs)
+        futures = [self._future(job) for job in self._executor.map_array(fn, *iterables)]
+        return (future.result() for future in futures)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for the jobs, or cancel them."""
         for future, job in list(self._watched.items()):
-            if cancel_futures and not future.done():
+            if cancel_futures and future.cancel():
                 job.cancel()
         if wait and self._watcher is not None:
             self._watcher.join()
@@ -167,19 +167,44 @@ class SlurmExecutor(Executor):
         return future
 
     def _watch(self) -> None:
+        gone: set[str] = set()
         while pending := {future: job for future, job in self._watched.items() if not future.done()}:
+            before, gone = gone, _without_result(pending.values())
             for future, job in pending.items():
-                if job.done():
-                    _settle(future, job)
+                _settle(future, job, str(job.job_id) in before & gone)
             time.sleep(POLL_S)
 
 
-def _settle(future: Future[Any], job: Any) -> None:
-    error = job.exception()
-    if error is None:
-        future.set_result(job.result())
+def _without_result(jobs: Iterable[Any]) -> set[str]:
+    """Names of the jobs that left no result and that Slurm does not have; none where Slurm does not answer."""
+    silent = {str(job.job_id) for job in jobs if not job.paths.result_pickle.exists()}
+    try:
+        return silent - queued_jobs() if silent else silent
+    except InputError:
+        return set()
+
+
+def _settle(future: Future[Any], job: Any, gone: bool) -> None:
+    """Hand over what a job left, or that it left nothing.
+
+    Whether a job is over is read from its result and from the queue: accounting, which submitit asks, may be absent.
+
+    Parameters
+    ----------
+    gone
+        It was not in the queue at two looks, and left no result: cancelled, killed, or its node died.
+    """
+    left = job.paths.result_pickle.exists()
+    if not (left or gone) or not future.set_running_or_notify_cancel():
+        return
+    if left:
+        error = job.exception()
+        if error is None:
+            future.set_result(job.result())
+        else:
+            future.set_exception(error)
     else:
-        future.set_exception(error)
+        future.set_exception(DataError(f"Slurm's job {job.job_id} ended without a result; see {job.paths.stderr}"))
 
 
 def _parameters(options: SlurmOptions) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Experiments:
         runs = [run.spec for run in planned if run.spec is not None]
         for spec in runs:
             folder = self.folder / spec.name
-            if read_state(folder, spec.digest).condition == "waiting":
+            if read_state(folder, spec.digest).stage == "waiting":
                 spec.write(folder)
         return [spec.name for spec in runs]
 
@@ -207,23 +207,23 @@ class Experiments:
         given = self._names() if names is None else names
         states = {name: read_state(self.folder / name) for name in given}
         jobs = self.jobs()
-        open_jobs = {name for name, state in states.items() if state.condition in ("waiting", "interrupted")}
+        open_jobs = {name for name, state in states.items() if state.stage in ("waiting", "interrupted")}
         if not open_jobs & jobs.keys():
             return states
         queued = _queued()
         return {
-            name: replace(state, condition="queued") if name in open_jobs and jobs.get(name) in queued else state
+            name: replace(state, stage="queued") if name in open_jobs and jobs.get(name) in queued else state
             for name, state in states.items()
         }
 
     def missing(self, names: Sequence[str] | None = None, again: bool = False) -> list[str]:
         """Runs to be made: never begun or interrupted, and with `again` those that failed; none that is in hand."""
         wanted = {"waiting", "interrupted", *(("failed",) if again else ())}
-        return [name for name, state in self.states(names).items() if state.condition in wanted]
+        return [name for name, state in self.states(names).items() if state.stage in wanted]
 
     def counts(self) -> dict[str, int]:
         """Runs by how far they are."""
-        return dict(Counter(state.condition for state in self.states().values()))
+        return dict(Counter(state.stage for state in self.states().values()))
 
     def _names(self) -> list[str]:
         """Of all runs: the folders here but Slurm's."""

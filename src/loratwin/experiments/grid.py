@@ -117,9 +117,19 @@ class Grid(Strict):
         """
         return [parse_condition(text, self.short_names) for text in self.where]
 
-    def with_profiler(self, profiler: Literal["nsys", "ncu"], arguments: str | None) -> Grid:
-        """The same grid with all servers under a profiler."""
-        server = self.server.model_copy(update={"profiler": profiler, "profiler_args": arguments})
+    def with_profilers(self, nsys: bool, ncu: bool, arguments: str | None) -> Grid:
+        """The same grid with all servers under Nsight Systems or Compute; as it is where neither is asked for.
+
+        Raises
+        ------
+        InputError
+            Both.
+        """
+        if nsys and ncu:
+            raise InputError("--with-nsys and --with-ncu: one of them at a time")
+        if not (nsys or ncu):
+            return self
+        server = self.server.model_copy(update={"profiler": "nsys" if nsys else "ncu", "profiler_args": arguments})
         return self.model_copy(update={"server": server})
 
     @property

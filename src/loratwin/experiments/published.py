@@ -8,11 +8,16 @@ the adapters in turn or together, loading of adapters beforehand); what has no c
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from loratwin.errors import InputError
 from loratwin.experiments.grid import Grid, parse_grid
+from loratwin.records import check_writable, write_atomically
 
 _BENCH = {"total-time": "window_s", "seed": "seed"}
 _RATES = ("adapter-rates", "aggregated-rate")
@@ -29,13 +34,20 @@ def read_dictionary(text: str, option: str) -> dict[str, Any]:
     InputError
         It is none.
     """
-    try:
-        value = ast.literal_eval(text.replace("true", "True").replace("false", "False").replace("null", "None"))
-    except (ValueError, SyntaxError):
-        raise InputError(f"{option} {text[:60]!r}: must be a dictionary, as {{'--max-loras': [8, 16]}}") from None
+    value = _literal(text)
     if not isinstance(value, dict):
         raise InputError(f"{option} {text[:60]!r}: must be a dictionary, as {{'--max-loras': [8, 16]}}")
     return {str(key).lstrip("-").replace("_", "-"): item for key, item in value.items()}
+
+
+def _literal(text: str) -> Any:
+    """Python's form, or that of JSON; None: neither."""
+    for read in (ast.literal_eval, json.loads):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return None
 
 
 def published_grid(
@@ -48,6 +60,8 @@ def published_grid(
     name: str = "grid",
 ) -> Grid:
     """A grid of the four dictionaries.
+
+    `as_yaml` of it is a file that `loratwin experiments run` takes.
 
     Parameters
     ----------
@@ -77,6 +91,41 @@ def published_grid(
         "where": list(where),
     }
     return parse_grid(data)
+
+
+def write_published(
+    path: Path,
+    workload: Path,
+    default_server: str,
+    test_server: str,
+    default_benchmark: str,
+    test_benchmark: str,
+    where: Sequence[str] = (),
+) -> Grid:
+    """Write the file of `published_grid`, the dictionaries as they stand in a command.
+
+    Raises
+    ------
+    InputError
+        As `read_dictionary` and `published_grid`, or the file cannot be written.
+    """
+    check_writable(path)
+    grid = published_grid(
+        read_dictionary(default_server, "--default-server-args"),
+        read_dictionary(test_server, "--test-server-args"),
+        read_dictionary(default_benchmark, "--default-benchmark-args"),
+        read_dictionary(test_benchmark, "--test-benchmark-args"),
+        str(workload),
+        where,
+    )
+    write_atomically(path, as_yaml(grid))
+    return grid
+
+
+def as_yaml(grid: Grid) -> str:
+    """A grid's file: what differs from the defaults."""
+    data = grid.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
 
 
 def _fixed(values: Mapping[str, Any]) -> dict[str, Any]:

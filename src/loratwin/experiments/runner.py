@@ -25,7 +25,7 @@ from loratwin.experiments.run_spec import LOCK, RECORD, STATE, WORKLOAD, RunSpec
 PROFILES = ("nsys.nsys-rep", "nsys.sqlite", "nsys-export.log", "ncu.ncu-rep", "ncu.csv")
 """What profilers leave."""
 
-Condition = Literal["done", "failed", "running", "queued", "interrupted", "waiting"]
+Stage = Literal["done", "failed", "running", "queued", "interrupted", "waiting"]
 """How far a run is: queued, as Slurm has it; interrupted, as it was begun and nobody is at it; waiting, never begun."""
 
 
@@ -35,7 +35,7 @@ class State:
 
     Parameters
     ----------
-    condition
+    stage
         done: its figures may be trusted; failed: the reason says why not.
     digest
         Of the run that was made; another one is made anew.
@@ -43,7 +43,7 @@ class State:
         Headline figures (`metrics.Summary`), where something was measured.
     """
 
-    condition: Condition
+    stage: Stage
     reason: str
     digest: str
     started: float  # seconds since 1970
@@ -53,7 +53,7 @@ class State:
 
 
 def read_state(folder: Path, digest: str | None = None) -> State:
-    """How far a run is; of one that is not at its end, only the condition.
+    """How far a run is; of one that is not at its end, only the stage.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def read_state(folder: Path, digest: str | None = None) -> State:
     return State(_unfinished(folder), "", "", 0.0, 0.0, "", {})
 
 
-def _unfinished(folder: Path) -> Condition:
+def _unfinished(folder: Path) -> Stage:
     lock = folder / LOCK
     if not lock.exists():
         return "waiting"
@@ -104,9 +104,9 @@ def make_run(folder: str, again: bool = False) -> str:
         if not mine:
             return "running"
         before = read_state(place, spec.digest)
-        if before.condition == "done" or (before.condition == "failed" and not again):
-            return before.condition
-        return _make(place, spec).condition
+        if before.stage == "done" or (before.stage == "failed" and not again):
+            return before.stage
+        return _make(place, spec).stage
 
 
 @contextmanager
@@ -129,8 +129,8 @@ def _make(folder: Path, spec: RunSpec) -> State:
         reason, summary = _measured(folder, spec)
     except LoratwinError as error:
         reason, summary = " ".join(str(error).split()), {}
-    took_s, condition = time.time() - started, "failed" if reason else "done"
-    state = State(condition, reason, spec.digest, started, took_s, socket.gethostname(), summary)  # type: ignore[arg-type]
+    took_s, stage = time.time() - started, "failed" if reason else "done"
+    state = State(stage, reason, spec.digest, started, took_s, socket.gethostname(), summary)  # type: ignore[arg-type]
     write_atomically(folder / STATE, json.dumps(asdict(state), indent=1) + "\n")
     return state
 

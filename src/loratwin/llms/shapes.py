@@ -17,6 +17,7 @@ from pydantic import (
 
 from loratwin.llms.layers import MOST_LAYERS, Layers, Size, attention_linears, gated_linears, softmax_attention
 from loratwin.llms.numbers import NumberType, numbers
+from loratwin.records.plain import without_defaults
 
 
 class Product(NamedTuple):
@@ -69,12 +70,7 @@ class LlmShapes(BaseModel):
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what only other LLMs have, so that files of dense ones stay as they are."""
-        data: dict[str, Any] = write(self)
-        return {
-            name: value
-            for name, value in data.items()
-            if name not in _OF_OTHERS or getattr(self, name) != type(self).model_fields[name].default
-        }
+        return without_defaults(self, write(self), _OF_OTHERS)
 
     @property
     def query_size(self) -> int:

@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from loratwin.errors import InputError
+from loratwin.records.plain import without_defaults
 from loratwin.refusals import one_line
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -114,12 +115,7 @@ class EngineConfig(BaseModel):
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without switches that are as vLLM has them unless told, so that records of most servers stay as they are."""
-        data: dict[str, Any] = write(self)
-        return {
-            name: value
-            for name, value in data.items()
-            if name not in SWITCHES or getattr(self, name) != type(self).model_fields[name].default
-        }
+        return without_defaults(self, write(self), SWITCHES)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from typing import Any, overload
 
 import numpy as np
+from pydantic import BaseModel
 
 
 def as_tuple(value: Any) -> Any:
@@ -36,3 +37,9 @@ def as_plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
     return value
+
+
+def without_defaults(model: BaseModel, data: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A model's fields as data, without those of `names` that have their default value."""
+    fields_of = type(model).model_fields
+    return {k: v for k, v in data.items() if k not in names or getattr(model, k) != fields_of[k].default}

@@ -45,7 +45,7 @@ def grid_html(table: RunTable) -> str:
 
 
 def _failures(table: RunTable) -> list[list[str]]:
-    return [[row["run"], row["reason"]] for row in table.rows if row["condition"] == "failed"]
+    return [[row["run"], row["reason"]] for row in table.rows if row["stage"] == "failed"]
 
 
 def _runs(table: RunTable) -> Table:
@@ -55,7 +55,7 @@ def _runs(table: RunTable) -> Table:
         *(Column(name, name, is_word=True) for name in table.axes),
         *(Column(name, title) for name, title in SHOWN.items()),
     ]
-    done = [row for row in table.rows if row["condition"] == "done"]
+    done = [row for row in table.rows if row["stage"] == "done"]
     rows = [
         [word(row["run"]), *(_cell(row[name]) for name in table.axes), *(_cell(row.get(name)) for name in SHOWN)]
         for row in done
@@ -71,7 +71,7 @@ def run_counts(table: RunTable) -> dict[str, int]:
     """Runs by how they ended."""
     counts: dict[str, int] = {}
     for row in table.rows:
-        counts[row["condition"]] = counts.get(row["condition"], 0) + 1
+        counts[row["stage"]] = counts.get(row["stage"], 0) + 1
     return counts
 
 
@@ -86,7 +86,7 @@ def _points(table: RunTable, axis: str, figure: str) -> list[tuple[Any, float, s
     points = []
     for row in table.rows:
         value = row.get(figure)
-        if row["condition"] == "done" and isinstance(value, (int, float)) and math.isfinite(value):
+        if row["stage"] == "done" and isinstance(value, (int, float)) and math.isfinite(value):
             points.append((row[axis], float(value), ", ".join(f"{_short(o)} {_text(row[o])}" for o in others)))
     return points
 

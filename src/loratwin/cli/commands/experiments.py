@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from loratwin.experiments import Experiments, Planned, SlurmOptions
+    from loratwin.experiments import Experiments, Grid, Planned, SlurmOptions
 
 app = typer.Typer(
     help="Grids of measured runs: on this machine, on Slurm, on Dask.", no_args_is_help=True, rich_markup_mode=None
@@ -33,7 +33,9 @@ def plan(
     profile: Annotated[str | None, typer.Option(help="Let the twin say of each run what to expect.")] = None,
 ) -> None:
     """Show every run that a grid makes, its command, and what is left out and why; start nothing."""
-    planned = _planned(grid, container, image, bind)
+    from loratwin.experiments import load_grid
+
+    planned = _planned(load_grid(grid), grid, container, image, bind)
     estimates = _estimates(planned, profile)
     for run in planned:
         if run.spec is None:
@@ -77,17 +79,11 @@ def run(
 
     For example: loratwin experiments run grid.yaml -o slots --on slurm --partition gpu --gpus 1
     """
-    from loratwin.errors import InputError
-    from loratwin.experiments import Container, Experiments, SlurmOptions, load_grid, plan_runs
+    from loratwin.experiments import Experiments, SlurmOptions, load_grid
 
-    if with_nsys and with_ncu:
-        raise InputError("--with-nsys and --with-ncu: one of them at a time")
-    chosen = load_grid(grid)
-    if with_nsys or with_ncu:
-        chosen = chosen.with_profiler("nsys" if with_nsys else "ncu", profiler_args)
-    inside = Container(container, image, tuple(bind or ()))  # type: ignore[arg-type]
+    chosen = load_grid(grid).with_profilers(with_nsys, with_ncu, profiler_args)
     experiments = Experiments(output)
-    names = experiments.prepare(chosen, plan_runs(chosen, grid.resolve().parent, inside))
+    names = experiments.prepare(chosen, _planned(chosen, grid, container, image, bind))
     if on == "slurm":
         options = SlurmOptions(partition, account, minutes, gpus, cpus, at_once, tuple(setup or ()))
         _submit(experiments, names, options, failed)
@@ -162,11 +158,39 @@ def show_definition(
     typer.echo(definition(engine, profilers), nl=False)
 
 
-def _planned(grid: Path, container: str, image: str, bind: list[str] | None) -> list[Planned]:
-    from loratwin.experiments import Container, load_grid, plan_runs
+@app.command("import")
+def import_published(
+    workload: Annotated[Path, typer.Argument(help="Workload file, relative to the grid's.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Grid to write, a .yaml file.")],
+    default_server_args: Annotated[str, typer.Option(help="A dictionary: the server's arguments that stay.")] = "{}",
+    test_server_args: Annotated[str, typer.Option(help="A dictionary of lists: those that are tried.")] = "{}",
+    default_benchmark_args: Annotated[str, typer.Option(help="The load client's that stay.")] = "{}",
+    test_benchmark_args: Annotated[str, typer.Option(help="The load client's that are tried.")] = "{}",
+    where: Annotated[list[str] | None, typer.Option(help="A condition on values; several times.")] = None,
+) -> None:
+    """Write a grid from the four dictionaries of the launcher that came with arXiv 2508.08343.
+
+    For example: loratwin experiments import traffic.yaml -o grid.yaml --test-server-args "{'--max-loras': [8, 16]}"
+    """
+    from loratwin.experiments import expand, write_published
+
+    written = write_published(
+        output,
+        workload,
+        default_server_args,
+        test_server_args,
+        default_benchmark_args,
+        test_benchmark_args,
+        where or (),
+    )
+    typer.echo(f"{output}: {sum(not combination.left_out for combination in expand(written))} runs")
+
+
+def _planned(grid: Grid, path: Path, container: str, image: str, bind: list[str] | None) -> list[Planned]:
+    from loratwin.experiments import Container, plan_runs
 
     inside = Container(container, image, tuple(bind or ()))  # type: ignore[arg-type]
-    return plan_runs(load_grid(grid), grid.resolve().parent, inside)
+    return plan_runs(grid, path.resolve().parent, inside)
 
 
 def _estimates(planned: list[Planned], name: str | None) -> dict[str, str]:
@@ -185,10 +209,10 @@ def _estimates(planned: list[Planned], name: str | None) -> dict[str, str]:
 def _show(experiments: Experiments) -> None:
     states = experiments.states()
     for name, state in states.items():
-        if state.condition == "failed":
+        if state.stage == "failed":
             typer.echo(f"{name}: failed, {state.reason}")
     typer.echo(_line(experiments.counts()))
 
 
 def _line(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {condition}" for condition, number in sorted(counts.items())) or "no runs"
+    return ", ".join(f"{number} {stage}" for stage, number in sorted(counts.items())) or "no runs"
