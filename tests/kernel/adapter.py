@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from loratwin.kernel import EngineTrace, run_engine, step_time_s
 from tests.kernel.strategies import Scenario
-from tests.reference.async_engine import run_any_reference
 from tests.reference.engine import ReferenceTrace, StepTime
+from tests.reference.prefix_cache import run_any_reference
 
 Columns = dict[str, NDArray[Any]]
 
@@ -37,6 +37,9 @@ def slow_columns(trace: ReferenceTrace) -> Columns:
     return {
         "events": np.array(trace.events, np.int64).reshape(-1, 3),
         "refused": np.array(trace.refused, bool),
+        "arrival_s": np.array(trace.arrival_s),
+        "cached_tokens": np.array(trace.cached_tokens),
+        "prefix": np.array([trace.prefix_queries, trace.prefix_hits]),
         "num_preemptions": np.array(trace.num_preemptions),
         "steps.decode_requests": np.array([f.decode_requests for f in features]),
         "steps.prefill_tokens": np.array([f.prefill_tokens for f in features]),
@@ -60,6 +63,9 @@ def slow_columns(trace: ReferenceTrace) -> Columns:
 def fast_columns(trace: EngineTrace) -> Columns:
     """The kernel's trace, with the names of `slow_columns`."""
     of_requests = {name: np.asarray(column) for name, column in trace._asdict().items() if name != "steps"}
+    if not len(trace.cached_tokens):  # without a prefix cache
+        of_requests["cached_tokens"] = np.zeros(len(trace.arrival_s), np.int32)
+    of_requests["prefix"] = np.array([trace.prefix_queries, trace.prefix_hits])
     of_steps = {f"steps.{name}": np.asarray(column) for name, column in trace.steps._asdict().items()}
     return of_requests | of_steps
 

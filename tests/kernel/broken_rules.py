@@ -13,7 +13,7 @@ BROKEN_RULES = {
     "the window holds one step more": ("while self.now_s < window_s", "while self.now_s <= window_s"),
     "the first running request is the victim": ("self.running.pop()", "self.running.pop(0)"),
     "a victim goes to the end of the queue": ("self.waiting.appendleft(victim)", "self.waiting.append(victim)"),
-    "a victim keeps its blocks": ("self.free_blocks += victim.num_blocks\n", "pass\n"),
+    "a victim keeps its blocks": ("self.give_back_blocks(victim)\n", "pass\n"),
     "a victim forgets what it generated": ("victim.computed = 0\n", "victim.computed = victim.generated = 0\n"),
     "a preemption does not hold back admission": ("if num_preempted == 0", "if True"),
     "a victim counts as preempted once": ("victim.num_preemptions += 1", "victim.num_preemptions = 1"),
@@ -23,8 +23,8 @@ BROKEN_RULES = {
         "request.computed + num_tokens - 1) / self.limits.block_size",
     ),
     "a skip blocks": (
-        "                continue\n            num_tokens",
-        "                break\n            num_tokens",
+        "                continue\n            found",
+        "                break\n            found",
     ),
     "lack of blocks skips": (
         "len(self.waiting) > 1)\n                break",
@@ -40,12 +40,12 @@ BROKEN_RULES = {
     "one adapter too many": ("len(loras) == self.limits.max_loras", "len(loras) > self.limits.max_loras"),
     "one sequence too few": ("== self.limits.max_num_seqs:", ">= max(self.limits.max_num_seqs - 1, 1):"),
     "the whole prompt must fit": (
-        "num_tokens) > self.free_blocks:\n                self.note",
-        "request.known) > self.free_blocks:\n                self.note",
+        "num_tokens, found) > self.free_blocks:\n                self.note",
+        "request.known, found) > self.free_blocks:\n                self.note",
     ),
-    "a prompt is not cut": ("num_tokens = min(request.known, budget)", "num_tokens = request.known"),
+    "a prompt is not cut": ("num_tokens = min(request.known - found, budget)", "num_tokens = request.known"),
     "a request that does not fit the budget waits": (
-        "            num_tokens = min(request.known, budget)\n",
+        "            num_tokens = min(request.known - found, budget)\n",
         "            num_tokens = request.known\n"
         "            if num_tokens > budget and scheduled:\n                break\n"
         "            num_tokens = min(num_tokens, budget)\n",

@@ -8,7 +8,7 @@ in which such ties do not occur.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
@@ -94,7 +94,74 @@ def requests_of(rows: list[Row], exact: bool) -> Requests:
     gaps, adapter, prompt, output = (np.array(column) for column in zip(*rows, strict=True))
     ticks = np.cumsum(gaps)
     arrival_s = ticks / 64.0 if exact else (ticks + 0.3 * np.mod(ticks * math.sqrt(5.0), 1.0)) / 67.0
-    return Requests(arrival_s, *(column.astype(np.int32) for column in (adapter, prompt, output)))
+    return Requests(arrival_s, adapter.astype(np.int32), prompt.astype(np.int32), output.astype(np.int32))
+
+
+@st.composite
+def scenarios_that_share(draw: st.DrawFn) -> Scenario:
+    """Any version with a prefix cache; prompts and outputs follow texts, and some requests follow others."""
+    scenario = draw(scenarios_of_versions())
+    requests = scenario.requests
+    num = len(requests.arrival_s)
+    requests = requests._replace(**draw(texts(num)))
+    if draw(st.booleans()):
+        requests = with_turns(requests, draw(st.lists(st.integers(-40, num - 1), min_size=num, max_size=num)))
+        think = draw(st.lists(st.sampled_from([0.0, 0.0, 1 / 64, 0.25, 1.0]), min_size=num, max_size=num))
+        requests = requests._replace(think_s=np.array(think))
+    few = draw(st.sampled_from([1, 2, 9]))  # adapters: who has another shares nothing
+    adapter = np.where(requests.adapter >= few, 0, requests.adapter).astype(np.int32)
+    longest = int((requests.prompt_tokens + requests.output_tokens).max()) - 1
+    more = draw(st.sampled_from([0, 1, 3, 6, 12, 30]))
+    limits = scenario.limits
+    rules = limits.rules._replace(
+        prefix_caching=1,
+        unhashed_first=draw(st.integers(0, 1)),
+        count_admitted=draw(st.integers(0, 1)),
+        count_fresh=draw(st.integers(0, 1)),
+    )
+    blocks = math.ceil(longest / limits.block_size) + more
+    return scenario._replace(
+        requests=requests._replace(adapter=adapter), limits=limits._replace(num_blocks=blocks, rules=rules)
+    )
+
+
+@st.composite
+def texts(draw: st.DrawFn, num_requests: int) -> dict[str, Any]:
+    """A tree of texts, and which of them each request follows."""
+    parent: list[int] = []
+    end: list[int] = []
+    for i in range(draw(st.integers(0, 6))):
+        above = draw(st.integers(-1, i - 1))
+        parent.append(above)
+        end.append((end[above] if above >= 0 else 0) + draw(st.integers(1, 16)))
+    text = draw(st.lists(st.integers(-1, len(parent) - 1), min_size=num_requests, max_size=num_requests))
+    columns = {"text": text, "text_parent": parent, "text_end": end}
+    return {name: np.array(column, np.int32) for name, column in columns.items()}
+
+
+def with_turns(requests: Requests, before: list[int]) -> Requests:
+    """Some requests become turns: each repeats one before it, answer included, as far as 30 tokens go."""
+    parent, end = requests.text_parent.tolist(), requests.text_end.tolist()
+    text, prompt = requests.text.tolist(), requests.prompt_tokens.copy()
+    follows = [-1] * len(before)
+    for request, one in enumerate(before):
+        if not 0 <= one < request or one in follows:
+            continue
+        whole = int(prompt[one] + requests.output_tokens[one])
+        above = text[one]
+        if whole > (end[above] if above >= 0 else 0):
+            parent.append(above)
+            end.append(whole)
+            text[one] = len(parent) - 1
+        follows[request], text[request] = one, text[one]
+        prompt[request] = min(whole + int(prompt[request]) // 4 + 1, 2 * MAX_TOKENS)
+    return requests._replace(
+        prompt_tokens=prompt,
+        text=np.array(text, np.int32),
+        text_parent=np.array(parent, np.int32),
+        text_end=np.array(end, np.int32),
+        follows=np.array(follows, np.int32),
+    )
 
 
 @st.composite

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from loratwin.kernel import AdapterCosts, EngineLimits, Requests
 from tests.kernel.adapter import difference, fast_columns, run_fast, run_slow, slow_columns
-from tests.kernel.strategies import Scenario, crowd, large_scenario, scenarios, scenarios_of_versions
+from tests.kernel.strategies import (
+    Scenario,
+    crowd,
+    large_scenario,
+    scenarios,
+    scenarios_of_versions,
+    scenarios_that_share,
+)
 from tests.slow import SLOW
 
 EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "5000" if SLOW else "400"))
@@ -40,6 +47,12 @@ def test_the_kernel_does_what_the_reference_does(scenario: Scenario) -> None:
 @settings(max_examples=max(EXAMPLES // 2, 1), suppress_health_check=LARGE_IS_FINE)
 @given(scenarios_of_versions())
 def test_the_kernel_does_what_the_reference_does_under_the_rules_of_later_versions(scenario: Scenario) -> None:
+    assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
+
+
+@settings(max_examples=EXAMPLES, suppress_health_check=LARGE_IS_FINE)
+@given(scenarios_that_share())
+def test_the_kernel_does_what_the_reference_does_with_a_prefix_cache(scenario: Scenario) -> None:
     assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
 
 

@@ -20,8 +20,9 @@ def scenario(skipped_first: int) -> Scenario:
     After 6 s V and W fill the cache, and W is preempted while X, of its own adapter, is the last that was passed over.
     Then Z, also of adapter 0, arrives. V ends at 10 s; then X and W would fit, but not both.
     """
-    columns = ([-1, 1, 0, 0, 0], [1, 1, 2, 8, 1], [10, 2, 9, 2, 1])
-    requests = Requests(np.array([0.0, 0.0, 0.5, 0.5, 6.5]), *(np.array(column, np.int32) for column in columns))
+    rows = ([-1, 1, 0, 0, 0], [1, 1, 2, 8, 1], [10, 2, 9, 2, 1])
+    adapter, prompt, output = (np.array(column, np.int32) for column in rows)
+    requests = Requests(np.array([0.0, 0.0, 0.5, 0.5, 6.5]), adapter, prompt, output)
     limits = EngineLimits(12, 1, 8, 64, 1, 2, 0, 100.0, EngineRules(skipped_first=skipped_first))
     second = StepCost(*[0.0] * len(StepCost._fields))._replace(weights_s=1.0, roofline_power=1.0)
     return Scenario(requests, limits, AdapterCosts(np.zeros(2), np.zeros(2)), 2, second)

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 import pytest
 
 from loratwin.metrics import Summary, over_replications, summarize
+from loratwin.records import PrefixCounts
 from tests.metrics.runs import NEVER, make_run, make_steps
 
 RUN = make_run(
@@ -20,6 +21,7 @@ RUN = make_run(
     num_preemptions=[0, 1, 2, 0, 0],
     refused=[False, False, False, False, True],
     steps=make_steps([0.0, 2.0, 3.0, 4.0, 6.0], [1.0, 1.0, 1.0, 1.0, 1.0], running=[1, 2, 3, 2, 1], swap_ins=[1] * 5),
+    prefix_cache=PrefixCounts(40, 10),
 )
 EXPECTED = {
     "input_throughput": 6.0,
@@ -50,6 +52,8 @@ EXPECTED = {
     "preemptions": 3,
     "swap_ins": 5,
     "disk_loads": 0,
+    "prefix_hit_rate": 0.25,
+    "cached_tokens": 10,
     "arrived": 5,
     "completed": 3,
     "refused": 1,
@@ -82,7 +86,7 @@ def test_nothing_finished_is_undefined_and_not_zero() -> None:
     latencies = [getattr(found, item.name) for item in fields(Summary) if item.name.endswith("_ms")]
     assert all(math.isnan(value) for value in latencies)
     assert (found.total_throughput, found.completed, found.censored) == (0.0, 0, 2)
-    assert found.starved
+    assert found.starved and math.isnan(found.prefix_hit_rate) and found.cached_tokens is None
 
 
 def test_a_run_without_requests_has_a_summary() -> None:

@@ -18,7 +18,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from loratwin.kernel.types import AdapterCosts, EngineLimits, Requests, StepFeatures
+from loratwin.kernel.types import StepFeatures
 from tests.reference.engine import (
     Event,
     Place,
@@ -26,7 +26,6 @@ from tests.reference.engine import (
     ReferenceTrace,
     Request,
     StepRecord,
-    StepTime,
 )
 
 
@@ -58,9 +57,17 @@ class AsyncReferenceEngine(ReferenceEngine):
                     break
                 self.now_s = self.future[0].arrival_s
                 continue
+            counted = self.prefix_queries, self.prefix_hits
             plan = self.plan()
             self.wait()
             if self.now_s >= self.limits.window_s:
+                self.prefix_queries, self.prefix_hits = counted
+                for kind, index, _ in self.events[num_events:]:
+                    follower = self.requests[index].follower
+                    if kind == Event.REFUSE and follower is not None:
+                        follower.arrival_s = math.inf
+                for request in plan.tokens:
+                    request.cached_tokens *= not math.isnan(request.admitted_s)
                 self.events = [event for event in self.events[:num_events]] + [
                     event for event in self.events[num_events:] if event[0] in (Event.FIRST_TOKEN, Event.FINISH)
                 ]
@@ -126,11 +133,13 @@ class AsyncReferenceEngine(ReferenceEngine):
             if request.adapter >= 0 and request.adapter not in loras and len(loras) == self.limits.max_loras:
                 skipped.append(self.waiting.popleft())
                 continue
-            num_tokens = min(request.known, budget)
-            if self.blocks_to_admit(request, num_tokens) > self.free_blocks:
+            found = self.find_prefix(request)
+            num_tokens = min(request.known - found, budget)
+            if self.blocks_to_admit(request, num_tokens, found) > self.free_blocks:
                 break
             self.waiting.popleft()
             self.admit(request)
+            self.adopt_prefix(request)
             if request.adapter >= 0:
                 loras.add(request.adapter)
             self.take_blocks(request, num_tokens)
@@ -178,19 +187,23 @@ class AsyncReferenceEngine(ReferenceEngine):
             if request.place is Place.RUNNING:
                 request.placeholders -= 1
                 request.recomputing = False
+                self.token_came(request)
             if request.generated == 1:
                 request.first_token_s = self.now_s
                 self.events.append((int(Event.FIRST_TOKEN), request.index, step))
             if request.generated == request.output_tokens:
                 self.leave(request, step)
 
+    def token_came(self, request: Request) -> None:
+        """A running request knows a token more."""
+
     def leave(self, request: Request, step: int) -> None:
         """Forget a request that has its last token, wherever it is."""
         (self.running if request.place is Place.RUNNING else self.waiting).remove(request)
         request.finish_s, request.place = self.now_s, Place.FINISHED
-        self.free_blocks += request.num_blocks
-        request.num_blocks = 0
+        self.give_back_blocks(request)
         self.events.append((int(Event.FINISH), request.index, step))
+        self.next_turn(request, self.now_s)
 
     def ordered_trace(self) -> ReferenceTrace:
         """The trace with events by step, and counts of only what came to pass."""
@@ -238,17 +251,7 @@ class AsyncSkippedFirst(SkippedFirst, AsyncReferenceEngine):
     """Both."""
 
 
-def run_any_reference(
-    requests: Requests,
-    limits: EngineLimits,
-    costs: AdapterCosts,
-    num_adapters: int,
-    step_time_s: StepTime,
-    check: bool = True,
-) -> ReferenceTrace:
-    """The reference that the limits' rules ask for."""
-    engines: dict[tuple[int, int], type[ReferenceEngine]] = {
-        (0, 0): ReferenceEngine, (1, 0): AsyncReferenceEngine, (0, 1): SkippedFirst, (1, 1): AsyncSkippedFirst,
-    }  # fmt: skip
-    engine = engines[limits.rules.async_scheduling, limits.rules.skipped_first]
-    return engine(requests, limits, costs, num_adapters, step_time_s, check).run()
+ENGINES: dict[tuple[int, int], type[ReferenceEngine]] = {
+    (0, 0): ReferenceEngine, (1, 0): AsyncReferenceEngine, (0, 1): SkippedFirst, (1, 1): AsyncSkippedFirst,
+}  # fmt: skip
+"""By the rules of asynchronous scheduling and of requests passed over."""

@@ -12,11 +12,14 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from loratwin.kernel.types import AdapterCosts, EngineLimits, Requests, StepFeatures
+
+if TYPE_CHECKING:
+    from tests.reference.prefix_cache import Block
 
 StepTime = Callable[[StepFeatures], float]
 """Seconds that a step with these features takes, without loading adapters."""
@@ -95,6 +98,10 @@ class ReferenceTrace(NamedTuple):
     steps: list[StepRecord]
     events: list[tuple[int, int, int]]  # kind, request or adapter, index of the step
     corners: set[Corner]
+    arrival_s: list[float]  # infinite: the request before it has not ended
+    cached_tokens: list[int]  # found in the prefix cache at the first admission
+    prefix_queries: int  # tokens looked up in the prefix cache, as the server counts them
+    prefix_hits: int  # tokens found
 
 
 class Place(Enum):
@@ -122,6 +129,10 @@ class Request:
     num_blocks: int = 0  # KV blocks owned
     recomputing: bool = False  # preempted, and nothing emitted since
     placeholders: int = 0  # tokens that a step under way will emit (async_engine.py)
+    blocks: list[Block] = field(default_factory=list)  # that it owns, with a prefix cache (prefix_cache.py)
+    cached_tokens: int = 0
+    follower: Request | None = None  # who waits for its end
+    think_s: float = 0.0  # from the end of the one before to its own arrival
     num_preemptions: int = 0
     admitted_s: float = math.nan
     first_token_s: float = math.nan
@@ -212,6 +223,7 @@ class ReferenceEngine:
         self.requests = [Request(index, *row) for index, row in enumerate(rows)]
         self.now_s = 0.0
         self.future = deque(self.requests)
+        self.wait_for_others(requests)
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.free_blocks = limits.num_blocks
@@ -219,6 +231,17 @@ class ReferenceEngine:
         self.steps: list[StepRecord] = []
         self.events: list[tuple[int, int, int]] = []
         self.corners: set[Corner] = set()
+
+        self.prefix_queries = self.prefix_hits = 0
+
+    def wait_for_others(self, requests: Requests) -> None:
+        """Those that follow others have no time of their own."""
+        for request, before in zip(self.requests, requests.follows.tolist(), strict=False):
+            if before >= 0:
+                request.think_s = float(requests.think_s[request.index])
+                request.arrival_s = math.inf
+                self.requests[before].follower = request
+                self.future.remove(request)
 
     # The clock
 
@@ -247,11 +270,20 @@ class ReferenceEngine:
                 request.place = Place.REFUSED
                 self.record(Event.REFUSE, request.index)
                 self.note(Corner.REFUSAL)
+                self.next_turn(request, request.arrival_s)
             else:
                 self.note_behind_victims(request)
                 request.place = Place.WAITING
                 self.waiting.append(request)
                 self.record(Event.ARRIVE, request.index)
+
+    def next_turn(self, request: Request, end_s: float) -> None:
+        """A request has ended (refused: as it arrived): who waited for it will arrive."""
+        follower = request.follower
+        if follower is not None:
+            follower.arrival_s = end_s + follower.think_s
+            self.future.append(follower)
+            self.future = deque(sorted(self.future, key=lambda other: (other.arrival_s, other.index)))
 
     def step(self) -> None:
         """Schedule, bring adapters into slots, compute, emit."""
@@ -312,8 +344,7 @@ class ReferenceEngine:
     def preempt(self, victim: Request, by: Request) -> None:
         """Take all blocks of a request just removed from running and put it in front of the queue."""
         self.note_preemption(victim, by)
-        self.free_blocks += victim.num_blocks
-        victim.num_blocks = 0
+        self.give_back_blocks(victim)
         victim.computed = 0
         victim.recomputing = True
         victim.num_preemptions += 1
@@ -339,13 +370,15 @@ class ReferenceEngine:
                 skipped.append(self.waiting.popleft())
                 self.note(Corner.SKIP)
                 continue
-            num_tokens = min(request.known, budget)
-            if self.blocks_to_admit(request, num_tokens) > self.free_blocks:
+            found = self.find_prefix(request)
+            num_tokens = min(request.known - found, budget)
+            if self.blocks_to_admit(request, num_tokens, found) > self.free_blocks:
                 self.note(Corner.KV_BLOCKED)
                 self.note(Corner.KV_BLOCKED_OTHERS, len(self.waiting) > 1)
                 break
             self.waiting.popleft()
             self.admit(request)
+            self.adopt_prefix(request)
             if request.adapter >= 0:
                 loras.add(request.adapter)
             self.take_blocks(request, num_tokens)
@@ -353,7 +386,7 @@ class ReferenceEngine:
             budget -= num_tokens
             self.note(Corner.OVERTAKEN, skipped)
             self.note(Corner.OVERTAKEN_BY_BASE, skipped and request.adapter < 0)
-            self.note(Corner.CHUNKED_PREFILL, num_tokens < request.known)
+            self.note(Corner.CHUNKED_PREFILL, num_tokens < request.known - found)
         self.note(Corner.BUDGET_SPENT, self.waiting and budget == 0)
         self.note(Corner.STOP_AFTER_SKIP, skipped and self.waiting)
         self.waiting = skipped + self.waiting  # a skipped request keeps its place
@@ -366,11 +399,17 @@ class ReferenceEngine:
         self.record(Event.ADMIT, request.index)
         self.note(Corner.RESUMED, request.recomputing)
 
-    def blocks_to_admit(self, request: Request, num_tokens: int) -> int:
-        """KV blocks that must be free to admit a request with so many tokens in its first step."""
+    def find_prefix(self, request: Request) -> int:
+        """Tokens of a waiting request that are in the KV cache already: none without a prefix cache."""
+        return 0
+
+    def adopt_prefix(self, request: Request) -> None:
+        """Give an admitted request the blocks that were found."""
+
+    def blocks_to_admit(self, request: Request, num_tokens: int, found: int) -> int:
+        """KV blocks that must be free to admit a request with so many tokens in its first step, `found` before them."""
         rules = self.limits.rules
-        if rules.reserve_full_prompt:
-            num_tokens = request.known
+        num_tokens = request.known if rules.reserve_full_prompt else found + num_tokens
         watermark = rules.watermark_blocks if self.running else 0
         return self.new_blocks(request, num_tokens) + watermark
 
@@ -383,6 +422,11 @@ class ReferenceEngine:
         num_blocks = self.new_blocks(request, num_tokens)
         self.free_blocks -= num_blocks
         request.num_blocks += num_blocks
+
+    def give_back_blocks(self, request: Request) -> None:
+        """All blocks of a request are free again."""
+        self.free_blocks += request.num_blocks
+        request.num_blocks = 0
 
     # Computing: how long the step takes and what comes out of it
 
@@ -440,9 +484,9 @@ class ReferenceEngine:
         request.finish_s = self.now_s
         request.place = Place.FINISHED
         self.running.remove(request)
-        self.free_blocks += request.num_blocks
-        request.num_blocks = 0
+        self.give_back_blocks(request)
         self.record(Event.FINISH, request.index)
+        self.next_turn(request, self.now_s)
 
     # What is reported
 
@@ -463,6 +507,10 @@ class ReferenceEngine:
             steps=self.steps,
             events=self.events,
             corners=self.corners,
+            arrival_s=[request.arrival_s for request in self.requests],
+            cached_tokens=[request.cached_tokens for request in self.requests],
+            prefix_queries=self.prefix_queries,
+            prefix_hits=self.prefix_hits,
         )
 
     def note(self, corner: Corner, reached: object = True) -> None:
@@ -547,7 +595,8 @@ class ReferenceEngine:
         for place, members in lists:
             assert all(request.place is place for request in members)
         num_gone = sum(request.place in (Place.REFUSED, Place.FINISHED) for request in self.requests)
-        assert sum(len(members) for _, members in lists) + num_gone == len(self.requests)
+        num_hidden = sum(request.arrival_s == math.inf for request in self.requests)  # they follow one that goes on
+        assert sum(len(members) for _, members in lists) + num_gone + num_hidden == len(self.requests)
         for request in self.waiting:
             assert request.computed == 0
             assert request.recomputing == (request.num_preemptions > 0)

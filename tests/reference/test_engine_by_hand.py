@@ -31,8 +31,8 @@ ROOMY = EngineLimits(
 def run(*rows: tuple[float, int, int, int], num_adapters: int = 0, **limits: Any) -> ReferenceTrace:
     """Run requests (arrival_s, adapter, prompt, output) on a roomy server with some limits changed."""
     arrival_s, adapter, prompt, output = zip(*rows, strict=True)
-    tokens = [np.array(column, np.int32) for column in (adapter, prompt, output)]
-    requests = Requests(np.array(arrival_s, np.float64), *tokens)
+    adapters, prompts, outputs = (np.array(column, np.int32) for column in (adapter, prompt, output))
+    requests = Requests(np.array(arrival_s, np.float64), adapters, prompts, outputs)
     costs = AdapterCosts(np.full(num_adapters, SWAP_IN_S), np.full(num_adapters, DISK_LOAD_S))
     return run_reference(requests, ROOMY._replace(**limits), costs, num_adapters, lambda features: 1.0)
 
@@ -283,7 +283,8 @@ def test_a_preempted_request_keeps_its_claim_on_a_slot() -> None:
 
 @pytest.mark.parametrize("check", [True, False])
 def test_checking_changes_nothing(check: bool) -> None:
-    requests = Requests(np.zeros(3), *(np.array(column, np.int32) for column in ([-1] * 3, [4] * 3, [3] * 3)))
+    adapter, prompt, output = (np.full(3, value, np.int32) for value in (-1, 4, 3))
+    requests = Requests(np.zeros(3), adapter, prompt, output)
     costs = AdapterCosts(np.zeros(0), np.zeros(0))
     limits = ROOMY._replace(num_blocks=4, max_loras=0)
     trace = run_reference(requests, limits, costs, 0, lambda features: 1.0, check)

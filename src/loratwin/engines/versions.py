@@ -55,9 +55,12 @@ class EngineBehaviour(BaseModel):
     graph_fine_tokens: NonNegativeInt = 0  # beyond so many tokens graphs exist for multiples of 16 (256 from 0.13 on)
     graph_tokens_per_seq: NonNegativeInt = 0  # graphs up to so many tokens x max_num_seqs (2 from 0.13 on); 0: no limit
     base_graphs: bool = False  # a step without adapters runs no LoRA kernels (0.13 on)
+    unhashed_first: bool = False  # freed KV blocks that nobody can find again are the next to be taken (0.23 on)
+    count_admitted: bool = False  # prefix cache metrics: look-ups count with their admission, not each (0.27 on)
+    count_fresh: bool = False  # prefix cache metrics: preempted requests do not count (0.14 on)
     graph_memory_in_budget: bool = False  # CUDA graphs may count in gpu_memory_utilization (0.20 on)
 
-    def rules(self, num_blocks: int) -> EngineRules:
+    def rules(self, num_blocks: int, prefix_caching: bool = False) -> EngineRules:
         """The kernel's switches for a server with so many KV blocks (the null block included, as vLLM counts)."""
         return EngineRules(
             reserve_full_prompt=int(self.reserve_full_prompt),
@@ -65,6 +68,10 @@ class EngineBehaviour(BaseModel):
             async_scheduling=int(self.async_scheduling),
             skipped_first=int(self.skipped_first),
             lora_set_of_running=int(self.lora_set_of_running),
+            prefix_caching=int(prefix_caching),
+            unhashed_first=int(self.unhashed_first),
+            count_admitted=int(self.count_admitted),
+            count_fresh=int(self.count_fresh),
         )
 
     def graph_tokens(self, most: float, max_num_seqs: int) -> float:
@@ -92,11 +99,11 @@ class Generation(NamedTuple):
 
 _V085 = EngineBehaviour()
 _V013 = EngineBehaviour(graph_fine_tokens=256, graph_tokens_per_seq=2, base_graphs=True)
-_V014 = _V013.model_copy(update={"async_scheduling": True})
+_V014 = _V013.model_copy(update={"async_scheduling": True, "count_fresh": True})
 _V018 = _V014.model_copy(update={"skipped_first": True})
 _V020 = _V018.model_copy(update={"graph_memory_in_budget": True})
-_V025 = _V020.model_copy(update={"reserve_full_prompt": True})
-_V032 = _V025.model_copy(update={"skipped_first": False})
+_V025 = _V020.model_copy(update={"reserve_full_prompt": True, "unhashed_first": True})
+_V032 = _V025.model_copy(update={"skipped_first": False, "count_admitted": True})
 _V033 = _V032.model_copy(update={"lora_set_of_running": True})
 
 GENERATIONS = (

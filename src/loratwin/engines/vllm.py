@@ -38,6 +38,7 @@ OPTIONS = {
     "kv_cache_memory_bytes": count("--kv-cache-memory-bytes"),
     "quantization": valued("--quantization", "-q"),
     "enforce_eager": switch("--enforce-eager"),
+    "enable_prefix_caching": switch("--enable-prefix-caching"),
     "tensor_parallel": count("--tensor-parallel-size", "-tp"),
     "pipeline_parallel": count("--pipeline-parallel-size", "-pp"),
     "data_parallel": count("--data-parallel-size", "-dp"),
@@ -133,8 +134,8 @@ def adapter_word(name: str, path: str) -> str:
 _RUNTIME_ADAPTERS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
 _CAVEATS_FIRST = (
-    "The profile is of vLLM 0.8.5 (V1 engine) with prefix caching off. It is on by default; prompts that share "
-    "their beginning are then faster than simulated.",
+    "The profile is of vLLM 0.8.5 (V1 engine) with prefix caching off. It is on by default; what prompts share is "
+    "simulated where the workload says it (prefix, sessions), and is faster than simulated where it does not.",
 )
 _CAVEATS_SINCE = (
     "The profile is of vLLM 0.8.5: for later versions every figure is an extrapolation.",
@@ -144,7 +145,7 @@ _CAVEATS_SINCE = (
     "graphs are specialised by active adapters (--specialize-active-lora, off by default).",
 )
 _CAVEATS_LATER = (
-    "Prefix caching is not simulated. It is on by default; prompts that share their beginning are then faster.",
+    "Prefix caching is on by default; what prompts share is simulated where the workload says it (prefix, sessions).",
     "For another version of vLLM than the profile's every figure is an extrapolation.",
 )
 """For a profile of a later version than 0.8.5, which knows what that version does otherwise."""

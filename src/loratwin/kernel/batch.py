@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from loratwin.kernel.blocks import enter_due, give_back, hash_blocks, leave_due
 from loratwin.kernel.jit import jit
 from loratwin.kernel.queue import move_tree, push_front
 from loratwin.kernel.residency import note_change
@@ -24,6 +25,7 @@ from loratwin.kernel.state import (
     State,
     blocks_of,
     fifo_of,
+    has_pool,
     note,
 )
 from loratwin.kernel.types import EngineLimits, Requests
@@ -59,6 +61,8 @@ def stop_decoding(s: State, r: Requests, seat: int, block_size: int) -> None:
     c[DECODING] -= 1
     c[OFFSET_SUM] -= offset
     s.seats.phase[offset % block_size] -= 1
+    if has_pool(s):
+        leave_due(s.pool, seat, offset % block_size)
     if r.adapter[s.seats.request[seat]] >= 0:
         c[LORA_DECODING] -= 1
 
@@ -74,15 +78,26 @@ def start_decoding(s: State, r: Requests, seat: int, remaining: int, block_size:
     c[DECODING] += 1
     c[OFFSET_SUM] += offset
     seats.phase[offset % block_size] += 1
+    if has_pool(s):
+        enter_due(s.pool, seat, offset % block_size)
     if r.adapter[seats.request[seat]] >= 0:
         c[LORA_DECODING] += 1
+
+
+@jit
+def _free_blocks(s: State, seat: int, computed: int, lim: EngineLimits) -> None:
+    """A request with so many tokens in the KV cache gives its blocks back."""
+    if has_pool(s):
+        s.tally[FREE_BLOCKS] += give_back(s.pool, seat, lim.rules.unhashed_first)
+    else:
+        s.tally[FREE_BLOCKS] += blocks_of(computed, lim.block_size)
 
 
 @jit
 def release(s: State, r: Requests, seat: int, lim: EngineLimits) -> None:
     """A finished request gives back its seat, its blocks and, if it still holds one, its adapter's place."""
     request = s.seats.request[seat]
-    s.tally[FREE_BLOCKS] += blocks_of(r.prompt_tokens[request] + r.output_tokens[request] - 1, lim.block_size)
+    _free_blocks(s, seat, r.prompt_tokens[request] + r.output_tokens[request] - 1, lim)
     leave_seat(s.seats, seat)
     s.tally[RUNNING] -= 1
     if not lim.rules.async_scheduling or lim.rules.lora_set_of_running:
@@ -93,8 +108,13 @@ def release(s: State, r: Requests, seat: int, lim: EngineLimits) -> None:
 def release_leaving(s: State, r: Requests, lim: EngineLimits) -> None:
     """The step is scheduled; those whose last token came with the step before make room for the next one."""
     for i in range(s.tally[NUM_LEAVING]):
-        if s.seats.last_step[s.leaving[i]] == LEAVING:  # else it was preempted
-            release(s, r, s.leaving[i], lim)
+        seat = s.leaving[i]
+        if s.seats.last_step[seat] == LEAVING:  # else it was preempted
+            if has_pool(s):
+                request = s.seats.request[seat]
+                tokens = np.int64(r.prompt_tokens[request]) + r.output_tokens[request] - 1
+                hash_blocks(s.pool, r, request, seat, tokens, lim.block_size)
+            release(s, r, seat, lim)
     s.tally[NUM_LEAVING] = 0
 
 
@@ -124,7 +144,7 @@ def preempt_last(s: State, r: Requests, lim: EngineLimits) -> int:
         s.generated[request] = computed - r.prompt_tokens[request] + 1
         leave_calendar(seats, seat)
         stop_decoding(s, r, seat, lim.block_size)
-    c[FREE_BLOCKS] += blocks_of(computed, lim.block_size)
+    _free_blocks(s, seat, computed, lim)
     leave_seat(seats, seat)
     c[RUNNING] -= 1
     leave_batch(s, r, request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from loratwin.kernel.batch import leave_batch, release, start_decoding, stop_decoding
+from loratwin.kernel.coming import enter_coming
 from loratwin.kernel.jit import jit
 from loratwin.kernel.seats import LEAVING
 from loratwin.kernel.state import (
@@ -20,8 +21,15 @@ from loratwin.kernel.types import EngineLimits, Requests
 
 
 @jit
-def follow(s: State, lim: EngineLimits) -> None:
-    """In a closed loop the next request arrives when one ends: later than all before it, as all pauses are alike."""
+def follow(s: State, r: Requests, lim: EngineLimits, request: int, end_s: float) -> None:
+    """A request has ended: who follows it will arrive.
+
+    In a closed loop the next request arrives when one ends: later than all before it, as all pauses are alike.
+    """
+    if s.follower.shape[0] > 0 and s.follower[request] >= 0:
+        follower = s.follower[request]
+        s.arrival_s[follower] = end_s + r.think_s[follower]
+        enter_coming(s, follower)
     if lim.loop.in_flight > 0 and s.tally[NUM_DUE] < s.arrival_s.shape[0]:
         s.arrival_s[s.tally[NUM_DUE]] = s.clock[NOW] + lim.loop.pause_s
         s.tally[NUM_DUE] += 1
@@ -40,7 +48,7 @@ def finish(s: State, r: Requests, seat: int, lim: EngineLimits) -> None:
     else:
         release(s, r, seat, lim)
     note(s, FINISH, request)
-    follow(s, lim)
+    follow(s, r, lim, request, s.clock[NOW])
 
 
 @jit

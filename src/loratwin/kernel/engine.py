@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from loratwin.kernel.coming import comes_before, leave_coming
 from loratwin.kernel.cost import dense_time_s, total_time_s
 from loratwin.kernel.emit import emit_decoded, emit_fresh, follow
 from loratwin.kernel.jit import entry, jit
@@ -29,7 +30,9 @@ from loratwin.kernel.state import (
     FREE_BLOCKS,
     LORA_DECODING,
     LORA_PREFILL_TOKENS,
+    NEXT_OWN,
     NOW,
+    NUM_COMING,
     OFFSET_SUM,
     PREFILL_CONTEXT,
     PREFILL_TOKENS,
@@ -48,18 +51,46 @@ from loratwin.kernel.types import AdapterCosts, EngineLimits, Requests, StepCost
 
 
 @jit
+def _next_arrival(s: State, r: Requests) -> int:
+    """The request that arrives next, of those whose arrival is known; -1: there is none."""
+    if s.follower.shape[0] > 0:
+        return _next_of_both(s, r)
+    return s.tally[ARRIVED] if s.tally[ARRIVED] < s.arrival_s.shape[0] else -1
+
+
+@jit
+def _next_of_both(s: State, r: Requests) -> int:
+    """The same where some follow others."""
+    c, n = s.tally, s.arrival_s.shape[0]
+    own = c[NEXT_OWN]
+    while own < n and r.follows[own] >= 0:
+        own += 1
+    c[NEXT_OWN] = own
+    if c[NUM_COMING] > 0 and (own == n or comes_before(s, s.coming[0], own)):
+        return s.coming[0]
+    return own if own < n else -1
+
+
+@jit
 def _drain_arrivals(s: State, r: Requests, lim: EngineLimits) -> None:
     """Everything that arrived and is seen by now joins the queue, or is refused when too many are in flight."""
-    c, now, n = s.tally, s.clock[SEEN], s.arrival_s.shape[0]
-    while c[ARRIVED] < n and s.arrival_s[c[ARRIVED]] <= now:
-        request = c[ARRIVED]
+    c, now = s.tally, s.clock[SEEN]
+    while True:
+        request = _next_arrival(s, r)
+        if request < 0 or s.arrival_s[request] > now:
+            return
         c[ARRIVED] += 1
+        if s.follower.shape[0] > 0:
+            if r.follows[request] >= 0:
+                leave_coming(s)
+            else:
+                c[NEXT_OWN] += 1
         if lim.max_in_flight > 0 and c[WAITING] + c[RUNNING] >= lim.max_in_flight:
             s.refused[request] = True
             note(s, REFUSE, request)
-            follow(s, lim)
+            follow(s, r, lim, request, s.arrival_s[request])
             continue
-        push_back(s.queue, request, fifo_of(s, r, request))
+        push_back(s.queue, request, c[ARRIVED] - 1, fifo_of(s, r, request))
         c[WAITING] += 1
         note(s, ARRIVE, request)
 
@@ -148,13 +179,14 @@ def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost:
     log
         Columns of any one length, filled from the start: one row for each step taken.
     """
-    c, n, steps = s.tally, s.arrival_s.shape[0], 0
+    c, steps = s.tally, 0
     while steps < log.start_s.shape[0] and s.clock[NOW] < lim.window_s:
         _drain_arrivals(s, r, lim)
         if c[WAITING] == 0 and c[RUNNING] == 0:
-            if c[ARRIVED] == n or s.arrival_s[c[ARRIVED]] >= lim.window_s:
+            request = _next_arrival(s, r)
+            if request < 0 or s.arrival_s[request] >= lim.window_s:
                 return steps
-            s.clock[NOW] = s.clock[SEEN] = s.arrival_s[c[ARRIVED]]
+            s.clock[NOW] = s.clock[SEEN] = s.arrival_s[request]
             continue
         steps += _step(s, r, lim, costs, cost, log, steps)
     return steps

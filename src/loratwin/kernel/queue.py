@@ -5,9 +5,9 @@ for each adapter if the heads can be compared: two tournament trees hold the pos
 adapters in the batch, one for the others. The next request is the smaller root, or the root of the first tree alone
 when no further adapter may join. Every operation costs log2(adapters), whatever the length of the queue.
 
-Positions: a fresh request's is its number (requests are numbered by arrival); a preempted one goes to the front of the
-queue, so it gets the next number below all others. How many requests stand before a position (those that the walk would
-have skipped) is summed over three levels of counters: single positions, 128 and 128 x 128 of them.
+Positions: a fresh request's is how many arrived before it (its number, unless some follow others); a preempted one goes
+to the front of the queue, so it gets the next number below all others. How many requests stand before a position (those
+that the walk would have skipped) is summed over three levels of counters: single positions, 128 and 128 x 128 of them.
 
 Some versions of vLLM keep requests that were passed over in a queue of their own, which comes first (engine.md 1.3).
 They are always the first ones of the order, so they get positions below all others, in order (`keep_skipped`).
@@ -39,6 +39,7 @@ class Queue(NamedTuple):
     running: I4  # (adapters + 1,) running requests of the adapter
     front: I8  # see the constants below
     last_skipped: I4  # (adapters + 1,) the last of the FIFO that is in the queue of skipped requests, -1: none
+    came: I4  # (requests,) the fresh request of a position; empty: it is the request of this number
     fresh: I1  # (requests,) 1: a fresh request waits at this position
     fresh_by_128: I4
     fresh_by_16384: I4
@@ -52,8 +53,8 @@ FIRST_SKIPPED = -(2**30)
 """Position of the first request in the queue of skipped ones; those of preempted requests are above."""
 
 
-def new_queue(num_requests: int, num_adapters: int) -> Queue:
-    """An empty queue."""
+def new_queue(num_requests: int, num_adapters: int, some_follow: bool) -> Queue:
+    """An empty queue; `some_follow`: requests may arrive in another order than that of their numbers."""
     size = 1 << int(num_adapters).bit_length()
     return Queue(
         head=np.full(num_adapters + 1, -1, np.int32),
@@ -65,6 +66,7 @@ def new_queue(num_requests: int, num_adapters: int) -> Queue:
         running=np.zeros(num_adapters + 1, np.int32),
         front=np.array([0, 0, 0, FIRST_SKIPPED, 0]),
         last_skipped=np.full(num_adapters + 1, -1, np.int32),
+        came=np.empty(num_requests if some_follow else 0, np.int32),
         fresh=np.zeros(num_requests, np.int8),
         fresh_by_128=np.zeros((num_requests >> SHIFT) + 1, np.int32),
         fresh_by_16384=np.zeros((num_requests >> 2 * SHIFT) + 1, np.int32),
@@ -138,10 +140,12 @@ def _num_first_before(q: Queue, position: int) -> int:
 
 
 @jit
-def push_back(q: Queue, request: int, adapter: int) -> None:
-    """A fresh request joins the end of the queue."""
-    _count(q, request, 1)
-    q.position[request] = request
+def push_back(q: Queue, request: int, position: int, adapter: int) -> None:
+    """A fresh request joins the end of the queue; `position`: how many arrived before it."""
+    _count(q, position, 1)
+    q.position[request] = position
+    if q.came.shape[0] > 0:
+        q.came[position] = request
     q.next[request] = -1
     if q.head[adapter] < 0:
         q.head[adapter] = request
@@ -183,7 +187,7 @@ def pop(q: Queue, adapter: int) -> None:
     elif q.position[request] < 0:
         q.front[PREEMPTED] -= 1
     else:
-        _count(q, request, -1)
+        _count(q, np.int64(q.position[request]), -1)
     q.head[adapter] = q.next[request]
     refresh(q, adapter)
 
@@ -226,8 +230,9 @@ def keep_skipped(q: Queue, adapter_of: I4, seen: int, num_arrived: int) -> None:
             return
         _keep(q, request, adapter)
     end = min(seen, num_arrived)
-    for request in range(q.front[FRESH_FROM], end):
-        if q.fresh[request]:
+    for position in range(q.front[FRESH_FROM], end):
+        if q.fresh[position]:
+            request = np.int64(q.came[position]) if q.came.shape[0] > 0 else position
             adapter = np.int64(adapter_of[request])
             _keep(q, request, adapter if adapter >= 0 else q.head.shape[0] - 1)
     q.front[FRESH_FROM] = max(q.front[FRESH_FROM], end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from loratwin.kernel.batch import join_batch, preempt_last, release_leaving
+from loratwin.kernel.blocks import adopt_found, find_prefix, hash_blocks, num_ownerless, take_block
 from loratwin.kernel.jit import jit
 from loratwin.kernel.queue import EMPTY, keep_skipped, next_adapter, num_before, pop
 from loratwin.kernel.seats import take_seat
@@ -21,12 +22,15 @@ from loratwin.kernel.state import (
     PREEMPTED_NOW,
     PREFILL_CONTEXT,
     PREFILL_TOKENS,
+    PREFIX_HITS,
+    PREFIX_QUERIES,
     RUNNING,
     SKIPPED,
     STEP,
     WAITING,
     State,
     blocks_of,
+    has_pool,
     note,
 )
 from loratwin.kernel.types import I8, EngineLimits, Requests
@@ -40,16 +44,52 @@ def _extend_decoding(s: State, r: Requests, lim: EngineLimits) -> None:
     needed = seats.phase[-step % lim.block_size]
     if needed <= c[FREE_BLOCKS]:
         c[FREE_BLOCKS] -= needed
+        if has_pool(s):
+            _extend_due(s, r, lim, -step % lim.block_size)
+            if not lim.rules.async_scheduling:
+                _hash_due(s, r, lim, -(step + 1) % lim.block_size)
         return
     end = seats.request.shape[0] - 1
     seat = seats.next[end]
     while seat != end:
-        if seats.last_step[seat] >= 0 and (seats.offset[seat] + step) % lim.block_size == 0:
-            while c[FREE_BLOCKS] == 0:
-                if preempt_last(s, r, lim) == seat:
-                    return
-            c[FREE_BLOCKS] -= 1
+        if seats.last_step[seat] >= 0:
+            if (seats.offset[seat] + step) % lim.block_size == 0:
+                while c[FREE_BLOCKS] == 0:
+                    if preempt_last(s, r, lim) == seat:
+                        return
+                c[FREE_BLOCKS] -= 1
+                if has_pool(s):
+                    take_block(s.pool, seat)
+            if has_pool(s):
+                _hash_decoded(s, r, lim, seat)
         seat = seats.next[seat]
+
+
+@jit
+def _extend_due(s: State, r: Requests, lim: EngineLimits, phase: int) -> None:
+    """Those that need a block in this step take theirs, in admission order."""
+    seat = s.pool.due_head[phase]
+    while seat >= 0:
+        take_block(s.pool, seat)
+        if lim.rules.async_scheduling:
+            _hash_decoded(s, r, lim, seat)
+        seat = s.pool.due_next[seat]
+
+
+@jit
+def _hash_due(s: State, r: Requests, lim: EngineLimits, phase: int) -> None:
+    """The blocks that this step fills can be found from now on."""
+    seat = s.pool.due_head[phase]
+    while seat >= 0:
+        _hash_decoded(s, r, lim, seat)
+        seat = s.pool.due_next[seat]
+
+
+@jit
+def _hash_decoded(s: State, r: Requests, lim: EngineLimits, seat: int) -> None:
+    """A decoding request's full blocks, as far as their tokens are known when this step is scheduled."""
+    tokens = s.seats.offset[seat] + s.tally[STEP] + (0 if lim.rules.async_scheduling else 1)
+    hash_blocks(s.pool, r, s.seats.request[seat], seat, tokens, lim.block_size)
 
 
 @jit
@@ -63,6 +103,10 @@ def _compute_prompt(s: State, r: Requests, seat: int, tokens: int, block_size: i
     if r.adapter[seats.request[seat]] >= 0:
         c[LORA_PREFILL_TOKENS] += tokens
     seats.computed[seat] = computed + tokens
+    if has_pool(s):
+        while s.pool.num_owned[seat] * block_size < computed + tokens:
+            take_block(s.pool, seat)
+        hash_blocks(s.pool, r, seats.request[seat], seat, computed + tokens, block_size)
     if computed + tokens == seats.known[seat]:
         s.fresh[c[NUM_FRESH]] = seat
         c[NUM_FRESH] += 1
@@ -90,8 +134,37 @@ def _schedule_running(s: State, r: Requests, lim: EngineLimits) -> int:
 
 
 @jit
+def _find_prefix(s: State, r: Requests, lim: EngineLimits, request: int, known: int) -> int:
+    """Blocks of a waiting request that the prefix cache has."""
+    found = find_prefix(s.pool, r, request, known, lim.block_size) if has_pool(s) else 0
+    if not lim.rules.count_admitted:
+        _count_lookup(s, lim, request, known, found)
+    return found
+
+
+@jit
+def _count_lookup(s: State, lim: EngineLimits, request: int, known: int, found: int) -> None:
+    """As the server counts for its metrics."""
+    if s.num_preemptions[request] == 0 or not lim.rules.count_fresh:
+        s.tally[PREFIX_QUERIES] += known
+        s.tally[PREFIX_HITS] += found * lim.block_size
+
+
+@jit
+def _adopt_prefix(s: State, lim: EngineLimits, request: int, seat: int, known: int, found: int) -> None:
+    """An admitted request owns what was found."""
+    if has_pool(s):
+        s.tally[FREE_BLOCKS] -= num_ownerless(s.pool, found)
+        adopt_found(s.pool, seat, found)
+        if s.num_preemptions[request] == 0:
+            s.pool.cached_tokens[request] = found * lim.block_size
+    if lim.rules.count_admitted:
+        _count_lookup(s, lim, request, known, found)
+
+
+@jit
 def _blocks_to_admit(c: I8, lim: EngineLimits, known: int, tokens: int) -> int:
-    """KV blocks that must be free for a request of `known` tokens to start with `tokens` of them."""
+    """KV blocks that a request of `known` tokens must have to start with the first `tokens` of them, and the margin."""
     blocks = blocks_of(known if lim.rules.reserve_full_prompt else tokens, lim.block_size)
     return blocks + lim.rules.watermark_blocks if c[RUNNING] > 0 else blocks
 
@@ -109,13 +182,18 @@ def _schedule_waiting(s: State, r: Requests, lim: EngineLimits, budget: int) -> 
         request = q.head[fifo]
         seen = np.int64(q.position[request])
         known = np.int64(r.prompt_tokens[request]) + s.generated[request]
-        tokens = min(known, budget)
-        if _blocks_to_admit(c, lim, known, tokens) > c[FREE_BLOCKS]:
+        found = _find_prefix(s, r, lim, request, known) if lim.rules.prefix_caching else 0
+        computed = found * lim.block_size
+        tokens = min(known - computed, budget)
+        have = found - num_ownerless(s.pool, found)
+        if _blocks_to_admit(c, lim, known, computed + tokens) - have > c[FREE_BLOCKS]:
             break
         pop(q, fifo)
         c[WAITING] -= 1
         seat = take_seat(s.seats, request)
-        s.seats.known[seat], s.seats.computed[seat] = known, 0
+        s.seats.known[seat], s.seats.computed[seat] = known, computed
+        if lim.rules.prefix_caching:
+            _adopt_prefix(s, lim, request, seat, known, found)
         c[RUNNING] += 1
         join_batch(s, r, request)
         if np.isnan(s.admitted_s[request]):

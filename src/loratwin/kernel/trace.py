@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from loratwin.errors import InputError
 from loratwin.kernel.engine import advance
-from loratwin.kernel.state import NUM_EVENTS, State, new_state
+from loratwin.kernel.state import NUM_EVENTS, PREFIX_HITS, PREFIX_QUERIES, State, new_state
 from loratwin.kernel.types import (
     F8,
     I4,
@@ -25,7 +25,9 @@ from loratwin.kernel.types import (
 
 AnyArray = NDArray[Any]
 
-_STEP_TYPES = [{F8: np.float64, I8: np.int64, I4: np.int32}[kind] for kind in get_type_hints(StepTrace).values()]
+_DTYPES = {F8: np.float64, I8: np.int64, I4: np.int32}
+_STEP_TYPES = [_DTYPES[kind] for kind in get_type_hints(StepTrace).values()]
+_REQUEST_TYPES = [_DTYPES[kind] for kind in get_type_hints(Requests).values()]
 
 _PIECE = 131_072
 """Steps in one piece of the series; memory that is not written to is never taken from the machine."""
@@ -41,6 +43,9 @@ class EngineTrace(NamedTuple):
     num_preemptions: I4
     refused: np.ndarray
     steps: StepTrace
+    cached_tokens: I4  # found in the prefix cache at the first admission; empty where there is none
+    prefix_queries: int  # tokens looked up in the prefix cache, as the server counts them
+    prefix_hits: int  # tokens found
     events: I8  # (num_events, 3) kind, request or adapter, step; empty unless asked for
 
 
@@ -88,14 +93,20 @@ def run_engine(
     """
     check_limits(requests, limits)
     requests, limits, costs, step_cost = _one_type(requests, limits, costs, step_cost)
-    capacity = 64 * len(requests.arrival_s) + 64 if record_events else 0
+    n = len(requests.arrival_s)
+    capacity = 64 * n + 64 if record_events else 0
+    caches = limits.rules.prefix_caching > 0
+    with_pool = caches and len(requests.text) > 0
     while True:
-        state = new_state(requests, limits, num_adapters, capacity)
+        state = new_state(requests, limits, num_adapters, capacity, with_pool)
         steps = _run(state, requests, limits, costs, step_cost)
         seen = int(state.tally[NUM_EVENTS])
-        if not record_events or seen <= capacity:
+        if caches and not with_pool and state.num_preemptions.any():
+            with_pool = True  # nothing is shared, but who was preempted may find its own blocks again
+        elif not record_events or seen <= capacity:
             break
-        capacity = 2 * seen
+        else:
+            capacity = 2 * seen
     return EngineTrace(
         arrival_s=state.arrival_s,
         admitted_s=state.admitted_s,
@@ -104,6 +115,9 @@ def run_engine(
         num_preemptions=state.num_preemptions,
         refused=state.refused,
         steps=steps,
+        cached_tokens=state.pool.cached_tokens if with_pool else np.zeros_like(state.num_preemptions[: caches * n]),
+        prefix_queries=int(state.tally[PREFIX_QUERIES]),
+        prefix_hits=int(state.tally[PREFIX_HITS]),
         events=state.events[:seen] if record_events else state.events,
     )
 
@@ -113,7 +127,7 @@ def _one_type(
 ) -> tuple[Requests, EngineLimits, AdapterCosts, StepCost]:
     """The same arguments in the only types that the kernel is ever compiled for: read-only arrays, int, float."""
     return (
-        Requests(_fixed(requests.arrival_s, np.float64), *(_fixed(column, np.int32) for column in requests[1:])),
+        Requests._make(map(_fixed, requests, _REQUEST_TYPES)),
         _limits(limits),
         AdapterCosts(*(_fixed(seconds, np.float64) for seconds in costs)),
         StepCost(*map(float, step_cost)),
@@ -126,7 +140,7 @@ def _limits(limits: EngineLimits) -> EngineLimits:
     return EngineLimits._make([*map(int, counts), float(window_s), EngineRules._make(map(int, rules)), loop])
 
 
-def _fixed(values: AnyArray, dtype: DTypeLike) -> AnyArray:
+def _fixed(values: Any, dtype: DTypeLike) -> AnyArray:
     view = np.ascontiguousarray(values, dtype).view()
     view.flags.writeable = False
     return view

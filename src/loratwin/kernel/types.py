@@ -20,13 +20,25 @@ Count = Any
 """A number of one step, or an array of many steps' (num_steps,)."""
 
 
+_NONE_I4 = np.zeros(0, np.int32)
+_NONE_F8 = np.zeros(0)
+
+
 class Requests(NamedTuple):
-    """The requests of a run, sorted by arrival. Each array has shape (num_requests,)."""
+    """The requests of a run, sorted by arrival. Each array has shape (num_requests,), or is empty where it says so.
+
+    Texts form a tree; a request's tokens, prompt and output, follow one path of it, and what is beyond is its own.
+    """
 
     arrival_s: F8
     adapter: I4  # -1: no adapter
     prompt_tokens: I4  # >= 1
     output_tokens: I4  # >= 1
+    text: I4 = _NONE_I4  # whose path it follows, -1: none; empty: nobody shares anything
+    follows: I4 = _NONE_I4  # it arrives when this request has ended, each at most one; -1: at its time; empty: all do
+    think_s: F8 = _NONE_F8  # from that end to its arrival; empty as `follows` is
+    text_parent: I4 = _NONE_I4  # (num_texts,) smaller than the text itself, -1: it begins with the prompt
+    text_end: I4 = _NONE_I4  # (num_texts,) tokens from the begin of the prompt, more than the parent's
 
 
 class EngineRules(NamedTuple):
@@ -37,6 +49,10 @@ class EngineRules(NamedTuple):
     async_scheduling: int = 0  # 1: a step is scheduled when the one before it starts, without what that one brings
     skipped_first: int = 0  # 1: requests passed over come before preempted ones from then on
     lora_set_of_running: int = 0  # 1: the adapters of all that run hold their place, not of the scheduled alone
+    prefix_caching: int = 0  # 1: full KV blocks are found again by what is in them (engine.md 1.9)
+    unhashed_first: int = 0  # 1: freed blocks without a hash are the next to be taken, not the last
+    count_admitted: int = 0  # 1: look-ups count when they lead to an admission, not each
+    count_fresh: int = 0  # 1: look-ups of preempted requests do not count
 
 
 class ClientLoop(NamedTuple):

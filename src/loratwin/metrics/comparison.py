@@ -132,6 +132,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure("Server", "preemptions", "preemptions"),
     Figure("Server", "swap-ins", "swap_ins"),
     Figure("Server", "disk loads", "disk_loads"),
+    Figure("Server", "prefix cache, hit rate", "prefix_hit_rate", "share"),
+    Figure("Server", "prompt tokens from the prefix cache", "cached_tokens", "tokens"),
 )
 """All figures, in the order in which they are shown."""
 

@@ -56,6 +56,8 @@ class Summary:
     preemptions: int
     swap_ins: int | None
     disk_loads: int | None
+    prefix_hit_rate: float  # tokens found in the prefix cache / tokens looked up; NaN: nothing was
+    cached_tokens: int | None  # prompt tokens that needed no computing; None: unknown, or no prefix cache
     arrived: int
     completed: int  # finished in the window
     refused: int
@@ -103,6 +105,8 @@ def summarize(run: Run, percentiles: bool = True, side: Side = "client") -> Summ
         preemptions=int(run.requests.num_preemptions.sum(dtype=np.int64)),
         swap_ins=seen.swap_ins,
         disk_loads=seen.disk_loads,
+        prefix_hit_rate=NAN if run.prefix_cache is None else run.prefix_cache.hit_rate,
+        cached_tokens=None if run.prefix_cache is None else run.prefix_cache.hits,
         arrived=num_arrived,
         completed=completed,
         refused=refused,

@@ -4,7 +4,7 @@ from loratwin.records.atomic import check_writable, write_atomically
 from loratwin.records.config import EngineConfig
 from loratwin.records.files import load_run, load_runs, save_run
 from loratwin.records.plain import as_tuple
-from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, RunKind, StepSeries
+from loratwin.records.run import AdapterTable, Gauges, PrefixCounts, Provenance, RequestTable, Run, RunKind, StepSeries
 from loratwin.records.series import DeliverySeries, GapHistogram, Samples, Series
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "EngineConfig",
     "GapHistogram",
     "Gauges",
+    "PrefixCounts",
     "Provenance",
     "RequestTable",
     "Run",

@@ -37,7 +37,9 @@ KV_NUMBER_BYTES: dict[str, float | None] = {
 }  # fmt: skip
 """Bytes of a number of keys and values by `--kv-cache-dtype`; None: as the checkpoint says."""
 
-SWITCHES = ("enforce_eager", "kv_cache_dtype", "kv_cache_memory_bytes", "fully_sharded_loras")
+SWITCHES = (
+    "enforce_eager", "kv_cache_dtype", "kv_cache_memory_bytes", "fully_sharded_loras", "enable_prefix_caching"
+)  # fmt: skip
 """Fields that say how a server differs from most."""
 
 
@@ -89,6 +91,10 @@ class EngineConfig(BaseModel):
         Size of the KV cache of each GPU, whatever is left; None: what is left.
     fully_sharded_loras
         GPUs that share the LLM share both halves of every adapter, not one.
+    enable_prefix_caching
+        Whether KV blocks are found again by what is in them (engine.md 1.9). None: not said; vLLM then does, and the
+        twin where prompts share something. Where nothing is shared only preempted requests find what they had, which
+        the twin leaves out unless this is True.
 
     Raises
     ------
@@ -111,6 +117,7 @@ class EngineConfig(BaseModel):
     kv_cache_dtype: str = "auto"
     kv_cache_memory_bytes: int | None = Field(default=None, ge=1)
     fully_sharded_loras: bool = False
+    enable_prefix_caching: bool | None = None
 
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

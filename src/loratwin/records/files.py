@@ -22,7 +22,7 @@ from loratwin.records.columns import AnyArray, ColumnTable
 from loratwin.records.config import EngineConfig
 from loratwin.records.plain import as_plain, as_tuple
 from loratwin.records.possible import check_possible
-from loratwin.records.run import AdapterTable, Gauges, Provenance, RequestTable, Run, StepSeries
+from loratwin.records.run import AdapterTable, Gauges, PrefixCounts, Provenance, RequestTable, Run, StepSeries
 from loratwin.records.series import (
     DeliverySeries,
     gaps_as_plain,
@@ -143,6 +143,7 @@ def _header(run: Run) -> dict[str, Any]:
         "gauges": None if run.gauges is None else as_plain(asdict(run.gauges)),
         "adapters": {"name": list(run.adapters.name), **_columns_as_lists(run.adapters)},
         "steps": None if run.steps is None else _columns_as_lists(run.steps),
+        **({} if run.prefix_cache is None else {"prefix_cache": asdict(run.prefix_cache)}),
         **_measured_header(run),
     }
 
@@ -161,7 +162,7 @@ def _measured_header(run: Run) -> dict[str, Any]:
 
 def _run(header: dict[str, Any], requests: RequestTable) -> Run:
     gauges, steps = header["gauges"], header["steps"]
-    gaps, deliveries = header.get("gaps"), header.get("deliveries")
+    gaps, deliveries, prefix = header.get("gaps"), header.get("deliveries"), header.get("prefix_cache")
     check_possible(requests)
     return Run(
         kind=header["kind"],
@@ -174,6 +175,7 @@ def _run(header: dict[str, Any], requests: RequestTable) -> Run:
         adapters=AdapterTable(name=tuple(header["adapters"]["name"]), **_arrays(AdapterTable, header["adapters"])),
         steps=None if steps is None else StepSeries(**_arrays(StepSeries, steps)),
         requests=requests,
+        prefix_cache=None if prefix is None else PrefixCounts(**prefix),
         failures=tuple(header.get("failures", ())),
         invalid=tuple(header.get("invalid", ())),
         gaps=None if gaps is None else gaps_from_plain(gaps),

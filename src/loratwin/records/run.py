@@ -44,6 +44,8 @@ class RequestTable(ColumnTable):
         What a finished request has produced; of others: asked for.
     num_preemptions
         Times that it lost its KV blocks and began again.
+    cached_tokens
+        Tokens of its prompt that the prefix cache held when it was first admitted; -1: unknown.
     refused
         Turned away on arrival.
     scheduled_s
@@ -80,6 +82,7 @@ class RequestTable(ColumnTable):
     received_tokens: IntArray | None = column(np.int32, optional=True)
     failure: IntArray | None = column(np.int32, optional=True)
     replica: IntArray | None = column(np.int32, optional=True)
+    cached_tokens: IntArray | None = column(np.int32, optional=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,6 +196,27 @@ class Gauges:
 
 
 @dataclass(frozen=True)
+class PrefixCounts:
+    """What the server's prefix cache was asked and had, in tokens, as it counts itself (engine.md 1.9).
+
+    Parameters
+    ----------
+    queries
+        Tokens of the requests that were looked up.
+    hits
+        Of these, tokens that were there and were not computed again.
+    """
+
+    queries: int
+    hits: int
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits / queries; NaN where nothing was asked."""
+        return self.hits / self.queries if self.queries else float("nan")
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a run comes from. Holds no wall-clock time: the same seed gives the same bytes.
 
@@ -255,6 +279,8 @@ class Run:
         The step series, or None where it was not kept.
     gauges
         Figures of the server over the window; used by the metrics where `steps` is None.
+    prefix_cache
+        What the prefix cache had; None: there is none, or nobody told.
     failures
         Kinds of failure, as "HTTP 500"; `requests.failure` are rows of it.
     invalid
@@ -279,6 +305,7 @@ class Run:
     provenance: Provenance = field(default_factory=Provenance)
     steps: StepSeries | None = None
     gauges: Gauges | None = None
+    prefix_cache: PrefixCounts | None = None
     client_overhead_s: float = 0.0
     failures: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()

@@ -110,8 +110,17 @@ def _ends_section(rows: Sequence[tuple[str, Cell]], i: int) -> bool:
     return rows[i - rows[i][0].startswith(_INTERVAL)][0] in _SECTION_ENDS
 
 
+_PREFIX = (("prefix cache, hit rate", "prefix_hit_rate"), ("tokens from the prefix cache", "cached_tokens"))
 _INTERVAL = "  "  # names of such rows begin with it
-_SECTION_ENDS = {"requests/s", "end to end p99", "queueing delay, mean", "swap-ins", "unfinished", "starved"}
+_SECTION_ENDS = {
+    "requests/s",
+    "end to end p99",
+    "queueing delay, mean",
+    "swap-ins",
+    "unfinished",
+    "starved",
+    _PREFIX[-1][0],
+}
 
 _THROUGHPUT = (
     ("input tokens/s", "input_throughput"), ("output tokens/s", "output_throughput"),
@@ -136,7 +145,7 @@ _COUNTS = (
 
 
 def _unit(name: str) -> str:
-    return "ms" if name.endswith("_ms") else "share" if name.startswith("kv_usage") else ""
+    return "ms" if name.endswith("_ms") else "share" if name.startswith(("kv_usage", "prefix")) else ""
 
 
 def _rows(sweep: Sweep, sign: str) -> list[tuple[str, Cell]]:
@@ -155,6 +164,7 @@ def _rows(sweep: Sweep, sign: str) -> list[tuple[str, Cell]]:
         *cells(_GAUGES),
         ("KV tokens", lambda column: Text(number(column.kv_tokens))),
         *cells(_COUNTS),
+        *(cells(_PREFIX) if any(column.keeps_prefixes for column in sweep.columns) else ()),
         *_slo_rows(sweep, sign),
     ]
 

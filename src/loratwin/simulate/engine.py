@@ -12,9 +12,10 @@ from loratwin.engines.versions import check_config
 from loratwin.errors import CapacityError, InputError
 from loratwin.kernel import ClientLoop, EngineLimits, EngineTrace, Requests, run_engine
 from loratwin.perf import KvCapacity, Profile, kv_capacity
-from loratwin.records import AdapterTable, EngineConfig, Provenance, RequestTable, Run, StepSeries
+from loratwin.records import AdapterTable, EngineConfig, PrefixCounts, Provenance, RequestTable, Run, StepSeries
 from loratwin.version import __version__
-from loratwin.workload import Workload
+from loratwin.workload import Sharing, Workload
+from loratwin.workload.arrays import F8
 from loratwin.workload.arrivals import MAX_REQUESTS
 
 UNLIMITED = 0
@@ -66,7 +67,7 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
     if _used_up(workload, trace):
         return simulate(_again(workload), profile, config, kv_tokens)
     table = _request_table(requests, trace, workload)
-    if len(too_long) and not workload.pattern.in_flight:
+    if len(too_long) and not workload.pattern.in_flight and not _waits(workload):
         table = _with_refused(table, workload, too_long)
     return _record(workload, profile, config, tokens, table, trace, workload.notes + notes)
 
@@ -133,7 +134,7 @@ def _requests(
     """
     limit = config.max_model_len or profile.llm.max_model_len
     prompt, output = workload.prompt_tokens, workload.output_tokens
-    requests = Requests(workload.arrival_s, workload.adapter, prompt, output)
+    requests = Requests(workload.arrival_s, workload.adapter, prompt, output, **_shared(workload.sharing))
     if not len(prompt) or int(prompt.max()) + int(output.max()) <= limit:
         return requests, _NOBODY, ()
     too_long = np.flatnonzero(prompt >= limit)
@@ -142,7 +143,10 @@ def _requests(
         served = prompt < limit
         if not served.any():
             raise InputError(f"every prompt is refused: the shortest has {int(prompt.min())} tokens, {_fits(limit)}")
-        requests = Requests(workload.arrival_s[served], workload.adapter[served], prompt[served], output[served])
+        requests = Requests(
+            workload.arrival_s[served], workload.adapter[served], prompt[served], output[served],
+            **_shared(workload.sharing and workload.sharing.take(np.flatnonzero(served))),
+        )  # fmt: skip
         longest = int(prompt.max())
         notes = (f"{len(too_long)} prompts refused: the longest has {longest} tokens, {_fits(limit)}",)
     cut = np.minimum(requests.output_tokens, limit - requests.prompt_tokens).astype(np.int32)
@@ -178,7 +182,22 @@ def _with_refused(table: RequestTable, workload: Workload, too_long: NDArray[np.
         output_tokens=among(table.output_tokens, workload.output_tokens[too_long]),
         num_preemptions=among(table.num_preemptions, 0),
         refused=among(table.refused, True),
+        cached_tokens=None if table.cached_tokens is None else among(table.cached_tokens, 0),
     )
+
+
+def _shared(sharing: Sharing | None) -> dict[str, Any]:
+    """What requests have in common and who follows whom, by field of the kernel's `Requests`."""
+    if sharing is None:
+        return {}
+    texts = {"text": sharing.text, "text_parent": sharing.parent, "text_end": sharing.end_tokens}
+    return {**texts, "follows": sharing.follows, "think_s": sharing.think_s} if sharing.waits else texts
+
+
+def keeps_prefixes(workload: Workload, config: EngineConfig) -> bool:
+    """Whether the twin's server has a prefix cache: as it was told, else where it can be of use."""
+    on = config.enable_prefix_caching
+    return workload.sharing is not None if on is None else on
 
 
 def _run(requests: Requests, workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int) -> EngineTrace:
@@ -192,7 +211,7 @@ def _run(requests: Requests, workload: Workload, profile: Profile, config: Engin
         max_cpu_loras=config.host_cache(num_adapters),
         max_in_flight=config.max_in_flight or UNLIMITED,
         window_s=workload.window_s,
-        rules=profile.behaviour.rules(kv_tokens // config.block_size),
+        rules=profile.behaviour.rules(kv_tokens // config.block_size, keeps_prefixes(workload, config)),
         loop=ClientLoop(workload.pattern.in_flight, workload.pattern.think_s + profile.frontend.overhead_s),
     )
     costs = profile.loading.costs(workload.adapters.rank, config.max_lora_rank)
@@ -232,6 +251,7 @@ def _record(
             notes=profile.notes + departures + notes,
         ),
         steps=StepSeries(**steps),
+        prefix_cache=None if table.cached_tokens is None else PrefixCounts(trace.prefix_queries, trace.prefix_hits),
         client_overhead_s=profile.frontend.overhead_s,
     )
 
@@ -246,9 +266,8 @@ def _window_s(workload: Workload, trace: EngineTrace) -> float:
 
 
 def _request_table(requests: Requests, trace: EngineTrace, workload: Workload) -> RequestTable:
-    """Those that had their turn: in an open loop all, in a closed one as many as the server's speed allowed."""
-    closed = workload.pattern.in_flight > 0
-    came = slice(int(np.searchsorted(trace.arrival_s, workload.window_s)) if closed else None)
+    """Those that had their turn: in an open loop all, else as many as the server's speed allowed."""
+    came = _came(trace.arrival_s, workload)
     return RequestTable(
         arrival_s=trace.arrival_s[came],
         admitted_s=trace.admitted_s[came],
@@ -259,7 +278,22 @@ def _request_table(requests: Requests, trace: EngineTrace, workload: Workload) -
         output_tokens=requests.output_tokens[came],
         num_preemptions=trace.num_preemptions[came],
         refused=trace.refused[came],
+        cached_tokens=trace.cached_tokens[came] if len(trace.cached_tokens) else None,
     )
+
+
+def _came(arrival_s: F8, workload: Workload) -> slice | NDArray[np.intp]:
+    """Rows of the requests that arrived in the window, in the order of their arrival."""
+    if _waits(workload):
+        order = np.argsort(arrival_s, kind="stable")
+        return order[: int(np.searchsorted(arrival_s[order], workload.window_s))]
+    closed = workload.pattern.in_flight > 0
+    return slice(int(np.searchsorted(arrival_s, workload.window_s)) if closed else None)
+
+
+def _waits(workload: Workload) -> bool:
+    """Whether arrivals depend on answers, so that their order is not the workload's."""
+    return workload.sharing is not None and workload.sharing.waits
 
 
 def _mean(values: np.ndarray) -> float:

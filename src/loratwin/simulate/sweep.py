@@ -91,6 +91,11 @@ class Replications:
         return tuple(outcome.summary for outcome in self.outcomes if outcome.summary is not None)
 
     @property
+    def keeps_prefixes(self) -> bool:
+        """Whether these servers have a prefix cache that the twin knows of."""
+        return any(summary.cached_tokens is not None for summary in self.summaries)
+
+    @property
     def num_starved(self) -> int:
         """Runs in which the server starves."""
         return sum(summary.starved for summary in self.summaries)
