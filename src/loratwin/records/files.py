@@ -92,6 +92,21 @@ def load_run(path: str | Path) -> Run:
         raise DataError(f"{path}: not a run of loratwin, or damaged: {_first_line(error)}") from None
 
 
+def is_run_file(path: str | Path) -> bool:
+    """Whether a file is there and says that it is a run; it may be damaged all the same."""
+    file = Path(path)
+    if file.suffix.lower() not in (".json", ".parquet") or not file.is_file():
+        return False
+    with open(file, "rb") as opened:
+        if file.suffix.lower() == ".parquet":  # what is said of the file stands at its end
+            opened.seek(max(0, file.stat().st_size - _FOOTER))
+            return _MARK.encode() in opened.read()
+        return _MARK.encode() in opened.read(200)
+
+
+_FOOTER = 1 << 20
+
+
 def load_runs(paths: Sequence[str | Path]) -> dict[str, Run]:
     """Runs by name: the file's, with as much of its folder as tells it from the others.
 

@@ -10,20 +10,22 @@ import yaml
 from pydantic import ValidationError
 
 from loratwin.errors import InputError
+from loratwin.records.files import is_run_file
 from loratwin.refusals import one_line
 from loratwin.workload.examples import example_path
+from loratwin.workload.recorded import record_as_spec
 from loratwin.workload.spec import WorkloadSpec
 
 EXAMPLE = "example:"
 
 
 def load_spec(path: str | Path) -> WorkloadSpec:
-    """Read a workload file; ``example:NAME`` is one that comes with the package.
+    """Read a workload file; ``example:NAME`` is one that comes with the package, a record of a run is replayed.
 
     Parameters
     ----------
     path
-        A .yaml file (docs/reference/workload.md), or "example:NAME".
+        A .yaml file (docs/reference/workload.md), "example:NAME", or a record (.json, .parquet) of a run.
 
     Returns
     -------
@@ -36,7 +38,8 @@ def load_spec(path: str | Path) -> WorkloadSpec:
         The file cannot be read, or says something impossible; one line with file, key, value and what is valid.
     """
     file = example_path(str(path).removeprefix(EXAMPLE)) if str(path).startswith(EXAMPLE) else Path(path)
-    return parse_spec(_read_yaml(file), source=str(path), folder=file.parent)
+    data = record_as_spec(file) if is_run_file(file) else _read_yaml(file)
+    return parse_spec(data, source=str(path), folder=file.parent)
 
 
 def parse_spec(data: Any, source: str = "workload", folder: Path | None = None) -> WorkloadSpec:

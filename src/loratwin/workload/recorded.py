@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.records import Run
+from loratwin.errors import InputError
+from loratwin.records import Run, load_run
 from loratwin.records.columns import FloatArray
+from loratwin.traces import Trace, TraceFacts
 from loratwin.workload.arrays import Adapters, Workload, arrival_order
 
 
@@ -83,3 +89,54 @@ def _failed(run: Run) -> NDArray[np.bool_]:
 def _received(run: Run) -> NDArray[np.int32]:
     received = run.requests.received_tokens
     return np.zeros(len(run.requests), dtype=np.int32) if received is None else received
+
+
+def record_trace(path: Path) -> Trace:
+    """The requests of a record as a trace, read once for each state of the file.
+
+    Raises
+    ------
+    InputError, DataError
+        As `load_run`.
+    """
+    state = path.stat()
+    return _trace(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=2)
+def _trace(path: Path, mtime_ns: int, size: int) -> Trace:
+    requests = recorded_workload(load_run(path))
+    if not requests.num_requests:
+        raise InputError(f"{path}: has no requests")
+    prompt, output = (np.maximum(each, 1).astype(np.int32) for each in (requests.prompt_tokens, requests.output_tokens))
+    names = requests.adapters.name
+    counts = np.bincount(requests.adapter + 1, minlength=len(names) + 1).tolist()
+    sums = int(prompt.sum(dtype=np.int64)), int(output.sum(dtype=np.int64))
+    first, last = float(requests.arrival_s[0]), float(requests.arrival_s[-1])
+    facts = TraceFacts(
+        str(path), "record", requests.num_requests, requests.num_requests, *sums, *sums, first, last, last, None,
+        adapters={name: count for name, count in zip(("", *names), counts, strict=True) if count},
+    )  # fmt: skip
+    return Trace(requests.arrival_s, prompt, output, requests.adapter, names, None, facts)
+
+
+def record_as_spec(path: Path) -> dict[str, Any]:
+    """A workload file's data that replays a record; an unknown rank is taken for the largest that fits.
+
+    Raises
+    ------
+    InputError, DataError
+        As `load_run`.
+    """
+    run = load_run(path)
+    replay = {"kind": "replay", "path": str(path.resolve())}
+    if not len(run.adapters):
+        return {"window_s": run.window_s, "base": {"arrivals": replay}}
+    ranks = np.where(run.adapters.rank < 1, run.config.max_lora_rank, run.adapters.rank).tolist()
+    group = {
+        "name": "adapters",
+        "names": list(run.adapters.name),
+        "ranks": {"by_name": dict(zip(run.adapters.name, ranks, strict=True))},
+        "arrivals": replay,
+    }
+    return {"window_s": run.window_s, "groups": [group]}

@@ -6,9 +6,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from loratwin.errors import InputError
+from loratwin.errors import DataError, InputError
+from loratwin.records.files import is_run_file
 from loratwin.refusals import did_you_mean
 from loratwin.traces import Reading, Trace, format_names, read_trace
+from loratwin.workload.recorded import record_trace
 from loratwin.workload.strict import ExistingFile, Strict, refusal
 
 
@@ -48,12 +50,14 @@ class TraceFile(Strict):
             raise refusal("format", f"unknown format{did_you_mean(self.format, format_names())}")
         try:
             self.trace()
-        except InputError as error:
+        except (InputError, DataError) as error:
             raise refusal("path", str(error)) from None
         return self
 
     def trace(self) -> Trace:
         """The whole trace as it is in the file."""
+        if is_run_file(self.path):
+            return record_trace(self.path)
         columns = () if self.columns is None else self.columns.pairs()
         return read_trace(self.path, Reading(self.format, columns, self.unit, self._shift(), self.unfit))
 

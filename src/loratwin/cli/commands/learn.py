@@ -147,7 +147,7 @@ def rules(
 
 @app.command()
 def predict(
-    workload: Annotated[str, typer.Argument(help="Workload file, or example:NAME.")],
+    workload: Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")],
     profile: Annotated[str, typer.Option(help="GPU, engine version and LLM; or a profile file.", show_default=False)],
     model: Annotated[Path | None, typer.Option(help="Model of `learn train`.", show_default="shipped")] = None,
     objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",

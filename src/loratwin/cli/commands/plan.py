@@ -15,7 +15,7 @@ from loratwin.errors import InputError
 
 
 def plan(
-    workload: Annotated[str, typer.Argument(help="Workload file, or example:NAME.")],
+    workload: Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")],
     profile: Annotated[str, typer.Option(help="GPU, engine version and LLM; or a profile file.", show_default=False)],
     objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
     slo: Annotated[

@@ -15,7 +15,7 @@ from loratwin.errors import CapacityError
 
 
 def simulate(
-    workload: Annotated[str, typer.Argument(help="Workload file, or example:NAME.")],
+    workload: Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")],
     profile: Annotated[str, typer.Option(help="Profile (GPU/engine/LLM, see `loratwin profiles list`) or its file.")],
     max_loras: Annotated[
         list[str] | None,
