@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from loratwin.errors import LoratwinError
     from loratwin.learn import predict
     from loratwin.metrics import summarize
+    from loratwin.offline import batch_grid, measure_offline
     from loratwin.perf import load_profile, server_memory
     from loratwin.plan.plan import plan as find_plan
     from loratwin.records import EngineConfig, Run, load_run, save_run
@@ -44,6 +45,7 @@ _HOMES = {
     "errors": ("LoratwinError",),
     "learn": ("predict",),
     "metrics": ("summarize",),
+    "offline": ("batch_grid", "measure_offline"),
     "perf": ("load_profile", "server_memory"),
     "plan.plan": ("plan as find_plan",),
     "records": ("EngineConfig", "Run", "load_run", "save_run"),
@@ -68,6 +70,7 @@ __all__ = [
     "advise_batch",
     "advise_replicas",
     "as_text",
+    "batch_grid",
     "calibrate_server",
     "compare",
     "draw",
@@ -79,6 +82,7 @@ __all__ = [
     "load_workload",
     "make_figures",
     "measure",
+    "measure_offline",
     "predict",
     "save_run",
     "server_configs",
