@@ -170,6 +170,28 @@ def _step(
     return 1
 
 
+@jit
+def run_until(
+    s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log: StepTrace, until_s: float
+) -> int:
+    """Take every step that starts before `until_s`, until nothing is left to do or the log is full; how many.
+
+    Nothing that arrives at `until_s` or later is looked at: it need not be known yet. So the pieces of a run add up to
+    the whole, byte by byte, and whoever sends requests may decide on each when it comes.
+    """
+    c, steps = s.tally, 0
+    while steps < log.start_s.shape[0] and s.clock[NOW] < until_s:
+        _drain_arrivals(s, r, lim)
+        if c[WAITING] == 0 and c[RUNNING] == 0:
+            request = _next_arrival(s, r)
+            if request < 0 or s.arrival_s[request] >= until_s:
+                return steps
+            s.clock[NOW] = s.clock[SEEN] = s.arrival_s[request]
+            continue
+        steps += _step(s, r, lim, costs, cost, log, steps)
+    return steps
+
+
 @entry
 def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost: StepCost, log: StepTrace) -> int:
     """Run until the window ends, nothing is left to do, or the log is full; the number of steps taken.
@@ -179,17 +201,7 @@ def advance(s: State, r: Requests, lim: EngineLimits, costs: AdapterCosts, cost:
     log
         Columns of any one length, filled from the start: one row for each step taken.
     """
-    c, steps = s.tally, 0
-    while steps < log.start_s.shape[0] and s.clock[NOW] < lim.window_s:
-        _drain_arrivals(s, r, lim)
-        if c[WAITING] == 0 and c[RUNNING] == 0:
-            request = _next_arrival(s, r)
-            if request < 0 or s.arrival_s[request] >= lim.window_s:
-                return steps
-            s.clock[NOW] = s.clock[SEEN] = s.arrival_s[request]
-            continue
-        steps += _step(s, r, lim, costs, cost, log, steps)
-    return steps
+    return run_until(s, r, lim, costs, cost, log, lim.window_s)
 
 
 def is_compiled() -> bool:

@@ -26,7 +26,7 @@ from loratwin.kernel.types import (
 AnyArray = NDArray[Any]
 
 _DTYPES = {F8: np.float64, I8: np.int64, I4: np.int32}
-_STEP_TYPES = [_DTYPES[kind] for kind in get_type_hints(StepTrace).values()]
+STEP_TYPES = [_DTYPES[kind] for kind in get_type_hints(StepTrace).values()]
 _REQUEST_TYPES = [_DTYPES[kind] for kind in get_type_hints(Requests).values()]
 
 _PIECE = 131_072
@@ -92,7 +92,7 @@ def run_engine(
         See `check_limits`.
     """
     check_limits(requests, limits)
-    requests, limits, costs, step_cost = _one_type(requests, limits, costs, step_cost)
+    requests, limits, costs, step_cost = one_type(requests, limits, costs, step_cost)
     n = len(requests.arrival_s)
     capacity = 64 * n + 64 if record_events else 0
     caches = limits.rules.prefix_caching > 0
@@ -122,14 +122,14 @@ def run_engine(
     )
 
 
-def _one_type(
+def one_type(
     requests: Requests, limits: EngineLimits, costs: AdapterCosts, step_cost: StepCost
 ) -> tuple[Requests, EngineLimits, AdapterCosts, StepCost]:
     """The same arguments in the only types that the kernel is ever compiled for: read-only arrays, int, float."""
     return (
-        Requests._make(map(_fixed, requests, _REQUEST_TYPES)),
+        Requests._make(map(fixed, requests, _REQUEST_TYPES)),
         _limits(limits),
-        AdapterCosts(*(_fixed(seconds, np.float64) for seconds in costs)),
+        AdapterCosts(*(fixed(seconds, np.float64) for seconds in costs)),
         StepCost(*map(float, step_cost)),
     )
 
@@ -140,7 +140,8 @@ def _limits(limits: EngineLimits) -> EngineLimits:
     return EngineLimits._make([*map(int, counts), float(window_s), EngineRules._make(map(int, rules)), loop])
 
 
-def _fixed(values: Any, dtype: DTypeLike) -> AnyArray:
+def fixed(values: Any, dtype: DTypeLike) -> AnyArray:
+    """The values contiguous, of one type, read-only."""
     view = np.ascontiguousarray(values, dtype).view()
     view.flags.writeable = False
     return view
@@ -150,7 +151,7 @@ def _run(state: State, requests: Requests, limits: EngineLimits, costs: AdapterC
     """Advance in pieces of the series until a piece is not full."""
     pieces = []
     while True:
-        log = StepTrace(*(np.empty(_PIECE, dtype) for dtype in _STEP_TYPES))
+        log = StepTrace(*(np.empty(_PIECE, dtype) for dtype in STEP_TYPES))
         steps = advance(state, requests, limits, costs, step_cost, log)
         pieces.append(StepTrace._make(column[:steps] for column in log))
         if steps < _PIECE:
