@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from loratwin.kernel import AdapterCosts, EngineLimits, Requests, StepCost, step_time_s
-from tests.reference.async_engine import AsyncReferenceEngine
-from tests.reference.engine import Place, ReferenceEngine
+from tests.reference.async_engine import ENGINES
+from tests.reference.engine import Place, ReferenceEngine, ReferenceTrace
 from tests.reference.routers import Known
 
 Router = Callable[[dict[int, Known], int, tuple[float, float]], int]
@@ -28,15 +28,21 @@ class Spec(NamedTuple):
     takes_base: bool
 
 
+def run_to(spec: Spec, rows: list[Row], until_s: float) -> tuple[ReferenceEngine, ReferenceTrace]:
+    """The server after all steps that start before a time, and its trace."""
+    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
+    adapter, prompt, output = (np.array(column, np.int32) for column in columns[1:])
+    requests = Requests(np.array(columns[0], float), adapter, prompt, output)
+    limits = spec.limits._replace(window_s=min(until_s, spec.limits.window_s))
+    made = ENGINES[limits.rules.async_scheduling, limits.rules.skipped_first](
+        requests, limits, spec.costs, len(spec.adapters), lambda f: step_time_s(spec.step_cost, f), False
+    )
+    return made, made.run()
+
+
 def engine(spec: Spec, rows: list[Row], until_s: float) -> ReferenceEngine:
     """The server after all steps that start before a time."""
-    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
-    requests = Requests(np.array(columns[0], float), *(np.array(column, np.int32) for column in columns[1:]))
-    limits = spec.limits._replace(window_s=min(until_s, spec.limits.window_s))
-    kind = AsyncReferenceEngine if limits.rules.async_scheduling else ReferenceEngine
-    made = kind(requests, limits, spec.costs, len(spec.adapters), lambda f: step_time_s(spec.step_cost, f), False)
-    made.run()
-    return made
+    return run_to(spec, rows, until_s)[0]
 
 
 def as_of(spec: Spec, rows: list[Row], time_s: float) -> ReferenceEngine:
@@ -85,19 +91,17 @@ def serve(
     numbers: np.ndarray,
     every_s: float,
     phase_s: np.ndarray,
-) -> tuple[list[int], list[ReferenceEngine], list[list[int]]]:
-    """Server of each request; the servers at the end; which requests each got."""
+) -> tuple[list[int], list[ReferenceTrace], list[list[int]]]:
+    """Server of each request; the traces of the servers; which requests each got."""
     rows: list[list[Row]] = [[] for _ in specs]
     got: list[list[int]] = [[] for _ in specs]
     columns = (column.tolist() for column in requests)
     for i, (arrival_s, adapter, prompt, output) in enumerate(zip(*columns, strict=True)):
         holders = [k for k, s in enumerate(specs) if (adapter in s.adapters if adapter >= 0 else s.takes_base)]
-        known = {
-            k: look(specs[k], rows[k], arrival_s, last_scrape_s(arrival_s, phase_s[k], every_s)) for k in holders
-        }
+        known = {k: look(specs[k], rows[k], arrival_s, last_scrape_s(arrival_s, phase_s[k], every_s)) for k in holders}
         chosen = router(known, adapter, tuple(numbers[i]))
         local = specs[chosen].adapters.index(adapter) if adapter >= 0 else -1
         rows[chosen].append((arrival_s, local, prompt, output))
         got[chosen].append(i)
-    servers = [engine(spec, row, spec.limits.window_s) for spec, row in zip(specs, rows, strict=True)]
-    return [next(k for k in range(len(specs)) if i in got[k]) for i in range(len(requests.arrival_s))], servers, got
+    traces = [run_to(spec, row, spec.limits.window_s)[1] for spec, row in zip(specs, rows, strict=True)]
+    return [next(k for k in range(len(specs)) if i in got[k]) for i in range(len(requests.arrival_s))], traces, got

@@ -14,6 +14,7 @@ import numpy as np
 
 from loratwin.kernel.engine import run_until
 from loratwin.kernel.jit import entry, jit
+from loratwin.kernel.residency import USED
 from loratwin.kernel.routing import (
     ACTIVE_NOW,
     BLOCKS_NOW,
@@ -33,7 +34,6 @@ from loratwin.kernel.routing import (
     looks_at_adapters,
     looks_at_servers,
 )
-from loratwin.kernel.residency import USED
 from loratwin.kernel.rows import record_at
 from loratwin.kernel.state import ARRIVED, FREE_BLOCKS, NOW, NUM_LEAVING, RUNNING, WAITING, State
 from loratwin.kernel.types import F8, I1, I4, I8, AdapterCosts, EngineLimits, Requests, StepCost, StepTrace
@@ -208,7 +208,7 @@ def serve(
     scraped, adapters, counted = looks_at_servers(rule), looks_at_adapters(rule), counts_in_flight(rule)
     for request in range(first, n + 1):
         last = request == n
-        now_s = window_s if last else r.arrival_s[request]
+        now_s = window_s if last else min(r.arrival_s[request], window_s)
         row = 0 if last else (r.adapter[request] if r.adapter[request] >= 0 else h.first.shape[0] - 2)
         begin = 0 if last else h.first[row]
         end = num_servers if last else h.first[row + 1]

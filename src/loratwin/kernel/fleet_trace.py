@@ -12,7 +12,7 @@ from loratwin.kernel.fleet import FleetServer, Routed, Totals, serve
 from loratwin.kernel.routing import NUM_SIGNALS, Holders, RouterRule, Watched
 from loratwin.kernel.rows import leaves, row_of
 from loratwin.kernel.state import new_state
-from loratwin.kernel.trace import STEP_TYPES, check_limits, fixed, one_type
+from loratwin.kernel.trace import REQUEST_TYPES, STEP_TYPES, check_limits, fixed, one_type
 from loratwin.kernel.types import F8, I4, AdapterCosts, EngineLimits, Requests, StepCost, StepTrace
 
 
@@ -68,7 +68,7 @@ def run_fleet(
     for server in servers:
         check_limits(requests, server.limits)
     _check_holders(requests, holders)
-    requests = Requests(fixed(requests.arrival_s, np.float64), *(fixed(column, np.int32) for column in requests[1:]))
+    requests = Requests._make(map(fixed, requests, REQUEST_TYPES))
     capacity = _place(len(requests.arrival_s), len(servers))
     states = [_new_server(server, requests, capacity) for server in servers]
     n, num = len(requests.arrival_s), len(servers)
@@ -84,7 +84,7 @@ def run_fleet(
     while next_request <= n:
         next_request = serve(rows, states[0], log, requests, holders, rule, *columns, next_request)
         if next_request < n:
-            for k in np.flatnonzero(watched.sent >= [len(state.requests.adapter) for state in states]):
+            for k in np.flatnonzero(watched.sent >= [len(state.requests.adapter) for state in states]).tolist():
                 states[k] = _grown(states[k], requests, servers[k])
                 rows[k] = row_of(states[k])
     return _collect(states, routed, totals)
@@ -103,11 +103,16 @@ def _check_holders(requests: Requests, holders: Holders) -> None:
 
 
 def _new_server(server: ServerModel, requests: Requests, capacity: int) -> FleetServer:
-    """An idle server with place for so many requests, none of which has come."""
+    """An idle server with place for so many requests, none of which has come.
+
+    They share nothing, so a prefix cache would at most find again what was preempted: it is left out.
+    """
     longest = np.full(capacity, max(requests.output_tokens, default=1), np.int32)
-    empty = Requests(np.full(capacity, np.inf), *(np.zeros(capacity, np.int32) for _ in range(2)), longest)
-    _, limits, costs, step_cost = one_type(empty, server.limits, server.costs, server.step_cost)
-    state = new_state(empty, limits, len(costs.swap_in_s), 0)
+    adapter, prompt = np.zeros((2, capacity), np.int32)
+    empty = Requests(np.full(capacity, np.inf), adapter, prompt, longest)
+    limits = server.limits._replace(rules=server.limits.rules._replace(prefix_caching=0))
+    _, limits, costs, step_cost = one_type(empty, limits, server.costs, server.step_cost)
+    state = new_state(empty, limits, len(costs.swap_in_s), 0, with_pool=False)
     costs = AdapterCosts(*(np.array(seconds) for seconds in costs))
     return FleetServer(state, empty, limits, costs, step_cost)
 
@@ -116,7 +121,7 @@ def _grown(old: FleetServer, requests: Requests, model: ServerModel) -> FleetSer
     """The same server with place for twice as many requests."""
     new = _new_server(model, requests, 2 * len(old.requests.adapter))
     for before, after in zip(leaves(old), leaves(new), strict=True):
-        if isinstance(before, np.ndarray):
+        if isinstance(before, np.ndarray) and len(before):
             after[: len(before)] = before
     return new
 

@@ -123,7 +123,7 @@ def _nth_of_rank(h: Holders, row: int, w: Watched, rank: int, wanted: int) -> in
 
 @jit
 def _two_choices(h: Holders, row: int, w: Watched, first: float, second: float) -> int:
-    """Ray Serve: of those that have the model (else: fewest models) two at random; fewer in flight wins, then the first.
+    """Ray Serve: of those that have the model (else: fewest) two at random; fewer in flight wins, then the first.
 
     The tries that follow when a replica refuses are not modelled: servers here refuse nothing.
     """

@@ -13,9 +13,13 @@ from typing import Any
 import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
+from numba.np import arrayobj
 
 from loratwin.kernel.types import I8
+
+_arrays: Any = arrayobj  # numba types none of its code generators
+_intrinsic: Any = intrinsic
+_types: Any = types
 
 WIDTH = 3
 """Numbers of one entry: address and shape of an array (1 or 2 dimensions), or a value and nothing."""
@@ -44,14 +48,14 @@ def _entry(leaf: Any) -> tuple[int, int, int]:
     return int(leaf), 0, 0
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def record_at(typing_context: Any, rows: Any, row: Any, example: Any) -> Any:
     """The record of a row of a table (servers, leaves, 3), of the example's type; nothing is copied."""
     signature = example(rows, row, example)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        table = make_array(signature.args[0])(context, builder, arguments[0])
-        index = context.cast(builder, arguments[1], signature.args[1], types.intp)
+        table = _arrays.make_array(signature.args[0])(context, builder, arguments[0])
+        index = context.cast(builder, arguments[1], signature.args[1], _types.intp)
         num_leaves = builder.extract_value(table.shape, 1)
         start = builder.mul(builder.mul(index, num_leaves), index.type(WIDTH))
         return _build(context, builder, signature.return_type, _Reader(builder, table.data, start))
@@ -77,21 +81,25 @@ class _Reader:
 
 
 def _build(context: Any, builder: Any, kind: Any, reader: _Reader) -> Any:
-    if isinstance(kind, types.BaseTuple):
-        return context.make_tuple(builder, kind, [_build(context, builder, part, reader) for part in kind])
+    if isinstance(kind, _types.BaseTuple):
+        return context.make_tuple(builder, kind, [_build(context, builder, part, reader) for part in kind.types])
     value, *shape = reader.entry()
-    if isinstance(kind, types.Array):
+    if isinstance(kind, _types.Array):
         return _array(context, builder, kind, value, shape[: kind.ndim])
-    if isinstance(kind, types.Float):
+    if isinstance(kind, _types.Float):
         return builder.bitcast(value, context.get_value_type(kind))
     return value
 
 
 def _array(context: Any, builder: Any, kind: Any, address: Any, shape: list[Any]) -> Any:
-    array = make_array(kind)(context, builder)
+    array = _arrays.make_array(kind)(context, builder)
     size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    strides = [cgutils.intp_t(size)] if kind.ndim == 1 else [builder.mul(shape[1], cgutils.intp_t(size)), cgutils.intp_t(size)]
-    populate_array(
+    strides = (
+        [cgutils.intp_t(size)]
+        if kind.ndim == 1
+        else [builder.mul(shape[1], cgutils.intp_t(size)), cgutils.intp_t(size)]
+    )
+    _arrays.populate_array(
         array,
         data=builder.inttoptr(address, context.get_data_type(kind.dtype).as_pointer()),
         shape=shape,

@@ -27,7 +27,7 @@ AnyArray = NDArray[Any]
 
 _DTYPES = {F8: np.float64, I8: np.int64, I4: np.int32}
 STEP_TYPES = [_DTYPES[kind] for kind in get_type_hints(StepTrace).values()]
-_REQUEST_TYPES = [_DTYPES[kind] for kind in get_type_hints(Requests).values()]
+REQUEST_TYPES = [_DTYPES[kind] for kind in get_type_hints(Requests).values()]
 
 _PIECE = 131_072
 """Steps in one piece of the series; memory that is not written to is never taken from the machine."""
@@ -127,7 +127,7 @@ def one_type(
 ) -> tuple[Requests, EngineLimits, AdapterCosts, StepCost]:
     """The same arguments in the only types that the kernel is ever compiled for: read-only arrays, int, float."""
     return (
-        Requests._make(map(fixed, requests, _REQUEST_TYPES)),
+        Requests._make(map(fixed, requests, REQUEST_TYPES)),
         _limits(limits),
         AdapterCosts(*(fixed(seconds, np.float64) for seconds in costs)),
         StepCost(*map(float, step_cost)),
