@@ -79,7 +79,9 @@ def fleets(draw: st.DrawFn, later_versions: bool = False) -> Fleet:
         limits = draw(strategies.server_limits(rows, len(adapters)))._replace(window_s=window_s)
         limits = limits._replace(max_loras=max(1, limits.max_loras))
         if later_versions:
-            limits = limits._replace(rules=draw(scenarios_of_versions()).limits.rules, max_in_flight=0)
+            limits = limits._replace(
+                rules=draw(scenarios_of_versions()).limits.rules._replace(prefix_caching=0), max_in_flight=0
+            )
         cost = draw(strategies.exact_step_costs() if exact else strategies.odd_step_costs())
         costs = draw(strategies.adapter_costs(len(adapters), exact))
         specs.append(Spec(limits, costs, cost, adapters, k == 0 or draw(st.booleans())))
@@ -146,6 +148,8 @@ def alone(scenario: Scenario, rule: RouterRule, every_s: float) -> FleetTrace:
 
 
 def same_bytes(scenario: Scenario, rule: RouterRule, every_s: float) -> None:
+    no_cache = scenario.limits.rules._replace(prefix_caching=0)
+    scenario = scenario._replace(limits=scenario.limits._replace(rules=no_cache))
     whole, pieces = run_engine(*scenario), alone(scenario, rule, every_s)
     for name in ("admitted_s", "first_token_s", "finish_s", "num_preemptions", "refused"):
         assert getattr(whole, name).tobytes() == getattr(pieces, name).tobytes(), name
