@@ -44,7 +44,7 @@ def test_schema_knows_every_kind() -> None:
     kinds = {part["const"] for name, part in every_property(SCHEMA) if name == "kind"}
     assert kinds == {
         "poisson", "gamma", "deterministic", "on_off", "diurnal", "replay", "closed", "at_once", "equal", "zipf",
-        "sharegpt", "fixed", "uniform", "lognormal", "histogram", "samples", "trace",
+        "sharegpt", "fixed", "uniform", "lognormal", "histogram", "samples", "trace", "clients",
     }  # fmt: skip
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from loratwin.report.console import MOST_NAMES
-from loratwin.traces import TraceFacts, format_named
+from loratwin.traces import FORMATS, TraceFacts
+
+_TITLES = {form.name: form.title for form in FORMATS} | {"servegen": "ServeGen's clients"}
 
 
 def trace_text(facts: TraceFacts) -> str:
     """Form, rows, tokens, times, adapters, and what was left out; a line each."""
     rows = {
-        "format": f"{facts.format} ({format_named(facts.format).title})" if facts.format != "mapped" else "mapped",
+        "format": facts.format + (f" ({title})" if (title := _TITLES.get(facts.format)) else ""),
         "rows": f"{facts.rows:,}",
         "requests": f"{facts.requests:,}",
         "prompt tokens": _tokens(facts.prompt_tokens, facts.rows_prompt_tokens, facts.requests),

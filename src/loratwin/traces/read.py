@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from loratwin.errors import InputError
 from loratwin.refusals import did_you_mean
 from loratwin.traces import cells as of_cells
+from loratwin.traces.clients import is_clients, read_clients
 from loratwin.traces.formats import FORMATS, ROLES, Format, columns_of, format_named, plain, recognised
 from loratwin.traces.rows import Piece, Table, open_table, read_table, value_at
 from loratwin.traces.trace import F8, MAX_TOKENS, NO_ADAPTER, SharedBlocks, Trace, TraceFacts
@@ -67,6 +68,24 @@ def read_trace(path: str | Path, reading: Reading = DEFAULT) -> Trace:
         raise InputError(f"{path}: cannot be read ({error})") from None
 
 
+def read_facts(path: str | Path, reading: Reading = DEFAULT, workload: str | None = None) -> TraceFacts:
+    """What is in a file of requests, or of clients and their rates.
+
+    Parameters
+    ----------
+    workload
+        Of clients: which of several workloads in the file.
+
+    Raises
+    ------
+    InputError
+        As `read_trace` and `read_clients`.
+    """
+    if reading == DEFAULT and is_clients(Path(path)):
+        return read_clients(Path(path), workload).facts(Path(path))
+    return read_trace(path, reading).facts
+
+
 @lru_cache(maxsize=4)
 def _read(path: Path, reading: Reading, mtime_ns: int, size: int) -> Trace:
     with open_table(path) as opened:
@@ -92,6 +111,8 @@ class _Plan(NamedTuple):
 def _plan(path: Path, table: Table, reading: Reading) -> _Plan:
     given = dict(reading.columns)
     form = format_named(reading.format) if reading.format is not None else recognised(table.header)
+    if form is None and not given and {"client", "rate"} <= set(table.header):
+        raise InputError(f"{path}: holds rates of clients, not requests: arrivals: {{kind: clients, path: ...}}")
     if form is None and "time" not in given and not {"prompt", "output"} & given.keys():
         raise InputError(f"{path}: {_unknown(table)}")
     form = form or _MAPPED

@@ -7,7 +7,17 @@ True
 """
 
 from loratwin.workload.arrays import BASE, OPEN, Adapters, ArrivalPattern, Workload
-from loratwin.workload.arrivals import AtOnce, Closed, Deterministic, Diurnal, Gamma, OnOff, Poisson, Replay
+from loratwin.workload.arrivals import (
+    AtOnce,
+    ClientRates,
+    Closed,
+    Deterministic,
+    Diurnal,
+    Gamma,
+    OnOff,
+    Poisson,
+    Replay,
+)
 from loratwin.workload.draw import draw
 from loratwin.workload.examples import copy_example, example_names, example_path
 from loratwin.workload.files import load_spec, parse_spec
@@ -37,6 +47,7 @@ __all__ = [
     "AtOnce",
     "BaseTraffic",
     "BusiestHour",
+    "ClientRates",
     "Closed",
     "Deterministic",
     "Diurnal",

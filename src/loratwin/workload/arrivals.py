@@ -16,8 +16,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from loratwin.errors import InputError
+from loratwin.traces import Clients, read_clients
 from loratwin.workload.arrays import F8, I4, ArrivalPattern, arrival_order
-from loratwin.workload.strict import Shorthand, Strict, refusal
+from loratwin.workload.strict import ExistingPath, Shorthand, Strict, refusal
 from loratwin.workload.trace_file import TraceFile
 
 Arrivals = tuple[F8, I4]
@@ -254,6 +256,62 @@ class Replay(TraceFile):
         return f"{said}, {before:,} before the window and {after:,} after it"
 
 
+class ClientRates(Strict):
+    """Clients by how often each asked in each window (ServeGen): every client is an adapter, and drifts as it did."""
+
+    kind: Literal["clients"] = Field("clients", description="Clients with a rate for each window (ServeGen's files).")
+    path: ExistingPath = Field(description="The table, or ServeGen's folder, relative to this file.")
+    workload: str | None = Field(None, description="Which workload, where the table has several.")
+    start_s: float = Field(0.0, ge=0, description="Leave out the first seconds.")
+    scale: float = Field(1.0, gt=0, description="Times the rates of the file.")
+
+    @model_validator(mode="after")
+    def _readable(self) -> ClientRates:
+        try:
+            end_s = self.clients().end_s
+        except InputError as error:
+            raise refusal("path", str(error)) from None
+        if self.start_s >= end_s:
+            raise refusal("start_s", f"the last window ends at {end_s:g} s")
+        return self
+
+    def clients(self) -> Clients:
+        """All clients of the file."""
+        return read_clients(self.path, self.workload)
+
+    def rate_per_s(self, window_s: float) -> F8:
+        """Mean rate of each client over the window, shape (num_clients,)."""
+        clients = self.clients()
+        begin, end = self._within(clients, window_s)
+        requests = clients.rate_per_s * self.scale * np.maximum(end - begin, 0)
+        return np.bincount(clients.client, requests, len(clients.names)) / window_s
+
+    def draw(self, rng: np.random.Generator, rate_per_s: F8, window_s: float) -> Arrivals:
+        """Arrivals of all clients, each window by itself: Gamma distributed gaps of its rate and cv; the mean rates are
+        told by the file."""
+        clients = self.clients()
+        begin, end = self._within(clients, window_s)
+        parts: list[F8] = []
+        who: list[I4] = []
+        for i in np.flatnonzero((end > begin) & (clients.rate_per_s > 0)):
+            gaps = Gamma(cv=float(np.clip(clients.cv[i], 0.05, 20.0)))
+            length = float(end[i] - begin[i])
+            times = _in_window(gaps.times(rng, float(clients.rate_per_s[i]) * self.scale, length), length)
+            parts.append(begin[i] + times)
+            who.append(np.full(len(times), clients.client[i], np.int32))
+        if not parts:
+            return np.zeros(0), np.zeros(0, np.int32)
+        arrival_s, adapter = np.concatenate(parts), np.concatenate(who)
+        order = arrival_order(arrival_s, adapter)
+        return _in_window(arrival_s[order], window_s), adapter[order]
+
+    def _within(self, clients: Clients, window_s: float) -> tuple[F8, F8]:
+        """Begin and end of each of the file's windows in the workload's, shape (num_windows,)."""
+        begin = np.clip(clients.start_s - self.start_s, 0, window_s)
+        end = np.clip(clients.start_s + clients.window_s - self.start_s, 0, window_s)
+        return begin, end
+
+
 class Closed(Strict):
     """So many clients, each of which sends again when it is answered; how fast depends on the server.
 
@@ -302,7 +360,7 @@ _LEAST_DRAWN, _DRAWN_PER_CLIENT = 1000, 20
 """Requests of a closed loop without an end, before they come again."""
 
 Process = Annotated[
-    Poisson | Gamma | Deterministic | OnOff | Diurnal | Replay | Closed | AtOnce,
+    Poisson | Gamma | Deterministic | OnOff | Diurnal | Replay | ClientRates | Closed | AtOnce,
     Field(discriminator="kind"),
     Shorthand("poisson", "deterministic"),
 ]

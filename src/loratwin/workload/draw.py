@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from loratwin.errors import InputError
 from loratwin.traces import MAX_TOKENS
 from loratwin.workload.arrays import BASE, F8, I4, OPEN, Adapters, Workload, arrival_order
-from loratwin.workload.arrivals import AtOnce, Closed, Replay
+from loratwin.workload.arrivals import AtOnce, ClientRates, Closed, Replay
 from loratwin.workload.lengths import Separate, TraceLengths
 from loratwin.workload.sharegpt import ShareGpt
 from loratwin.workload.sharing import ALONE, Sharing, Texts, shared_blocks
@@ -193,7 +193,26 @@ def _draw_group(group: AdapterGroup, spec: WorkloadSpec, seed: int) -> _GroupReq
         return _with_lengths(group.lengths or spec.lengths, group.name, seed, np.zeros(number), adapter)
     rate = group.rate_per_s(spec.window_s) / _turns(group)
     arrival_s, adapter = group.arrivals.draw(rng, rate, spec.window_s)
-    return _with_lengths(group.lengths or spec.lengths, group.name, seed, arrival_s, adapter)
+    drawn = _with_lengths(group.lengths or spec.lengths, group.name, seed, arrival_s, adapter)
+    told = isinstance(group.arrivals, ClientRates) and group.lengths is None
+    return _lengths_of_clients(group, drawn, seed) if told else drawn
+
+
+def _lengths_of_clients(group: AdapterGroup, drawn: _GroupRequests, seed: int) -> _GroupRequests:
+    """ShareGPT's lengths with each client's own means, where its file tells them."""
+    assert isinstance(group.arrivals, ClientRates)
+    clients = group.arrivals.clients()
+    prompt, output = drawn.prompt_tokens.copy(), drawn.output_tokens.copy()
+    for i in np.unique(drawn.adapter).tolist():
+        means = float(clients.prompt_mean[i]), float(clients.output_mean[i])
+        if np.isfinite(means).all():
+            rows = np.flatnonzero(drawn.adapter == i)
+            prompt_rng, output_rng = (
+                stream(seed, group.name, f"{side} of {clients.names[i]}") for side in ("prompt", "output")
+            )
+            lengths = ShareGpt(prompt_mean=max(means[0], 1.01), output_mean=max(means[1], 1.01))
+            prompt[rows], output[rows] = lengths.draw(prompt_rng, output_rng, len(rows))
+    return drawn._replace(prompt_tokens=prompt, output_tokens=output)
 
 
 def _draw_base(base: BaseTraffic, spec: WorkloadSpec, seed: int) -> _GroupRequests:

@@ -9,7 +9,7 @@ import numpy as np
 
 from loratwin.errors import InputError
 from loratwin.workload.arrays import Workload
-from loratwin.workload.arrivals import AtOnce, Closed, Diurnal, Replay
+from loratwin.workload.arrivals import AtOnce, ClientRates, Closed, Diurnal, Replay
 from loratwin.workload.draw import draw
 from loratwin.workload.spec import AdapterGroup, BaseTraffic, WorkloadSpec
 
@@ -41,7 +41,7 @@ def clock(seconds: float) -> str:
 
 def varies(spec: WorkloadSpec) -> bool:
     """Whether its traffic is known to change with time, in a window of more than an hour."""
-    return spec.window_s > HOUR_S and any(isinstance(each, Diurnal | Replay) for each in _arrivals(spec))
+    return spec.window_s > HOUR_S and any(isinstance(each, Diurnal | Replay | ClientRates) for each in _arrivals(spec))
 
 
 def _arrivals(spec: WorkloadSpec) -> tuple[object, ...]:
@@ -90,6 +90,9 @@ def _part(source: Source, start_s: float, length_s: float, window_s: float) -> S
     arrivals = source.arrivals
     if isinstance(arrivals, Replay):
         return source.model_copy(update={"arrivals": _later(arrivals, start_s)})
+    if isinstance(arrivals, ClientRates):
+        later = arrivals.model_copy(update={"start_s": arrivals.start_s + start_s})
+        return source.model_copy(update={"arrivals": later})
     if isinstance(arrivals, Diurnal):
         curve, factor = arrivals.part(start_s, length_s, window_s)
         return source.model_copy(update={"arrivals": curve, **_rates(source, factor)})

@@ -14,7 +14,7 @@ from loratwin.records.config import ranks_that_hold
 from loratwin.refusals import did_you_mean
 from loratwin.traces import MAX_TOKENS
 from loratwin.workload.arrays import F8, I4, OPEN, ArrivalPattern
-from loratwin.workload.arrivals import MAX_REQUESTS, AtOnce, Closed, Poisson, Process, Replay
+from loratwin.workload.arrivals import MAX_REQUESTS, AtOnce, ClientRates, Closed, Poisson, Process, Replay
 from loratwin.workload.lengths import Lengths, exactly_one
 from loratwin.workload.popularity import (
     Equal,
@@ -52,9 +52,10 @@ class Sessions(Strict):
     )
 
 
-_WITHOUT_RATE = (Replay, Closed, AtOnce)
+_WITHOUT_RATE = (Replay, ClientRates, Closed, AtOnce)
 _WHY_NO_RATE: dict[type, str] = {
     Replay: "a replayed trace has its own rate; use arrivals.speed to change it",
+    ClientRates: "the clients' file tells the rates; arrivals.scale multiplies them",
     Closed: "a closed loop sends as fast as it is answered; arrivals.concurrency says how many clients there are",
     AtOnce: "all requests come at once; arrivals.requests says how many",
 }
@@ -113,7 +114,7 @@ class AdapterGroup(Strict):
     def _told_count(self) -> int:
         """How many adapters there are by all else that is said."""
         rates = self.rates.rates() if isinstance(self.rates, RateChoices) else self.rates
-        in_trace = self.arrivals.trace().adapter_names if isinstance(self.arrivals, Replay) else ()
+        in_trace = self._told_names()
         weights = self.popularity if isinstance(self.popularity, tuple) else None
         for told in (self.names, rates, weights, in_trace):
             if told is not None and len(told):
@@ -153,6 +154,10 @@ class AdapterGroup(Strict):
                 raise refusal(key, f"is for {len(value)} adapters, but count is {self.count}")
         if isinstance(self.arrivals, Replay):
             self._check_trace(self.arrivals.trace().adapter_names)
+        if isinstance(self.arrivals, ClientRates) and self.count != (clients := len(self._told_names())):
+            raise refusal("count", f"must be {clients}, the number of clients in the file")
+        if isinstance(self.arrivals, ClientRates) and self.popularity is not None:
+            raise refusal("popularity", "the file itself says how often each client asks")
 
     def _check_trace(self, in_trace: tuple[str, ...]) -> None:
         if in_trace and self.popularity is not None:
@@ -169,9 +174,16 @@ class AdapterGroup(Strict):
         default = tuple(f"{self.name}-{i:0{width}d}" for i in range(self.count))
         if self.names is not None:
             return self.names
-        in_trace = self.arrivals.trace().adapter_names if isinstance(self.arrivals, Replay) else ()
+        in_trace = self._told_names()
         others = [name for name in default if name not in in_trace]
         return (*in_trace, *others)[: self.count]
+
+    def _told_names(self) -> tuple[str, ...]:
+        """Adapters that a trace or a file of clients names."""
+        if isinstance(self.arrivals, ClientRates):
+            return self.arrivals.clients().names
+        names: tuple[str, ...] = self.arrivals.trace().adapter_names if isinstance(self.arrivals, Replay) else ()
+        return names
 
     def rank_of_each(self) -> I4:
         """LoRA rank of each adapter, shape (count,)."""
@@ -187,6 +199,8 @@ class AdapterGroup(Strict):
         """Nominal requests per second of each adapter, shape (count,)."""
         if isinstance(self.arrivals, Replay):
             return self._replayed_rate(self.arrivals, window_s)
+        if isinstance(self.arrivals, ClientRates):
+            return self.arrivals.rate_per_s(window_s)
         if isinstance(self.arrivals, Closed | AtOnce):
             return self.weights() * (self.arrivals.num_drawn / window_s)
         if self.rate is not None:
@@ -223,6 +237,8 @@ class BaseTraffic(Strict):
             )
         if isinstance(self.arrivals, _WITHOUT_RATE) and self.rate is not None:
             raise refusal("rate", _WHY_NO_RATE[type(self.arrivals)])
+        if isinstance(self.arrivals, ClientRates):
+            raise refusal("arrivals.kind", "clients are adapters; base traffic uses none")
         if isinstance(self.arrivals, Replay) and self.arrivals.trace().adapter_names:
             raise refusal("arrivals.path", "has an adapter column; base traffic uses no adapter")
         _check_sessions(self)

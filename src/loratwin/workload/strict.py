@@ -100,5 +100,14 @@ def _beside_the_file(value: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def _there_beside_the_file(value: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    path = value if folder is None else Path(folder) / value
+    return path if path.is_dir() else _beside_the_file(value, info)
+
+
+ExistingPath = Annotated[Path, AfterValidator(_there_beside_the_file)]
+"""A file or folder, given as `ExistingFile`."""
+
 ExistingFile = Annotated[Path, AfterValidator(_beside_the_file)]
 """A file, given relative to the YAML file that names it (in Python: to the current folder)."""

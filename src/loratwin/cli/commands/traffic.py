@@ -13,7 +13,9 @@ app = typer.Typer(no_args_is_help=True, help="Traffic that was: traces, logs and
 
 @app.command()
 def show(
-    trace: Annotated[Path, typer.Argument(help="CSV, JSON lines, JSON or parquet; gzip, bzip2, xz.")],
+    trace: Annotated[
+        Path, typer.Argument(help="CSV, JSON lines, JSON or parquet, also compressed; or a folder of ServeGen's.")
+    ],
     format: Annotated[
         str | None, typer.Option(help="Its form (docs/reference/traces.md). Default: recognised by its columns.")
     ] = None,
@@ -26,6 +28,9 @@ def show(
     ] = None,
     unit: Annotated[str | None, typer.Option(help="Of the times: s, ms, us, ns, timestamp.")] = None,
     unfit: Annotated[str | None, typer.Option(help="Rows that are no request: refuse, skip or clip.")] = None,
+    workload: Annotated[
+        str | None, typer.Option(help="Of clients with rates (ServeGen): which workload of several in the file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Say what form a trace has, how many requests and tokens, when they end, and what is left out.
@@ -33,9 +38,9 @@ def show(
     For example: loratwin traffic show AzureLLMInferenceTrace_conv.csv
     """
     from loratwin.report.trace_text import trace_text
-    from loratwin.traces import read_trace, reading
+    from loratwin.traces import read_facts, reading
 
-    facts = read_trace(trace, reading(format, column or (), unit, unfit)).facts
+    facts = read_facts(trace, reading(format, column or (), unit, unfit), workload)
     typer.echo(json.dumps(facts.as_json(), indent=2) if as_json else trace_text(facts))
 
 
