@@ -276,3 +276,13 @@ def test_an_unknown_profile_is_one_line() -> None:
     done = loratwin("profiles", "show", "h100")
     assert (done.returncode, done.stdout) == (2, "")
     assert "unknown profile 'h100'" in done.stderr
+
+
+def test_flags_of_the_server_are_taken_or_refused(folder: Path) -> None:
+    done = run(folder, "--kv-cache-dtype", "fp8", "--enforce-eager", "--max-lora-rank", "64", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "kv_cache_dtype = fp8" in done.stdout and '"max_lora_rank": 64' in done.stdout
+    refused = run(folder, "--pipeline-parallel-size", "2")
+    assert refused.returncode == 2 and "loratwin memory GPU LLM" in refused.stderr
+    refused = run(folder, "--quantization", "fp8")
+    assert refused.returncode == 2 and "profiles assume --gpu h100-64gb" in refused.stderr

@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.plan import Plan, commands, host_memory_gib, lora_modules, plan_json, serve_command
+from loratwin.plan import Plan, commands, host_memory_gib, lora_modules, plan, plan_json, serve_command
 from loratwin.plan.deploy import MOST_LISTED
 from loratwin.records import EngineConfig
+from tests.plan import small
 from tests.plan.small import NASTY, impossible, served
 
 
@@ -153,3 +154,22 @@ def test_the_kv_cache_of_a_cpu_is_in_the_command() -> None:
 def test_the_data_holds_the_commands_that_the_profile_knows() -> None:
     assert list(plan_json(of_profile())["vllm_serve"]) == ["0.8.5", "current"]
     assert list(plan_json(of_profile("vllm-0.32.0"))["vllm_serve"]) == ["current"]
+
+
+def test_flags_that_every_configuration_has_stand_in_the_command() -> None:
+    flags = {
+        "kv_cache_dtype": "fp8",
+        "dtype": "bfloat16",
+        "max_lora_rank": 64,
+        "enforce_eager": True,
+        "quantization": None,
+    }
+    found = plan(
+        small.spec(), small.profile(), seeds=(0,), slots=[8], max_num_seqs=64, max_model_len=4096, settings=flags
+    )
+    assert found.best is not None and found.best.config.kv_cache_dtype == "fp8"
+    words = shlex.split(serve_command(found).replace("\\\n", " "))
+    for option, value in (("--kv-cache-dtype", "fp8"), ("--dtype", "bfloat16"), ("--max-lora-rank", "64")):
+        assert words[words.index(option) + 1] == value
+    assert "--enforce-eager" in words and "--quantization" not in words
+    assert any("enforce_eager" in note for note in found.notes)

@@ -5,6 +5,7 @@ from loratwin.perf.account import KvCapacity, MemoryAccount, Part, kv_capacity, 
 from loratwin.perf.assume import assume, assume_memory, load_references
 from loratwin.perf.compare import compare_profiles
 from loratwin.perf.domain import Domain
+from loratwin.perf.flags import served_profile, step_time_of
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu, gpu_names
 from loratwin.perf.loading import LoadingModel
@@ -49,6 +50,8 @@ __all__ = [
     "parse_profile",
     "profile_names",
     "save_profile",
+    "served_profile",
     "server_memory",
+    "step_time_of",
     "user_names",
 ]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
+from loratwin.engines.flags import DTYPES
 from loratwin.engines.versions import UNTOLD, check_config, default_limits, generation_of, limits_beside, profile_run_of
 from loratwin.errors import InputError
 from loratwin.llms import LlmShapes, find_llm
 from loratwin.perf.account import MemoryAccount, memory_account
 from loratwin.perf.assume import assume_memory
 from loratwin.perf.gpus import Gpu, find_gpu
+from loratwin.perf.memory_rules import Sampler
 from loratwin.records import EngineConfig
 from loratwin.records.config import FIRST_UTILIZATION
-
-NUMBERS = {"auto": None, "bfloat16": None, "float16": None, "half": None, "float32": "float32", "float": "float32"}
-"""Types that `--dtype` takes; None: 16 bits, as the twin counts weights that are not quantized."""
 
 
 class ServerMemory(NamedTuple):
@@ -77,6 +76,7 @@ def server_memory(
     pipeline_parallel: int = 1,
     dtype: str = "auto",
     quantization: str = "",
+    sampler: str | None = None,
     **settings: Any,
 ) -> ServerMemory:
     """Where the memory of a server goes, and whether it starts.
@@ -95,6 +95,8 @@ def server_memory(
         GPUs that share each layer, and stages of layers.
     dtype, quantization
         vLLM's, as float32; as fp8, awq, gptq, of an LLM by its name.
+    sampler
+        `pytorch` or `flashinfer` (`VLLM_USE_FLASHINFER_SAMPLER`); None: the version's own.
     settings
         Fields of `EngineConfig` by name; others are as the version has them on this GPU. Without `max_loras`: no
         adapters.
@@ -112,11 +114,17 @@ def server_memory(
     found = find_gpu(gpu, gpu_memory_gib)
     shapes = _of_dtype(find_llm(f"{llm}-{quantization}" if quantization else llm, engine), dtype)
     stage = stage_of(shapes, pipeline_parallel)
-    memory = assume_memory(found, stage, engine, tensor_parallel)
+    memory = assume_memory(found, stage, engine, tensor_parallel, sampler=_sampler(sampler))
     config = config_with_defaults(found, engine, settings)
     notes = () if profile_run_of(engine) else generation_of(engine).notes
     account = memory_account(stage, memory, config)
     return ServerMemory(found.name, shapes.name, engine, tensor_parallel * pipeline_parallel, config, account, notes)
+
+
+def _sampler(name: str | None) -> Sampler | None:
+    if name is not None and name not in get_args(Sampler):
+        raise InputError(f"sampler = {name!r}, but it must be one of {', '.join(get_args(Sampler))}")
+    return cast("Sampler | None", name)
 
 
 def config_with_defaults(gpu: Gpu, engine: str, given: Mapping[str, Any]) -> EngineConfig:
@@ -154,9 +162,9 @@ def stage_of(llm: LlmShapes, stages: int) -> LlmShapes:
 
 
 def _of_dtype(llm: LlmShapes, dtype: str) -> LlmShapes:
-    if dtype not in NUMBERS:
-        raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(NUMBERS)}")
-    numbers = NUMBERS[dtype]
+    if dtype not in DTYPES:
+        raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(DTYPES)}")
+    numbers = DTYPES[dtype]
     if numbers is None:
         return llm
     kinds = tuple(

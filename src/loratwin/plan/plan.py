@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isnan
+from typing import Any
 
 from loratwin.learn import predict
 from loratwin.metrics import Slo, SloFor, slo_rows
@@ -44,6 +45,7 @@ def plan(
     max_num_batched_tokens: int | None = None,
     max_model_len: int | None = None,
     gpu_memory_utilization: float | None = None,
+    settings: Mapping[str, Any] | None = None,
     fast: bool = False,
     hours: Hours | None = None,
     processes: int = 1,
@@ -77,6 +79,8 @@ def plan(
         The only values to try; None: search.
     max_num_batched_tokens, max_model_len, gpu_memory_utilization
         None: what the profile's vLLM takes on its GPU; what the LLM allows; what that vLLM fills.
+    settings
+        Other fields of `EngineConfig` that every configuration has, as `kv_cache_dtype`; those that are None, as usual.
     fast
         Begin with the slots of the learned model (`loratwin.learn.predict`), half and twice as many, with the first
         seed; search only where none of them works. The rule that chooses is the same.
@@ -108,7 +112,7 @@ def plan(
     limits, reach, groups = targets(planned, slo, slo_for)
     bench = bench_for(drawn_for(planned, seeds[:1] if fast else seeds), profile, limits, reach, groups)
     predicted = predict(bench.workloads[0], profile, objective=objective, slots=slots) if fast else None
-    settings = settings_for(
+    asked = settings_for(
         profile,
         objective=objective,
         slo=limits,
@@ -120,9 +124,10 @@ def plan(
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=max_model_len,
         gpu_memory_utilization=gpu_memory_utilization,
+        others=settings or {},
     )
     with Workers[Trial, Result](bench.measure, processes) as workers:
-        answer = replace(_plan(Finder(bench, settings, workers, progress), name), predicted=predicted)
+        answer = replace(_plan(Finder(bench, asked, workers, progress), name), predicted=predicted)
     return _with_outlook(answer, workload, planned, hour)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.metrics import Slo, SloFor, check_slo_for, parse_slo
@@ -92,6 +92,7 @@ def settings_for(
     max_num_batched_tokens: int | None,
     max_model_len: int | None,
     gpu_memory_utilization: float | None,
+    others: Mapping[str, Any],
 ) -> Settings:
     """What the search must keep to: as given, else as the profile's engine takes it. `plan` has the meanings.
 
@@ -113,6 +114,7 @@ def settings_for(
         max_num_batched_tokens=taken,
         max_model_len=max_model_len,
         gpu_memory_utilization=filled,
+        others={name: value for name, value in others.items() if value is not None},
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from loratwin.metrics import Slo
 from loratwin.plan.choice import Candidate, Objective, choose, closest
@@ -59,6 +60,8 @@ class Settings:
         Part by which all rates can be higher before a configuration fails; a constraint like the SLO.
     confidence
         Least probability that a real run keeps up; a constraint, too. 0: none.
+    others
+        Further fields of `EngineConfig`, the same in every configuration.
     """
 
     objective: Objective = "throughput"
@@ -71,6 +74,7 @@ class Settings:
     gpu_memory_utilization: float = FIRST_UTILIZATION
     headroom: float = 0.0
     confidence: float = 0.0
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     def sequence_options(self) -> list[int]:
         """Values of `max_num_seqs` to try, ascending; a step's tokens bound them."""
@@ -167,15 +171,16 @@ class Finder:
     def config(self, num_adapters: int, slots: int, sequences: int) -> EngineConfig:
         """All adapters in host memory, the smallest rank that fits them."""
         adapters = self.bench.workload(num_adapters).adapters
-        return EngineConfig(
-            max_loras=slots,
-            max_cpu_loras=max(slots, num_adapters),
-            max_lora_rank=ranks_that_hold(int(adapters.rank.max()))[0],
-            max_num_seqs=sequences,
-            max_num_batched_tokens=self.settings.max_num_batched_tokens,
-            max_model_len=self.settings.max_model_len,
-            gpu_memory_utilization=self.settings.gpu_memory_utilization,
-        )
+        searched = {
+            "max_loras": slots,
+            "max_cpu_loras": max(slots, num_adapters),
+            "max_lora_rank": ranks_that_hold(int(adapters.rank.max()))[0],
+            "max_num_seqs": sequences,
+            "max_num_batched_tokens": self.settings.max_num_batched_tokens,
+            "max_model_len": self.settings.max_model_len,
+            "gpu_memory_utilization": self.settings.gpu_memory_utilization,
+        }
+        return EngineConfig(**searched | dict(self.settings.others))
 
     def evaluate(
         self, num_adapters: int, configs: Sequence[EngineConfig], num_seeds: int, what: str

@@ -23,7 +23,7 @@ from loratwin.plan.result import Plan
 from loratwin.plan.search import Finder, Progress, Settings
 from loratwin.plan.sentences import margin_text, num_replicas, server, servers, status
 from loratwin.plan.trial import Bench, Result, Trial
-from loratwin.records.config import ranks_that_hold
+from loratwin.records.config import SWITCHES, ranks_that_hold
 from loratwin.simulate.workers import Workers
 from loratwin.workload import AdapterGroup, Workload, WorkloadSpec, draw, grown, part_of
 
@@ -239,6 +239,7 @@ def _instead(
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_model_len=config.max_model_len,
         gpu_memory_utilization=config.gpu_memory_utilization,
+        settings={name: getattr(config, name) for name in SWITCHES},
         processes=processes,
         progress=progress,
         name=change.name,

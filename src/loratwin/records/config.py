@@ -38,7 +38,8 @@ KV_NUMBER_BYTES: dict[str, float | None] = {
 """Bytes of a number of keys and values by `--kv-cache-dtype`; None: as the checkpoint says."""
 
 SWITCHES = (
-    "enforce_eager", "kv_cache_dtype", "kv_cache_memory_bytes", "fully_sharded_loras", "enable_prefix_caching"
+    "enforce_eager", "kv_cache_dtype", "kv_cache_memory_bytes", "fully_sharded_loras", "enable_prefix_caching", "dtype",
+    "quantization",
 )  # fmt: skip
 """Fields that say how a server differs from most."""
 
@@ -95,6 +96,10 @@ class EngineConfig(BaseModel):
         Whether KV blocks are found again by what is in them (engine.md 1.9). None: not said; vLLM then does, and the
         twin where prompts share something. Where nothing is shared only preempted requests find what they had, which
         the twin leaves out unless this is True.
+    dtype
+        Numbers that weights without quantization are kept in, and computed in: `auto` is what the checkpoint says.
+    quantization
+        How the engine is told to quantize, or that weights are quantized; None: as the checkpoint says.
 
     Raises
     ------
@@ -118,6 +123,8 @@ class EngineConfig(BaseModel):
     kv_cache_memory_bytes: int | None = Field(default=None, ge=1)
     fully_sharded_loras: bool = False
     enable_prefix_caching: bool | None = None
+    dtype: str = "auto"
+    quantization: str | None = None
 
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.engines.flags import check_speed_known, speed_notes
 from loratwin.engines.versions import check_config
 from loratwin.errors import CapacityError, InputError
 from loratwin.kernel import ClientLoop, EngineLimits, EngineTrace, Requests, run_engine
-from loratwin.perf import KvCapacity, Profile, kv_capacity
+from loratwin.perf import KvCapacity, Profile, kv_capacity, step_time_of
 from loratwin.records import AdapterTable, EngineConfig, PrefixCounts, Provenance, RequestTable, Run, StepSeries
 from loratwin.version import __version__
 from loratwin.workload import Sharing, Workload
@@ -54,6 +55,7 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
         than any.
     """
     check_config(config, profile.engine)
+    check_speed_known(config)
     _check_sizes(config)
     capacity = served_capacity(profile, config)
     if kv_tokens is None and not capacity.starts:
@@ -215,7 +217,7 @@ def _run(requests: Requests, workload: Workload, profile: Profile, config: Engin
         loop=ClientLoop(workload.pattern.in_flight, workload.pattern.think_s + profile.frontend.overhead_s),
     )
     costs = profile.loading.costs(workload.adapters.rank, config.max_lora_rank)
-    step_cost = profile.step_time.resolve(
+    step_cost = step_time_of(profile, config)[0].resolve(
         config.max_loras, config.max_lora_rank, profile.behaviour, config.max_num_seqs
     )
     return run_engine(requests, limits, costs, num_adapters, step_cost)
@@ -248,7 +250,7 @@ def _record(
             profile=profile.name,
             profile_hash=profile.digest,
             seed=workload.seed,
-            notes=profile.notes + departures + notes,
+            notes=profile.notes + departures + step_time_of(profile, config)[1] + speed_notes(config) + notes,
         ),
         steps=StepSeries(**steps),
         prefix_cache=None if table.cached_tokens is None else PrefixCounts(trace.prefix_queries, trace.prefix_hits),

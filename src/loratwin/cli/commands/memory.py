@@ -6,6 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
+from loratwin.cli.options import (
+    Dtype,
+    EnforceEager,
+    FullyShardedLoras,
+    KvCacheDtype,
+    KvCacheMemoryBytes,
+    PipelineParallel,
+    Quantization,
+    whole_numbers,
+)
+
 
 def memory(
     gpu: Annotated[str, typer.Argument(help='GPU: a name, as h100-sxm, or as nvidia-smi prints it: "NVIDIA L40S".')],
@@ -13,9 +24,7 @@ def memory(
     engine: Annotated[str | None, typer.Option("--engine", help="Version of vLLM, as vllm-0.25.1.")] = None,
     max_loras: Annotated[str, typer.Option("--max-loras", help="Slots, or several to compare: 8,16,32.")] = "0",
     max_lora_rank: Annotated[int, typer.Option("--max-lora-rank", help="Rank of a slot.")] = 16,
-    fully_sharded_loras: Annotated[
-        bool, typer.Option("--fully-sharded-loras", help="GPUs share adapters whole.")
-    ] = False,
+    fully_sharded_loras: FullyShardedLoras = False,
     gpu_memory_gib: Annotated[
         float | None, typer.Option("--gpu-memory-gib", help="Memory that the driver shows, GiB.")
     ] = None,
@@ -25,21 +34,20 @@ def memory(
     tensor_parallel: Annotated[
         int, typer.Option("--tensor-parallel", "--tensor-parallel-size", min=1, help="GPUs that share each layer.")
     ] = 1,
-    pipeline_parallel: Annotated[
-        int, typer.Option("--pipeline-parallel", "--pipeline-parallel-size", min=1, help="Stages of layers.")
-    ] = 1,
+    pipeline_parallel: PipelineParallel = 1,
     max_num_seqs: Annotated[int | None, typer.Option("--max-num-seqs", help="Requests in a batch.")] = None,
     max_num_batched_tokens: Annotated[
         int | None, typer.Option("--max-num-batched-tokens", help="Tokens in a step.")
     ] = None,
     max_model_len: Annotated[int | None, typer.Option("--max-model-len", help="Longest request, tokens.")] = None,
-    enforce_eager: Annotated[bool, typer.Option("--enforce-eager", help="No CUDA graphs.")] = False,
-    kv_cache_dtype: Annotated[str, typer.Option("--kv-cache-dtype", help="auto, fp8, ...")] = "auto",
-    kv_cache_memory_bytes: Annotated[
-        int | None, typer.Option("--kv-cache-memory-bytes", help="Size of the KV cache, whatever is left.")
+    enforce_eager: EnforceEager = False,
+    kv_cache_dtype: KvCacheDtype = "auto",
+    kv_cache_memory_bytes: KvCacheMemoryBytes = None,
+    dtype: Dtype = "auto",
+    quantization: Quantization = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="What draws tokens: pytorch or flashinfer. Default: the version's own.")
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, bfloat16, float16 or float32.")] = "auto",
-    quantization: Annotated[str, typer.Option("--quantization", help="fp8, awq, gptq, ... of an LLM by name.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: a list, one for each number of slots.")] = False,
 ) -> None:
     """Show where the memory of a server goes: weights, slots, activations, graphs, KV tokens, and whether it starts.
@@ -48,7 +56,6 @@ def memory(
     """
     import json
 
-    from loratwin.cli.options import whole_numbers
     from loratwin.engines.versions import UNTOLD
     from loratwin.perf import server_memory
     from loratwin.report import memory_text
@@ -67,7 +74,8 @@ def memory(
     servers = [
         server_memory(
             gpu, llm, engine or UNTOLD, gpu_memory_gib=gpu_memory_gib, tensor_parallel=tensor_parallel,
-            pipeline_parallel=pipeline_parallel, dtype=dtype, quantization=quantization, max_loras=slots, **settings,
+            pipeline_parallel=pipeline_parallel, dtype=dtype, quantization=quantization or "", sampler=sampler,
+            max_loras=slots, **settings,
         )
         for slots in whole_numbers("--max-loras", max_loras)
     ]  # fmt: skip

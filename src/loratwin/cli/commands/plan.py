@@ -11,6 +11,18 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.options import (
+    Dtype,
+    EnablePrefixCaching,
+    EnforceEager,
+    FullyShardedLoras,
+    KvCacheDtype,
+    KvCacheMemoryBytes,
+    MaxLoraRank,
+    PipelineParallel,
+    Quantization,
+    whole_numbers,
+)
 from loratwin.errors import InputError
 
 
@@ -77,6 +89,15 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    max_lora_rank: MaxLoraRank = None,
+    fully_sharded_loras: FullyShardedLoras = False,
+    enforce_eager: EnforceEager = False,
+    kv_cache_dtype: KvCacheDtype = "auto",
+    kv_cache_memory_bytes: KvCacheMemoryBytes = None,
+    enable_prefix_caching: EnablePrefixCaching = None,
+    dtype: Dtype = "auto",
+    quantization: Quantization = None,
+    pipeline_parallel: PipelineParallel = 1,
     hours: Annotated[
         str | None,
         typer.Option(
@@ -112,10 +133,9 @@ def plan(
 
     For example: loratwin plan example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     """
-    from loratwin.cli.options import whole_numbers
     from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
-    from loratwin.perf import load_profile
+    from loratwin.perf import served_profile
     from loratwin.plan import HEADROOM, parse_headroom, plan_json, plan_text
     from loratwin.plan import plan as find_plan
     from loratwin.plan.what_if import check_names, parse_added, parse_scale, what_if, what_if_json
@@ -128,7 +148,8 @@ def plan(
     slot_list = None if slots is None else whole_numbers("--slots", slots)
     sequences = None if max_num_seqs is None else whole_numbers("--max-num-seqs", max_num_seqs)
     changes = [*map(parse_scale, scale or ()), *map(parse_added, add or ())]
-    chosen_profile, spec = load_profile(profile), load_spec(workload)
+    chosen_profile = served_profile(profile, quantization, pipeline_parallel)
+    spec = load_spec(workload)
     check_names(changes, spec)
     if not check:
         _check_no_plan(fast, output, json, csv)
@@ -158,6 +179,16 @@ def plan(
             max_num_batched_tokens=max_num_batched_tokens,
             max_model_len=max_model_len,
             gpu_memory_utilization=gpu_memory_utilization,
+            settings={
+                "max_lora_rank": max_lora_rank,
+                "fully_sharded_loras": fully_sharded_loras,
+                "enforce_eager": enforce_eager,
+                "kv_cache_dtype": kv_cache_dtype,
+                "kv_cache_memory_bytes": kv_cache_memory_bytes,
+                "enable_prefix_caching": enable_prefix_caching,
+                "dtype": dtype,
+                "quantization": quantization,
+            },
             fast=fast,
             hours=hours,  # type: ignore[arg-type]  # checked there
             processes=processes,

@@ -11,6 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
+from loratwin.cli.options import (
+    Dtype,
+    EnablePrefixCaching,
+    EnforceEager,
+    FullyShardedLoras,
+    KvCacheDtype,
+    KvCacheMemoryBytes,
+    MaxLoraRank,
+    PipelineParallel,
+    Quantization,
+    whole_numbers,
+)
 from loratwin.errors import CapacityError
 
 
@@ -22,9 +34,7 @@ def simulate(
         typer.Option(help="Slots; several (8,16,32, or repeated) are compared. Default: one for each adapter."),
     ] = None,
     max_cpu_loras: Annotated[int | None, typer.Option(help="Adapters kept in host memory. Default: all.")] = None,
-    max_lora_rank: Annotated[
-        int | None, typer.Option(help="Rank of the slots. Default: the smallest allowed that holds every adapter.")
-    ] = None,
+    max_lora_rank: MaxLoraRank = None,
     max_num_seqs: Annotated[
         int | None, typer.Option(help="Requests in a batch. Default: what the profile's vLLM takes on its GPU.")
     ] = None,
@@ -40,6 +50,14 @@ def simulate(
         int | None,
         typer.Option(help="Requests waiting or running beyond which arrivals are refused. Default: no limit."),
     ] = None,
+    fully_sharded_loras: FullyShardedLoras = False,
+    enforce_eager: EnforceEager = False,
+    kv_cache_dtype: KvCacheDtype = "auto",
+    kv_cache_memory_bytes: KvCacheMemoryBytes = None,
+    enable_prefix_caching: EnablePrefixCaching = None,
+    dtype: Dtype = "auto",
+    quantization: Quantization = None,
+    pipeline_parallel: PipelineParallel = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the (first) run.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Runs with different seeds; more than one: means ± 95 %.")] = 1,
     intervals: Annotated[
@@ -64,15 +82,14 @@ def simulate(
     For example: loratwin simulate example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     --max-loras 16,32,64
     """
-    from loratwin.cli.options import whole_numbers
     from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
-    from loratwin.perf import load_profile
+    from loratwin.perf import served_profile
     from loratwin.report import print_sweep
     from loratwin.simulate import check_runs_path, save_runs, server_configs, sweep
     from loratwin.workload import load_spec
 
-    spec, performance = load_spec(workload), load_profile(profile)
+    spec, performance = load_spec(workload), served_profile(profile, quantization, pipeline_parallel)
     configs = server_configs(
         spec,
         performance,
@@ -84,6 +101,13 @@ def simulate(
         max_model_len=max_model_len,
         gpu_memory_utilization=gpu_memory_utilization,
         max_in_flight=max_in_flight,
+        fully_sharded_loras=fully_sharded_loras,
+        enforce_eager=enforce_eager,
+        kv_cache_dtype=kv_cache_dtype,
+        kv_cache_memory_bytes=kv_cache_memory_bytes,
+        enable_prefix_caching=enable_prefix_caching,
+        dtype=dtype,
+        quantization=quantization,
     )
     limits = parse_slo(slo) if slo is not None else None
     num_runs = len(configs) * seeds
