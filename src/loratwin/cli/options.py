@@ -15,7 +15,7 @@ MaxLoraRank = Annotated[
 ]
 FullyShardedLoras = Annotated[bool, typer.Option("--fully-sharded-loras", help="GPUs share adapters whole.")]
 EnforceEager = Annotated[bool, typer.Option("--enforce-eager", help="No CUDA graphs.")]
-KvCacheEnablePrefixCaching = Annotated[
+EnablePrefixCaching = Annotated[
     bool | None,
     typer.Option(
         "--enable-prefix-caching/--no-enable-prefix-caching",
@@ -23,7 +23,7 @@ KvCacheEnablePrefixCaching = Annotated[
         show_default=False,
     ),
 ]
-Dtype = Annotated[str, typer.Option("--kv-cache-dtype", help="Numbers of keys and values: auto, fp8, ...")]
+KvCacheDtype = Annotated[str, typer.Option("--kv-cache-dtype", help="Numbers of keys and values: auto, fp8, ...")]
 KvCacheMemoryBytes = Annotated[
     int | None, typer.Option("--kv-cache-memory-bytes", min=1, help="Size of the KV cache, whatever is left.")
 ]
