@@ -64,8 +64,7 @@ def _holds_bool(value: Any) -> bool:
 
 def refusal(key: str, message: str) -> PydanticCustomError:
     """An error about one key of a model, to be raised in validators of the whole model."""
-    escaped = message.replace("{", "{{").replace("}", "}}")  # pydantic formats the message with the context
-    return PydanticCustomError(REFUSED, escaped, {"key": key})
+    return PydanticCustomError(REFUSED, "{said}", {"key": key, "said": message})  # a template: messages may have braces
 
 
 def either(form: Callable[[Any], str | None], valid: str) -> Discriminator:
