@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loratwin.bench.shared.journal import RequestJournal, Shape
-from loratwin.bench.worker.feeds import PAUSE_S, ClosedLoop, OpenLoop
+from loratwin.bench.worker.feeds import PAUSE_S, ClosedLoop, Conversations, OpenLoop
 from loratwin.workload import AdapterGroup, WorkloadSpec, draw
 
 
@@ -53,7 +53,7 @@ def test_a_closed_loop_keeps_its_number_in_flight(journal):
     assert [loop.next_due(9.0)] == [-1]
     assert [loop.next_due(10.0) for _ in range(3)] == [0, 1, -1]
     assert loop.when() is None
-    loop.ended(11.0, failed=False)
+    loop.ended(0, 11.0, failed=False)
     assert loop.when() == 11.0
     assert [loop.next_due(11.0), loop.next_due(11.0)] == [2, -1]
     assert list(journal.array("scheduled_s")[:3]) == [10.0, 10.0, 11.0]
@@ -62,9 +62,24 @@ def test_a_closed_loop_keeps_its_number_in_flight(journal):
 def test_a_closed_loop_pauses_after_a_failure(journal):
     loop = ClosedLoop(1, 0.0, journal)
     loop.next_due(0.0)
-    loop.ended(1.0, failed=True)
+    loop.ended(0, 1.0, failed=True)
     assert loop.next_due(1.0) == -1
     assert loop.next_due(1.0 + PAUSE_S) == 1
+
+
+def test_a_turn_is_due_when_the_one_before_has_ended_and_thought(journal):
+    """Row 2 follows row 0, row 4 row 2; rows 1 and 3 have times of their own, and row 3's follower never comes."""
+    never = float("nan")
+    feed = Conversations([1.0, 2.0, never, 3.0, never], {0: (2, 5.0), 2: (4, 0.5)}, journal)
+    assert feed.start() == 1.0
+    assert [feed.next_due(2.5) for _ in range(3)] == [0, 1, -1]
+    feed.ended(0, 2.6, failed=False)
+    feed.ended(1, 2.7, failed=False)
+    assert feed.when() == 3.0
+    assert [feed.next_due(8.0), feed.next_due(8.0), feed.when()] == [3, 2, None]
+    feed.ended(2, 9.0, failed=True)
+    assert feed.when() is None and not feed.exhausted, "a conversation is over with its first failure"
+    assert journal.array("scheduled_s")[2] == pytest.approx(7.6)
 
 
 def test_a_closed_loop_ends_with_its_rows_unless_there_are_more(journal):

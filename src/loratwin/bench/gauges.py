@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loratwin.records import Gauges, Samples
+from loratwin.records import Gauges, PrefixCounts, Samples
 from loratwin.records.columns import FloatArray
 
 
@@ -26,6 +26,32 @@ def scraped_gauges(sources: Sequence[Samples]) -> Gauges | None:
         **(_over_window("kv_usage", _together(usage) / len(usage)) if usage else {}),
     }
     return Gauges(**figures)
+
+
+def scraped_prefix_counts(sources: Sequence[Samples], block_size: int) -> PrefixCounts | None:
+    """What the servers' prefix caches counted over the window, in tokens; None where none tells.
+
+    Parameters
+    ----------
+    block_size
+        Tokens of a block: vLLM 0.8.5 counts in blocks.
+    """
+    from loratwin.telemetry import canonical, increase  # not at the top: the load client imports this package too
+
+    servers = [canonical(source) for source in sources if source.source.startswith("server")]
+
+    def total(name: str) -> float:
+        grown = [increase(series[name]) for series in servers if name in series]
+        return float(np.sum(grown)) if grown else float("nan")
+
+    for queries, hits, tokens in (
+        ("prefix_queries", "prefix_hits", 1),
+        ("prefix_query_blocks", "prefix_hit_blocks", block_size),
+    ):
+        asked, found = total(queries), total(hits)
+        if np.isfinite(asked) and np.isfinite(found):
+            return PrefixCounts(round(asked) * tokens, round(found) * tokens)
+    return None
 
 
 def _together(values: Sequence[FloatArray]) -> FloatArray:

@@ -14,6 +14,7 @@ from loratwin.bench.record_context import RecordContext, save_context
 from loratwin.bench.running import RunningServers
 from loratwin.bench.shared.job import Job, Phase
 from loratwin.bench.shared.journal import RequestJournal, Shape, bins_per_octave
+from loratwin.bench.shared.sharing import save_sharing
 from loratwin.errors import InputError
 from loratwin.records import AdapterTable, Provenance, Samples
 from loratwin.workload import Workload
@@ -33,6 +34,7 @@ def prepare(workload: Workload, servers: RunningServers, options: Options, folde
     """
     if not workload.num_requests:
         raise InputError("the workload has no requests in the window: nothing to measure")
+    _check_sharing(workload, options)
     if options.prompts == "random":  # the lengths of other prompts are what the server counts
         _check_lengths(workload, servers.config.max_model_len)
     try:
@@ -46,6 +48,18 @@ def prepare(workload: Workload, servers: RunningServers, options: Options, folde
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _check_sharing(workload: Workload, options: Options) -> None:
+    """Prompts that share are made of random tokens; a chat's template would change the tokens of an answer."""
+    if workload.sharing is None:
+        return
+    if options.prompts != "random":
+        raise InputError("--prompts: the workload says what prompts share (prefix, sessions), so they must be random")
+    if workload.sharing.waits and options.api == "chat":
+        raise InputError("--api chat: a conversation (sessions) is repeated token by token; take --api completions")
+    if workload.sharing.waits and options.in_flight:
+        raise InputError("--in-flight: the next turn of a conversation (sessions) comes when the last is answered")
 
 
 def _check_lengths(workload: Workload, max_model_len: int | None) -> None:
@@ -80,6 +94,8 @@ def _fill(workload: Workload, servers: RunningServers, options: Options, folder:
     journal.fill("prompt_tokens", workload.prompt_tokens)
     journal.fill("output_tokens", workload.output_tokens)
     journal.counters[0] = workload.num_requests
+    if workload.sharing is not None:
+        save_sharing(workload.sharing, folder)
     _job(workload, servers, options).save(folder)
     save_context(folder, context_of(workload, servers, options, ()))
 

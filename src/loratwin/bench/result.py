@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.bench.gauges import scraped_gauges
+from loratwin.bench.gauges import scraped_gauges, scraped_prefix_counts
 from loratwin.bench.record_context import RecordContext
 from loratwin.bench.shared.failures import read_failures
 from loratwin.bench.shared.job import Job
@@ -72,6 +72,7 @@ def run_from_journal(
         provenance=replace(context.provenance, notes=(*context.provenance.notes, *_notes(journal, kinds))),
         failures=tuple(kinds),
         gauges=scraped_gauges(context.samples),
+        prefix_cache=scraped_prefix_counts(context.samples, context.config.block_size),
         gaps=_gaps(journal),
         deliveries=_deliveries(journal, job.window_s, window_s),
         samples=context.samples,
@@ -109,6 +110,7 @@ def _requests(columns: dict[str, AnyArray], window_s: float) -> RequestTable:
         received_tokens=at["received_tokens"],
         failure=at["failure"],
         replica=at["replica"],
+        cached_tokens=at["counted_cached"] if (at["counted_cached"] >= 0).any() else None,
     )
 
 

@@ -37,6 +37,10 @@ FOLDS: dict[str, _Fold] = {
     "kv_usage": _Fold.MEAN,
     "prompt_tokens": _Fold.SUM,
     "prompt_tokens_cached": _Fold.SUM,
+    "prefix_queries": _Fold.SUM,
+    "prefix_hits": _Fold.SUM,
+    "prefix_query_blocks": _Fold.SUM,
+    "prefix_hit_blocks": _Fold.SUM,
     "generation_tokens": _Fold.SUM,
     "preemptions": _Fold.SUM,
     "requests_finished": _Fold.SUM,
@@ -72,7 +76,9 @@ def canonical(samples: Samples) -> dict[str, Series]:
     """The series of a server under one name each, whatever engine it is; absent where it does not show them.
 
     Gauges and counters: running, waiting, waiting_deferred (held back by the adapter limit), waiting_capacity, kv_usage
-    (0 to 1), prompt_tokens, prompt_tokens_cached, generation_tokens, preemptions, requests_finished and
+    (0 to 1), prompt_tokens, prompt_tokens_cached, prefix_queries and prefix_hits (tokens looked up in the prefix cache,
+    and found), prefix_query_blocks and prefix_hit_blocks (the same in blocks), generation_tokens, preemptions,
+    requests_finished and
     requests_finished{stop}, {length}, ..., adapters_running, adapters_waiting, slots_used, max_loras. Means over what
     ended since the scrape before, in seconds: ttft_s, itl_s, e2e_s, queue_s, prefill_s, decode_s; tokens_per_step.
     """

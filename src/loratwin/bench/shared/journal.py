@@ -32,6 +32,7 @@ COLUMNS: dict[str, str] = {
     "received_tokens": "i",
     "counted_prompt": "i",  # by the server; -1: it did not say
     "counted_output": "i",
+    "counted_cached": "i",  # tokens of the prompt that its prefix cache had
     "failure": "i",  # row of the list of failures; -1: none
     "replica": "i",
 }
@@ -42,7 +43,7 @@ COUNTERS = ("rows", "sent", "finished", "failed", "tokens", "in_flight", "connec
 
 LEAST_GAP_S = 1e-5
 _OCTAVES = 27  # from 10 us to 1,300 s
-_EMPTY: dict[str, float] = {"counted_prompt": -1, "counted_output": -1, "failure": -1}
+_EMPTY: dict[str, float] = {"counted_prompt": -1, "counted_output": -1, "counted_cached": -1, "failure": -1}
 _DTYPES = {"d": np.float64, "i": np.int32, "q": np.int64}
 
 

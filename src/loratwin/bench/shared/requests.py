@@ -62,6 +62,12 @@ class Prompts(Protocol):
     def value(self, row: int, num_tokens: int) -> bytes:
         """The JSON value of `prompt` (completions), or of a message's `content` (chat)."""
 
+    def repeats_answer(self, row: int) -> bool:
+        """Whether a later prompt repeats the answer to this row, so that its token ids are wanted."""
+
+    def answered(self, row: int, token_ids: Sequence[int]) -> None:
+        """What the answer was."""
+
 
 class RequestMaker:
     """Makes the bytes of any request.
@@ -93,7 +99,7 @@ class RequestMaker:
         self._heads = [_head(endpoint, target, headers or {}) for endpoint in endpoints]
         opening, self._closing = _around_prompt(api)
         self._openings = [b'{"model":' + json.dumps(name).encode() + opening for name in names]
-        self._tail = _tail(continuous_usage)
+        self._tail, self._tail_with_ids = _tail(continuous_usage), _tail(continuous_usage, return_token_ids=True)
         self._limit = b',"max_tokens":'  # max_completion_tokens of OpenAI's chat is a synonym in vLLM and SGLang
 
     def make(self, server: int, adapter: int, row: int, prompt_tokens: int, output_tokens: int) -> bytes:
@@ -101,10 +107,19 @@ class RequestMaker:
         body = b"".join(
             (
                 self._openings[adapter], self._prompts.value(self._first_prompt + row, prompt_tokens),
-                self._closing, self._limit, b"%d" % output_tokens, self._tail,
+                self._closing, self._limit, b"%d" % output_tokens,
+                self._tail_with_ids if self.repeats_answer(row) else self._tail,
             )
         )  # fmt: skip
         return b"%b%d\r\n\r\n%b" % (self._heads[server], len(body), body)
+
+    def repeats_answer(self, row: int) -> bool:
+        """Whether a later prompt repeats the answer to this row."""
+        return self._prompts.repeats_answer(self._first_prompt + row)
+
+    def answered(self, row: int, token_ids: Sequence[int]) -> None:
+        """What the answer to such a row was; empty: the server did not say."""
+        self._prompts.answered(self._first_prompt + row, token_ids)
 
 
 def _head(endpoint: Endpoint, target: str, headers: Mapping[str, str]) -> bytes:
@@ -124,11 +139,12 @@ def _around_prompt(api: Api) -> tuple[bytes, bytes]:
     return b',"messages":[{"role":"user","content":', b"}]"
 
 
-def _tail(continuous_usage: bool) -> bytes:
+def _tail(continuous_usage: bool, return_token_ids: bool = False) -> bytes:
     options: dict[str, object] = {
         "stream": True,
         "stream_options": {"include_usage": True, **({"continuous_usage_stats": True} if continuous_usage else {})},
         "ignore_eos": True,  # vLLM's and SGLang's own: the length is then exactly what was asked for
         "temperature": 0,
+        **({"return_token_ids": True} if return_token_ids else {}),  # vLLM's, by 0.11; others leave it alone
     }
     return b"," + json.dumps(options, separators=(",", ":")).encode()[1:]

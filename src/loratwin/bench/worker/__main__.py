@@ -28,10 +28,12 @@ from loratwin.bench.shared.failures import Failures
 from loratwin.bench.shared.job import HEADERS_VARIABLE, Job, Phase
 from loratwin.bench.shared.journal import RequestJournal, Shape
 from loratwin.bench.shared.requests import Prompts, RequestMaker, parse_url
+from loratwin.bench.shared.sharing import load_sharing
 from loratwin.bench.worker.chat_words import prompts_of_words
-from loratwin.bench.worker.feeds import ClosedLoop, OpenLoop
+from loratwin.bench.worker.feeds import ClosedLoop, Conversations, OpenLoop
 from loratwin.bench.worker.load import Feed, Load, Window
-from loratwin.bench.worker.prompts import RandomIds, Texts, load_texts
+from loratwin.bench.worker.prompts import RandomIds, Texts, Words, load_texts
+from loratwin.bench.worker.shared_prompts import SharedPrompts
 from loratwin.errors import LoratwinError
 from loratwin.records import write_atomically
 
@@ -79,9 +81,10 @@ async def measure(folder: Path) -> None:
     """All phases, then the window."""
     job = Job.load(folder)
     journal = RequestJournal.open(folder)
-    client = LoadClient(
-        folder, job, json.loads(os.environ.pop(HEADERS_VARIABLE, "{}")), await _prompts(job, journal), asyncio.Event()
-    )
+    headers = json.loads(os.environ.get(HEADERS_VARIABLE, "{}"))
+    prompts = await _prompts(folder, job, journal)
+    os.environ.pop(HEADERS_VARIABLE, None)
+    client = LoadClient(folder, job, headers, prompts, asyncio.Event())
     _watch_stdin(client.stopping)
     for phase in (_first_question(job), *job.phases):
         if not client.stopping.is_set():
@@ -91,15 +94,17 @@ async def measure(folder: Path) -> None:
     say(phase="done")
 
 
-async def _prompts(job: Job, journal: RequestJournal) -> Prompts:
+async def _prompts(folder: Path, job: Job, journal: RequestJournal) -> Prompts:
     before = (tokens for phase in (_first_question(job), *job.phases) for tokens in phase.prompt_tokens)
     longest = int(journal.array("prompt_tokens").max(initial=max(before)))
     if job.prompts != "random":
         return Texts(load_texts(Path(job.prompts)))
+    alone: RandomIds | Words = RandomIds(job.prompt_seed, longest)
     if job.api == "chat":
         headers = json.loads(os.environ.get(HEADERS_VARIABLE, "{}"))
-        return await asyncio.to_thread(prompts_of_words, job.urls[0], job.names[-1], headers, job.prompt_seed, longest)
-    return RandomIds(job.prompt_seed, longest)
+        alone = await asyncio.to_thread(prompts_of_words, job.urls[0], job.names[-1], headers, job.prompt_seed, longest)
+    sharing = load_sharing(folder)
+    return alone if sharing is None else SharedPrompts(alone, sharing, journal.array("prompt_tokens"))
 
 
 def _first_question(job: Job) -> Phase:
@@ -160,6 +165,15 @@ def _feed(client: LoadClient, load: Load, journal: RequestJournal, start: float)
     if client.job.in_flight:
         return ClosedLoop(client.job.in_flight, start, journal, _repeat(load, journal))
     due = journal.array("scheduled_s") + start
+    sharing = load_sharing(client.folder)
+    if sharing is not None and sharing.waits:
+        later = np.flatnonzero(sharing.follows >= 0)
+        due[later] = np.nan
+        journal.fill("scheduled_s", due)
+        before, think_s = sharing.follows[later].tolist(), sharing.think_s[later].tolist()
+        return Conversations(
+            due.tolist(), dict(zip(before, zip(later.tolist(), think_s, strict=True), strict=True)), journal
+        )
     journal.fill("scheduled_s", due)
     return OpenLoop(array("d", due.tobytes()))
 

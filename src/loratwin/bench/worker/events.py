@@ -25,15 +25,19 @@ class StreamedAnswer:
     tokens
         Output tokens so far: by the server's own count where each event carries it (`continuous_usage_stats`), else
         one for each event with text.
-    counted_prompt, counted_output
-        The server's final count; -1: it did not say.
+    counted_prompt, counted_output, counted_cached
+        The server's final count, and how much of the prompt its prefix cache had; -1: it did not say.
+    token_ids
+        Of the output, where they were asked for and the server tells them.
     finished
         The server gave a reason for finishing.
     done
         The closing event came.
     """
 
-    __slots__ = ("_rest", "counted_output", "counted_prompt", "done", "finished", "tokens")
+    __slots__ = (
+        "_rest", "counted_cached", "counted_output", "counted_prompt", "done", "finished", "token_ids", "tokens",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.restart()
@@ -42,7 +46,8 @@ class StreamedAnswer:
         """Ready for the next answer."""
         self._rest = b""
         self.tokens = 0
-        self.counted_prompt = self.counted_output = -1
+        self.counted_prompt = self.counted_output = self.counted_cached = -1
+        self.token_ids: list[int] = []
         self.finished = self.done = False
 
     def feed(self, data: bytes) -> None:
@@ -107,7 +112,12 @@ class StreamedAnswer:
             if usage:
                 self.counted_prompt = _number(usage["prompt_tokens"])
                 self.counted_output = _number(usage["completion_tokens"])
+                details = usage.get("prompt_tokens_details")
+                if details and details.get("cached_tokens") is not None:
+                    self.counted_cached = _number(details["cached_tokens"])
             return
+        if ids := choice.get("token_ids"):
+            self.token_ids.extend(map(_number, ids))
         if usage:
             self.tokens = _number(usage["completion_tokens"])
         elif choice.get("text") or _chat_text(choice):

@@ -1,9 +1,10 @@
-"""Which request is sent next, and when: at times drawn before the start (open loop), or when another ends (closed)."""
+"""Which request is sent next, and when: at times drawn before the start, or when another ends."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from heapq import heapify, heappop, heappush
 
 from loratwin.bench.shared.journal import RequestJournal
 
@@ -39,8 +40,54 @@ class OpenLoop:
         """See `load.Feed`."""
         return self._due_s[self._next] if self._next < len(self._due_s) else None
 
-    def ended(self, now: float, failed: bool) -> None:
+    def ended(self, row: int, now: float, failed: bool) -> None:
         """An open loop does not care."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Its window may go on after the last request."""
+        return False
+
+
+class Conversations:
+    """Requests at absolute times, and others that are due so long after the end of the one before them.
+
+    Parameters
+    ----------
+    due_s
+        On the monotonic clock, by row; NaN: it waits for another.
+    follower
+        The row that waits for a row, and the seconds from that one's end to it.
+    journal
+        Takes when those were due. Whose predecessor fails is never due: the conversation is over.
+    """
+
+    def __init__(
+        self, due_s: Sequence[float], follower: Mapping[int, tuple[int, float]], journal: RequestJournal
+    ) -> None:
+        self._due = [(due, row) for row, due in enumerate(due_s) if due == due]
+        heapify(self._due)
+        self._follower, self._journal = follower, journal
+
+    def start(self) -> float | None:
+        """See `load.Feed`."""
+        return self.when()
+
+    def next_due(self, now: float) -> int:
+        """See `load.Feed`."""
+        return heappop(self._due)[1] if self._due and self._due[0][0] <= now else -1
+
+    def when(self) -> float | None:
+        """See `load.Feed`."""
+        return self._due[0][0] if self._due else None
+
+    def ended(self, row: int, now: float, failed: bool) -> None:
+        """The next turn is due after a while."""
+        if failed or row not in self._follower:
+            return
+        follower, think_s = self._follower[row]
+        self._journal.columns["scheduled_s"][follower] = now + think_s
+        heappush(self._due, (now + think_s, follower))
 
     @property
     def exhausted(self) -> bool:
@@ -87,7 +134,7 @@ class ClosedLoop:
         """Now, if a request may be sent."""
         return self._due_since if self._due and (self._next < self._rows or self._more) else None
 
-    def ended(self, now: float, failed: bool) -> None:
+    def ended(self, row: int, now: float, failed: bool) -> None:
         """Another may follow; after a failure a little later, lest a dead server be asked without a pause."""
         self._due += 1
         self._due_since = now + PAUSE_S * failed

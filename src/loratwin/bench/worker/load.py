@@ -49,7 +49,7 @@ class Feed(Protocol):
     def when(self) -> float | None:
         """When the next request is due; None: not by the clock, or none is left."""
 
-    def ended(self, now: float, failed: bool) -> None:
+    def ended(self, row: int, now: float, failed: bool) -> None:
         """A request has ended."""
 
     @property
@@ -97,7 +97,7 @@ class Load:
             columns["finish_s"], columns["received_tokens"], columns["failure"],
         )  # fmt: skip
         self._counted_prompt, self._counted_output = columns["counted_prompt"], columns["counted_output"]
-        self._replica = columns["replica"]
+        self._counted_cached, self._replica = columns["counted_cached"], columns["replica"]
         self._gaps, self._tokens, self._counters = self.journal.gaps, self.journal.tokens, self.journal.counters
         self._num_bins, self._per_octave = self.journal.shape.num_bins, self.journal.shape.per_octave
         self._base_row = self.journal.shape.num_adapters * self._num_bins
@@ -254,11 +254,14 @@ class Load:
         if now <= self._window.end_s:
             self._counters[_FINISHED] += 1
             self._counted_prompt[row], self._counted_output[row] = answer.counted_prompt, answer.counted_output
+            self._counted_cached[row] = answer.counted_cached
             self._make_up(row, answer.counted_output, now)
             if self._finish[row] != self._finish[row]:  # complete, without a reason for finishing
                 self._finish[row] = self._last[row] if self._received[row] else now
+        if self._maker.repeats_answer(row):
+            self._maker.answered(row, answer.token_ids)
         self._release(connection)
-        self._ended(now, failed=False)
+        self._ended(row, now, failed=False)
 
     def on_failure(self, connection: StreamConnection, row: int, kind: str, detail: str) -> None:
         """Send again what a closing connection never delivered; all else has failed."""
@@ -298,11 +301,11 @@ class Load:
         self._failure[row] = self.failures.code(kind, detail)
         self._finish[row] = now
         self._counters[_FAILED] += 1
-        self._ended(now, failed=True)
+        self._ended(row, now, failed=True)
 
-    def _ended(self, now: float, failed: bool) -> None:
+    def _ended(self, row: int, now: float, failed: bool) -> None:
         if self._feed is not None and not self._done.done():
-            self._feed.ended(now, failed)
+            self._feed.ended(row, now, failed)
             if (at := self._feed.when()) is not None:
                 self._pacer.set(at)
         self._stop_if_exhausted()

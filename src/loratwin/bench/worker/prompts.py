@@ -21,7 +21,18 @@ def _place(row: int) -> int:
     return row * 40_503 % _PLACES
 
 
-class RandomIds:
+class NothingRepeated:
+    """Prompts that repeat no answer."""
+
+    def repeats_answer(self, row: int) -> bool:
+        """Whether a later prompt repeats the answer to this row, so that its token ids are wanted."""
+        return False
+
+    def answered(self, row: int, token_ids: Sequence[int]) -> None:
+        """What the answer was."""
+
+
+class RandomIds(NothingRepeated):
     """Prompts of random token ids, exactly as long as asked for; by row, so that a run can be repeated.
 
     Parameters
@@ -37,11 +48,27 @@ class RandomIds:
 
     def value(self, row: int, num_tokens: int) -> bytes:
         """A slice of the pool that starts at another place for each row."""
+        return b"[%b]" % self.piece(row, num_tokens)
+
+    def room(self, num_tokens: int) -> int:
+        """All tokens are ours."""
+        return num_tokens
+
+    def piece(self, row: int, num_tokens: int) -> bytes:
+        """A part of a prompt, to be joined with others; at least one token."""
         start = _place(row) * 4
-        return b"[%b]" % self._pool[start : start + 4 * num_tokens - 1]
+        return self._pool[start : start + 4 * num_tokens - 1]
+
+    def said(self, token_ids: Sequence[int]) -> bytes:
+        """An answer as such a part."""
+        return ",".join(map(str, token_ids)).encode()
+
+    def joined(self, pieces: Sequence[bytes]) -> bytes:
+        """The JSON value of parts one behind the other."""
+        return b"[%b]" % b",".join(pieces)
 
 
-class Texts:
+class Texts(NothingRepeated):
     """Prompts of given texts, one after the other and from the first again; their lengths are what they are."""
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -52,7 +79,7 @@ class Texts:
         return self._texts[row % len(self._texts)]
 
 
-class Words:
+class Words(NothingRepeated):
     """Prompts of words that are one token each, for chats: `num_tokens` less what the chat template adds.
 
     Parameters
@@ -70,9 +97,24 @@ class Words:
 
     def value(self, row: int, num_tokens: int) -> bytes:
         """Another slice of the words for each row."""
-        num = max(num_tokens - self._overhead, 1)
+        return self.joined([self.piece(row, self.room(num_tokens))])
+
+    def room(self, num_tokens: int) -> int:
+        """What the chat template leaves."""
+        return max(num_tokens - self._overhead, 1)
+
+    def piece(self, row: int, num_tokens: int) -> bytes:
+        """A part of a prompt, to be joined with others."""
         start = _place(row)
-        return json.dumps("".join(self._words[start : start + num])).encode()
+        return "".join(self._words[start : start + num_tokens]).encode()
+
+    def said(self, token_ids: Sequence[int]) -> bytes:
+        """A chat repeats no answer token by token: conversations are refused before they begin."""
+        raise NotImplementedError
+
+    def joined(self, pieces: Sequence[bytes]) -> bytes:
+        """The JSON value of parts one behind the other."""
+        return json.dumps(b"".join(pieces).decode()).encode()
 
 
 def load_texts(path: Path) -> list[str]:
