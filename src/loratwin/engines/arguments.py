@@ -235,6 +235,11 @@ class ServerArguments:
         """The words with `***` for secrets: for records, logs and errors."""
         return tuple(word for part in self._parts for word in _masked(part))
 
+    @property
+    def shown_parts(self) -> list[str]:
+        """Each option with its values as one text for a shell, secrets hidden; the LLM without an option is one, too."""
+        return [shlex.join(_masked(part)) for part in self._parts]
+
 
 def _parts(words: Sequence[str], options: Sequence[Option]) -> list[_Part]:
     """The words put together."""

@@ -8,19 +8,26 @@ from contextlib import suppress
 from typing import Any
 
 from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.config_file import with_config_file
 from loratwin.engines.engine import Gpu
 from loratwin.engines.facts import ServerFacts
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
 
 
-def engine_config(arguments: ServerArguments, facts: ServerFacts | None = None) -> EngineConfig:
+def engine_config(
+    arguments: ServerArguments, facts: ServerFacts | None = None, gpu: Gpu | None = None
+) -> EngineConfig:
     """The configuration: arguments first, then what the server says, then the engine's defaults.
 
     Parameters
     ----------
+    arguments
+        A `--config` file among them is read.
     facts
         Of the running server; without them the arguments alone are checked, before a start.
+    gpu
+        The server's, on which defaults depend; None: the first one of this machine.
 
     Raises
     ------
@@ -28,20 +35,21 @@ def engine_config(arguments: ServerArguments, facts: ServerFacts | None = None) 
         The arguments are such as the engine refuses (`ServerArguments.check`), a value is no number, or breaks a rule
         of `EngineConfig`.
     """
+    arguments = with_config_file(arguments)
     arguments.check()
     facts = facts or ServerFacts()
     told = {
         name: value for name, value in vars(facts).items() if value is not None and name in EngineConfig.model_fields
     }
-    asked = _asked(arguments)
-    defaults = arguments.engine.defaults(told | asked, facts.version or "", _gpu())
+    asked = asked_config(arguments)
+    defaults = arguments.engine.defaults(told | asked, facts.version or "", _gpu() if gpu is None else gpu)
     try:
         return EngineConfig(**defaults | told | asked)
     except InputError:
         return EngineConfig(**defaults | asked)  # what an unusual engine says (blocks of 272 tokens) is left out
 
 
-def _asked(arguments: ServerArguments) -> dict[str, Any]:
+def asked_config(arguments: ServerArguments) -> dict[str, Any]:
     """Every field of `EngineConfig` that the engine's table has an option for, where it is given."""
     fields = [name for name in arguments.engine.options if name in EngineConfig.model_fields]
     values = {name: value for name in fields if (value := arguments.value(name)) is not None}

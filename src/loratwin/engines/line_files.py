@@ -1,0 +1,217 @@
+"""Servers that files of deployments start: compose, Kubernetes, Helm values, vLLM's own `--config`, shell scripts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loratwin.engines.config_file import config_words, option_words
+from loratwin.engines.registry import DEFAULT, find_engine
+from loratwin.engines.shell import Started, expanded, is_image, started, started_by, version_of_image
+from loratwin.errors import InputError
+
+_SHELLS = {"sh", "bash", "ash", "dash", "zsh"}
+_TEMPLATE = re.compile(r"\{\{.*?\}\}")
+
+
+def started_in(path: Path) -> list[Started]:
+    """All servers of a file, in its order.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is no YAML where its name says so.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--serve {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if path.suffix not in (".yaml", ".yml", ".json"):
+        return started_by(text)
+    try:
+        documents = list(yaml.safe_load_all(text))
+    except (yaml.YAMLError, RecursionError) as error:
+        hint = "; a template of Helm: render it first, or give its values" if _TEMPLATE.search(text) else ""
+        raise InputError(f"--serve {path}: not YAML ({' '.join(str(error).split())[:120]}){hint}") from None
+    found = [one for document in documents for one in _in_tree(document, "", {})]
+    if not found and len(documents) == 1 and isinstance(documents[0], dict):
+        found = _as_config(documents[0], str(path))
+    return found
+
+
+def _as_config(document: Mapping[str, Any], where: str) -> list[Started]:
+    """A file of `--config`: all its keys are options."""
+    known = find_engine(DEFAULT).option_names()
+    keys = [str(key).replace("_", "-").removeprefix("no-") for key in document]
+    if not keys or not all(key in known or key in ("model", "model-tag") for key in keys):
+        return []
+    return [Started("", DEFAULT, tuple(config_words(document, where)))]
+
+
+def _in_tree(node: Any, name: str, about: Mapping[str, Any]) -> Iterator[Started]:
+    """Servers below a node. `about`: what nodes above it say of the LLM and its parallelism."""
+    if isinstance(node, list):
+        for child in node:
+            yield from _in_tree(child, name, about)
+    if not isinstance(node, dict):
+        return
+    about = {**about, **_about(node)}
+    own = name or _name(node)
+    found = _stack(node, own) or _container(node, own, about)
+    if found is not None:
+        yield found
+        return
+    for key, child in node.items():
+        if key not in ("env", "environment"):
+            yield from _in_tree(child, own if own or key in _NO_NAMES else str(key), about)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    metadata = node.get("metadata")
+    return str((metadata.get("name") if isinstance(metadata, dict) else None) or node.get("name") or "")
+
+
+_NO_NAMES = ("modelSpec", "services", "servingEngineSpec", "items", "spec", "template", "containers")
+"""Keys that name no server."""
+
+
+def _about(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The LLM and GPUs as values of llm-d's modelservice and KServe say it beside the container."""
+    found: dict[str, Any] = {}
+    artifacts, model, parallelism = (node.get(key) for key in ("modelArtifacts", "model", "parallelism"))
+    for said in (artifacts, model):
+        if isinstance(said, dict) and (uri := said.get("uri") or said.get("storageUri")):
+            found["model"] = said.get("name") if str(uri).startswith("pvc") and said.get("name") else _repository(uri)
+        elif isinstance(said, dict) and said is artifacts and said.get("name"):
+            found["model"] = str(said["name"])
+    if node.get("storageUri"):
+        found["model"] = _repository(node["storageUri"])
+    if isinstance(parallelism, dict) and isinstance(parallelism.get("tensor"), int):
+        found["tensor"] = parallelism["tensor"]
+    return found
+
+
+def _repository(uri: Any) -> str:
+    return re.sub(r"^hf://", "", str(uri))
+
+
+def _stack(node: Mapping[str, Any], name: str) -> Started | None:
+    """One entry of `servingEngineSpec.modelSpec` of vLLM's production stack."""
+    model = node.get("modelURL")
+    if not isinstance(model, str):
+        return None
+    settings = node.get("vllmConfig") if isinstance(node.get("vllmConfig"), dict) else {}
+    assert isinstance(settings, dict)
+    lora = {key: node[key] for key in ("enableLoRA", "enableLora") if key in node}
+    known = find_engine(DEFAULT).option_names()
+    words = [model]
+    for key, value in {**settings, **lora}.items():
+        if (option := _hyphenated(key)) in known:
+            words += option_words(option, value)
+    extra = settings.get("extraArgs") or []
+    words += map(str, extra if isinstance(extra, list) else str(extra).split())
+    words = [expanded(word, _environment(node)) for word in words]
+    tag = f"{node.get('repository', 'vllm/vllm-openai')}:{node.get('tag', '')}"
+    return Started(name, DEFAULT, tuple(words), version_of_image(tag))
+
+
+def _hyphenated(key: str) -> str:
+    """`maxLoraRank` as `max-lora-rank`."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"-\1", key.replace("LoRA", "Lora").replace("LORA", "Lora")).lower()
+
+
+def _container(node: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> Started | None:
+    """A container: `command` and `args` of Kubernetes, `entrypoint` and `command` of compose; None: no server."""
+    image_said = node.get("image")
+    image = _image(image_said)
+    inside = image_said if isinstance(image_said, dict) else {}
+    entry = node.get("entrypoint") or (node.get("command") if "args" in node else None) or inside.get("command")
+    rest = node.get("args") or (None if "args" in node else node.get("command"))
+    if entry is None and rest is None and node.get("modelCommand") is None:
+        return None
+    variables, version = _environment(node), version_of_image(image)
+    words = [*_listed(entry), *_listed(rest)]
+    shell = _shell_text(words)
+    if shell is not None:
+        found = started_by(shell, name, variables, version)
+        return found[0] if found else None
+    direct = started(words, name, variables, version)
+    if direct is not None:
+        return _with_about(direct, about, node)
+    options = [expanded(word, variables) for word in words]
+    plain_image = is_image(image) and entry is None
+    if node.get("modelCommand") in ("vllmServe", "imageDefault") or plain_image or _are_options(options):
+        return _with_about(Started(name, DEFAULT, tuple(options), version), about, node)
+    return None
+
+
+def _with_about(found: Started, about: Mapping[str, Any], node: Mapping[str, Any]) -> Started:
+    """The LLM and the GPUs that values say beside the arguments, which the chart puts in."""
+    from loratwin.engines.arguments import ServerArguments
+
+    arguments = ServerArguments(find_engine(found.engine), found.words)
+    words = list(found.words)
+    if "--model_id" in " ".join(words):
+        words = [re.sub(r"^--model_id\b", "--model", word) for word in words]
+    elif not arguments.text("model") and about.get("model"):
+        words = [str(about["model"]), *words]
+    if about.get("tensor", 1) > 1 and "tensor_parallel" not in arguments:
+        words += ["--tensor-parallel-size", str(about["tensor"])]
+    return found._replace(words=tuple(words))
+
+
+def _are_options(words: list[str]) -> bool:
+    """Whether a list of arguments can only be a vLLM's: some of its options, and nothing but options of that kind."""
+    names = [word.partition("=")[0].lstrip("-").replace("_", "-") for word in words if word.startswith("--")]
+    telling = {"model", "model-id", "max-model-len", "enable-lora", "max-loras", "served-model-name", "max-num-seqs",
+               "tensor-parallel-size", "gpu-memory-utilization", "lora-modules"}  # fmt: skip
+    known = find_engine(DEFAULT).option_names() | {"model-id", "model-name"}
+    return bool(names) and bool(telling & set(names)) and all(name.removeprefix("no-") in known for name in names)
+
+
+def _shell_text(words: list[str]) -> str | None:
+    """What `sh -c TEXT` runs; None: no shell. A single word with blanks is one, too."""
+    if words and words[0].rpartition("/")[2] in _SHELLS:
+        flags = [i for i, word in enumerate(words) if re.fullmatch(r"-[a-z]*c", word)]
+        return "\n".join(words[flags[0] + 1 :][:1]) if flags else None
+    return words[0] if len(words) == 1 and re.search(r"\s", words[0].strip()) else None
+
+
+def _listed(said: Any) -> list[str]:
+    """A list as it is; a text as a shell splits it."""
+    if isinstance(said, list):
+        return [str(word) for word in said if word is not None]
+    if not isinstance(said, str):
+        return []
+    import shlex
+
+    try:
+        return shlex.split(said.replace("\\\n", " "))
+    except ValueError as error:
+        raise InputError(f"--serve: {error} in {said[:80]!r}") from None
+
+
+def _image(said: Any) -> str:
+    """`repository:tag`, in one text or, as in Helm values, in two."""
+    if isinstance(said, dict):
+        return f"{said.get('repository', '')}:{said.get('tag', '')}"
+    return str(said or "")
+
+
+def _environment(node: Mapping[str, Any]) -> dict[str, str]:
+    """Variables of a container, as a list of name and value, a list of NAME=value, or a mapping."""
+    said = node.get("env") or node.get("environment") or []
+    if isinstance(said, dict):
+        return {str(key): str(value) for key, value in said.items() if not isinstance(value, dict)}
+    found: dict[str, str] = {}
+    for one in said if isinstance(said, list) else []:
+        if isinstance(one, dict) and "value" in one:
+            found[str(one.get("name"))] = str(one["value"])
+        elif isinstance(one, str) and "=" in one:
+            key, _, value = one.partition("=")
+            found[key] = value
+    return found

@@ -1,0 +1,113 @@
+"""The server that people have: the line that starts it, as typed, or as a file of a deployment holds it.
+
+find_line("vllm serve tiny --max-loras 8").arguments.whole("max_loras")  # 8
+find_line("compose.yaml")  # its one service that starts a server; compose.yaml#NAME where there are several
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.config_file import with_config_file
+from loratwin.engines.line_files import Started, started_in
+from loratwin.engines.registry import find_engine
+from loratwin.engines.shell import started_by
+from loratwin.errors import InputError
+
+_FILE = re.compile(r"\S*\.(ya?ml|sh|bash|json|txt)(#\S+)?")
+_UNKNOWN = re.compile(r"\$[({A-Za-z_]")
+
+
+@dataclass(frozen=True)
+class ServerLine:
+    """A server's line.
+
+    Parameters
+    ----------
+    arguments
+        Its arguments; those of a `--config` file are among them.
+    where
+        What it was read from, to be shown.
+    version
+        Of the engine, by the container's image, as "vllm-0.11.0"; "": not said.
+    """
+
+    arguments: ServerArguments
+    where: str
+    version: str = ""
+
+    @property
+    def parts(self) -> list[str]:
+        """Each option with its values as one text, secrets hidden: lines of a diff."""
+        return self.arguments.shown_parts
+
+
+def find_line(given: str) -> ServerLine:
+    """The one server of a line or file.
+
+    Parameters
+    ----------
+    given
+        "vllm serve ...", as a shell takes it (also `python -m ...`, `docker run ... vllm/vllm-openai ...`); or a file:
+        vLLM's `--config` YAML, a compose file, Kubernetes manifests, Helm values, a shell script. FILE#NAME names one
+        of several servers in a file.
+
+    Raises
+    ------
+    InputError
+        No server is in it, several that differ are, a variable is not told, or its arguments are such as the engine
+        refuses.
+    """
+    name = given.strip()
+    is_file = _FILE.fullmatch(name) is not None or ("\n" not in name and len(name) < 1024 and Path(name).is_file())
+    if not is_file:
+        return _line(_only(started_by(given), "--serve", ""), Path(), "--serve")
+    file, _, which = name.partition("#")
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"--serve {file}: no such file")
+    return _line(_only(started_in(path), file, which), path.parent, file)
+
+
+def _only(found: Sequence[Started], where: str, which: str) -> Started:
+    """The one that is meant; several that start the same count as one."""
+    if not found:
+        raise InputError(
+            f"{where}: no line that starts a server is in it; expected `vllm serve LLM ...`, a list of its arguments, "
+            "or a YAML file of vLLM's --config"
+        )
+    if which:
+        named = [one for one in found if one.name == which]
+        if not named:
+            raise InputError(f"{where}: no server {which!r} in it; there are {', '.join(one.name for one in found)}")
+        found = named
+    if len({(one.engine, one.words) for one in found}) > 1:
+        names = [one.name or "?" for one in found]
+        raise InputError(f"{where}: several servers are in it ({', '.join(names)}); name one: {where}#{names[0]}")
+    return found[0]
+
+
+def _line(started: Started, folder: Path, where: str) -> ServerLine:
+    arguments = with_config_file(ServerArguments(find_engine(started.engine), started.words), folder)
+    for part in arguments.shown_parts:
+        if _UNKNOWN.search(part) and not part.startswith("{"):
+            _refuse_unknown(part, arguments, where)
+    arguments.check()
+    named = f"{where}#{started.name}" if started.name else where
+    return ServerLine(arguments, named, started.version)
+
+
+def _refuse_unknown(part: str, arguments: ServerArguments, where: str) -> None:
+    """A variable whose value nobody tells matters where the option does."""
+    known = {option.name for field, option in arguments.engine.options.items() if field not in _NO_MATTER}
+    first = shlex.split(part)[0].partition("=")[0]
+    if first in known or not first.startswith("-"):
+        raise InputError(f"{where}: {part}: the variable's value is not said there; put the value in its place")
+
+
+_NO_MATTER = {"host", "port", "api_key", "admin_api_key", "hf_token", "ssl_keyfile", "ssl_keyfile_password"}
