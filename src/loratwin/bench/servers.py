@@ -13,6 +13,7 @@ from loratwin.bench.running import RunningServers, assign_adapters
 from loratwin.bench.shared.requests import parse_url
 from loratwin.engines.arguments import ServerArguments, as_words
 from loratwin.engines.config import engine_config
+from loratwin.engines.config_file import with_config_file
 from loratwin.engines.registry import DEFAULT, ENGINES, find_engine
 from loratwin.errors import DataError, InputError
 from loratwin.launch import Server, load_adapters, start_mps, start_replicas
@@ -141,7 +142,7 @@ class LaunchedServers:
         InputError, ServerError
             They do not start, or lack an adapter.
         """
-        given = ServerArguments.of(find_engine(self.engine), self.args)
+        given = with_config_file(ServerArguments.of(find_engine(self.engine), self.args))
         listener.line(f"starting {self.replicas} x {self.engine}; logs in {logs}")
         with ExitStack() as stack:
             mps = stack.enter_context(start_mps(logs)) if self.mps else None

@@ -237,8 +237,14 @@ class ServerArguments:
 
     @property
     def shown_parts(self) -> list[str]:
-        """Each option with its values as one text for a shell, secrets hidden; the LLM without an option is one, too."""
+        """Each option with its values as one text for a shell, secrets hidden; an LLM without an option is one, too."""
         return [shlex.join(_masked(part)) for part in self._parts]
+
+    @property
+    def fields_given(self) -> list[str]:
+        """For each of these the shared name of its option; "" where it has none."""
+        names = {id(option): field for field, option in self.engine.options.items()}
+        return [names.get(id(part.option), "") for part in self._parts]
 
 
 def _parts(words: Sequence[str], options: Sequence[Option]) -> list[_Part]:

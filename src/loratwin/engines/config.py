@@ -15,9 +15,7 @@ from loratwin.errors import InputError
 from loratwin.records import EngineConfig
 
 
-def engine_config(
-    arguments: ServerArguments, facts: ServerFacts | None = None, gpu: Gpu | None = None
-) -> EngineConfig:
+def engine_config(arguments: ServerArguments, facts: ServerFacts | None = None, gpu: Gpu | None = None) -> EngineConfig:
     """The configuration: arguments first, then what the server says, then the engine's defaults.
 
     Parameters

@@ -35,8 +35,10 @@ def with_config_file(arguments: ServerArguments, folder: Path | None = None) -> 
     path = (folder or Path()) / named
     rest = arguments.without("config")
     from_file = ServerArguments(arguments.engine, config_words(read_mapping(path), str(path)))
-    if rest.text("model"):
+    if rest.text("model") and "model" in from_file:
         from_file = from_file.without("model")
+    if rest.text("model") and "model" not in rest:  # without an option it stands first, or an unknown one takes it
+        return ServerArguments(arguments.engine, [rest.model]).plus(from_file).plus(rest.without("model"))
     return from_file.plus(rest)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config_file import config_words, option_words
 from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.engines.shell import Started, expanded, is_image, started, started_by, version_of_image
@@ -82,12 +84,15 @@ _NO_NAMES = ("modelSpec", "services", "servingEngineSpec", "items", "spec", "tem
 def _about(node: Mapping[str, Any]) -> dict[str, Any]:
     """The LLM and GPUs as values of llm-d's modelservice and KServe say it beside the container."""
     found: dict[str, Any] = {}
-    artifacts, model, parallelism = (node.get(key) for key in ("modelArtifacts", "model", "parallelism"))
-    for said in (artifacts, model):
-        if isinstance(said, dict) and (uri := said.get("uri") or said.get("storageUri")):
-            found["model"] = said.get("name") if str(uri).startswith("pvc") and said.get("name") else _repository(uri)
-        elif isinstance(said, dict) and said is artifacts and said.get("name"):
-            found["model"] = str(said["name"])
+    artifacts, parallelism = node.get("modelArtifacts"), node.get("parallelism")
+    for said in (artifacts, node.get("model")):
+        if not isinstance(said, dict):
+            continue
+        uri, called = said.get("uri") or said.get("storageUri"), said.get("name")
+        if uri:
+            found["model"] = str(called) if called and str(uri).startswith("pvc") else _repository(uri)
+        elif called and said is artifacts:
+            found["model"] = str(called)
     if node.get("storageUri"):
         found["model"] = _repository(node["storageUri"])
     if isinstance(parallelism, dict) and isinstance(parallelism.get("tensor"), int):
@@ -104,8 +109,8 @@ def _stack(node: Mapping[str, Any], name: str) -> Started | None:
     model = node.get("modelURL")
     if not isinstance(model, str):
         return None
-    settings = node.get("vllmConfig") if isinstance(node.get("vllmConfig"), dict) else {}
-    assert isinstance(settings, dict)
+    said = node.get("vllmConfig")
+    settings: dict[str, Any] = said if isinstance(said, dict) else {}
     lora = {key: node[key] for key in ("enableLoRA", "enableLora") if key in node}
     known = find_engine(DEFAULT).option_names()
     words = [model]
@@ -151,8 +156,6 @@ def _container(node: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> 
 
 def _with_about(found: Started, about: Mapping[str, Any], node: Mapping[str, Any]) -> Started:
     """The LLM and the GPUs that values say beside the arguments, which the chart puts in."""
-    from loratwin.engines.arguments import ServerArguments
-
     arguments = ServerArguments(find_engine(found.engine), found.words)
     words = list(found.words)
     if "--model_id" in " ".join(words):
@@ -187,8 +190,6 @@ def _listed(said: Any) -> list[str]:
         return [str(word) for word in said if word is not None]
     if not isinstance(said, str):
         return []
-    import shlex
-
     try:
         return shlex.split(said.replace("\\\n", " "))
     except ValueError as error:

@@ -11,13 +11,16 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.config import asked_config
 from loratwin.engines.config_file import with_config_file
-from loratwin.engines.line_files import Started, started_in
+from loratwin.engines.line_files import started_in
 from loratwin.engines.registry import find_engine
-from loratwin.engines.shell import started_by
+from loratwin.engines.shell import Started, started_by
 from loratwin.errors import InputError
+from loratwin.records import EngineConfig
 
 _FILE = re.compile(r"\S*\.(ya?ml|sh|bash|json|txt)(#\S+)?")
 _UNKNOWN = re.compile(r"\$[({A-Za-z_]")
@@ -111,3 +114,25 @@ def _refuse_unknown(part: str, arguments: ServerArguments, where: str) -> None:
 
 
 _NO_MATTER = {"host", "port", "api_key", "admin_api_key", "hf_token", "ssl_keyfile", "ssl_keyfile_password"}
+
+
+def defaults_of(line: ServerLine) -> dict[str, Any]:
+    """What the line makes of a server, by field of `EngineConfig`, and `llm`, `engine`, `dtype` and so on beside them.
+
+    Where it says nothing, what the engine takes whatever the machine: one slot of rank 16 with --enable-lora, none
+    without. Limits that depend on the GPU are absent.
+
+    Raises
+    ------
+    InputError
+        A value cannot be read.
+    """
+    arguments = line.arguments
+    found = asked_config(arguments)
+    if arguments.engine.lora_is_on(arguments):
+        found = {"max_loras": 1, "max_lora_rank": EngineConfig.model_fields["max_lora_rank"].default} | found
+    found = {name: value for name, value in found.items() if value is not None}
+    said = {"llm": arguments.text("model"), "engine": line.version, "server_args": shlex.join(arguments.words)}
+    said |= {name: arguments.text(name) for name in ("dtype", "quantization")}
+    parallel = {name: arguments.whole(name) for name in ("tensor_parallel", "pipeline_parallel")}
+    return found | {name: value for name, value in {**said, **parallel}.items() if value}

@@ -25,7 +25,9 @@ class Started(NamedTuple):
     version: str = ""
 
 
-def started_by(text: str, name: str = "", variables: Mapping[str, str] | None = None, version: str = "") -> list[Started]:
+def started_by(
+    text: str, name: str = "", variables: Mapping[str, str] | None = None, version: str = ""
+) -> list[Started]:
     """All servers that a shell text starts, variables of the text itself put in.
 
     Raises

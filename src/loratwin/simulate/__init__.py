@@ -4,6 +4,7 @@ from loratwin.simulate.chance import Draw, chance_kept, draw_of
 from loratwin.simulate.engine import served_capacity, simulate
 from loratwin.simulate.files import check_runs_path, save_runs
 from loratwin.simulate.forecast import Forecast, PredictionInterval, forecast, plausible_profile
+from loratwin.simulate.lines import check_line, on_line
 from loratwin.simulate.outcome import Outcome, each_once, outcome, try_config
 from loratwin.simulate.series import TimeSeries, time_series
 from loratwin.simulate.sweep import Replications, Sweep, adapter_rows, replicate, server_configs, sweep
@@ -18,10 +19,12 @@ __all__ = [
     "TimeSeries",
     "adapter_rows",
     "chance_kept",
+    "check_line",
     "check_runs_path",
     "draw_of",
     "each_once",
     "forecast",
+    "on_line",
     "outcome",
     "plausible_profile",
     "replicate",

@@ -16,6 +16,7 @@ from loratwin.bench.running import RunningServers
 from loratwin.bench.shared.requests import parse_url
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
+from loratwin.engines.config_file import with_config_file
 from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.engines.versions import UNTOLD
 from loratwin.errors import DataError, InputError
@@ -87,7 +88,7 @@ class ServerSource:
         InputError
             A quotation does not end.
         """
-        return ServerArguments.of(find_engine(self.engine), self.args)
+        return with_config_file(ServerArguments.of(find_engine(self.engine), self.args))
 
     def config(self) -> EngineConfig:
         """What a server with the user's arguments is limited to."""

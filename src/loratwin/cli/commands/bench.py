@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loratwin.cli.serve import Serve, engine_of_line
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def bench(
     launch: Annotated[
         str | None, typer.Option(help="Start a server for the benchmark: vllm or sglang.", metavar="ENGINE")
     ] = None,
+    serve: Serve = None,
     server_args: Annotated[str | None, typer.Option(help=_ARGS)] = None,
     server_command: Annotated[
         str | None, typer.Option(help="What the arguments are appended to. Default: the engine's own command.")
@@ -85,6 +87,8 @@ def bench(
     if recover is not None:
         _show(_recover(recover, output, force), output, limits, profile, per_adapter, report)
         return
+    if serve is not None and not url and launch is None:
+        launch = engine_of_line(serve)
     _check_sources(workload, url, launch, replicas, mps, steps)
     _check_launch(launch, start_timeout, llm, server_command)
     requests = load_requests(str(workload), seed, window)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ _KeyEnv = Annotated[str, typer.Option(help="Environment variable with the API ke
 def server(
     folder: Annotated[Path, typer.Argument(help="Folder for all files; one that is there is gone on with.")],
     lora_folder: _Adapters,
+    serve: Serve = None,
     server_args: _Args = "",
     server_command: _Command = None,
     minutes: _Minutes = 7.0,
@@ -77,6 +79,7 @@ def server(
 def design(
     lora_folder: _Adapters,
     output: Annotated[Path, typer.Option("--output", "-o", help="The design's file, .yaml.")] = Path("design.yaml"),
+    serve: Serve = None,
     server_args: _Args = "",
     minutes: _Minutes = 7.0,
     llm: _Llm = None,
@@ -104,6 +107,7 @@ def run_(
     design: Annotated[Path, typer.Argument(help="File of `loratwin calibrate design`.")],
     folder: Annotated[Path, typer.Option("--output", "-o", help="Folder for the records; what is there stays.")],
     lora_folder: _Adapters,
+    serve: Serve = None,
     server_args: _Args = "",
     server_command: _Command = None,
     url: _Url = None,
@@ -196,6 +200,7 @@ def check(
     profile: Annotated[Path, typer.Argument(help="File of the profile.")],
     folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the calibration: checks go into it.")],
     lora_folder: _Adapters,
+    serve: Serve = None,
     server_args: _Args = "",
     server_command: _Command = None,
     url: _Url = None,
@@ -226,6 +231,7 @@ def import_(
     result: Annotated[Path, typer.Argument(help="File of `vllm bench serve --save-result --save-detailed`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The record, .json or .parquet.")],
     server_args: Annotated[str, typer.Option(help="vLLM's arguments, in one string: the file does not tell them.")],
+    serve: Serve = None,
     engine: Annotated[str, typer.Option(help="Version of the engine, as vllm-0.32.0.")] = "",
     adapters: Annotated[str, typer.Option(help="Adapters as a,b,c, if they were assigned round-robin.")] = "",
     ranks: Annotated[str, typer.Option(help="Their ranks, in turn, as 8,16.")] = "",

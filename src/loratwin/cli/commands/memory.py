@@ -16,11 +16,13 @@ from loratwin.cli.options import (
     Quantization,
     whole_numbers,
 )
+from loratwin.cli.serve import Serve
 
 
 def memory(
     gpu: Annotated[str, typer.Argument(help='GPU: a name, as h100-sxm, or as nvidia-smi prints it: "NVIDIA L40S".')],
     llm: Annotated[str, typer.Argument(help="LLM: a name, a repository, or a folder with a config.json.")],
+    serve: Serve = None,
     engine: Annotated[str | None, typer.Option("--engine", help="Version of vLLM, as vllm-0.25.1.")] = None,
     max_loras: Annotated[str, typer.Option("--max-loras", help="Slots, or several to compare: 8,16,32.")] = "0",
     max_lora_rank: Annotated[int, typer.Option("--max-lora-rank", help="Rank of a slot.")] = 16,

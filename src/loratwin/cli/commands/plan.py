@@ -23,12 +23,14 @@ from loratwin.cli.options import (
     Quantization,
     whole_numbers,
 )
+from loratwin.cli.serve import Serve, line_beside
 from loratwin.errors import InputError
 
 
 def plan(
     workload: Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")],
     profile: Annotated[str, typer.Option(help="GPU, engine version and LLM; or a profile file.", show_default=False)],
+    serve: Serve = None,
     objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
     slo: Annotated[
         str | None, typer.Option(help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms.", show_default=False)
@@ -138,8 +140,10 @@ def plan(
     from loratwin.perf import served_profile
     from loratwin.plan import HEADROOM, parse_headroom, plan_json, plan_text
     from loratwin.plan import plan as find_plan
+    from loratwin.plan.line import line_change, line_change_json, line_change_text
     from loratwin.plan.what_if import check_names, parse_added, parse_scale, what_if, what_if_json
     from loratwin.records import write_atomically
+    from loratwin.records.plain import as_plain
     from loratwin.report import check_csv_folder, plan_report, write_tables
     from loratwin.workload import load_spec
 
@@ -150,6 +154,7 @@ def plan(
     changes = [*map(parse_scale, scale or ()), *map(parse_added, add or ())]
     chosen_profile = served_profile(profile, quantization, pipeline_parallel)
     spec = load_spec(workload)
+    line = line_beside(serve, chosen_profile)
     check_names(changes, spec)
     if not check:
         _check_no_plan(fast, output, json, csv)
@@ -196,14 +201,19 @@ def plan(
             name=workload,
         )
         cases = what_if(answer, spec, changes, processes=processes, progress=progress) if changes else ()
+        changed = line_change(answer, spec, line, processes=processes, progress=progress) if line else None
     page = plan_report(answer, cases)
     if json is not None:
         data = plan_json(answer) | {"what_if": what_if_json(cases, answer)}
+        if changed is not None:
+            data["your_line"] = as_plain(line_change_json(changed))
         write_atomically(json, json_format.dumps(data, indent=1, allow_nan=False) + "\n")
     write_atomically(output, page)
     if csv is not None:
         write_tables(answer, csv, what_if=cases)
     typer.echo(plan_text(answer, cases))
+    if changed is not None:
+        typer.echo(f"\n{line_change_text(changed, answer)}")
     typer.echo(f"\nReport: {output}")
 
 

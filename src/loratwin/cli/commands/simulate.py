@@ -23,12 +23,14 @@ from loratwin.cli.options import (
     Quantization,
     whole_numbers,
 )
+from loratwin.cli.serve import Serve, line_beside
 from loratwin.errors import CapacityError
 
 
 def simulate(
     workload: Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")],
     profile: Annotated[str, typer.Option(help="Profile (GPU/engine/LLM, see `loratwin profiles list`) or its file.")],
+    serve: Serve = None,
     max_loras: Annotated[
         list[str] | None,
         typer.Option(help="Slots; several (8,16,32, or repeated) are compared. Default: one for each adapter."),
@@ -86,7 +88,7 @@ def simulate(
     from loratwin.metrics import parse_slo
     from loratwin.perf import served_profile
     from loratwin.report import print_sweep
-    from loratwin.simulate import check_runs_path, save_runs, server_configs, sweep
+    from loratwin.simulate import check_runs_path, on_line, save_runs, server_configs, sweep
     from loratwin.workload import load_spec
 
     spec, performance = load_spec(workload), served_profile(profile, quantization, pipeline_parallel)
@@ -109,6 +111,8 @@ def simulate(
         dtype=dtype,
         quantization=quantization,
     )
+    if line_beside(serve, performance) is not None:
+        configs = [on_line(config) for config in configs]
     limits = parse_slo(slo) if slo is not None else None
     num_runs = len(configs) * seeds
     if output is not None:

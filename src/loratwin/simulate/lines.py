@@ -1,0 +1,66 @@
+"""A server's line beside a profile: whether they are of the same LLM and GPUs, and what the line's server is."""
+
+from __future__ import annotations
+
+from loratwin.engines.server_line import ServerLine
+from loratwin.engines.versions import engine_version
+from loratwin.errors import InputError
+from loratwin.llms import find_llm
+from loratwin.perf import Profile
+from loratwin.records import EngineConfig
+
+_SAME_NUMBERS = (None, "auto", "bfloat16", "float16", "half")
+
+
+def check_line(line: ServerLine, profile: Profile) -> tuple[str, ...]:
+    """Refuse a line of another server than the profile's.
+
+    Returns
+    -------
+    tuple of str
+        What differs and can be lived with, or could not be compared.
+
+    Raises
+    ------
+    InputError
+        Another LLM, another number of GPUs that share it, or other numbers of its weights.
+    """
+    arguments = line.arguments
+    named = arguments.model
+    asked = {name: arguments.text(name) for name in ("dtype", "quantization")}
+    try:
+        found = find_llm(f"{named}-{asked['quantization']}" if asked["quantization"] else named, profile.engine).name
+    except InputError:
+        found = ""
+    if found and found != profile.llm.name:
+        raise InputError(f"{line.where} serves {found}, but the profile is of {profile.llm.name}: {profile.name}")
+    gpus, stages = (arguments.whole(name) or 1 for name in ("tensor_parallel", "pipeline_parallel"))
+    if gpus != profile.memory.tensor_parallel:
+        raise InputError(
+            f"{line.where} shares the LLM among {gpus} GPUs (--tensor-parallel-size), but the profile among "
+            f"{profile.memory.tensor_parallel}: {profile.name}"
+        )
+    if stages > 1:
+        raise InputError(
+            f"{line.where} has {stages} stages of layers (--pipeline-parallel-size); no profile is of that"
+        )
+    if asked["dtype"] not in _SAME_NUMBERS:
+        raise InputError(f"{line.where}: --dtype {asked['dtype']} is not simulated; profiles are of 16 bits")
+    return tuple(_remarks(line, profile, named if not found else ""))
+
+
+def _remarks(line: ServerLine, profile: Profile, unknown: str) -> list[str]:
+    remarks = []
+    if unknown:
+        remarks.append(f"{line.where}: {unknown} is no LLM that is known by name; taken to be {profile.llm.name}")
+    if line.version and engine_version(line.version)[:2] != engine_version(profile.engine)[:2]:
+        remarks.append(f"{line.where} is of {line.version}, the profile of {profile.engine}")
+    if (replicas := line.arguments.whole("data_parallel") or 1) > 1:
+        remarks.append(f"{line.where}: one of its {replicas} replicas (--data-parallel-size) is simulated")
+    return remarks
+
+
+def on_line(config: EngineConfig) -> EngineConfig:
+    """What a server takes that is told nothing of its host memory: as many adapters in it as there are slots."""
+    told = config.max_cpu_loras is not None or not config.max_loras
+    return config if told else config.replace(max_cpu_loras=config.max_loras)

@@ -1,0 +1,186 @@
+"""Lines of servers: as typed, and in the files of deployments; those that hold none, several, or what nobody tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.config import engine_config
+from loratwin.engines.server_line import defaults_of, find_line
+from loratwin.engines.vllm import VLLM
+from loratwin.errors import InputError
+
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+
+COMPOSE = f"""\
+services:
+  web: {{image: "nginx:1.27", command: ["nginx", "-g", "daemon off;"]}}
+  vllm:
+    image: vllm/vllm-openai:v0.10.2
+    environment: ["MODEL={LLAMA}", "TOKEN=${{TOKEN}}"]
+    command: >
+      --model ${{MODEL}} --enable-lora --max-loras 4
+      --max-lora-rank ${{RANK:-32}} --api-key ${{KEY}}
+"""
+COMPOSE_SHELL = f"""\
+services:
+  vllm:
+    image: ours
+    entrypoint: ["/bin/sh", "-c"]
+    command:
+      - |
+        set -e
+        exec vllm serve {LLAMA} \\
+          --enable-lora --max-loras 4 --max-lora-rank 32
+"""
+DEPLOYMENT = """\
+apiVersion: v1
+kind: Service
+metadata: {name: vllm}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: support}
+spec:
+  template:
+    spec:
+      initContainers:
+        - {name: fetch, image: busybox, command: ["sh", "-c", "wget x"]}
+      containers:
+        - name: vllm
+          image: vllm/vllm-openai:v0.10.2
+          command: ["/bin/sh", "-c"]
+          args: ["vllm serve $(MODEL) --enable-lora --max_loras 4 --max-lora-rank=32 2>&1 | tee log"]
+          env:
+            - {name: MODEL, value: meta-llama/Llama-3.1-8B-Instruct}
+            - {name: TOKEN, valueFrom: {secretKeyRef: {name: s, key: t}}}
+"""
+ARGS = f"""\
+kind: Deployment
+metadata: {{name: d}}
+spec:
+  containers:
+    - name: server
+      image: registry.example.com/vllm-openai:v0.10.2
+      args: [--model, {LLAMA}, --enable-lora, --max-loras, 4, --max-lora-rank=32]
+"""
+LLM_D = f"""\
+modelArtifacts: {{uri: "hf://{LLAMA}"}}
+decode:
+  parallelism: {{tensor: 2}}
+  containers:
+    - {{name: vllm, modelCommand: vllmServe, args: [--enable-lora, --max-loras, "4", --max-lora-rank, "32"]}}
+"""
+STACK = f"""\
+servingEngineSpec:
+  modelSpec:
+    - name: llama8b
+      repository: vllm/vllm-openai
+      tag: v0.10.2
+      modelURL: {LLAMA}
+      enableLoRA: true
+      vllmConfig: {{v1: 1, maxLoras: 4, extraArgs: [--max-lora-rank, "32"]}}
+"""
+CHART = f"""\
+image:
+  repository: vllm/vllm-openai
+  tag: v0.10.2
+  command: [vllm, serve, {LLAMA}, --enable-lora, --max-loras, "4", --max-lora-rank, "32"]
+"""
+CONFIG = f"""\
+model: {LLAMA}
+enable-lora: true
+max_loras: 4
+max-lora-rank: 32
+lora-modules: [a=/x/a, b=/x/b]
+compilation-config: {{level: 3}}
+"""
+SCRIPT = f"""\
+#!/bin/bash
+export M={LLAMA}
+vllm serve $M \\
+  --enable-lora --max-loras 4 \\
+  --max-lora-rank 32 &
+"""
+FILES = {
+    "compose.yaml": (COMPOSE, "vllm-0.10.2"),
+    "shell.yaml": (COMPOSE_SHELL, ""),
+    "deployment.yaml": (DEPLOYMENT, "vllm-0.10.2"),
+    "args.yaml": (ARGS, "vllm-0.10.2"),
+    "llm-d.yaml": (LLM_D, ""),
+    "stack.yaml": (STACK, "vllm-0.10.2"),
+    "chart.yaml": (CHART, "vllm-0.10.2"),
+    "config.yaml": (CONFIG, ""),
+    "start.sh": (SCRIPT, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_deployments_hold_the_same_server(name: str, tmp_path: Path) -> None:
+    text, version = FILES[name]
+    (tmp_path / name).write_text(text)
+    line = find_line(str(tmp_path / name))
+    said = defaults_of(line)
+    assert (said["llm"], said["max_loras"], said["max_lora_rank"]) == (LLAMA, 4, 32)
+    assert line.version == version
+    assert said.get("tensor_parallel") == (2 if name == "llm-d.yaml" else None)
+
+
+def test_lines_as_typed() -> None:
+    docker = "docker run --gpus all -v ~/c:/root -p 8000:8000 vllm/vllm-openai:v0.11.0 --model m --max-num-seq 1k"
+    assert defaults_of(find_line(docker)) == {
+        "max_num_seqs": 1000, "max_loras": 0, "llm": "m", "engine": "vllm-0.11.0",
+        "server_args": "--model m --max-num-seq 1k",
+    }  # fmt: skip
+    typed = find_line("VLLM_USE_V1=1 python3 -m vllm.entrypoints.openai.api_server --model m --enable-lora > log 2>&1")
+    assert defaults_of(typed)["max_loras"] == 1 and defaults_of(typed)["max_lora_rank"] == 16
+    assert find_line("python3 -m sglang.launch_server --model-path m").arguments.engine.name == "sglang"
+
+
+def test_a_config_file_counts_and_the_line_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server.yaml").write_text(CONFIG)
+    (tmp_path / "start.sh").write_text("vllm serve --config server.yaml --max-loras 8\n")  # relative to the script
+    said = defaults_of(find_line(str(tmp_path / "start.sh")))
+    assert (said["llm"], said["max_loras"], said["max_lora_rank"]) == (LLAMA, 8, 32)
+    monkeypatch.chdir(tmp_path)
+    assert find_line("vllm serve other --config server.yaml").arguments.model == "other"
+    assert engine_config(ServerArguments(VLLM, "m --config server.yaml")).max_loras == 4  # was silently 0
+    with pytest.raises(InputError, match=r"--config none\.yaml: cannot be read"):
+        engine_config(ServerArguments(VLLM, "m --config none.yaml"))
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(InputError, match=r"list\.yaml: a mapping of options is expected"):
+        find_line("vllm serve m --config list.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nothing here", "no line that starts a server is in it"),
+        ("vllm serve 'm", "No closing quotation"),
+        ("vllm serve m --max-loras", "--max-loras needs a value"),
+        ("vllm serve m --max-lora 3", "beginning of several options"),
+        ("vllm serve $LLM", "the variable's value is not said there"),
+        ("none.yaml", "no such file"),
+    ],
+)
+def test_other_lines_are_refused(given: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        find_line(given)
+
+
+def test_of_several_servers_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text("services:\n  a: {command: vllm serve m}\n  b: {command: vllm serve m --max-loras 2}\n")
+    with pytest.raises(InputError, match=r"several servers are in it \(a, b\); name one: .*two\.yaml#a"):
+        find_line(str(path))
+    assert defaults_of(find_line(f"{path}#b"))["server_args"] == "m --max-loras 2"
+    with pytest.raises(InputError, match="no server 'c' in it; there are a, b"):
+        find_line(f"{path}#c")
+    path.write_text("services:\n  a: {command: vllm serve m}\n  b: {command: vllm serve m}\n")
+    assert find_line(str(path)).arguments.model == "m"
+    path.write_text("spec: {{ .Values.x }}\n  y: []\n")
+    with pytest.raises(InputError, match="a template of Helm: render it first"):
+        find_line(str(path))
