@@ -41,7 +41,7 @@ def test_another_server_than_the_profiles_is_refused(tmp_path: Path) -> None:
     for line, message in (
         ("vllm serve Qwen/Qwen2.5-7B-Instruct", "serves qwen-2.5-7b-instruct, but the profile is of llama-3.1-8b"),
         (f"{LINE} -tp 2", "shares the LLM among 2 GPUs"),
-        (f"{LINE} -pp 2", "has 2 stages"),
+        (f"{LINE} -pp 2", "pipeline_parallel = 2"),
         (f"{LINE} --dtype float32", "float32"),
         ("ls", "no line that starts a server"),
     ):
