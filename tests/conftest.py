@@ -20,6 +20,11 @@ settings.register_profile("thorough", max_examples=1000, print_blob=True, **_PAT
 settings.load_profile("thorough" if SLOW else "everyday")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """As many processes as cores, and at least four: many tests wait for servers that they have started."""
+    return max(4, os.cpu_count() or 1)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Where workers of pytest-xdist start without a compiled kernel, one compiles it and the others wait."""
     if os.environ.get("PYTEST_XDIST_WORKER") and session.items and "loratwin.kernel" in sys.modules:

@@ -45,10 +45,12 @@ def test_servers_that_are_started_share_the_load_and_are_gone(tmp_path):
     requests = load_requests(workload_file(tmp_path, 2, count=2, rate=10))
     lines: list[str] = []
     run = measure(requests, servers, tmp_path / "run.json", listener=Listener(lines.append))
-    assert run.config.max_loras == 2 and run.requests.replica.tolist().count(0) == -(-len(run.requests) // 2)
+    share = [run.requests.replica.tolist().count(replica) for replica in (0, 1)]
+    assert run.config.max_loras == 2 and sum(share) == len(run.requests)
+    assert min(share) >= len(run.requests) // 5  # in turn, but past one that a busy machine keeps waiting
     assert lines[0] == f"starting 2 x vllm; logs in {tmp_path / 'run-logs'}"
     assert [line.rpartition("/")[2] for line in lines[1:]] == ["run.json", "run-replica-0.json", "run-replica-1.json"]
-    assert len(load_run(tmp_path / "run-replica-1.json").requests) == len(run.requests) // 2
+    assert len(load_run(tmp_path / "run-replica-1.json").requests) == share[1]
     assert not processes_with(str(tmp_path / "llm"))
 
 

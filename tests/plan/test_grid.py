@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loratwin.plan.grid import coarse_slots, finer_slots, spread_order
+from loratwin.plan.grid import coarse_slots, finer_slots, measured_only, spread_order
 from loratwin.workload import Adapters
 
 
@@ -29,6 +29,13 @@ def test_slots_to_try_end_with_one_for_each_adapter(num_adapters: int) -> None:
 
 def test_few_adapters_are_tried_one_by_one() -> None:
     assert coarse_slots(5) == [1, 2, 3, 4, 5]
+
+
+def test_a_search_stays_where_the_profile_was_measured() -> None:
+    assert measured_only([1, 2, 4, 8, 16, 24], (2, 6)) == [2, 4, 6]
+    assert measured_only([64, 128, 256], (4, 16)) == [16]
+    assert measured_only([1, 2, 3], (8, 384), most=3) == [1, 2, 3]
+    assert measured_only([1, 2, 3], None) == [1, 2, 3]
 
 
 def test_finer_slots_lie_between_the_best_and_its_neighbours() -> None:

@@ -99,6 +99,20 @@ def test_the_chosen_has_the_largest_margin_of_what_is_equal_in_the_objective() -
     assert found.best.margin - 1 >= 0.9 * (most - 1)
 
 
+def test_a_plan_leaves_what_was_measured_only_when_told() -> None:
+    """On a profile that was measured at 2 to 6 slots and 8 to 32 sequences."""
+    domain = profile().domain.model_copy(update={"max_loras": (2, 6), "max_num_seqs": (8, 32)})
+    narrow = profile().model_copy(update={"domain": domain})
+    inside, anywhere = (
+        plan(spec(), narrow, seeds=(0,), max_model_len=4096, extrapolate=beyond) for beyond in (False, True)
+    )
+    tried = [(each.slots, each.config.max_num_seqs) for each in inside.alternatives]
+    assert tried and all(2 <= slots <= 6 and sequences <= 32 for slots, sequences in tried)
+    assert "extrapolated" not in verdict(inside)
+    assert any(each.slots > 6 for each in anywhere.alternatives)
+    assert anywhere.best is not None and "extrapolated: max_" in verdict(anywhere)
+
+
 def test_headroom_is_a_constraint() -> None:
     """What cannot grow by as much as was asked is not served, and the plan says what could."""
     free = plan(spec(60.0), profile(), seeds=(0,), slots=[24], max_num_seqs=256, max_model_len=4096, headroom=0)
@@ -264,7 +278,7 @@ def test_a_plan_can_be_sent_to_another_process() -> None:
         ({"seeds": []}, "at least one is needed"),
         ({"max_num_seqs": 4096}, "max_num_batched_tokens = 2048, but it must be at least max_num_seqs = 4096"),
         ({"gpu_memory_utilization": 1.2}, "gpu_memory_utilization = 1.2"),
-        ({"max_model_len": 99}, "a prompt of 100 tokens does not fit max_model_len = 99"),
+        ({"max_model_len": 99}, "every prompt is refused: the shortest has 100 tokens"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:

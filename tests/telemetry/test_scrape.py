@@ -60,6 +60,7 @@ def on_time(samples: Samples) -> bool:
 
 def test_samples_come_on_the_clock_over_one_connection(server: MetricsServer) -> None:
     gauge = Gauge("vllm:num_requests_running", "Running.", registry=server.registry)
+    gauge.set(1)
     with Scrape(f"{server.url}/v1", EVERY_S) as scrape:
         for number in range(1, 5):
             gauge.set(number)

@@ -51,3 +51,18 @@ def spread_order(adapters: Adapters) -> tuple[int, ...]:
     bits = max(1, (len(by_mix) - 1).bit_length())
     reversed_bits = [int(f"{position:0{bits}b}"[::-1], 2) for position in range(2**bits)]
     return tuple(int(by_mix[position]) for position in reversed_bits if position < len(by_mix))
+
+
+def measured_only(values: Sequence[int], measured: tuple[int, int] | None, most: int | None = None) -> list[int]:
+    """Values inside the range that was measured, and its upper end; where it lies above all of them, all.
+
+    Parameters
+    ----------
+    measured
+        Lowest and highest; None: everything counts as measured.
+    most
+        Values above it make no sense, as slots above the number of adapters.
+    """
+    low, high = measured or (0, max(values))
+    ends = {high} if high < max(values) and (most is None or high <= most) else set()
+    return sorted({value for value in values if low <= value <= high} | ends) or sorted(values)

@@ -46,6 +46,7 @@ def plan(
     max_model_len: int | None = None,
     gpu_memory_utilization: float | None = None,
     settings: Mapping[str, Any] | None = None,
+    extrapolate: bool = False,
     fast: bool = False,
     hours: Hours | None = None,
     processes: int = 1,
@@ -81,6 +82,8 @@ def plan(
         None: what the profile's vLLM takes on its GPU; what the LLM allows; what that vLLM fills.
     settings
         Other fields of `EngineConfig` that every configuration has, as `kv_cache_dtype`; those that are None, as usual.
+    extrapolate
+        Search slots and `max_num_seqs` beyond what the profile was measured at, too. What is given is always tried.
     fast
         Begin with the slots of the learned model (`loratwin.learn.predict`), half and twice as many, with the first
         seed; search only where none of them works. The rule that chooses is the same.
@@ -125,6 +128,7 @@ def plan(
         max_model_len=max_model_len,
         gpu_memory_utilization=gpu_memory_utilization,
         others=settings or {},
+        extrapolate=extrapolate,
     )
     with Workers[Trial, Result](bench.measure, processes) as workers:
         answer = replace(_plan(Finder(bench, asked, workers, progress), name), predicted=predicted)

@@ -93,6 +93,7 @@ def settings_for(
     max_model_len: int | None,
     gpu_memory_utilization: float | None,
     others: Mapping[str, Any],
+    extrapolate: bool,
 ) -> Settings:
     """What the search must keep to: as given, else as the profile's engine takes it. `plan` has the meanings.
 
@@ -114,6 +115,8 @@ def settings_for(
         max_num_batched_tokens=taken,
         max_model_len=max_model_len,
         gpu_memory_utilization=filled,
+        measured_slots=None if extrapolate else profile.domain.max_loras,
+        measured_sequences=None if extrapolate else profile.domain.max_num_seqs,
         others={name: value for name, value in others.items() if value is not None},
     )
 

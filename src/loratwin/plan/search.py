@@ -8,7 +8,7 @@ from typing import Any
 
 from loratwin.metrics import Slo
 from loratwin.plan.choice import Candidate, Objective, choose, closest
-from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots
+from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots, measured_only
 from loratwin.plan.limits import STEP, last_good, margin_search, run_all
 from loratwin.plan.margin import (
     DRIFTS,
@@ -60,6 +60,8 @@ class Settings:
         Part by which all rates can be higher before a configuration fails; a constraint like the SLO.
     confidence
         Least probability that a real run keeps up; a constraint, too. 0: none.
+    measured_slots, measured_sequences
+        Lowest and highest that the profile was measured at; a search stays there. None: it goes anywhere.
     others
         Further fields of `EngineConfig`, the same in every configuration.
     """
@@ -74,14 +76,21 @@ class Settings:
     gpu_memory_utilization: float = FIRST_UTILIZATION
     headroom: float = 0.0
     confidence: float = 0.0
+    measured_slots: tuple[int, int] | None = None
+    measured_sequences: tuple[int, int] | None = None
     others: Mapping[str, Any] = field(default_factory=dict)
 
     def sequence_options(self) -> list[int]:
         """Values of `max_num_seqs` to try, ascending; a step's tokens bound them."""
         if self.sequences is not None:
             return sorted(set(self.sequences))
-        fitting = [value for value in SEQUENCES if value <= self.max_num_batched_tokens]
-        return fitting or [self.max_num_batched_tokens]
+        most = self.max_num_batched_tokens
+        fitting = [value for value in SEQUENCES if value <= most] or [most]
+        return measured_only(fitting, self.measured_sequences, most)
+
+    def only_measured(self, slots: Sequence[int], num_adapters: int) -> list[int]:
+        """Of slots that a search would try those inside what was measured."""
+        return measured_only(slots, self.measured_slots, num_adapters)
 
 
 def _all_grow(trial: Trial, factor: float) -> Trial:
@@ -122,22 +131,31 @@ class Finder:
     def _advised_slots(self, num_adapters: int, advised: int) -> list[int]:
         """What the model advises, and half and twice as many; of values that were given only the first."""
         around = (advised // 2, advised, 2 * advised) if self.settings.slots is None else (advised,)
-        return sorted({min(max(1, count), num_adapters) for count in around})
+        counts = sorted({min(max(1, count), num_adapters) for count in around})
+        return counts if self.settings.slots is not None else self.settings.only_measured(counts, num_adapters)
 
     def _alternatives(self, num_adapters: int, slots: Sequence[int], refinements: int) -> list[Candidate]:
         sequences = self._best_sequences(num_adapters, slots)
         tried = self._try(num_adapters, slots, [sequences])
         for _ in range(refinements):
-            finer = finer_slots([each.slots for each in tried if each.starts], self._favourite(tried).slots)
-            tried += self._try(num_adapters, [each for each in finer if each <= num_adapters], [sequences])
+            tried += self._try(num_adapters, self._finer(num_adapters, tried), [sequences])
         if not any(each.works(self.settings.slo) for each in tried):
             return self.with_margins(tried) if any(each.keeps_up(self.settings.slo) for each in tried) else tried
         return self._thoroughly(num_adapters, sorted({each.slots for each in tried}), sequences)
 
+    def _finer(self, num_adapters: int, tried: Sequence[Candidate]) -> list[int]:
+        """Slots around the best so far, where it may be looked."""
+        known = [each.slots for each in tried]
+        finer = finer_slots([each.slots for each in tried if each.starts], self._favourite(tried).slots)
+        allowed = self.settings.only_measured([*known, *finer], num_adapters)
+        return [slots for slots in finer if slots in allowed and slots <= num_adapters]
+
     def _slots(self, num_adapters: int) -> list[int]:
         """Slots to begin with; more than adapters would only cost."""
         given = self.settings.slots
-        return sorted({min(slots, num_adapters) for slots in given}) if given else coarse_slots(num_adapters)
+        if given:
+            return sorted({min(slots, num_adapters) for slots in given})
+        return self.settings.only_measured(coarse_slots(num_adapters), num_adapters)
 
     def _best_sequences(self, num_adapters: int, slots: Sequence[int]) -> int:
         """The best `max_num_seqs`, judged at the best slots; where none work, the most with which any do."""
@@ -324,6 +342,8 @@ class Finder:
         """Whether some configuration works with the first seed."""
         options = self.settings.sequence_options()
         slots = sorted({min(count, num_adapters) for count in self.settings.slots or (*BISECTION_SLOTS, num_adapters)})
+        if self.settings.slots is None:
+            slots = self.settings.only_measured(slots, num_adapters)
         few_and_most = dict.fromkeys((options[-1], options[len(options) // 2]))
         return any(self._works(num_adapters, slots, sequences) for sequences in few_and_most)
 

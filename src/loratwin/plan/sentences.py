@@ -29,7 +29,7 @@ def verdict(plan: Plan) -> str:
     served = "the one adapter" if total == 1 else f"all {total} adapters"
     if not plan.serves_all:
         served = f"{len(plan.served)} of the {total} adapters,"
-    how = f"{_within_slo(plan)}{_with_headroom(plan)}{_queue(plan.best)}{_chance(plan)}"
+    how = f"{_within_slo(plan)}{_with_headroom(plan)}{_queue(plan.best)}{_chance(plan)}{_beyond(plan.best)}"
     return f"{_begin(serves(plan))} {served} {run}{how}."
 
 
@@ -38,6 +38,13 @@ def _chance(plan: Plan) -> str:
     if plan.best is None or isnan(plan.best.chance):
         return ""
     return f"; the chance that this holds is {chance_text(plan.best.chance)}"
+
+
+def _beyond(best: Candidate) -> str:
+    """That the figures stand on no measurement of such a server."""
+    left = [note.split("domain: ", 1)[1] for note in best.notes if "domain: " in note]
+    named = [note for note in left if note.startswith(("max_loras ", "max_num_seqs "))]
+    return f" (extrapolated: {', '.join(named)})" if named else ""
 
 
 def server(plan: Plan) -> str:

@@ -59,6 +59,9 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Also slots and max_num_seqs beyond those that were measured.")
+    ] = False,
     scale: Annotated[
         list[str] | None,
         typer.Option(
@@ -194,6 +197,7 @@ def plan(
                 "dtype": dtype,
                 "quantization": quantization,
             },
+            extrapolate=extrapolate,
             fast=fast,
             hours=hours,  # type: ignore[arg-type]  # checked there
             processes=processes,
