@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loratwin.cli.app import app
-from loratwin.errors import DataError
+from loratwin.errors import CapacityError, DataError
 from loratwin.llms import find_llm
 from loratwin.perf import assume, find_gpu
 from loratwin.records import EngineConfig
@@ -132,6 +132,36 @@ def test_a_burst_passes_the_front_end_before_anything_is_answered(folder: Path) 
     )  # as unsure as saturated servers are
 
 
+def test_prompts_that_are_sent_again_come_from_the_prefix_cache(folder: Path) -> None:
+    """All but the last block of each, after the first time: a long prompt then takes about as long as a short one."""
+    told = SERVING | {"load": "open: constant rate", "request_rate": "2", "num_requests": ""}
+    long, short = {"prompt_tokens_mean": "3000"}, {"prompt_tokens_mean": "16"}
+    shared = {"lengths": "general (shared prefix, multi-turn)"}
+    own, repeated = (predict_serving(told | long | how, folder) for how in ({}, shared))
+    assert repeated["ttft_median_ms"] < 0.4 * own["ttft_median_ms"]
+    assert repeated["ttft_median_ms"] == pytest.approx(
+        predict_serving(told | short, folder)["ttft_median_ms"], rel=0.25
+    )
+
+
+def test_a_rate_that_is_not_told_leaves_latencies_between_few_and_many_requests(folder: Path) -> None:
+    unknown = SERVING | {"load": "open: constant rate", "max_num_seqs": "32"}
+    predicted = predict_serving(unknown, folder)
+    assert "total_throughput" not in predicted
+    for rate in ("1", "10"):
+        told = predict_serving(unknown | {"request_rate": rate, "num_requests": "300"}, folder)
+        for name in ("ttft_mean_ms", "tpot_mean_ms"):
+            assert predicted[f"{name}_low"] < told[name] < predicted[f"{name}_high"]
+
+
+def test_a_server_that_ran_started(folder: Path) -> None:
+    """Without a longest request told: that of the LLM where it fits, else as long as the KV cache holds."""
+    small = SERVING | {"gpu": "rtx-4090", "max_model_len": ""}
+    assert predict_serving(small, folder)["tpot_mean_ms"] > 0
+    with pytest.raises(CapacityError, match="does not start"):
+        predict_serving(small | {"max_model_len": "40960"}, folder)
+
+
 def test_recorded_requests_are_sent_again(folder: Path) -> None:
     (folder / "r.csv").write_text("arrival_s,prompt_tokens,output_tokens,first_s\n0,100,10,0.1\n5,100,10,5.1\n")
     predicted = predict_serving(SERVING | {"load": "open: Poisson", "requests_file": "r.csv"}, folder)
@@ -141,7 +171,6 @@ def test_recorded_requests_are_sent_again(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lengths": "roleplay (shared prefix, multi-turn)"}, "prefix cache"),
         ({"load": "sometimes"}, "it must begin with open, closed or all at t=0"),
         ({"num_requests": ""}, "num_requests = ''"),
         ({"gpu": ""}, "gpu is missing"),

@@ -19,12 +19,20 @@ from loratwin.simulate.outcome import try_config
 from loratwin.traces import read_trace
 from loratwin.validate.cells import number, required, text
 from loratwin.validate.public_rows import assumed_profile, row_config
-from loratwin.workload import Adapters, ArrivalPattern, Workload, draw, parse_spec
+from loratwin.workload import Adapters, ArrivalPattern, Sharing, Workload, draw, parse_spec
+from loratwin.workload.sharing import ALONE
 
 FIGURES = ("total_throughput", "output_throughput", "ttft_mean_ms", "ttft_median_ms", "tpot_mean_ms")
 
 LONGEST_S = 86_400.0
 """A run is over when all are answered; longer than a day nobody measured."""
+
+STAGE_S = 600.0
+"""Seconds of an open loop of which nothing more is told: long enough for its beginning not to count."""
+
+REPEATED = 45
+"""Prompts that the load generator of such runs (inference-perf's `shared_prefix`) has: it sends them again and again,
+so that nearly all of each comes from the prefix cache."""
 
 _LEAST = 1e-9
 """Of what must be above 0."""
@@ -49,22 +57,29 @@ def predict_serving(row: Mapping[str, str], folder: Path) -> dict[str, float]:
     Returns
     -------
     dict
-        `FIGURES`, each also as NAME_low and NAME_high: where it lies in 90 % of such runs.
+        `FIGURES`, each also as NAME_low and NAME_high: where it lies in 90 % of such runs. Of an open loop whose rate
+        is not told, latencies alone, within all that a server which keeps up can have.
 
     Raises
     ------
     DataError
-        A column is missing, or says what the twin cannot simulate (prompts from the prefix cache, another engine).
+        A column is missing, or says what the twin cannot simulate (another engine).
     InputError
         A GPU, an LLM or an engine that is not known.
     CapacityError
         The server would not start.
     """
+    told = row.get("requests_file") or number(row, "request_rate") is not None
+    if not told and text(row, "load").startswith("open"):
+        return _at_any_rate(row, folder)
     profile, workload = _profile(row), _workload(row, folder)
     config = _config(row, profile)
     taken_in_s = _taken_in_s(workload, profile)
     workload = replace(workload, arrival_s=workload.arrival_s + taken_in_s)
     outcome = try_config(workload, profile, config)
+    if outcome.summary is None and config.max_model_len is None and outcome.kv_tokens:
+        config = config.replace(max_model_len=outcome.kv_tokens)  # it did run: its owner allowed less than the LLM does
+        outcome = try_config(workload, profile, config)
     if outcome.summary is None:
         raise CapacityError(f"the server does not start: {outcome.reason}")
     intervals = forecast(workload, profile, config, range(PLAUSIBLE)).intervals
@@ -76,6 +91,24 @@ def predict_serving(row: Mapping[str, str], folder: Path) -> dict[str, float]:
             figures[f"{name}_low"] = value * intervals[name].low / intervals[name].middle
             figures[f"{name}_high"] = value * intervals[name].high / intervals[name].middle
     return figures
+
+
+def _at_any_rate(row: Mapping[str, str], folder: Path) -> dict[str, float]:
+    """Between a server with one request at a time and one with half of its seats taken: the middle, and all between."""
+    seats = _config(row, _profile(row)).max_num_seqs
+    few, many = (_in_flight(row, folder, each) for each in (1, max(2, seats // 2)))
+    figures: dict[str, float] = {}
+    for name in FIGURES[2:]:
+        figures[name] = float(np.sqrt(few[name] * many[name]))
+        figures[f"{name}_low"] = min(few[f"{name}_low"], many[f"{name}_low"])
+        figures[f"{name}_high"] = max(few[f"{name}_high"], many[f"{name}_high"])
+    return figures
+
+
+def _in_flight(row: Mapping[str, str], folder: Path, requests: int) -> dict[str, float]:
+    """The same with so many requests in flight, long enough for the first of each prompt not to count."""
+    sent = max(20 * requests, 10 * REPEATED)
+    return predict_serving({**row, "load": "closed", "concurrency": str(requests), "num_requests": str(sent)}, folder)
 
 
 def _taken_in_s(workload: Workload, profile: Profile) -> float:
@@ -108,10 +141,6 @@ def _uses_lora(row: Mapping[str, str]) -> bool:
 
 
 def _workload(row: Mapping[str, str], folder: Path) -> Workload:
-    if "prefix" in row.get("lengths", "") or "multi-turn" in row.get("lengths", ""):
-        raise DataError(
-            "lengths: prompts that share their beginning come from the prefix cache, which is not simulated"
-        )
     if row.get("requests_file"):
         return _recorded(folder / row["requests_file"])
     group: dict[str, Any] = {"arrivals": _arrivals(row)}
@@ -119,12 +148,29 @@ def _workload(row: Mapping[str, str], folder: Path) -> Workload:
         group["rate"] = required(row, "request_rate", _LEAST)
     spec: dict[str, Any] = {"window_s": _window_s(row), "lengths": _lengths(row)}
     if not _uses_lora(row):
-        return _with_means(draw(parse_spec(spec | {"base": group})), row)
+        workload = _with_means(draw(parse_spec(spec | {"base": group})), row)
+        return _repeated(workload) if "shared prefix" in row.get("lengths", "") else workload
     count, rank = int(required(row, "adapters", _LEAST)), int(number(row, "max_lora_rank") or 16)
     if "rate" in group:
         group["total_rate"] = group.pop("rate")
     groups = [group | {"name": "adapter", "count": count, "ranks": rank}]
     return _with_means(draw(parse_spec(spec | {"groups": groups})), row)
+
+
+def _repeated(workload: Workload) -> Workload:
+    """The same requests as `REPEATED` prompts that are sent again and again, in turn."""
+    texts = np.arange(workload.num_requests, dtype=np.int32) % REPEATED
+    mean = round(float(workload.prompt_tokens.mean()))
+    nobody = np.full(workload.num_requests, ALONE, np.int32)
+    sharing = Sharing(
+        text=texts,
+        follows=nobody,
+        think_s=np.zeros(workload.num_requests),
+        parent=np.full(REPEATED, ALONE, np.int32),
+        end_tokens=np.full(REPEATED, mean, np.int32),
+        own=np.zeros(REPEATED, np.bool_),
+    )
+    return replace(workload, prompt_tokens=np.full_like(workload.prompt_tokens, mean), sharing=sharing)
 
 
 def _with_means(workload: Workload, row: Mapping[str, str]) -> Workload:
@@ -156,7 +202,8 @@ def _window_s(row: Mapping[str, str]) -> float:
     """Of an open loop, so long that as many requests come as were sent; else until all are answered."""
     if not text(row, "load").startswith("open"):
         return LONGEST_S
-    return required(row, "num_requests", _LEAST) / required(row, "request_rate", _LEAST)
+    number_sent = number(row, "num_requests")
+    return STAGE_S if number_sent is None else number_sent / required(row, "request_rate", _LEAST)
 
 
 def _lengths(row: Mapping[str, str]) -> dict[str, Any]:
