@@ -19,6 +19,7 @@ from loratwin.report.public_validation import public_html, public_markdown
 from loratwin.simulate import simulate
 from loratwin.validate.public import PublicTable, predict_public
 from loratwin.validate.public_scores import public_scores, start_score
+from loratwin.validate.public_rows import row_config
 from loratwin.validate.public_serving import predict_serving
 from loratwin.validate.transfer import transfer_errors
 from loratwin.workload import draw, parse_spec
@@ -152,6 +153,14 @@ def test_a_rate_that_is_not_told_leaves_latencies_between_few_and_many_requests(
         told = predict_serving(unknown | {"request_rate": rate, "num_requests": "300"}, folder)
         for name in ("ttft_mean_ms", "tpot_mean_ms"):
             assert predicted[f"{name}_low"] < told[name] < predicted[f"{name}_high"]
+
+
+@pytest.mark.parametrize(
+    ("told", "on"), [("default (on)", True), ("on (default)", True), ("off", False), ("", None), ("default", None)]
+)
+def test_a_row_says_whether_blocks_are_found_again(told: str, on: bool | None) -> None:
+    config = row_config(SERVING | {"prefix_caching": told}, "vllm-0.11.0", find_gpu("h100-sxm"))
+    assert config.enable_prefix_caching is on
 
 
 def test_a_server_that_ran_started(folder: Path) -> None:

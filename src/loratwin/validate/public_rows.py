@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -43,5 +44,12 @@ def row_config(row: Mapping[str, str], engine: str, gpu: Gpu) -> EngineConfig:
         "max_lora_rank": ranks_that_hold(int(number(row, "max_lora_rank") or 16))[0],
         "enforce_eager": bool(number(row, "enforce_eager")),
         "kv_cache_dtype": row.get("kv_cache_dtype") or "auto",
+        "enable_prefix_caching": _on(row.get("prefix_caching", "")),
     }
     return config_with_defaults(gpu, engine, given)
+
+
+def _on(told: str) -> bool | None:
+    """What a cell as "default (on)", "on" or "off" says; None: nothing."""
+    words = re.findall(r"\b(on|off|yes|no|true|false)\b", told.lower())
+    return words[0] in ("on", "yes", "true") if words else None
