@@ -18,8 +18,8 @@ from loratwin.records import EngineConfig
 from loratwin.report.public_validation import public_html, public_markdown
 from loratwin.simulate import simulate
 from loratwin.validate.public import PublicTable, predict_public
-from loratwin.validate.public_scores import public_scores, start_score
 from loratwin.validate.public_rows import row_config
+from loratwin.validate.public_scores import public_scores, start_score
 from loratwin.validate.public_serving import predict_serving
 from loratwin.validate.transfer import transfer_errors
 from loratwin.workload import draw, parse_spec
