@@ -71,7 +71,7 @@ def nsys_export(
         if calls:
             at = round(1e3 * one.called)
             run("INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME VALUES (?, ?, ?, ?, 0)", [at, at + 900, PID + 4250, number])
-            other = PID + (1 << 24)  # another process has a call of the same number
+            other = PID - (1 << 24)  # another process has a call of the same number
             run("INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME VALUES (?, ?, ?, ?, 0)", [0, 900, other, number])
     for mark in ranges:
         times = [round(1e3 * mark.start), round(1e3 * mark.end)]
