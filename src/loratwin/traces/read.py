@@ -153,11 +153,15 @@ def _missing(form: Format, role: str, table: Table) -> str:
 def _unknown(table: Table) -> str:
     """Why a file is of no known form: the column that its nearest form lacks, or all that it has."""
     has = ", ".join(table.header)
+    near: list[tuple[int, Format, str]] = []
     for form in (form for form in FORMATS if form.time):
         found = columns_of(form, table.header)
         lacking = [role for role in form.needs if role not in found]
         if len(lacking) == 1 and len(found) >= 2:
-            return f"{_missing(form, lacking[0], table)}"
+            near.append((len(found), form, lacking[0]))
+    if near:
+        _, form, role = max(near, key=lambda each: each[0])
+        return _missing(form, role, table)
     return f"is of no form that is known; say which column is what (columns: {{time: ..., prompt: ...}}); it has {has}"
 
 

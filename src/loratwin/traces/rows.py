@@ -23,6 +23,7 @@ import numpy as np
 from loratwin.errors import InputError
 from loratwin.extras import required
 from loratwin.traces.nested import flat_records
+from loratwin.traces.server_log import is_server_log, log_records
 
 _PIECE_ROWS = 8192
 
@@ -89,6 +90,8 @@ def read_table(opened: Any, path: Path) -> Table:
         raise InputError(f"{path}: has no requests")
     if first.lstrip()[:1] in ("{", "["):
         return _json(path, first, opened)
+    if is_server_log(first):
+        return _server_log(path, first, opened)
     return _csv(path, first, opened)
 
 
@@ -205,6 +208,14 @@ def _json(path: Path, first: str, file: IO[str]) -> Table:
         raise InputError(f"{path}: has no requests")
     header = tuple(dict.fromkeys(name for _, record in head for name in _paths(record)))
     return Table(header, "JSON", head[0][1], lambda wanted: _json_pieces(chain(head, counted), wanted), notes)
+
+
+def _server_log(path: Path, first: str, file: IO[str]) -> Table:
+    records, notes = log_records(enumerate(chain([first], file), start=1))
+    if not records:
+        raise InputError(f"{path}: a server's log without requests; it logs them with --enable-log-requests")
+    header = tuple(dict.fromkeys(name for _, record in records for name in record))
+    return Table(header, "log", records[0][1], lambda wanted: _json_pieces(iter(records), wanted), notes)
 
 
 def _json_lines(path: Path, file: IO[str]) -> Iterator[tuple[int, Any]]:
