@@ -130,6 +130,8 @@ def _flags(plan: Plan, best: Candidate) -> list[str]:
         },
     ]
     empty, said = ServerArguments(_engine(plan)), {name for line in lines for name in line}
+    if plan.without_cache is not None and config.enable_prefix_caching is None:
+        config = config.replace(enable_prefix_caching=True)  # the engine's default, on which the figures rest
     others = {name: getattr(config, name) for name in EngineConfig.model_fields if name in empty.engine.options}
     usual = {name: field.default for name, field in EngineConfig.model_fields.items()}
     lines.append({name: value for name, value in others.items() if name not in said and value != usual[name]})

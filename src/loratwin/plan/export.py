@@ -43,6 +43,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             "biggest_customer": _biggest(plan),
             "forecast": _forecast(plan),
             "busiest_hour": _hour(plan),
+            "without_prefix_cache": None if plan.without_cache is None else vars(plan.without_cache),
             "near_optimal_slots": list(plan.choice.near_slots),
             "alternatives": list(map(candidate_json, plan.alternatives)),
             "tried_for_all": [candidate_json(candidate) for candidate in plan.shortfall.candidates]

@@ -8,7 +8,7 @@ from math import isnan
 from typing import Any
 
 from loratwin.learn import predict
-from loratwin.metrics import Slo, SloFor, slo_rows
+from loratwin.metrics import Slo, SloFor, Summary, slo_rows, summarize
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest, smallest
 from loratwin.plan.question import (
@@ -24,7 +24,7 @@ from loratwin.plan.question import (
 )
 from loratwin.plan.result import Plan, Shortfall
 from loratwin.plan.search import Finder, Progress
-from loratwin.plan.trial import Result, Trial, longest_request
+from loratwin.plan.trial import Bench, Result, Trial, longest_request
 from loratwin.simulate import Outcome, forecast, try_config
 from loratwin.simulate.workers import Workers
 from loratwin.workload import BusiestHour, WorkloadSpec, draw, part_of
@@ -179,6 +179,7 @@ def _plan(finder: Finder, name: str) -> Plan:
     alternatives, choice = _with_chance(finder, alternatives, choice)
     adapters = bench.workloads[0].adapters
     run = bench.simulate(Trial(choice.best.config, num_adapters)) if choice.best else None
+    cached = choice.best is not None and run is not None and run.prefix_cache is not None
     return Plan(
         workload=name,
         profile=bench.profile,
@@ -200,8 +201,16 @@ def _plan(finder: Finder, name: str) -> Plan:
         customers=slo_rows(run, bench.slo) if run is not None and bench.slo is not None else None,
         margin_interval=finder.margin_interval(choice.best) if choice.best else None,
         biggest=finder.biggest_customer(choice.best) if choice.best else None,
+        without_cache=_without_cache(bench, choice, num_adapters) if cached else None,
         num_simulated=finder.num_simulated,
     )
+
+
+def _without_cache(bench: Bench, choice: Choice, num_adapters: int) -> Summary:
+    """What the chosen configuration does where every prompt is computed whole."""
+    assert choice.best is not None
+    config = choice.best.config.replace(enable_prefix_caching=False)
+    return summarize(bench.simulate(Trial(config, num_adapters)))
 
 
 def _with_chance(finder: Finder, alternatives: list[Candidate], choice: Choice) -> tuple[list[Candidate], Choice]:

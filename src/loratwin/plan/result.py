@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from loratwin import notebook
 from loratwin.learn import Advice
-from loratwin.metrics import Slo, SloFor, SloRows
+from loratwin.metrics import Slo, SloFor, SloRows, Summary
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, Choice, Objective, closest
 from loratwin.plan.margin import BiggestCustomer, MarginInterval
@@ -75,6 +75,9 @@ class Plan:
         The busiest hour, which was planned; None: the whole window was.
     whole
         What the chosen configuration does with the whole window (first seed), where only its busiest hour was planned.
+    without_cache
+        Figures of the chosen configuration without its prefix cache (first seed); None: nothing works, or prompts share
+        nothing.
     notes
         What a reader must know of the chosen configuration, as leaving the profile's domain.
     """
@@ -104,6 +107,7 @@ class Plan:
     predicted: Advice | None = None
     hour: BusiestHour | None = None
     whole: Outcome | None = None
+    without_cache: Summary | None = None
 
     def __repr__(self) -> str:
         return f"<Plan: {notebook.title(self)}>"

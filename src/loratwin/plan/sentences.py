@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, isnan, nan
 
 from loratwin.formatting import chance_text, first_of, milliseconds, share, span
-from loratwin.metrics import Slo
+from loratwin.metrics import Slo, summarize
 from loratwin.plan.choice import NOISE, Candidate, excess, smallest
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.margin import CustomerCase
@@ -78,7 +78,7 @@ def explanation(plan: Plan) -> list[str]:
     if plan.best is not None:
         if not plan.serves_all:
             lines.append(_replicas(plan))
-        lines += [*hour_sentence(plan), *_warnings(plan.best)]
+        lines += [*hour_sentence(plan), *cache_sentence(plan), *_warnings(plan.best)]
         lines += customers_sentences(plan)
         lines += [*chance_sentence(plan), *forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None)]
         lines += [*margin_known(plan), *breaks_first(plan), _near(plan)]
@@ -121,6 +121,21 @@ def hour_sentence(plan: Plan) -> list[str]:
     does = f"serves {share(seen.served_share)} of the tokens" if not seen.starved else "STARVES"
     times = f"TTFT {milliseconds(seen.ttft_mean_ms)} (p99 {milliseconds(seen.ttft_p99_ms)})"
     return [f"{planned}; over all {hour.window_s / 3600:.3g} hours it {does}, {times}."]
+
+
+def cache_sentence(plan: Plan) -> list[str]:
+    """What the prefix cache is worth; nothing where prompts share nothing."""
+    without = plan.without_cache
+    if without is None or plan.run is None or plan.run.prefix_cache is None:
+        return []
+    with_it = summarize(plan.run)
+    times = f"TTFT {milliseconds(without.ttft_mean_ms)} instead of {milliseconds(with_it.ttft_mean_ms)}"
+    served = f"{share(without.served_share)} of the tokens instead of {share(with_it.served_share)}"
+    starves = ", and STARVES" if without.starved and not with_it.starved else ""
+    return [
+        f"The prefix cache has {share(plan.run.prefix_cache.hit_rate)} of the prompt tokens; without it "
+        f"(--no-enable-prefix-caching) the same server serves {served}, {times}{starves} (first seed)."
+    ]
 
 
 def chance_sentence(plan: Plan) -> list[str]:
