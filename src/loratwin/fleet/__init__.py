@@ -5,18 +5,25 @@ from loratwin.fleet import load_placement, split_requests
 
 from loratwin.fleet.files import check_placement_path, load_placement, placement_json, save_placement
 from loratwin.fleet.placement import Placement, Server
+from loratwin.fleet.routers import ROUTERS, Router, find_router
+from loratwin.fleet.simulation import FleetRun, simulate_fleet
 from loratwin.fleet.split import adapter_rows, part_of_server, routing_numbers, server_of_requests, split_requests
 
 __all__ = [
+    "ROUTERS",
+    "FleetRun",
     "Placement",
+    "Router",
     "Server",
     "adapter_rows",
     "check_placement_path",
+    "find_router",
     "load_placement",
     "part_of_server",
     "placement_json",
     "routing_numbers",
     "save_placement",
     "server_of_requests",
+    "simulate_fleet",
     "split_requests",
 ]

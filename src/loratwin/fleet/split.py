@@ -85,7 +85,11 @@ def split_requests(placement: Placement, workload: Workload, numbers: F8) -> tup
         As `adapter_rows`; or clients send when they are answered, so that requests cannot be shared out beforehand.
     """
     workload.check_rated("a fleet")
-    chosen = server_of_requests(placement, workload, numbers)
+    return split_by_server(placement, workload, server_of_requests(placement, workload, numbers))
+
+
+def split_by_server(placement: Placement, workload: Workload, chosen: I4) -> tuple[Workload, ...]:
+    """The same where it is known which server gets each request: `chosen`, shape (num_requests,)."""
     order = np.argsort(chosen, kind="stable")
     ends = np.searchsorted(chosen[order], np.arange(placement.num_servers + 1))
     rows = adapter_rows(placement, workload)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from loratwin.engines.flags import check_speed_known, speed_notes
 from loratwin.engines.versions import check_config
 from loratwin.errors import CapacityError, InputError
-from loratwin.kernel import ClientLoop, EngineLimits, EngineTrace, Requests, run_engine
+from loratwin.kernel import ClientLoop, EngineLimits, EngineTrace, Requests, ServerModel, run_engine
 from loratwin.perf import KvCapacity, Profile, kv_capacity, step_time_of
 from loratwin.records import AdapterTable, EngineConfig, PrefixCounts, Provenance, RequestTable, Run, StepSeries
 from loratwin.version import __version__
@@ -54,16 +54,7 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
         An adapter's rank is above `max_lora_rank`, every prompt is longer than the LLM allows, or the server is larger
         than any.
     """
-    check_config(config, profile.engine)
-    check_speed_known(config)
-    _check_sizes(config)
-    capacity = served_capacity(profile, config)
-    if kv_tokens is None and not capacity.starts:
-        raise CapacityError(f"the server does not start: {capacity.reason}")
-    _check_ranks(workload, config)
-    tokens = capacity.tokens if kv_tokens is None else kv_tokens
-    if tokens > MOST_KV_TOKENS:
-        raise InputError(f"{tokens:.3g} KV tokens: the twin takes {MOST_KV_TOKENS:,} at most; is the memory in GiB?")
+    tokens = checked_kv_tokens(workload, profile, config, kv_tokens)
     requests, too_long, notes = _requests(workload, config, profile)
     trace = _run(requests, workload, profile, config, tokens)
     if _used_up(workload, trace):
@@ -95,6 +86,27 @@ def _again(workload: Workload) -> Workload:
         output_tokens=np.tile(workload.output_tokens, 2),
         sharing=None if workload.sharing is None else workload.sharing.take(twice),
     )
+
+
+def checked_kv_tokens(workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int | None = None) -> int:
+    """KV tokens of a server that holds the workload's adapters: as given, or predicted.
+
+    Raises
+    ------
+    CapacityError, InputError
+        As `simulate`.
+    """
+    check_config(config, profile.engine)
+    check_speed_known(config)
+    _check_sizes(config)
+    capacity = served_capacity(profile, config)
+    if kv_tokens is None and not capacity.starts:
+        raise CapacityError(f"the server does not start: {capacity.reason}")
+    _check_ranks(workload, config)
+    tokens = capacity.tokens if kv_tokens is None else kv_tokens
+    if tokens > MOST_KV_TOKENS:
+        raise InputError(f"{tokens:.3g} KV tokens: the twin takes {MOST_KV_TOKENS:,} at most; is the memory in GiB?")
+    return tokens
 
 
 def served_capacity(profile: Profile, config: EngineConfig) -> KvCapacity:
@@ -203,14 +215,19 @@ def keeps_prefixes(workload: Workload, config: EngineConfig) -> bool:
 
 
 def _run(requests: Requests, workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int) -> EngineTrace:
-    num_adapters = len(workload.adapters)
+    model = server_model(workload, profile, config, kv_tokens)
+    return run_engine(requests, model.limits, model.costs, len(workload.adapters), model.step_cost)
+
+
+def server_model(workload: Workload, profile: Profile, config: EngineConfig, kv_tokens: int) -> ServerModel:
+    """What the kernel knows of a server that holds the workload's adapters: limits, seconds of loads and of steps."""
     limits = EngineLimits(
         num_blocks=usable_blocks(kv_tokens, config),
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_loras=max(1, config.max_loras),
-        max_cpu_loras=config.host_cache(num_adapters),
+        max_cpu_loras=config.host_cache(len(workload.adapters)),
         max_in_flight=config.max_in_flight or UNLIMITED,
         window_s=workload.window_s,
         rules=profile.behaviour.rules(kv_tokens // config.block_size, keeps_prefixes(workload, config)),
@@ -220,7 +237,7 @@ def _run(requests: Requests, workload: Workload, profile: Profile, config: Engin
     step_cost = step_time_of(profile, config)[0].resolve(
         config.max_loras, config.max_lora_rank, profile.behaviour, config.max_num_seqs
     )
-    return run_engine(requests, limits, costs, num_adapters, step_cost)
+    return ServerModel(limits, costs, step_cost)
 
 
 def _record(
