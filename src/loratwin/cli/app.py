@@ -24,6 +24,7 @@ from loratwin.cli.commands import (
     examples,
     experiments,
     figures,
+    fleet,
     learn,
     llm,
     memory,
@@ -120,6 +121,7 @@ app.add_typer(llm.app, name="llm")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(advise.app, name="advise")
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(traffic.app, name="traffic")
 
 

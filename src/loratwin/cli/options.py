@@ -51,3 +51,21 @@ def whole_numbers(option: str, texts: str | Sequence[str]) -> list[int]:
         if not (part.isascii() and part.isdigit()):
             raise InputError(f"{option} {part!r}: expected whole numbers, as 16 or 8,16,32")
     return list(dict.fromkeys(int(part) for part in parts))
+
+
+def numbers_by_name(option: str, text: str) -> dict[str, float]:
+    """`queue=2,kv=0.5` as numbers by name.
+
+    Raises
+    ------
+    InputError
+        A part is not NAME=NUMBER.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise InputError(f"{option} {part.strip()!r}: expected NAME=NUMBER, as queue=2,kv=0.5") from None
+    return found

@@ -83,8 +83,8 @@ def in_weighted_turn(holders: Holders, fraction: F8, rows: I4, numbers: F8) -> I
     order = np.argsort(rows, kind="stable")
     nth = np.empty(len(rows), np.int64)
     nth[order] = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
-    numbers: F8 = np.mod((nth + 0.5) * GOLDEN, 1.0).astype(np.float64)
-    return by_fraction(holders, fraction, rows, numbers)
+    spread: F8 = np.mod((nth + 0.5) * GOLDEN, 1.0).astype(np.float64)
+    return by_fraction(holders, fraction, rows, spread)
 
 
 ROUTERS: dict[str, Router] = {
