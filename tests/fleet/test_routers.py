@@ -75,10 +75,7 @@ def literal(name: str, placement: Placement, asked: list[int], numbers: list[flo
     chosen, seen = [], Counter[int]()
     for i, (adapter, number) in enumerate(zip(asked, numbers, strict=True)):
         parts = holders(placement, adapter)
-        if name.startswith("hash"):
-            servers = hashed(placement, adapter, parts, int(name[-1]))
-        else:
-            servers = list(parts)
+        servers = hashed(placement, adapter, parts, int(name[-1])) if name.startswith("hash") else list(parts)
         if name == "fractions":
             chosen.append(by_parts(parts, number))
         elif name == "weighted":

@@ -26,7 +26,13 @@ SPEC = {
     "lengths": {"kind": "sharegpt"},
     "base": {"rate": 1.0},
     "groups": [
-        {"name": "a", "count": 12, "ranks": [8, 16], "total_rate": 30.0, "popularity": {"kind": "zipf", "alpha": 1.2}}
+        {
+            "name": "a",
+            "count": 12,
+            "ranks": [8, 16],
+            "total_rate": 30.0,
+            "popularity": {"kind": "zipf", "exponent": 1.2},
+        }
     ],
 }
 
@@ -82,10 +88,10 @@ def test_old_signals_and_weights_matter() -> None:
     """A router that sees an old queue, or nothing but residency, sends elsewhere."""
     now, old = (simulate_fleet(placement(), requests(), "llm-d", scrape_s=s).run.requests.replica for s in (0.0, 30.0))
     assert (now != old).any()
-    other = simulate_fleet(placement(), requests(), "llm-d-lora", weights={"lora": 0, "kv": 0, "queue": 1})
-    assert (
-        other.run.requests.replica != simulate_fleet(placement(), requests(), "llm-d-lora").run.requests.replica
-    ).any()
+    usual = simulate_fleet(placement(), requests(), "llm-d-lora").run.requests.replica
+    queue_alone = {"lora": 0, "kv": 0, "queue": 1}
+    other = simulate_fleet(placement(), requests(), "llm-d-lora", weights=queue_alone).run.requests.replica
+    assert (other != usual).any()
 
 
 def test_what_cannot_be_is_one_clear_line() -> None:

@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    help="Several servers: what a router makes of a placement.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Several servers, and the router before them.", no_args_is_help=True, rich_markup_mode=None)
 
 PlacementFile = Annotated[Path, typer.Argument(help="Placement, or a plan of a fleet (.json).", metavar="PLACEMENT")]
 WorkloadFile = Annotated[str, typer.Argument(help="Workload file, or example:NAME.")]
@@ -39,7 +37,7 @@ def simulate(
     servers: Annotated[bool, typer.Option("--servers", help="Show every server, not the busiest alone.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write all requests, each with its server, to .json or .parquet."),
+        typer.Option("--output", "-o", help="Write all requests with their servers (.json, .parquet)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON instead of tables.")] = False,
 ) -> None:
