@@ -240,6 +240,14 @@ def server_model(workload: Workload, profile: Profile, config: EngineConfig, kv_
     return ServerModel(limits, costs, step_cost)
 
 
+def server_notes(
+    profile: Profile, config: EngineConfig, num_adapters: int, prompt_tokens: np.ndarray, output_tokens: np.ndarray
+) -> tuple[str, ...]:
+    """What a reader must know of a server's run: the profile's own notes, and where the run leaves its domain."""
+    departures = profile.domain.departures(config, num_adapters, _mean(prompt_tokens), _mean(output_tokens))
+    return profile.notes + departures + step_time_of(profile, config)[1] + speed_notes(config)
+
+
 def _record(
     workload: Workload,
     profile: Profile,
@@ -250,9 +258,7 @@ def _record(
     notes: tuple[str, ...],
 ) -> Run:
     steps = trace.steps._asdict()
-    departures = profile.domain.departures(
-        config, len(workload.adapters), _mean(table.prompt_tokens), _mean(table.output_tokens)
-    )
+    said = server_notes(profile, config, len(workload.adapters), table.prompt_tokens, table.output_tokens)
     return Run(
         kind="simulated",
         window_s=_window_s(workload, trace),
@@ -267,7 +273,7 @@ def _record(
             profile=profile.name,
             profile_hash=profile.digest,
             seed=workload.seed,
-            notes=profile.notes + departures + step_time_of(profile, config)[1] + speed_notes(config) + notes,
+            notes=said + notes,
         ),
         steps=StepSeries(**steps),
         prefix_cache=None if table.cached_tokens is None else PrefixCounts(trace.prefix_queries, trace.prefix_hits),
