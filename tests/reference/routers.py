@@ -1,7 +1,7 @@
 """Routers, literally: what each is said to do, one request at a time, with dictionaries.
 
 A router is asked with the servers that hold the adapter (in the order of their numbers), what it knows of each, and two
-numbers in [0, 1) in the place of chance. Sources of the rules: docs/reference/fleet.md.
+numbers in [0, 1) in the place of chance. Sources of the rules: docs/reference/routers.md.
 """
 
 from __future__ import annotations

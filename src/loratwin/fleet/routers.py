@@ -1,4 +1,4 @@
-"""Routers by name: how each picks the server of a request. What each does in its own words: docs/reference/fleet.md.
+"""Routers by name: how each picks the server of a request. What each does in its own words: docs/reference/routers.md.
 
 Some need only the request's number, its adapter and what was drawn: they share requests out beforehand (`choose`). The
 others look at the servers (`rule`): the kernel asks them request by request.

@@ -17,7 +17,7 @@ from loratwin.kernel import FleetTrace, Requests, Scrapes, run_fleet
 from loratwin.metrics import AdapterFigures, gauges, per_adapter
 from loratwin.perf import Profile, load_profile
 from loratwin.records import AdapterTable, Gauges, Provenance, RequestTable, Run
-from loratwin.simulate.engine import checked_kv_tokens, server_model, simulate
+from loratwin.simulate.engine import checked_kv_tokens, server_model, server_notes, simulate
 from loratwin.simulate.outcome import each_once
 from loratwin.simulate.workers import Progress, Workers, silent
 from loratwin.version import __version__
@@ -26,7 +26,7 @@ from loratwin.workload.arrays import I4
 from loratwin.workload.streams import stream
 
 SCRAPE_S = 0.05
-"""Between two looks at a server's /metrics, llm-d-router's own (docs/reference/fleet.md)."""
+"""Between two looks at a server's /metrics, llm-d-router's own (docs/reference/routers.md)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,10 +213,9 @@ def _looking(
         except CapacityError as error:
             raise CapacityError(f"{server.name}: {error}") from None
         models.append(server_model(part, profile, server.config, tokens[-1]))
-        notes += [
-            *profile.notes,
-            *profile.domain.departures(server.config, len(part.adapters), *_mean_tokens(workload)),
-        ]
+        notes += server_notes(
+            profile, server.config, len(part.adapters), workload.prompt_tokens, workload.output_tokens
+        )
     output = _outputs(placement, workload, profiles)
     requests = Requests(workload.arrival_s, workload.adapter, workload.prompt_tokens, output)
     rng = stream(workload.seed, "fleet", "router")
@@ -232,12 +231,6 @@ def _looking(
 def _without_requests(workload: Workload) -> Workload:
     none = np.zeros(0, np.int32)
     return replace(workload, arrival_s=np.zeros(0), adapter=none, prompt_tokens=none, output_tokens=none)
-
-
-def _mean_tokens(workload: Workload) -> tuple[float, float]:
-    if not workload.num_requests:
-        return float("nan"), float("nan")
-    return float(workload.prompt_tokens.mean()), float(workload.output_tokens.mean())
 
 
 def _outputs(placement: Placement, workload: Workload, profiles: Mapping[str, Profile]) -> I4:
