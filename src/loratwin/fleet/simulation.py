@@ -205,7 +205,8 @@ def _looking(
         raise InputError(f"router {name!r} looks at the servers, and there the twin knows no shared prompts")
     holders, _ = holders_of(placement, workload, router)
     nothing = split_by_server(placement, _without_requests(workload), np.zeros(0, np.int32))
-    tokens, models, notes = [], [], []
+    tokens, models = [], []
+    notes: list[str] = []
     for server, part in zip(placement.servers, nothing, strict=True):
         profile = profiles[server.profile]
         try:
