@@ -74,13 +74,13 @@ def test_an_example_and_a_target_that_nothing_meets(tmp_path: Path) -> None:
             ("mine.yaml", *PROFILE, "-o", "absent/plan.html"),
             "cannot write absent/plan.html: no folder absent (make it with mkdir -p absent)",
         ),
-        (("mine.yaml", *PROFILE, "--json", "."), "cannot write .: it is a folder"),
+        (("mine.yaml", *PROFILE, "--json=."), "cannot write .: it is a folder"),
         (("mine.yaml", *PROFILE, "--csv", "mine.yaml"), "--csv mine.yaml: it is a file, and a folder is needed"),
         (("mine.yaml", *PROFILE, "--csv", "absent/tables"), "cannot write absent/tables: no folder absent"),
         (("mine.yaml", *PROFILE, "--gpu-memory-utilization", "2"), "gpu_memory_utilization = 2.0"),
         (("mine.yaml", *PROFILE, "-o", "mine.yaml"), "mine.yaml: the report is an HTML file, as report.html"),
-        (("mine.yaml", *PROFILE, "--json", "./mine.yaml"), "mine.yaml is a file that the plan is made of"),
-        (("mine.yaml", *PROFILE, "-o", "p.html", "--json", "./p.html"), "p.html is given as both --output and --json"),
+        (("mine.yaml", *PROFILE, "--json=./mine.yaml"), "mine.yaml is a file that is read: give --json another name"),
+        (("mine.yaml", *PROFILE, "-o", "p.html", "--json=./p.html"), "p.html is given as both --output and --json"),
         (("mine.yaml", *PROFILE, "--no-check"), "--no-check: goes with --fast"),
         (("mine.yaml", *PROFILE, "--fast", "--no-check", "--json", "p.json"), "--json: with --no-check there is no"),
         (("mine.yaml", *PROFILE, "--fast", "--no-check", "-o", "p.html"), "--output: with --no-check there is no"),
@@ -100,10 +100,12 @@ def test_the_profile_and_a_workload_in_any_file_are_not_replaced(folder: Path) -
     odd, profile = folder / "odd.html", folder / "profile.yaml"
     odd.write_text(WORKLOAD)
     profile.write_text(dump_profile(load_profile(PROFILE[1])))
-    for option, output in (("-o", "odd.html"), ("--json", "profile.yaml")):
-        done = loratwin("plan", "odd.html", "--profile", str(profile), *QUICK, option, output, cwd=folder)
-        assert done.returncode == 2
-        assert done.stderr == f"error: {output} is a file that the plan is made of: give another name\n"
+    for option, said in (
+        ("-oodd.html", "odd.html is a file that the plan is made of: give another name"),
+        ("--json=profile.yaml", "profile.yaml is a file that is read: give --json another name"),
+    ):
+        done = loratwin("plan", "odd.html", "--profile", str(profile), *QUICK, option, cwd=folder)
+        assert (done.returncode, done.stderr) == (2, f"error: {said}\n")
     assert odd.read_text() == WORKLOAD
 
 

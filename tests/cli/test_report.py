@@ -88,7 +88,6 @@ def test_what_cannot_be_shown_is_refused(folder: Path, files: list[str], options
         "profile": None,
         "slo": None,
         "adapters": False,
-        "as_json": False,
         **options,
     }
     if given["output"]:

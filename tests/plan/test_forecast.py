@@ -57,5 +57,5 @@ def test_simulate_shows_intervals(tmp_path: Path) -> None:
     table = loratwin(*words, cwd=tmp_path)
     assert table.returncode == 0 and table.stdout.count("90 % of real runs") > 5
     (result,) = json.loads(loratwin(*words, "--json", cwd=tmp_path).stdout)["results"]
-    found = result["prediction_intervals"]["figures"]["total_throughput"]
-    assert found["low"] < result["figures"]["total_throughput"]["mean"] < found["high"]
+    found = result["prediction_intervals"]["figures"]["total_throughput_tokens_per_s"]
+    assert found["low"] < result["figures"]["total_throughput_tokens_per_s"]["mean"] < found["high"]

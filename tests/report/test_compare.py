@@ -121,7 +121,7 @@ def test_the_command_compares_plans(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split() == ["all", "some"]
     assert (folder / "t" / "comparison.csv").exists() and (folder / "c.html").exists()
-    assert json.loads((folder / "c.json").read_text())["plans"][0]["price"] == 2
+    assert json.loads((folder / "c.json").read_text())["plans"][0]["price_per_gpu_hour"] == 2
 
 
 @pytest.mark.parametrize(

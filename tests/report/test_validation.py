@@ -46,8 +46,13 @@ def prediction(name: str, total: float, **changes: Any) -> Prediction:
 
 @pytest.fixture
 def v(tmp_path: Path) -> Validation:
+    return sample(tmp_path)
+
+
+def sample(folder: Path) -> Validation:
+    """Five runs of two LLMs, one of them saturated, two that did not start as predicted or at all."""
     runs = serving_runs(
-        tmp_path,
+        folder,
         measured_row(NASTY, 1000),
         measured_row("saturated", 500, rate=0.3) | {"waiting_mean": "100"},
         measured_row("qwen", 1000, model=QWEN.name),

@@ -53,7 +53,12 @@ def written(folder: Path, name: str, *rows: dict[str, str]) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    data = tmp_path / "data"
+    return public_folder(tmp_path)
+
+
+def public_folder(inside: Path) -> Path:
+    """All three files, of rows that can be predicted and rows that cannot."""
+    data = inside / "data"
     data.mkdir()
     written(data, "serving.csv", SERVING, SERVING | {"id": "other", "engine": "sglang"})
     written(data, "decode_steps.csv", STEP, STEP | {"gpu": "abacus"})

@@ -10,6 +10,7 @@ from loratwin.advise.replicas import ReplicaAdvice
 from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.errors import InputError
 from loratwin.llms import LlmShapes, slot_bytes
+from loratwin.records.plain import as_plain
 
 GIB = 1 << 30
 
@@ -114,3 +115,9 @@ def replicas_text(advice: ReplicaAdvice, slo_ms: float | None) -> list[str]:
         within, best = f"within {slo_ms:g} ms", advice.best
         lines.append(f"best {within}: {best.number} x batch {best.batch}" if best else f"none is {within}")
     return lines
+
+
+def replicas_json(advice: ReplicaAdvice) -> dict[str, Any]:
+    """As plain data."""
+    plain: dict[str, Any] = as_plain(advice)
+    return plain

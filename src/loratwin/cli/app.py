@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
@@ -37,6 +38,7 @@ from loratwin.cli.commands import (
     traffic,
     validate,
 )
+from loratwin.cli.options import with_json_value
 from loratwin.errors import LoratwinError
 from loratwin.version import __version__
 
@@ -49,10 +51,10 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 class Commands(TyperGroup):
     """The group of all commands; turns what a command raises into the end of the program."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> Any:
         """Run the program; here and not in `invoke`, since help and version are written before a command is."""
         try:
-            return super().main(*args, **kwargs)
+            return super().main(with_json_value(sys.argv[1:] if args is None else args), *more, **kwargs)
         except OSError as error:
             if error.errno not in _NO_SPACE:
                 raise

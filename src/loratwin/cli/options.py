@@ -1,9 +1,11 @@
-"""Values of options that several commands take."""
+"""Options that several commands take, and what becomes of `--json`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+import json as json_format
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +37,91 @@ PipelineParallel = Annotated[
     int, typer.Option("--pipeline-parallel", "--pipeline-parallel-size", min=1, help="Stages of layers.")
 ]
 """Flags of a server that commands share; what they mean: `loratwin.engines.flags`, `loratwin.perf.flags`."""
+
+STDOUT = Path("-")
+
+JsonFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="[FILE|-]",
+        help="As JSON: on standard output instead of the text, or into a FILE (.json) beside it.",
+        show_default=False,
+    ),
+]
+CsvFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--csv", metavar="FOLDER", help="Write every table as a CSV file into a folder, too.", show_default=False
+    ),
+]
+
+
+def with_json_value(arguments: Sequence[str]) -> list[str]:
+    """The words of a command line in which `--json` has a value: `-` unless a word that ends in `.json` follows.
+
+    So a workload may follow it, and `--json=FILE` takes any name.
+    """
+    words: list[str] = []
+    for i, word in enumerate(arguments):
+        if word == "--":
+            return [*words, *arguments[i:]]
+        words.append(word)
+        following = arguments[i + 1] if i + 1 < len(arguments) else ""
+        if word == "--json" and following != "-" and not following.endswith(".json"):
+            words.append("-")
+    return words
+
+
+def prints_json(json: Path | None) -> bool:
+    """Whether standard output is JSON alone: then everything else goes to stderr."""
+    return json == STDOUT
+
+
+def check_json(json: Path | None, others: Iterable[Path | None] = (), inputs: Iterable[str | Path] = ()) -> None:
+    """Refuse before long work a file that cannot be written, or would replace another output or an input.
+
+    Raises
+    ------
+    InputError
+        One line with what is wrong.
+    """
+    from loratwin.records import check_writable
+
+    if json is None or json == STDOUT:
+        return
+    check_writable(json)
+    for other in filter(None, others):
+        if json.resolve() == other.resolve():
+            raise InputError(f"{json} is given as both --output and --json")
+    if json.exists() and any(Path(given).exists() and json.samefile(given) for given in inputs):
+        raise InputError(f"{json} is a file that is read: give --json another name")
+    if json.exists() and b'"loratwin_run"' in json.read_bytes()[:200]:
+        raise InputError(f"{json} is the record of a run: give --json another name, or - for standard output")
+
+
+def show(json: Path | None, text: Callable[[], Any], data: Callable[[], Any]) -> None:
+    """Print a result as text, as JSON, or as text with the JSON in a file.
+
+    Parameters
+    ----------
+    text
+        Prints, or gives what is to be printed.
+    data
+        Plain data, as JSON takes it; names have units (`loratwin.units`).
+    """
+    from loratwin.units import with_units
+
+    document = "" if json is None else json_format.dumps(with_units(data()), indent=1, allow_nan=False)
+    if prints_json(json):
+        typer.echo(document)
+        return
+    if (shown := text()) is not None:
+        typer.echo(shown)
+    if json is not None:
+        from loratwin.records import write_atomically
+
+        write_atomically(json, document + "\n")
 
 
 def whole_numbers(option: str, texts: str | Sequence[str]) -> list[int]:

@@ -16,6 +16,7 @@ from loratwin.errors import InputError, UnknownNameError
 from loratwin.plan.export import plan_json
 from loratwin.plan.result import Plan
 from loratwin.records.plain import as_plain
+from loratwin.units import with_units
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def compare_plans(
 
 
 def _compared(name: str, plan: Plan | Mapping[str, Any], price: float | None) -> ComparedPlan:
-    data = plan_json(plan) if isinstance(plan, Plan) else plan
+    data = with_units(plan_json(plan) if isinstance(plan, Plan) else plan)
     best = data["best"] or {}
     figures = best.get("figures", {})
 
@@ -143,7 +144,7 @@ def _compared(name: str, plan: Plan | Mapping[str, Any], price: float | None) ->
         gpus_per_server=data["gpus_per_server"],
         slots=best["config"]["max_loras"] if best else None,
         sequences=best["config"]["max_num_seqs"] if best else None,
-        throughput=mean("total_throughput"),
+        throughput=mean("total_throughput_tokens_per_s"),
         ttft_mean_ms=mean("ttft_mean_ms"),
         ttft_p99_ms=mean("ttft_p99_ms"),
         tpot_mean_ms=mean("tpot_mean_ms"),

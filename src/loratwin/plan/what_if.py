@@ -16,6 +16,7 @@ import numpy as np
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.formatting import chance_text, milliseconds, number, share
+from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate
 from loratwin.plan.export import candidate_json, plan_json
 from loratwin.plan.plan import plan as find_plan
@@ -139,6 +140,32 @@ def _refuse_taken(added: AdapterGroup, workload: WorkloadSpec) -> None:
         raise InputError(
             f"--add: the workload has an adapter {both[0]!r}, as one of those that come is called; give it another name"
         )
+
+
+def plan_and_cases(
+    workload: WorkloadSpec,
+    profile: Profile,
+    changes: Sequence[Change],
+    *,
+    processes: int = 1,
+    progress: Progress | None = None,
+    **options: Any,
+) -> tuple[Plan, tuple[WhatIf, ...]]:
+    """A plan, and its configuration under each change; all that `loratwin plan` asks for.
+
+    Parameters
+    ----------
+    options
+        The others of `plan`.
+
+    Raises
+    ------
+    InputError
+        As `plan` and `what_if`.
+    """
+    found = find_plan(workload, profile, processes=processes, progress=progress, **options)
+    cases = what_if(found, workload, changes, processes=processes, progress=progress) if changes else ()
+    return found, cases
 
 
 def what_if(
@@ -285,6 +312,11 @@ def instead_text(case: WhatIf) -> str:
     served, replicas = len(case.instead.served), num_replicas(case.instead)
     on, several = server(case.instead), servers(case.instead)
     return f"{served} of {case.num_adapters} on {on}, {replicas} such {several} (assumed even)"
+
+
+def plan_and_cases_json(plan: Plan, cases: Sequence[WhatIf]) -> dict[str, Any]:
+    """Both as plain data: what `loratwin plan --json` writes."""
+    return plan_json(plan) | {"what_if": what_if_json(cases, plan)}
 
 
 def what_if_json(cases: Sequence[WhatIf], plan: Plan) -> list[dict[str, Any]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from loratwin.records.plain import as_plain
 from loratwin.report.validation import markdown_table
 from loratwin.validate.chance import Statement, Tenth, around, brier, reliability
 
@@ -39,6 +41,26 @@ def chance_markdown(stated: Sequence[Statement]) -> str:
         markdown_table((("limit on", "statements", "Brier score", "said 85 to 95 %", "kept"), figures)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def chance_data(stated: Sequence[Statement]) -> dict[str, Any]:
+    """The same as plain data: chances are parts of 1."""
+    figures = []
+    for name, label in LABELS.items():
+        of_figure = [each for each in stated if each.figure == name]
+        score = brier(of_figure) if of_figure else None
+        figures.append({"limit_on": name or label, "statements": len(of_figure), "brier_score": score})
+    nine = around(stated)
+    plain: dict[str, Any] = as_plain(
+        {
+            "statements": len(stated),
+            "brier_score": brier(stated),
+            "tenths": reliability(stated),
+            "from_85_to_95_percent": nine,
+            "figures": figures,
+        }
+    )
+    return plain
 
 
 def _row(name: str, tenth: Tenth) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from math import isnan
 from pathlib import Path
@@ -17,7 +16,7 @@ from loratwin.plan import plan as find_plan
 from loratwin.plan.compare import ComparedPlan, PlanComparison, compare_plans, comparison_json, load_plan_json
 from loratwin.plan.sentences import margin_text
 from loratwin.plan.text import aligned
-from loratwin.records import Run, load_runs, write_atomically
+from loratwin.records import Run, load_runs
 from loratwin.report.run_json import runs_as_json
 from loratwin.report.tables import Cell, Column, Row, Table, numeric, word
 from loratwin.version import __version__
@@ -208,7 +207,6 @@ def comparison_page(comparison: PlanComparison) -> str:
     )
 
 
-def write_json(found: PlanComparison | Mapping[str, Run], path: Path, slo: Slo | None = None) -> None:
+def compared_json(found: PlanComparison | Mapping[str, Run], slo: Slo | None = None) -> dict[str, Any]:
     """What was compared as plain data."""
-    data = comparison_json(found) if isinstance(found, PlanComparison) else runs_as_json(found, slo)
-    write_atomically(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    return comparison_json(found) if isinstance(found, PlanComparison) else runs_as_json(found, slo)

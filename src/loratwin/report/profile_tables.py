@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from loratwin.errors import InputError
 from loratwin.formatting import UNKNOWN, change, number
@@ -22,6 +23,20 @@ def _line(name: str, whose: str) -> str:
     except InputError as error:
         return f"{UNKNOWN:16}  {'damaged':8}  {whose:8}  {name}: {error}"
     return f"{profile.digest}  {profile.origin:8}  {whose:8}  {name}"
+
+
+def profiles_data() -> list[dict[str, Any]]:
+    """The same as plain data."""
+    own_names = user_names()
+    return [_entry(name, "yours" if name in own_names else "shipped") for name in profile_names()]
+
+
+def _entry(name: str, whose: str) -> dict[str, Any]:
+    try:
+        profile = load_profile(name)
+    except InputError as error:
+        return {"name": name, "whose": whose, "damaged": str(error)}
+    return {"name": name, "whose": whose, "hash": profile.digest, "origin": profile.origin}
 
 
 def profile_text(profile: Profile) -> str:
@@ -67,6 +82,13 @@ def differences_text(first: Profile, second: Profile) -> str:
     """
     heads = [f"{label}: {one.name} ({one.origin}, {one.digest})" for label, one in (("A", first), ("B", second))]
     return "\n".join([*heads, *_side_by_side(compare_profiles(first, second))])
+
+
+def differences_data(first: Profile, second: Profile) -> dict[str, Any]:
+    """The same as plain data; a figure's unit stands beside it."""
+    profiles = [{"name": one.name, "origin": one.origin, "hash": one.digest} for one in (first, second)]
+    figures = compare_profiles(first, second)
+    return {"profiles": profiles, "figures": [{**each._asdict(), "difference": each.difference} for each in figures]}
 
 
 def _side_by_side(figures: Sequence[ComparedFigure]) -> list[str]:

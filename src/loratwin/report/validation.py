@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from loratwin.calibrate.published.fit import SOURCE
+from loratwin.records.plain import as_plain
 from loratwin.report.tables import titled
 from loratwin.validate.crossval import Validation
 from loratwin.validate.predict import Prediction
@@ -139,6 +141,22 @@ def validation_markdown(v: Validation) -> str:
     parts = ["# How good the twin is", f"{_introduction(v)}\n\n{kv_sentence(v)}"]
     parts += [f"## {title}\n\n{markdown_table(table)}" for title, table in sections(v)]
     return "\n\n".join(parts) + "\n"
+
+
+def validation_data(v: Validation) -> dict[str, Any]:
+    """Scores as plain data: errors in per cent of what was measured."""
+    plain: dict[str, Any] = as_plain(
+        {
+            "how": v.how,
+            "scores": v.scores,
+            "published_scores": v.published_scores,
+            "advice": v.advice,
+            "starved": v.starved,
+            "starts": v.starts,
+            "kv_errors": v.kv_errors,
+        }
+    )
+    return plain
 
 
 def validation_html(v: Validation) -> str:

@@ -1,6 +1,15 @@
 """The twin against measurements: predictions, advice, and how good they are."""
 
-from loratwin.validate.decisions import Decision, decide_all, decisions_csv
+from loratwin.validate.decisions import Decision, decide_all, decisions_csv, decisions_data
 from loratwin.validate.predict import Prediction, predict, predict_all, predictions_csv
 
-__all__ = ["Decision", "Prediction", "decide_all", "decisions_csv", "predict", "predict_all", "predictions_csv"]
+__all__ = [
+    "Decision",
+    "Prediction",
+    "decide_all",
+    "decisions_csv",
+    "decisions_data",
+    "predict",
+    "predict_all",
+    "predictions_csv",
+]

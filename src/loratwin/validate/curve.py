@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -214,14 +215,20 @@ def _predicted(folder: Path, fold: HeldOutFit) -> tuple[Prediction, ...]:
 
 
 def curve_json(curve: Curve) -> str:
-    """Plan, held-out sets and scores; NaN as null."""
+    """`curve_data` as text."""
+    return json.dumps(curve_data(curve), indent=1, allow_nan=False) + "\n"
+
+
+def curve_data(curve: Curve) -> dict[str, Any]:
+    """Plan, held-out sets and scores; NaN as None."""
     document = {
         "plan": curve.plan,
         "held_out": {model: curve.held_out(model) for model in curve.models},
         "errors": curve.scores(),
         "starved": curve.verdicts(),
     }
-    return json.dumps(as_plain(document), indent=1, allow_nan=False) + "\n"
+    plain: dict[str, Any] = as_plain(document)
+    return plain
 
 
 def curve_markdown(curve: Curve) -> str:

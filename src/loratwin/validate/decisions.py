@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 from loratwin.calibrate.published.serving import ServingRun, profile_for
 from loratwin.errors import DataError
@@ -164,11 +165,25 @@ def _slower(profile: Profile) -> Profile:
     return profile.model_copy(update={"step_time": profile.step_time.scaled(1 + STEP_ERROR)})
 
 
+def decisions_data(decisions: Sequence[Decision]) -> list[dict[str, Any]]:
+    """The decisions as plain data, under the names of the file's columns; no slots: None."""
+    return [
+        dict(
+            zip(
+                HEADER,
+                (*d.workload, d.question, d.served_adapters, d.point.max_loras if d.point else None),
+                strict=True,
+            )
+        )
+        for d in decisions
+    ]
+
+
 def decisions_csv(decisions: Sequence[Decision]) -> str:
     """The decisions file as text."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)
-    for d in decisions:
-        writer.writerow([*d.workload, d.question, d.served_adapters, d.point.max_loras if d.point else ""])
+    for row in decisions_data(decisions):
+        writer.writerow(row.values())
     return out.getvalue()

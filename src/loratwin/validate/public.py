@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from loratwin.errors import DataError, LoratwinError
+from loratwin.records.plain import as_plain
 from loratwin.simulate.workers import Workers
 from loratwin.validate.public_memory import predict_kv
 from loratwin.validate.public_serving import predict_serving
@@ -55,6 +57,13 @@ class PublicTable:
     rows: tuple[Row, ...]
     predictions: tuple[Figures, ...]
     reasons: tuple[str, ...]
+
+    def as_plain(self) -> list[dict[str, Any]]:
+        """The same rows as plain data, with all digits; what is not predicted is absent, and the reason there."""
+        return [
+            {key: row.get(key, "") for key in self.keys} | as_plain(figures) | ({MISSING: reason} if reason else {})
+            for row, figures, reason in zip(self.rows, self.predictions, self.reasons, strict=True)
+        ]
 
     def as_csv(self) -> str:
         """The predictions file as text."""

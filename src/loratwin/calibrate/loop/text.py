@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from math import isnan
+from pathlib import Path
+from typing import Any
 
 from loratwin.calibrate.checks.check import FIGURES, Checked, CheckScore
 from loratwin.calibrate.checks.plausible import LEVEL
+from loratwin.calibrate.design import Design
 from loratwin.calibrate.records_fit import RecordsFit
 
 _TITLES = {"total_throughput": "tokens/s", "itl_mean_ms": "ITL ms", "ttft_mean_ms": "TTFT ms"}
+
+
+def design_text(design: Design, engine: str, path: Path) -> str:
+    """Servers and their runs, and how long all take."""
+    lines = []
+    for server in design.servers:
+        lines.append(f"{server.name}: {' '.join(server.arguments(engine).words)}")
+        for run in server.runs:
+            lines.append(f"  {run.name:12s} {run.in_flight:4d} in flight, {run.window_s:g} s: {run.tells}")
+    return "\n".join([*lines, f"{path}: {design.num_runs} runs, about {design.seconds() / 60:.1f} minutes"])
 
 
 def progress_line(fit: RecordsFit) -> str:
@@ -31,6 +44,17 @@ def progress_line(fit: RecordsFit) -> str:
 def _value(fit: RecordsFit, name: str) -> float:
     part, _, key = name.partition(".")
     return float(getattr(getattr(fit.profile, part), key))
+
+
+def fitted_text(fit: RecordsFit, path: Path) -> str:
+    """Where the profile is, then its coefficients and its card."""
+    head = f"{path}: {fit.profile.name}, fitted on {fit.profile.card.fitted_on}"
+    return "\n".join([head, *fitted_lines(fit)])
+
+
+def fitted_data(fit: RecordsFit, path: Path) -> dict[str, Any]:
+    """The same as plain data."""
+    return {"file": str(path), "profile": fit.profile.model_dump(mode="json")}
 
 
 def fitted_lines(fit: RecordsFit) -> Iterator[str]:
@@ -93,8 +117,13 @@ def as_markdown(checked: Checked) -> str:
 
 
 def as_json(checked: Checked) -> str:
-    """Every number, for programs."""
-    plain = {
+    """`checked_data` as text."""
+    return json.dumps(checked_data(checked), indent=1, allow_nan=False) + "\n"
+
+
+def checked_data(checked: Checked) -> dict[str, Any]:
+    """Every number, for programs. Figures are in the unit of their names; errors are parts of 1."""
+    return {
         "level": LEVEL,
         "scores": [
             {
@@ -109,7 +138,6 @@ def as_json(checked: Checked) -> str:
         "coverage": {figure: _known(checked.coverage(figure)) for figure in FIGURES},
         "verdicts_right": list(checked.verdicts_right),
     }  # fmt: skip
-    return json.dumps(plain, indent=1, allow_nan=False) + "\n"
 
 
 def _known(value: float) -> float | None:

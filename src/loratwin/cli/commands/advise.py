@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from loratwin.cli.options import JsonFile
 
 if TYPE_CHECKING:
     from loratwin.advise import BatchSweep
@@ -43,7 +44,7 @@ def batch(
     profile: ProfileName = None,
     batches: Batches = _BATCHES,
     max_loras: Slots = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json: JsonFile = None,
 ) -> None:
     """Say beyond which batch more memory buys almost nothing (arXiv 2503.08311).
 
@@ -51,13 +52,12 @@ def batch(
     """
     from loratwin.advise import advise_batch, known_shapes
     from loratwin.advise.text import batch_json, batch_text
+    from loratwin.cli.options import check_json, show
 
+    check_json(json, inputs=sources or ())
     advice = advise_batch(_sweep(sources, llm, workload, profile, batches, max_loras), itl_ms, times, epsilon)
-    if as_json:
-        typer.echo(json.dumps(batch_json(advice), indent=2))
-        return
-    for line in batch_text(advice, known_shapes(llm or advice.sweep.llm), rank):
-        typer.echo(line)
+    shapes = known_shapes(llm or advice.sweep.llm)
+    show(json, lambda: "\n".join(batch_text(advice, shapes, rank)), lambda: batch_json(advice))
 
 
 @app.command()
@@ -74,20 +74,21 @@ def replicas(
     profile: ProfileName = None,
     batches: Batches = _BATCHES,
     max_loras: Slots = None,
+    json: JsonFile = None,
 ) -> None:
     """Predict several servers on one GPU from the sweep of one, and choose their number.
 
     For example: loratwin advise replicas sweep.csv --llm opt-1.3b --replicas 1,2,4 --itl-ms 20
     """
     from loratwin.advise import advise_replicas, known_shapes
-    from loratwin.advise.text import fixed_tokens, replicas_text
-    from loratwin.cli.options import whole_numbers
+    from loratwin.advise.text import fixed_tokens, replicas_json, replicas_text
+    from loratwin.cli.options import check_json, show, whole_numbers
 
+    check_json(json, inputs=sources or ())
     sweep = _sweep(sources, llm, workload, profile, batches, max_loras)
     fixed, counts = fixed_tokens(known_shapes(llm or sweep.llm), sweep.llm), whole_numbers("--replicas", numbers)
     advice = advise_replicas(sweep, counts, fixed, batch=batch, slo_ms=itl_ms, requests=requests)
-    for line in replicas_text(advice, itl_ms):
-        typer.echo(line)
+    show(json, lambda: "\n".join(replicas_text(advice, itl_ms)), lambda: replicas_json(advice))
 
 
 def _sweep(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loratwin.cli.options import JsonFile, check_json, show
 from loratwin.cli.serve import Serve, engine_of_line
 from loratwin.errors import InputError
 
@@ -69,6 +70,7 @@ def bench(
     report: Annotated[
         Path | None, typer.Option(help="Write a self-contained HTML report.", metavar="FILE.html")
     ] = None,
+    json: JsonFile = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a record that is there.")] = False,
     recover: Annotated[
         Path | None, typer.Option(help="Make the record of a benchmark that was killed, from its .partial folder.")
@@ -84,8 +86,9 @@ def bench(
 
     limits = parse_slo(slo) if slo is not None else None
     _check_shown(report, profile)
+    check_json(json, (output, report), filter(None, (workload, profile)))
     if recover is not None:
-        _show(_recover(recover, output, force), output, limits, profile, per_adapter, report)
+        _show(_recover(recover, output, force), output, limits, profile, per_adapter, report, json)
         return
     if serve is not None and not url and launch is None:
         launch = engine_of_line(serve)
@@ -102,7 +105,7 @@ def bench(
     )
     with measuring() as listener:
         run = measure(requests, servers, output, options=options, force=force, listener=listener)
-    _show(run, output, limits, profile, per_adapter, report)
+    _show(run, output, limits, profile, per_adapter, report, json)
     if was_interrupted(run):
         raise KeyboardInterrupt
 
@@ -169,15 +172,23 @@ def _recover(folder: Path, output: Path, force: bool) -> Run:
     return run
 
 
-def _show(run: Run, output: Path, slo: Slo | None, profile: str | None, per_adapter: bool, report: Path | None) -> None:
+def _show(
+    run: Run,
+    output: Path,
+    slo: Slo | None,
+    profile: str | None,
+    per_adapter: bool,
+    report: Path | None,
+    json: Path | None,
+) -> None:
     from loratwin.cli.progress import announce_compilation
     from loratwin.perf import load_profile
-    from loratwin.report import print_runs, twins_of, write_report
+    from loratwin.report import print_runs, runs_as_json, twins_of, write_report
 
     runs = {output.stem: run}
     if profile is not None:
         announce_compilation()
         runs |= twins_of(runs, load_profile(profile))
-    print_runs(runs, slo, per_adapter)
+    show(json, lambda: print_runs(runs, slo, per_adapter), lambda: runs_as_json(runs, slo, per_adapter))
     if report is not None:
         typer.echo(f"written: {write_report(runs, report, slo=slo)}", err=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loratwin.cli.options import STDOUT, JsonFile, check_json, prints_json, show
 from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from loratwin.bench import Listener
     from loratwin.calibrate.checks.check import Checked
     from loratwin.calibrate.loop.source import ServerSource
-    from loratwin.calibrate.records_fit import RecordsFit
     from loratwin.perf import Profile
 
 app = typer.Typer(help="Make profiles from measurements.", no_args_is_help=True, rich_markup_mode=None)
@@ -59,20 +59,29 @@ def server(
     start_timeout: _Timeout = 600.0,
     check: Annotated[bool, typer.Option(help="Check the profile on workloads that it has not seen.")] = True,
     learn: Annotated[bool, typer.Option("--learn", help="Then fit again, the check's runs included.")] = False,
+    json: JsonFile = None,
 ) -> None:
     """Calibrate your own server in one go: design, run, fit, check.
 
     For example: loratwin calibrate server mine --lora-folder adapters --server-args "--model tiny --max-num-seqs 16"
     """
     from loratwin.calibrate.loop.calibration import calibrate_server
+    from loratwin.calibrate.loop.text import checked_data, fitted_data, fitted_text
     from loratwin.cli.progress import measuring
 
+    check_json(json)
     source = _source(lora_folder, server_args, server_command, None, None, start_timeout, "")
     with measuring() as listener:
         done = calibrate_server(folder, source, minutes=minutes, llm=llm, check=False, listener=listener)
-        _print_fit(done.fit, done.folder.profile)
-        if check:
-            _check(folder, done.folder.profile, source, window, repeats, learn, llm, "text", listener)
+        fit, path = done.fit, done.folder.profile
+        if not prints_json(json):
+            typer.echo(fitted_text(fit, path))
+        checked = _check(folder, path, source, window, repeats, learn, llm, json, listener) if check else None
+    show(
+        json,
+        lambda: None if checked is None else _shown(checked, "text"),
+        lambda: {**fitted_data(fit, path), "check": None if checked is None else checked_data(checked)},
+    )
 
 
 @app.command()
@@ -83,6 +92,7 @@ def design(
     server_args: _Args = "",
     minutes: _Minutes = 7.0,
     llm: _Llm = None,
+    json: JsonFile = None,
 ) -> None:
     """Say which runs a calibration needs, most telling first, as many as fit into the minutes.
 
@@ -90,16 +100,14 @@ def design(
     """
     from loratwin.calibrate.design import dump_design
     from loratwin.calibrate.loop.designed import design_for
+    from loratwin.calibrate.loop.text import design_text
     from loratwin.records import write_atomically
 
     source = _source(lora_folder, server_args, None, None, None, 600.0, "")
+    check_json(json, (output,))
     made = design_for(source, minutes, llm)
     write_atomically(output, dump_design(made))
-    for server in made.servers:
-        typer.echo(f"{server.name}: {' '.join(server.arguments(source.engine).words)}")
-        for run in server.runs:
-            typer.echo(f"  {run.name:12s} {run.in_flight:4d} in flight, {run.window_s:g} s: {run.tells}")
-    typer.echo(f"{output}: {made.num_runs} runs, about {made.seconds() / 60:.1f} minutes")
+    show(json, lambda: design_text(made, source.engine, output), lambda: made.model_dump(mode="json"))
 
 
 @app.command("run")
@@ -149,6 +157,7 @@ def fit(
         str | None, typer.Option(help="For records: the LLM, by name or by the folder of its config.json.")
     ] = None,
     start: _Start = None,
+    json: JsonFile = None,
 ) -> None:
     """Fit a profile to records of runs, or the profiles of all LLMs of measured tables.
 
@@ -157,18 +166,20 @@ def fit(
     For example: loratwin calibrate fit mine -o mine.yaml --llm tiny
     """
     from loratwin.calibrate.loop.calibration import fit_folder, records_in
+    from loratwin.calibrate.loop.text import fitted_data, fitted_text
     from loratwin.perf import save_profile
     from loratwin.records import check_writable
 
     check_writable(_profile_file(output, "profile"))
+    check_json(json)
     records = records_in(data)
     if any(records.glob("*.json")) or any(records.glob("*.parquet")):
         fitted = fit_folder(records, llm, _profile(start))
         path = _profile_file(output, fitted.profile.name)
         save_profile(fitted.profile, path)
-        _print_fit(fitted, path)
+        show(json, lambda: fitted_text(fitted, path), lambda: fitted_data(fitted, path))
     elif any(data.glob("*.csv")):
-        _fit_tables(data, output, processes)
+        _fit_tables(data, output, processes, json)
     else:
         raise InputError(f"{data}: neither records of runs (.json, .parquet) nor measured tables (.csv) are there")
 
@@ -178,7 +189,7 @@ def _profile_file(output: Path, name: str) -> Path:
     return output if output.suffix in (".yaml", ".yml") else output / f"{name.replace('/', '__')}.yaml"
 
 
-def _fit_tables(data: Path, output: Path, processes: int) -> None:
+def _fit_tables(data: Path, output: Path, processes: int, json: Path | None) -> None:
     """The fit of measured tables, with held-out errors on the profiles' cards (takes some minutes)."""
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.perf import save_profile
@@ -189,10 +200,14 @@ def _fit_tables(data: Path, output: Path, processes: int) -> None:
     announce_compilation()
     with staged_progress() as progress:
         profiles = fit_with_errors(data, processes, progress)
-    for profile in profiles:
-        path = _profile_file(output, profile.name)
+    paths = {_profile_file(output, profile.name): profile for profile in profiles}
+    for path, profile in paths.items():
         save_profile(profile, path)
-        typer.echo(str(path))
+    show(
+        json,
+        lambda: "\n".join(map(str, paths)),
+        lambda: [{"file": str(path), "profile": profile.model_dump(mode="json")} for path, profile in paths.items()],
+    )
 
 
 @app.command()
@@ -211,7 +226,8 @@ def check(
     start_timeout: _Timeout = 600.0,
     api_key_env: _KeyEnv = "OPENAI_API_KEY",
     learn: Annotated[bool, typer.Option("--learn", help="Then fit again, these runs included.")] = False,
-    format: Annotated[str, typer.Option(help="text, json or markdown.")] = "text",
+    format: Annotated[str, typer.Option(help="text, json (as --json) or markdown.")] = "text",
+    json: JsonFile = None,
 ) -> None:
     """Predict workloads that the profile has not seen, then measure them, and say how far off it was.
 
@@ -219,11 +235,15 @@ def check(
     """
     if format not in FORMATS:
         raise InputError(f"--format {format!r}: must be one of {', '.join(FORMATS)}")
+    from loratwin.calibrate.loop.text import checked_data
     from loratwin.cli.progress import measuring
 
+    json = STDOUT if format == "json" else json
+    check_json(json)
     source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
     with measuring() as listener:
-        _check(folder, profile, source, window, repeats, learn, llm, format, listener)
+        checked = _check(folder, profile, source, window, repeats, learn, llm, json, listener)
+    show(json, lambda: _shown(checked, format), lambda: checked_data(checked))
 
 
 @app.command("import")
@@ -268,14 +288,6 @@ def _profile(start: str | None) -> Profile | None:
     return None if start is None else load_profile(start)
 
 
-def _print_fit(fitted: RecordsFit, path: Path) -> None:
-    from loratwin.calibrate.loop.text import fitted_lines
-
-    typer.echo(f"{path}: {fitted.profile.name}, fitted on {fitted.profile.card.fitted_on}")
-    for line in fitted_lines(fitted):
-        typer.echo(line)
-
-
 def _check(
     folder: Path,
     profile: Path,
@@ -284,9 +296,9 @@ def _check(
     repeats: int,
     learn: bool,
     llm: str | None,
-    form: str,
+    json: Path | None,
     listener: Listener,
-) -> None:
+) -> Checked:
     from loratwin.calibrate.loop.calibration import learned_file
     from loratwin.calibrate.loop.checking import check_server, learn_from_check
     from loratwin.cli.progress import announce_compilation
@@ -295,14 +307,14 @@ def _check(
     known = load_profile(str(profile))
     announce_compilation()
     check = check_server(known, source, folder, window_s, repeats, listener)
-    typer.echo(_shown(check.checked, form))
     if learn:
         shapes = source.llm(llm) if llm or source.names_llm() else None
         save_profile(learn_from_check(check, shapes), path := learned_file(profile))
-        typer.echo(f"{path}: fitted once more, the check's runs included")
+        typer.echo(f"{path}: fitted once more, the check's runs included", err=prints_json(json))
+    return check.checked
 
 
 def _shown(checked: Checked, form: str) -> str:
-    from loratwin.calibrate.loop.text import as_json, as_markdown, as_text
+    from loratwin.calibrate.loop.text import as_markdown, as_text
 
-    return dict(zip(FORMATS, (as_text, as_json, as_markdown), strict=True))[form](checked)
+    return as_markdown(checked) if form == "markdown" else as_text(checked)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.options import CsvFolder, JsonFile
+
 
 def compare(
     what: Annotated[
@@ -34,32 +36,28 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write one self-contained HTML file.", metavar="FILE.html")
     ] = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Write every table as a CSV file into a folder, too.", show_default=False),
-    ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the figures as JSON, too.", show_default=False)] = None,
+    csv: CsvFolder = None,
+    json: JsonFile = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
 ) -> None:
     """Set plans, profiles or runs side by side: GPUs, cost, latency, margin; differences are against the first.
 
     For example: loratwin compare h100.json l40s.json --price h100=2.5 --price l40s=0.9
     """
+    from loratwin.cli.options import check_json, prints_json, show
     from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
     from loratwin.plan.compare import parse_prices
-    from loratwin.records import check_writable
     from loratwin.report import as_text, check_csv_folder, check_html, write_report, write_tables
     from loratwin.report.compare import compare as compare_all
-    from loratwin.report.compare import write_json
+    from loratwin.report.compare import compared_json
     from loratwin.workload import load_spec
 
     if output is not None:
         check_html(output)
     if csv is not None:
         check_csv_folder(csv)
-    if json is not None:
-        check_writable(json)
+    check_json(json, (output,), what)
     prices, limits = parse_prices(price or ()), parse_slo(slo) if slo is not None else None
     spec = load_spec(workload) if workload is not None else None
     if spec is not None:
@@ -74,10 +72,8 @@ def compare(
         seeds=range(seeds),
         processes=processes,
     )
-    typer.echo(as_text(found))
+    show(json, lambda: as_text(found), lambda: compared_json(found, limits))
     if output is not None:
-        typer.echo(f"\nReport: {write_report(found, output, slo=limits)}")
+        typer.echo(f"\nReport: {write_report(found, output, slo=limits)}", err=prints_json(json))
     if csv is not None:
-        typer.echo(f"{len(write_tables(found, csv, slo=limits))} tables in {csv}")
-    if json is not None:
-        write_json(found, json, limits)
+        typer.echo(f"{len(write_tables(found, csv, slo=limits))} tables in {csv}", err=prints_json(json))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loratwin.cli.options import JsonFile
+
 if TYPE_CHECKING:
     from loratwin.experiments import Experiments, Grid, Planned, SlurmOptions
 
@@ -31,24 +33,17 @@ def plan(
     image: Image = "",
     bind: Bind = None,
     profile: Annotated[str | None, typer.Option(help="Let the twin say of each run what to expect.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """Show every run that a grid makes, its command, and what is left out and why; start nothing."""
+    from loratwin.cli.options import check_json, show
     from loratwin.experiments import load_grid
+    from loratwin.experiments.text import planned_data, planned_text
 
+    check_json(json, inputs=(grid,))
     planned = _planned(load_grid(grid), grid, container, image, bind)
     estimates = _estimates(planned, profile)
-    for run in planned:
-        if run.spec is None:
-            typer.echo(f"{run.name}: left out, {run.left_out}")
-            continue
-        typer.echo(f"{run.name}: about {run.seconds:.0f} s{estimates.get(run.name, '')}")
-        typer.echo(f"  {run.spec.shell_command()}")
-    made = [run for run in planned if run.spec is not None]
-    total = sum(run.seconds for run in made)
-    typer.echo(
-        f"{len(made)} runs, {len(planned) - len(made)} left out; {total / 3600:.1f} h one after the other "
-        "(windows, and 120 s for each start, which is assumed)"
-    )
+    show(json, lambda: planned_text(planned, estimates), lambda: planned_data(planned, estimates))
 
 
 @app.command()
@@ -94,37 +89,44 @@ def run(
 def _make(experiments: Experiments, names: list[str], on: str, jobs: int, failed: bool) -> None:
     from loratwin.cli.progress import staged_progress
     from loratwin.experiments import SlurmOptions, cluster_executor, local_executor
+    from loratwin.experiments.text import states_text
 
     missing = experiments.missing(names, failed)
     place = local_executor(jobs) if on == "local" else cluster_executor(on, experiments.folder, SlurmOptions(), "")
     with staged_progress() as progress, place as executor:
         experiments.make(missing, executor, failed, progress)
-    _show(experiments)
+    typer.echo(states_text(experiments))
 
 
 def _submit(experiments: Experiments, names: list[str], options: SlurmOptions, failed: bool) -> None:
+    from loratwin.experiments.text import states_text
+
     handed = experiments.submit(names, options, failed)
     if not handed:
         typer.echo("nothing to hand over: all runs are done, failed, or in Slurm's hands")
     else:
         typer.echo(f"{len(handed)} runs handed to Slurm; how they do: loratwin experiments status {experiments.folder}")
-    _show(experiments)
+    typer.echo(states_text(experiments))
 
 
 @app.command()
 def status(
     folder: Folder,
     watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until all is at its end.")] = False,
+    json: JsonFile = None,
 ) -> None:
     """Say how far the runs are, and why those that failed did."""
+    from loratwin.cli.options import check_json, prints_json, show
     from loratwin.experiments import Experiments
+    from loratwin.experiments.text import counts_text, states_data, states_text
 
+    check_json(json)
     experiments = Experiments(folder)
     experiments.grid()
     while watch and any(experiments.counts().get(name) for name in ("waiting", "queued", "running")):
-        typer.echo(_line(experiments.counts()))
+        typer.echo(counts_text(experiments.counts()), err=prints_json(json))
         time.sleep(2.0)
-    _show(experiments)
+    show(json, lambda: states_text(experiments), lambda: states_data(experiments))
 
 
 @app.command()
@@ -132,19 +134,25 @@ def collect(
     folder: Folder,
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write: .parquet or .csv.")],
     report: Annotated[Path | None, typer.Option(help="Write a page of all figures.", metavar="FILE.html")] = None,
+    json: JsonFile = None,
 ) -> None:
     """Put all runs into one table: the grid's values, how each ended, and its figures."""
+    from loratwin.cli.options import check_json, show
     from loratwin.experiments import collect as collect_runs
+    from loratwin.experiments.text import counts_text
     from loratwin.records import check_writable, write_atomically
+    from loratwin.records.plain import as_plain
     from loratwin.report.grid_page import grid_html, run_counts
 
     for path in filter(None, (output, report)):
         check_writable(path)
+    check_json(json, (output, report))
     table = collect_runs(folder)
     table.write(output)
     if report is not None:
         write_atomically(report, grid_html(table))
-    typer.echo(f"{output}: {len(table.rows)} runs ({_line(run_counts(table))})")
+    line = f"{output}: {len(table.rows)} runs ({counts_text(run_counts(table))})"
+    show(json, lambda: line, lambda: as_plain({"grid": table.name, "axes": table.axes, "runs": table.rows}))
 
 
 @app.command("definition")
@@ -204,15 +212,3 @@ def _estimates(planned: list[Planned], name: str | None) -> dict[str, str]:
     profile = load_profile(name)
     announce_compilation()
     return {run.name: estimate(run.spec, profile).text for run in planned if run.spec is not None}
-
-
-def _show(experiments: Experiments) -> None:
-    states = experiments.states()
-    for name, state in states.items():
-        if state.stage == "failed":
-            typer.echo(f"{name}: failed, {state.reason}")
-    typer.echo(_line(experiments.counts()))
-
-
-def _line(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {stage}" for stage, number in sorted(counts.items())) or "no runs"

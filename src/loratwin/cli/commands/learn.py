@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.options import JsonFile, check_json, show
 from loratwin.errors import UnknownNameError
 
 app = typer.Typer(help="Learn from the twin: fast answers, and rules.", no_args_is_help=True, rich_markup_mode=None)
@@ -70,21 +70,24 @@ def train(
     shards: Folders,
     output: Annotated[Path, typer.Option("--output", "-o", help="File of the model (.npz).", show_default=False)],
     partly: Partly = False,
+    json: JsonFile = None,
 ) -> None:
     """Fit the model that `learn predict` and `plan --fast` use; prints its errors on workloads not seen."""
     from loratwin.cli.progress import staged_progress
     from loratwin.learn import load_shards, save_model
     from loratwin.learn import train as fit
     from loratwin.records import check_writable
+    from loratwin.records.plain import as_plain
 
     check_writable(output)
+    check_json(json, (output,))
     explored = load_shards(shards, partly)
     with staged_progress() as progress:
         model = fit(explored, partial(progress, "learning targets"))
     save_model(model, output)
-    for target, error in model.header.held_out.items():
-        typer.echo(f"{target}: {error}")
-    typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} kB, {model.header.learned_from}")
+    errors = [f"{target}: {error}" for target, error in model.header.held_out.items()]
+    size = f"{output}: {output.stat().st_size / 1000:.0f} kB, {model.header.learned_from}"
+    show(json, lambda: "\n".join([*errors, size]), lambda: {"file": str(output), **as_plain(model.header)})
 
 
 @app.command()
@@ -97,6 +100,7 @@ def table(
         bool, typer.Option("--published-features", help="The eight published features, adapters on the grid.")
     ] = False,
     partly: Partly = False,
+    json: JsonFile = None,
 ) -> None:
     """Compare all models on all targets by nested cross-validation, grouped by workload (takes minutes)."""
     from loratwin.cli.progress import staged_progress
@@ -105,9 +109,11 @@ def table(
     from loratwin.learn.training.registry import REGISTRY
     from loratwin.learn.training.table import table_markdown
     from loratwin.records import check_writable, write_atomically
+    from loratwin.records.plain import as_plain
 
     if output is not None:
         check_writable(output)
+    check_json(json, (output,))
     usual = [name for name, target in TARGETS.items() if target.level == "workload" or not published_features]
     chosen, asked = _names("model", models, list(REGISTRY)), _names("target", targets, usual)
     explored = load_shards(shards, partly)
@@ -116,7 +122,7 @@ def table(
     text = table_markdown(rows)
     if output is not None:
         write_atomically(output, text)
-    typer.echo(text.rstrip())
+    show(json, text.rstrip, lambda: as_plain(rows))
 
 
 @app.command()
@@ -127,22 +133,22 @@ def rules(
     ] = None,
     profile: Annotated[str | None, typer.Option(help="Only this profile.", show_default="all")] = None,
     partly: Partly = False,
+    json: JsonFile = None,
 ) -> None:
     """Print one page of rules, with their errors: how many adapters, which slots, how much throughput.
 
     For example: loratwin learn rules shards -o rules.md
     """
     from loratwin.learn import check_rules_path, learn_rules, load_shards, save_rules
-    from loratwin.learn.rules.text import rules_text
+    from loratwin.learn.rules.text import rules_data, rules_text
 
+    check_json(json, (output,))
     if output is not None:
         check_rules_path(output)
     explored = load_shards(shards, partly, profile)
     learned, title = learn_rules(explored), f"LoRA adapters on one GPU: {profile or 'all learned profiles'}"
-    if output is None:
-        typer.echo(rules_text(learned, title).rstrip())
-    else:
-        typer.echo(str(save_rules(learned, explored, title, output)))
+    written = None if output is None else str(save_rules(learned, explored, title, output))
+    show(json, lambda: written or rules_text(learned, title).rstrip(), lambda: rules_data(learned, title))
 
 
 @app.command()
@@ -153,7 +159,7 @@ def predict(
     objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
     check: Annotated[bool, typer.Option(help="Check the answer with one run of the twin.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of the workload.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the answer here.", show_default=False)] = None,
+    json: JsonFile = None,
 ) -> None:
     """Predict adapters, slots, throughput and latency without a search, with 90 % intervals.
 
@@ -163,18 +169,14 @@ def predict(
     from loratwin.learn import advice_text, load_model
     from loratwin.learn import predict as learned_advice
     from loratwin.perf import load_profile
-    from loratwin.records import check_writable, write_atomically
     from loratwin.workload import load_spec
 
     chosen, learned, spec = load_profile(profile), load_model(model), load_spec(workload)
-    if json_file is not None:
-        check_writable(json_file)
+    check_json(json, inputs=(workload, profile))
     if check:
         announce_compilation()
     advice = learned_advice(spec, chosen, learned, objective, seed=seed, check=check)
-    if json_file is not None:
-        write_atomically(json_file, json.dumps(advice.as_json(), indent=1) + "\n")
-    typer.echo(advice_text(advice))
+    show(json, lambda: advice_text(advice), advice.as_json)
 
 
 def _names(kind: str, text: str | None, known: list[str]) -> list[str]:

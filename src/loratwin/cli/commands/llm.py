@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from loratwin.cli.options import JsonFile
+
 app = typer.Typer(
     help="LLMs: what is known of one; small random ones, to try servers with.",
     no_args_is_help=True,
@@ -21,19 +23,19 @@ def show(
     ],
     engine: Annotated[str | None, typer.Option("--engine", help="Version of vLLM; vllm-0.32.0 unless given.")] = None,
     tensor_parallel: Annotated[int, typer.Option("--tensor-parallel", min=1, help="GPUs that share the LLM.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json: JsonFile = None,
 ) -> None:
     """Show what an LLM is made of: parameters, weights, what a request keeps, adapters' slots, context, speed.
 
     For example: loratwin llm show Qwen/Qwen3-30B-A3B --tensor-parallel 2
     """
-    import json
-
+    from loratwin.cli.options import check_json, show
     from loratwin.llms import llm_facts
     from loratwin.report import llm_text
 
+    check_json(json)
     facts = llm_facts(name, engine, tensor_parallel)
-    typer.echo(json.dumps(facts.as_plain(), indent=1) if as_json else llm_text(facts))
+    show(json, lambda: llm_text(facts), facts.as_plain)
 
 
 @app.command()

@@ -10,10 +10,13 @@ from loratwin.cli.options import (
     Dtype,
     EnforceEager,
     FullyShardedLoras,
+    JsonFile,
     KvCacheDtype,
     KvCacheMemoryBytes,
     PipelineParallel,
     Quantization,
+    check_json,
+    show,
     whole_numbers,
 )
 from loratwin.cli.serve import Serve
@@ -50,18 +53,17 @@ def memory(
     sampler: Annotated[
         str | None, typer.Option(help="What draws tokens: pytorch or flashinfer. Default: the version's own.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON: a list, one for each number of slots.")] = False,
+    json: JsonFile = None,
 ) -> None:
     """Show where the memory of a server goes: weights, slots, activations, graphs, KV tokens, and whether it starts.
 
     For example: loratwin memory "NVIDIA L40S" llama-3.1-8b-instruct --engine vllm-0.25.1 --max-loras 8,16,32
     """
-    import json
-
     from loratwin.engines.versions import UNTOLD
     from loratwin.perf import server_memory
     from loratwin.report import memory_text
 
+    check_json(json)
     settings: dict[str, Any] = {
         "max_lora_rank": max_lora_rank,
         "fully_sharded_loras": fully_sharded_loras,
@@ -81,5 +83,4 @@ def memory(
         )
         for slots in whole_numbers("--max-loras", max_loras)
     ]  # fmt: skip
-    plain = [server.as_plain() for server in servers]
-    typer.echo(json.dumps(plain, indent=1) if as_json else memory_text(servers))
+    show(json, lambda: memory_text(servers), lambda: [server.as_plain() for server in servers])

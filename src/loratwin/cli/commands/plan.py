@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from loratwin.cli.options import (
+    CsvFolder,
     Dtype,
     EnablePrefixCaching,
     EnforceEager,
     FullyShardedLoras,
+    JsonFile,
     KvCacheDtype,
     KvCacheMemoryBytes,
     MaxLoraRank,
     PipelineParallel,
     Quantization,
+    check_json,
+    prints_json,
+    show,
     whole_numbers,
 )
 from loratwin.cli.serve import Serve, line_beside
 from loratwin.errors import InputError
+
+if TYPE_CHECKING:
+    from loratwin.perf import Profile
+    from loratwin.workload import WorkloadSpec
 
 
 def plan(
@@ -117,11 +125,8 @@ def plan(
         Path | None,
         typer.Option("--output", "-o", help="HTML report to write; by default plan.html.", show_default=False),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the plan as JSON, too.", show_default=False)] = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Write every table as a CSV file into a folder, too.", show_default=False),
-    ] = None,
+    json: JsonFile = None,
+    csv: CsvFolder = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     fast: Annotated[
         bool,
@@ -141,19 +146,41 @@ def plan(
     from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
     from loratwin.perf import served_profile
-    from loratwin.plan import HEADROOM, parse_headroom, plan_json, plan_text
-    from loratwin.plan import plan as find_plan
+    from loratwin.plan import HEADROOM, parse_headroom, plan_text
     from loratwin.plan.line import line_change, line_change_json, line_change_text
-    from loratwin.plan.what_if import check_names, parse_added, parse_scale, what_if, what_if_json
-    from loratwin.records import write_atomically
+    from loratwin.plan.what_if import check_names, parse_added, parse_scale, plan_and_cases, plan_and_cases_json
     from loratwin.records.plain import as_plain
-    from loratwin.report import check_csv_folder, plan_report, write_tables
+    from loratwin.report import check_csv_folder, check_html, write_report, write_tables
     from loratwin.workload import load_spec
 
-    limits = parse_slo(slo) if slo is not None else None
-    share = HEADROOM if headroom is None else parse_headroom(headroom)
-    slot_list = None if slots is None else whole_numbers("--slots", slots)
-    sequences = None if max_num_seqs is None else whole_numbers("--max-num-seqs", max_num_seqs)
+    options: dict[str, Any] = {
+        "objective": objective,
+        "slo": parse_slo(slo) if slo is not None else None,
+        "slo_for": slo_for,
+        "headroom": HEADROOM if headroom is None else parse_headroom(headroom),
+        "confidence": confidence,
+        "seeds": range(seed, seed + seeds),
+        "slots": None if slots is None else whole_numbers("--slots", slots),
+        "max_num_seqs": None if max_num_seqs is None else whole_numbers("--max-num-seqs", max_num_seqs),
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "max_model_len": max_model_len,
+        "gpu_memory_utilization": gpu_memory_utilization,
+        "settings": {
+            "max_lora_rank": max_lora_rank,
+            "fully_sharded_loras": fully_sharded_loras,
+            "enforce_eager": enforce_eager,
+            "kv_cache_dtype": kv_cache_dtype,
+            "kv_cache_memory_bytes": kv_cache_memory_bytes,
+            "enable_prefix_caching": enable_prefix_caching,
+            "dtype": dtype,
+            "quantization": quantization,
+        },
+        "extrapolate": extrapolate,
+        "fast": fast,
+        "hours": hours,
+        "processes": processes,
+        "name": workload,
+    }
     changes = [*map(parse_scale, scale or ()), *map(parse_added, add or ())]
     chosen_profile = served_profile(profile, quantization, pipeline_parallel)
     spec = load_spec(workload)
@@ -161,64 +188,33 @@ def plan(
     check_names(changes, spec)
     if not check:
         _check_no_plan(fast, output, json, csv)
+        typer.echo(_predicted(spec, chosen_profile, objective, options["slots"], seed))
+        return
     output = output or Path("plan.html")
-    _check_outputs(output, json, (workload, profile))
+    check_html(output)
+    check_json(json, (output,), (workload, profile))
+    _check_inputs(output, (workload, profile))
     if csv is not None:
         check_csv_folder(csv)
-    if not check:
-        from loratwin.learn import predict
-        from loratwin.plan.text import predicted_text
-
-        typer.echo(predicted_text(predict(spec, chosen_profile, objective=objective, slots=slot_list, seed=seed)))
-        return
     announce_compilation()
     with _progress() as progress:
-        answer = find_plan(
-            spec,
-            chosen_profile,
-            objective=objective,  # type: ignore[arg-type]  # checked there
-            slo=limits,
-            slo_for=slo_for,  # type: ignore[arg-type]  # checked there
-            headroom=share,
-            confidence=confidence,
-            seeds=range(seed, seed + seeds),
-            slots=slot_list,
-            max_num_seqs=sequences,
-            max_num_batched_tokens=max_num_batched_tokens,
-            max_model_len=max_model_len,
-            gpu_memory_utilization=gpu_memory_utilization,
-            settings={
-                "max_lora_rank": max_lora_rank,
-                "fully_sharded_loras": fully_sharded_loras,
-                "enforce_eager": enforce_eager,
-                "kv_cache_dtype": kv_cache_dtype,
-                "kv_cache_memory_bytes": kv_cache_memory_bytes,
-                "enable_prefix_caching": enable_prefix_caching,
-                "dtype": dtype,
-                "quantization": quantization,
-            },
-            extrapolate=extrapolate,
-            fast=fast,
-            hours=hours,  # type: ignore[arg-type]  # checked there
-            processes=processes,
-            progress=progress,
-            name=workload,
-        )
-        cases = what_if(answer, spec, changes, processes=processes, progress=progress) if changes else ()
+        answer, cases = plan_and_cases(spec, chosen_profile, changes, progress=progress, **options)
         changed = line_change(answer, spec, line, processes=processes, progress=progress) if line else None
-    page = plan_report(answer, cases)
-    if json is not None:
-        data = plan_json(answer) | {"what_if": what_if_json(cases, answer)}
-        if changed is not None:
-            data["your_line"] = as_plain(line_change_json(changed))
-        write_atomically(json, json_format.dumps(data, indent=1, allow_nan=False) + "\n")
-    write_atomically(output, page)
+    write_report(answer, output, what_if=cases)
     if csv is not None:
         write_tables(answer, csv, what_if=cases)
-    typer.echo(plan_text(answer, cases))
-    if changed is not None:
-        typer.echo(f"\n{line_change_text(changed, answer)}")
-    typer.echo(f"\nReport: {output}")
+    beside = "" if changed is None else f"\n\n{line_change_text(changed, answer)}"
+    more = {} if changed is None else {"your_line": as_plain(line_change_json(changed))}
+    show(json, lambda: plan_text(answer, cases) + beside, lambda: plan_and_cases_json(answer, cases) | more)
+    typer.echo(f"\nReport: {output}", err=prints_json(json))
+
+
+def _predicted(spec: WorkloadSpec, profile: Profile, objective: str, slots: list[int] | None, seed: int) -> str:
+    """What the learned model alone says."""
+    from loratwin.learn import predict
+    from loratwin.plan.text import predicted_text
+
+    return predicted_text(predict(spec, profile, objective=objective, slots=slots, seed=seed))
 
 
 def _check_no_plan(fast: bool, output: Path | None, json: Path | None, csv: Path | None) -> None:
@@ -233,19 +229,10 @@ def _check_no_plan(fast: bool, output: Path | None, json: Path | None, csv: Path
             )
 
 
-def _check_outputs(output: Path, json: Path | None, inputs: Sequence[str]) -> None:
-    """Refuse before long work files that cannot be written, or would replace each other or what they are made of."""
-    from loratwin.records import check_writable
-    from loratwin.report import check_html
-
-    check_html(output)
-    if json is not None:
-        check_writable(json)
-        if json.resolve() == output.resolve():
-            raise InputError(f"{json} is given as both --output and --json")
-    for path in filter(None, (output, json)):
-        if path.exists() and any(Path(given).exists() and path.samefile(given) for given in inputs):
-            raise InputError(f"{path} is a file that the plan is made of: give another name")
+def _check_inputs(output: Path, inputs: Sequence[str]) -> None:
+    """Refuse before long work a report that would replace what it is made of."""
+    if output.exists() and any(Path(given).exists() and output.samefile(given) for given in inputs):
+        raise InputError(f"{output} is a file that the plan is made of: give another name")
 
 
 @contextmanager

@@ -7,39 +7,54 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.options import JsonFile
+
 app = typer.Typer(help="Performance profiles: GPU, engine and LLM.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
 def list_profiles(
     long: Annotated[bool, typer.Option("--long", help="With hash, origin and where it is.")] = False,
+    json: JsonFile = None,
 ) -> None:
     """List the profiles that come with the package and your own."""
+    from loratwin.cli.options import check_json, show
     from loratwin.perf import profile_names
-    from loratwin.report import profiles_text
+    from loratwin.report.profile_tables import profiles_data, profiles_text
 
-    typer.echo(profiles_text() if long else "\n".join(profile_names()))
+    check_json(json)
+    show(json, lambda: profiles_text() if long else "\n".join(profile_names()), profiles_data)
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="Name of a profile, or a profile file (.yaml).")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a profile, or a profile file (.yaml).")], json: JsonFile = None
+) -> None:
     """Show a profile: its card, held-out errors, domain and coefficients."""
+    from loratwin.cli.options import check_json
+    from loratwin.cli.options import show as show_result
     from loratwin.perf import load_profile
     from loratwin.report import profile_text
 
-    typer.echo(profile_text(load_profile(name)))
+    check_json(json, inputs=(name,))
+    profile = load_profile(name)
+    show_result(json, lambda: profile_text(profile), lambda: profile.model_dump(mode="json"))
 
 
 @app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="Name of a profile, or a profile file (.yaml).")],
     second: Annotated[str, typer.Argument(help="The one to compare with it.")],
+    json: JsonFile = None,
 ) -> None:
     """Show two profiles side by side: KV capacity, decode steps, and every coefficient with its difference."""
+    from loratwin.cli.options import check_json, show
     from loratwin.perf import load_profile
-    from loratwin.report import differences_text
+    from loratwin.report.profile_tables import differences_data, differences_text
 
-    typer.echo(differences_text(load_profile(first), load_profile(second)))
+    check_json(json, inputs=(first, second))
+    both = load_profile(first), load_profile(second)
+    show(json, lambda: differences_text(*both), lambda: differences_data(*both))
 
 
 @app.command()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+from loratwin.cli.options import CsvFolder, JsonFile
 
 RUNS = "runs"
 
@@ -41,11 +42,8 @@ def report(
     adapters: Annotated[
         bool, typer.Option("--adapters", help="Show each adapter (the HTML file always does).")
     ] = False,
-    csv: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Write every table as a CSV file into a folder, too.", show_default=False),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON instead of a table.")] = False,
+    csv: CsvFolder = None,
+    json: JsonFile = None,
 ) -> None:
     """Show one run, or several side by side.
 
@@ -53,6 +51,7 @@ def report(
 
     Kernels of GPU profiles: loratwin report kernels --help
     """
+    from loratwin.cli.options import check_json, prints_json, show
     from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
@@ -71,6 +70,7 @@ def report(
         check_html(output)
     if csv is not None:
         check_csv_folder(csv)
+    check_json(json, (output,), runs)
     limits = parse_slo(slo) if slo is not None else None
     shown = load_runs(runs)
     if profile is not None:
@@ -78,13 +78,15 @@ def report(
         announce_compilation()
         shown |= twins_of(shown, performance)
     if output is not None:
-        typer.echo(f"written: {write_report(shown, output, slo=limits)}", err=as_json)
+        typer.echo(f"written: {write_report(shown, output, slo=limits)}", err=prints_json(json))
     if csv is not None:
-        typer.echo(f"written: {len(write_tables(shown, csv, slo=limits))} tables in {csv}", err=as_json)
-    if as_json:
-        typer.echo(json.dumps(runs_as_json(shown, limits, adapters), indent=2, allow_nan=False))
-    elif output is None and csv is None:
-        print_runs(shown, limits, adapters)
+        typer.echo(f"written: {len(write_tables(shown, csv, slo=limits))} tables in {csv}", err=prints_json(json))
+    with_table = output is None and csv is None
+    show(
+        json,
+        lambda: print_runs(shown, limits, adapters) if with_table else None,
+        lambda: runs_as_json(shown, limits, adapters),
+    )
 
 
 @app.command()
@@ -100,12 +102,13 @@ def kernels(
     ] = None,
     gpu: Annotated[str | None, typer.Option(help="GPU of the roofline. Default: the one that a file names.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the tables as CSV files.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON instead of tables.")] = False,
+    json: JsonFile = None,
 ) -> None:
     """Show where the GPU's time goes: kernels by class and phase, memory, stalls, caches, a roofline.
 
     For example: loratwin report kernels nsys.sqlite ncu.csv -o kernels.html
     """
+    from loratwin.cli.options import check_json, prints_json, show
     from loratwin.report.kernels import (
         kernel_report,
         kernels_json,
@@ -114,12 +117,11 @@ def kernels(
         write_kernel_tables,
     )
 
+    check_json(json, (output,), files)
     found = kernel_report(files, gpu)
     if output is not None:
-        typer.echo(f"written: {write_kernel_page(found, output)}", err=as_json)
+        typer.echo(f"written: {write_kernel_page(found, output)}", err=prints_json(json))
     if csv is not None:
-        typer.echo(f"written: {len(write_kernel_tables(found, csv))} tables in {csv}", err=as_json)
-    if as_json:
-        typer.echo(json.dumps(kernels_json(found), indent=2, allow_nan=False))
-    elif output is None and csv is None:
-        typer.echo(kernels_text(found))
+        typer.echo(f"written: {len(write_kernel_tables(found, csv))} tables in {csv}", err=prints_json(json))
+    with_table = output is None and csv is None
+    show(json, lambda: kernels_text(found) if with_table else None, lambda: kernels_json(found))

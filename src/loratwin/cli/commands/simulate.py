@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +15,15 @@ from loratwin.cli.options import (
     EnablePrefixCaching,
     EnforceEager,
     FullyShardedLoras,
+    JsonFile,
     KvCacheDtype,
     KvCacheMemoryBytes,
     MaxLoraRank,
     PipelineParallel,
     Quantization,
+    check_json,
+    prints_json,
+    show,
     whole_numbers,
 )
 from loratwin.cli.serve import Serve, line_beside
@@ -77,7 +80,7 @@ def simulate(
             "--output", "-o", help="Write the run to .json or .parquet, or all runs to a folder.", metavar="PATH"
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON instead of a table.")] = False,
+    json: JsonFile = None,
 ) -> None:
     """Simulate a workload on a server, or on several that differ in their slots.
 
@@ -117,6 +120,7 @@ def simulate(
     num_runs = len(configs) * seeds
     if output is not None:
         check_runs_path(output, num_runs)
+    check_json(json, (output,), (workload, profile))
     announce_compilation()
     with _progress(num_runs) as progress:
         done = sweep(
@@ -127,12 +131,9 @@ def simulate(
     if done.none_starts:
         raise CapacityError(done.none_starts)
     written = [] if output is None else save_runs(done, output)
-    if as_json:
-        typer.echo(json.dumps(done.as_json(adapters, series), indent=2, allow_nan=False))
-    else:
-        print_sweep(done, adapters, series)
+    show(json, lambda: print_sweep(done, adapters, series), lambda: done.as_json(adapters, series))
     for path in written:
-        typer.echo(f"written: {path}", err=as_json)
+        typer.echo(f"written: {path}", err=prints_json(json))
 
 
 @contextmanager

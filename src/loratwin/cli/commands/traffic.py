@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from loratwin.cli.options import JsonFile
 
 app = typer.Typer(no_args_is_help=True, help="Traffic that was: traces, logs and metrics, and a workload of them.")
 
@@ -31,17 +32,20 @@ def show(
     workload: Annotated[
         str | None, typer.Option(help="Of clients with rates (ServeGen): which workload of several in the file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json: JsonFile = None,
 ) -> None:
     """Say what form a trace has, how many requests and tokens, when they end, and what is left out.
 
     For example: loratwin traffic show AzureLLMInferenceTrace_conv.csv
     """
+    from loratwin.cli.options import check_json
+    from loratwin.cli.options import show as show_result
     from loratwin.report.trace_text import trace_text
     from loratwin.traces import read_facts, reading
 
+    check_json(json, inputs=(trace,))
     facts = read_facts(trace, reading(format, column or (), unit, unfit), workload)
-    typer.echo(json.dumps(facts.as_json(), indent=2) if as_json else trace_text(facts))
+    show_result(json, lambda: trace_text(facts), facts.as_json)
 
 
 @app.command(name="import")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.options import JsonFile, check_json, show
+
 app = typer.Typer(help="Compare the twin with measured runs.", no_args_is_help=True, rich_markup_mode=None)
 
 RunsFile = Annotated[Path, typer.Argument(help="A serving_*.csv; measured columns may be absent.")]
@@ -17,20 +19,22 @@ Processes = Annotated[int, typer.Option(min=1, help="Processes to use.")]
 
 
 @app.command()
-def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Processes = 1) -> None:
+def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Processes = 1, json: JsonFile = None) -> None:
     """Predict every row from its configuration columns: throughput, latencies, KV capacity, starts, starved."""
     from loratwin.calibrate.published.serving import read_serving
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.records import write_atomically
+    from loratwin.records.plain import as_plain
     from loratwin.validate import predict_all, predictions_csv
 
     rows = read_serving(runs_csv)
     _check_output(output, runs_csv)
+    check_json(json, (output,), (runs_csv,))
     announce_compilation()
     with staged_progress() as progress:
         predictions = predict_all(rows, range(seeds), processes, partial(progress, "predicting runs"))
     write_atomically(output, predictions_csv(predictions))
-    typer.echo(f"{len(predictions)} predictions in {output}")
+    show(json, lambda: f"{len(predictions)} predictions in {output}", lambda: as_plain(predictions))
 
 
 @app.command()
@@ -42,24 +46,26 @@ def decisions(
     using: Annotated[str, typer.Option(help="twin, learned (the shipped model), or the file of a learned model.")] = (
         "twin"
     ),
+    json: JsonFile = None,
 ) -> None:
     """Answer for every workload of a grid: adapters and slots for throughput, slots for throughput and for latency."""
     from loratwin.calibrate.published.serving import read_serving
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.learn.models.model import load_model
     from loratwin.records import write_atomically
-    from loratwin.validate import decide_all, decisions_csv
+    from loratwin.validate import decide_all, decisions_csv, decisions_data
 
     learned = None if using == "twin" else load_model(None if using == "learned" else Path(using))
     rows = read_serving(runs_csv)
     _check_output(output, runs_csv)
+    check_json(json, (output,), (runs_csv,))
     if learned is None:
         announce_compilation()
     with staged_progress() as progress:
         report = partial(progress, "predicting grid points")
         answers = decide_all(rows, range(seeds), processes, report, learned=learned)
     write_atomically(output, decisions_csv(answers))
-    typer.echo(f"{len(answers)} decisions in {output}")
+    show(json, lambda: f"{len(answers)} decisions in {output}", lambda: decisions_data(answers))
 
 
 def _check_output(output: Path, runs_csv: Path) -> None:
@@ -77,14 +83,16 @@ def report(
     data: Annotated[Path, typer.Argument(help="Folder with the measured tables.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report.html and report.md.")],
     processes: Processes = 2,
+    json: JsonFile = None,
 ) -> None:
     """Fit without each workload in turn, predict it, and report the errors by regime (up to 15 minutes)."""
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable, write_atomically
-    from loratwin.report.validation import validation_html, validation_markdown
+    from loratwin.report.validation import validation_data, validation_html, validation_markdown
     from loratwin.validate.crossval import cross_validate, first_look, fit_all
 
     check_writable(output / "report.html")
+    check_json(json)
     announce_compilation()
     with staged_progress() as progress:
         looks = first_look(data, processes, progress)
@@ -94,7 +102,7 @@ def report(
         validation = cross_validate(data, fit_all(data, processes, progress), processes, progress)
     write_atomically(output / "report.md", validation_markdown(validation))
     write_atomically(output / "report.html", validation_html(validation))
-    typer.echo(f"{output / 'report.html'}\n{output / 'report.md'}")
+    show(json, lambda: f"{output / 'report.html'}\n{output / 'report.md'}", lambda: validation_data(validation))
 
 
 @app.command()
@@ -104,25 +112,26 @@ def chance(
         Path | None, typer.Option("--output", "-o", help="Markdown file to write; else it is printed.")
     ] = None,
     processes: Processes = 2,
+    json: JsonFile = None,
 ) -> None:
     """Whether limits are kept as often as the stated chance says, by tenths of it, on held-out runs (some minutes)."""
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable, write_atomically
-    from loratwin.report.chance import chance_markdown
+    from loratwin.report.chance import chance_data, chance_markdown
     from loratwin.validate.chance import predict_draws, statements
     from loratwin.validate.crossval import fit_all
 
     if output is not None:
         check_writable(output)
+    check_json(json, (output,))
     announce_compilation()
     with staged_progress() as progress:
         held_out = predict_draws(data, fit_all(data, processes, progress), processes, progress)
-    text = chance_markdown(statements(held_out))
-    if output is None:
-        typer.echo(text, nl=False)
-    else:
+    stated = statements(held_out)
+    text = chance_markdown(stated)
+    if output is not None:
         write_atomically(output, text)
-        typer.echo(f"{output}")
+    show(json, lambda: text.rstrip() if output is None else str(output), lambda: chance_data(stated))
 
 
 @app.command()
@@ -130,6 +139,7 @@ def public(
     data: Annotated[Path, typer.Argument(help="Folder with kv_capacity.csv, decode_steps.csv, serving.csv.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for predictions and report.html, report.md.")],
     processes: Processes = 2,
+    json: JsonFile = None,
 ) -> None:
     """Predict measurements that others published of other GPUs, LLMs and engines, and report the errors."""
     from loratwin.cli.progress import announce_compilation, staged_progress
@@ -140,6 +150,7 @@ def public(
 
     if output.exists() and output.samefile(data):
         raise InputError(f"{output} is the folder with the measurements: give another one with -o")
+    check_json(json)
     output.mkdir(parents=True, exist_ok=True)
     check_writable(output / "report.html")
     announce_compilation()
@@ -149,8 +160,12 @@ def public(
         write_atomically(output / table.name, table.as_csv())
     write_atomically(output / "report.md", public_markdown(tables))
     write_atomically(output / "report.html", public_html(tables))
-    for name in (*(table.name for table in tables), "report.md", "report.html"):
-        typer.echo(f"{output / name}")
+    names = (*(table.name for table in tables), "report.md", "report.html")
+    show(
+        json,
+        lambda: "\n".join(str(output / name) for name in names),
+        lambda: {table.name: table.as_plain() for table in tables},
+    )
 
 
 @app.command()
@@ -167,25 +182,25 @@ def curve(
     sample: Annotated[int, typer.Option(min=1, help="Runs of each held-out set that are predicted.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     processes: Processes = 1,
+    json: JsonFile = None,
 ) -> None:
     """Held-out error with micro measurements alone, and with a few serving runs more (takes some minutes)."""
     from loratwin.cli.options import whole_numbers
     from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.errors import InputError
     from loratwin.records import check_writable, write_atomically
-    from loratwin.validate.curve import CurvePlan, curve_json, curve_markdown, learning_curve
+    from loratwin.validate.curve import CurvePlan, curve_data, curve_json, curve_markdown, learning_curve
 
     plan = CurvePlan(tuple(whole_numbers("--serving-runs", serving_runs)), draws, sets, sample, seed)
     if output is not None:
         if output.suffix not in (".md", ".json"):
             raise InputError(f"{output}: the name must end in .md or .json")
         check_writable(output)
+    check_json(json, (output,))
     announce_compilation()
     with staged_progress() as progress:
         scores = learning_curve(data, plan, processes, progress)
     text = curve_json(scores) if output is not None and output.suffix == ".json" else curve_markdown(scores)
-    if output is None:
-        typer.echo(text, nl=False)
-    else:
+    if output is not None:
         write_atomically(output, text)
-        typer.echo(f"{output}")
+    show(json, lambda: text.rstrip() if output is None else str(output), lambda: curve_data(scores))

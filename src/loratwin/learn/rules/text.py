@@ -35,8 +35,13 @@ def rules_markdown(rules: Sequence[LearnedRule], title: str) -> str:
 
 
 def rules_json(rules: Sequence[LearnedRule], title: str) -> str:
+    """`rules_data` as text."""
+    return json.dumps(rules_data(rules, title), indent=1) + "\n"
+
+
+def rules_data(rules: Sequence[LearnedRule], title: str) -> dict[str, Any]:
     """Trees as nested objects: `feature`, `at_most`, `then`, `else`; a leaf has `value` only."""
-    document = {
+    return {
         "loratwin_rules": 1,
         "title": title,
         "features": dict(_glossary(rules)),
@@ -52,7 +57,6 @@ def rules_json(rules: Sequence[LearnedRule], title: str) -> str:
             for rule in rules
         ],
     }
-    return json.dumps(document, indent=1) + "\n"
 
 
 def rules_python(rules: Sequence[LearnedRule], title: str) -> str:
