@@ -119,3 +119,16 @@ def test_the_bar_is_as_long_as_the_memory() -> None:
     (bar,) = (line.strip() for line in text.splitlines() if line.strip().startswith("["))
     assert len(bar) == 74
     assert bar.count("K") == pytest.approx(72 * 24.46 / 44.4, abs=1)
+
+
+def test_the_sampler_of_a_small_gpu_costs_a_part_of_its_cache() -> None:
+    """An environment variable of the server, so no version tells it."""
+    usual, sorting = (
+        server_memory(
+            "rtx-4090", "qwen-2.5-7b-instruct", "vllm-0.27.1", gpu_memory_gib=23.99, max_model_len=8192, sampler=kind
+        )
+        for kind in (None, "pytorch")
+    )
+    assert 0.7 < sorting.account.kv_gib / usual.account.kv_gib < 0.9
+    with pytest.raises(InputError, match="sampler = 'dice', but it must be one of pytorch, flashinfer"):
+        server_memory("rtx-4090", "qwen-2.5-7b-instruct", sampler="dice")
