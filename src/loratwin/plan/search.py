@@ -23,7 +23,7 @@ from loratwin.plan.trial import Bench, Result, Trial, combine
 from loratwin.records import EngineConfig
 from loratwin.records.config import FIRST_UTILIZATION, SMALL_GPU_TOKENS, ranks_that_hold
 from loratwin.simulate import chance_kept
-from loratwin.simulate.workers import Workers
+from loratwin.simulate.workers import Mapper
 
 Progress = Callable[[int, int, str], None]
 """Told how many simulations are done, how many are known to be needed so far, and what they are for."""
@@ -105,7 +105,7 @@ class Finder:
     """Finds configurations for the first so many adapters of a bench. What was simulated once is kept."""
 
     def __init__(
-        self, bench: Bench, settings: Settings, workers: Workers[Trial, Result], progress: Progress | None = None
+        self, bench: Bench, settings: Settings, workers: Mapper[Trial, Result], progress: Progress | None = None
     ) -> None:
         self.bench = bench
         self.settings = settings

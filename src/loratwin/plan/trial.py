@@ -77,7 +77,7 @@ class Bench:
         Of whom the limits are asked, besides the server as a whole; names of the groups, by index.
     """
 
-    workloads: tuple[Workload, ...]
+    workloads: Sequence[Workload]
     order: tuple[int, ...]
     profile: Profile
     slo: Slo | None = None

@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -39,6 +39,17 @@ def _install(function: Callable[[Any], Any]) -> None:
 
 def _call(task: Any) -> Any:
     return _function(task)
+
+
+_Given = TypeVar("_Given", contravariant=True)
+_Found = TypeVar("_Found")
+
+
+class Mapper(Protocol, Generic[_Given, _Found]):
+    """What calls a pure function on many tasks, wherever."""
+
+    def map(self, tasks: Sequence[_Given], done: Progress = ...) -> list[_Found]:
+        """The results, in the order of the tasks; `done` is told how many there are so far."""
 
 
 class Workers(Generic[Task, Result]):

@@ -1,0 +1,307 @@
+"""The twin as judge of servers: does this content work on this GPU, with which slots and limits, and how well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, overload
+
+from loratwin.errors import InputError
+from loratwin.fleet.traffic import Content, Sample, Traffic
+from loratwin.learn import predict
+from loratwin.metrics import Slo, SloFor
+from loratwin.perf import Profile
+from loratwin.plan.choice import Candidate, choose
+from loratwin.plan.limits import STEP, margin_search, run_all
+from loratwin.plan.search import AT_A_TIME, BISECTION_SLOTS, Finder, Progress, Settings
+from loratwin.plan.trial import Bench, Result, Trial, combine
+from loratwin.records import EngineConfig
+from loratwin.simulate.workers import Mapper, Workers, silent
+from loratwin.workload import Workload
+
+KEPT = 16
+"""Servers whose requests a process keeps at hand."""
+
+
+class Server(NamedTuple):
+    """What is judged: a kind of GPU (index) and what it gets."""
+
+    kind: int
+    content: Content | Sample
+
+
+class Task(NamedTuple):
+    """One simulation of one server."""
+
+    server: Server
+    trial: Trial
+
+
+class _Parts(Sequence[Workload]):
+    """The requests of a server for each seed, taken out of the fleet's when they are asked for."""
+
+    def __init__(self, traffic: Traffic, content: Content | Sample) -> None:
+        self._traffic, self._content = traffic, content
+        self._known: dict[int, Workload] = {}
+
+    def __len__(self) -> int:
+        return len(self._traffic.workloads)
+
+    @overload
+    def __getitem__(self, seed: int) -> Workload: ...
+    @overload
+    def __getitem__(self, seed: slice) -> list[Workload]: ...
+    def __getitem__(self, seed: int | slice) -> Workload | list[Workload]:
+        if isinstance(seed, slice):
+            return [self[i] for i in range(*seed.indices(len(self)))]
+        if not 0 <= seed < len(self):
+            raise IndexError(seed)
+        if seed not in self._known:
+            self._known[seed] = self._traffic.part(self._content, seed)
+        return self._known[seed]
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """What all simulations have in common; sent once to each process.
+
+    Parameters
+    ----------
+    profiles
+        Of the kinds of GPU.
+    """
+
+    traffic: Traffic
+    profiles: tuple[Profile, ...]
+    slo: Slo | None = None
+    slo_for: SloFor = "all"
+    group_names: tuple[str, ...] = ()
+    _benches: dict[Server, Bench] = field(default_factory=dict, repr=False, compare=False)
+
+    def bench(self, server: Server) -> Bench:
+        """The server's requests and limits; those used last are kept."""
+        bench = self._benches.pop(server, None)
+        if bench is None:
+            while len(self._benches) >= KEPT:
+                del self._benches[next(iter(self._benches))]
+            parts = _Parts(self.traffic, server.content)
+            profile = self.profiles[server.kind]
+            order = tuple(range(len(parts[0].adapters)))
+            bench = Bench(parts, order, profile, self.slo, self.slo_for, self.group_names)
+        self._benches[server] = bench
+        return bench
+
+    def measure(self, task: Task) -> Result:
+        """Simulate and judge."""
+        return self.bench(task.server).measure(task.trial)
+
+
+class _Through:
+    """Carries the trials of one server through the fleet's workers."""
+
+    def __init__(self, server: Server, workers: Mapper[Task, Result]) -> None:
+        self.server, self.workers = server, workers
+
+    def map(self, tasks: Sequence[Trial], done: Callable[[int], None] = silent) -> list[Result]:
+        return self.workers.map([Task(self.server, trial) for trial in tasks], done)
+
+
+class Judge:
+    """Asks the twin about servers, many at a time; what was simulated once is kept."""
+
+    def __init__(
+        self,
+        oracle: Oracle,
+        settings: Sequence[Settings],
+        workers: Workers[Task, Result],
+        progress: Progress | None = None,
+    ) -> None:
+        """See above.
+
+        Parameters
+        ----------
+        settings
+            What the search of each kind of GPU must keep to.
+        """
+        self.oracle, self.settings, self.workers = oracle, tuple(settings), workers
+        self.progress = progress or (lambda done, total, what: None)
+        self.num_simulated = 0
+        self._known: dict[Task, Result] = {}
+        self._worked: dict[Server, EngineConfig | None] = {}
+        self._candidates: dict[tuple[Server, EngineConfig], Candidate] = {}
+        self._recent: dict[int, list[tuple[int, int]]] = {}  # by kind: slots and sequences that worked, the last first
+
+    @property
+    def num_seeds(self) -> int:
+        """Draws of the workload."""
+        return len(self.oracle.traffic.workloads)
+
+    def num_adapters(self, server: Server) -> int:
+        """Adapters that it holds."""
+        return len(self.oracle.bench(server).order)
+
+    def finder(self, server: Server) -> Finder:
+        """The search of one GPU, on the fleet's workers."""
+        bench = self.oracle.bench(server)
+        return Finder(bench, self.settings[server.kind], _Through(server, self.workers), self.progress)
+
+    def working(self, servers: Sequence[Server], what: str = "servers") -> list[EngineConfig | None]:
+        """For each server a configuration that works with the first seed, at the rates with headroom; None: none does.
+
+        First those that worked last, then those of the learned model, then the grid.
+        """
+        open_ = {server: self._options(server) for server in dict.fromkeys(servers) if server not in self._worked}
+        while open_:
+            asked = {server: options[:AT_A_TIME] for server, options in open_.items()}
+            tasks = [Task(server, self._verdict(server, each)) for server, some in asked.items() for each in some]
+            results = iter(self.simulate(tasks, what))
+            for server, some in asked.items():
+                won = [config for config in some if next(results).works]
+                del open_[server][: len(some)]
+                if won or not open_[server]:
+                    self._note(server, won[0] if won else None)
+                    del open_[server]
+        return [self._worked[server] for server in servers]
+
+    def _note(self, server: Server, config: EngineConfig | None) -> None:
+        self._worked[server] = config
+        if config is not None:
+            recent = self._recent.setdefault(server.kind, [])
+            pair = (config.max_loras, config.max_num_seqs)
+            self._recent[server.kind] = [pair, *(each for each in recent if each != pair)][:2]
+
+    def _verdict(self, server: Server, config: EngineConfig) -> Trial:
+        factor = 1 + self.settings[server.kind].headroom
+        return Trial(config, self.num_adapters(server), factor=factor, verdict_only=True)
+
+    def _options(self, server: Server) -> list[EngineConfig]:
+        """Configurations worth a try that start, the most promising first."""
+        number, settings, bench = self.num_adapters(server), self.settings[server.kind], self.oracle.bench(server)
+        if not number:
+            return [self._empty(server)]
+        slots = sorted({min(each, number) for each in settings.slots or (*BISECTION_SLOTS, number)})
+        middle = slots[len(slots) // 2]
+        sequences = settings.sequence_options()
+        few_and_most = list(dict.fromkeys((sequences[-1], sequences[len(sequences) // 2])))
+        recent = [(min(count, number), limit) for count, limit in self._recent.get(server.kind, [])]
+        if not recent:
+            recent = [(min(number, each), few_and_most[0]) for each in self._advised(server)]
+        near = sorted(slots, key=lambda each: abs(slots.index(each) - slots.index(middle)))
+        pairs = [*recent, *((count, limit) for limit in few_and_most for count in near)]
+        finder = self.finder(server)
+        configs = [finder.config(number, count, limit) for count, limit in dict.fromkeys(pairs)]
+        return [config for config in configs if bench.capacity(number, config).starts]
+
+    def _empty(self, server: Server) -> EngineConfig:
+        """Of a server without adapters."""
+        settings = self.settings[server.kind]
+        return EngineConfig(
+            max_loras=0,
+            max_num_seqs=settings.sequence_options()[-1],
+            max_num_batched_tokens=settings.max_num_batched_tokens,
+            max_model_len=settings.max_model_len,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+        )
+
+    def _advised(self, server: Server) -> list[int]:
+        """Slots by the learned model, which knows nothing of traffic without adapter or of other GPUs' limits."""
+        settings = self.settings[server.kind]
+        if settings.slots is not None:
+            return []
+        try:
+            bench = self.oracle.bench(server)
+            return [predict(bench.workloads[0], bench.profile).slots_to_check]
+        except InputError:
+            return []
+
+    def judged(
+        self, servers: Sequence[Server], configs: Sequence[EngineConfig], what: str = "servers"
+    ) -> list[Candidate]:
+        """Each server with its configuration: all seeds, the headroom, and the chance where one was asked for."""
+        new = [pair for pair in dict.fromkeys(zip(servers, configs, strict=True)) if pair not in self._candidates]
+        for (server, config), candidate in zip(new, self._judged(new, what), strict=True):
+            self._candidates[server, config] = candidate
+        return [self._candidates[pair] for pair in zip(servers, configs, strict=True)]
+
+    def _judged(self, pairs: Sequence[tuple[Server, EngineConfig]], what: str) -> list[Candidate]:
+        plain = [
+            [Trial(config, self.num_adapters(server), seed) for seed in range(self.num_seeds)]
+            for server, config in pairs
+        ]
+        tasks = [Task(server, trial) for (server, _), row in zip(pairs, plain, strict=True) for trial in row]
+        found = iter(self.simulate(tasks, what))
+        results = [[next(found) for _ in row] for row in plain]
+        roomy = self._have_headroom(pairs, plain, results)
+        candidates = [
+            combine(config, len(self.oracle.bench(server).order), results[i][0].outcome.kv_tokens, results[i], roomy[i])  # type: ignore[union-attr]
+            for i, (server, config) in enumerate(pairs)
+        ]
+        return [self._with_chance(server, each) for (server, _), each in zip(pairs, candidates, strict=True)]
+
+    def _have_headroom(
+        self,
+        pairs: Sequence[tuple[Server, EngineConfig]],
+        plain: Sequence[Sequence[Trial]],
+        results: Sequence[Sequence[Result]],
+    ) -> list[bool]:
+        higher = [
+            [
+                Task(server, trial._replace(factor=1 + headroom, verdict_only=True))
+                for trial in row
+                if headroom and all(result.works for result in seen)
+            ]
+            for (server, _), row, seen in zip(pairs, plain, results, strict=True)
+            for headroom in (self.settings[server.kind].headroom,)
+        ]
+        found = iter(self.simulate([task for row in higher for task in row], "headroom"))
+        return [all([next(found).works for _ in row]) for row in higher]
+
+    def _with_chance(self, server: Server, candidate: Candidate) -> Candidate:
+        if not self.settings[server.kind].confidence or not candidate.works(self.oracle.slo):
+            return candidate
+        return self.finder(server).with_chance([candidate])[0]
+
+    def best(self, server: Server) -> Candidate | None:
+        """The best slots and limits by the rule that `plan` has, searched at length; None: none work."""
+        finder = self.finder(server)
+        found = finder.alternatives(self.num_adapters(server))
+        self.num_simulated += finder.num_simulated
+        best = choose(found, self.settings[server.kind].objective, self.oracle.slo).best
+        if best is not None:
+            self._note(server, best.config)
+            self._candidates[server, best.config] = best
+        return best
+
+    def with_margins(self, servers: Sequence[Server], candidates: Sequence[Candidate]) -> list[Candidate]:
+        """By how much all rates of each server can grow (first seed), all searched at a time."""
+
+        def try_all(asked: list[tuple[int, int]]) -> list[bool]:
+            tasks = [
+                Task(
+                    servers[i],
+                    Trial(candidates[i].config, self.num_adapters(servers[i]), factor=STEP**power, verdict_only=True),
+                )
+                for i, power in asked
+            ]
+            return [result.works for result in self.simulate(tasks, "margins")]
+
+        slo = self.oracle.slo
+        powers = run_all([margin_search(each.keeps_up(slo)) for each in candidates], try_all)
+        margins = [0.0 if power is None else STEP**power for power in powers]
+        return [replace(each, margin=margin) for each, margin in zip(candidates, margins, strict=True)]
+
+    def with_chance(self, server: Server, candidate: Candidate) -> Candidate:
+        """The chance that a real run keeps up, whether or not one was asked for."""
+        finder = self.finder(server)
+        (judged,) = finder.with_chance([candidate])
+        return judged if self.settings[server.kind].confidence else replace(judged, is_likely=True)
+
+    def simulate(self, tasks: Sequence[Task], what: str) -> list[Result]:
+        """The results, in the order of the tasks."""
+        new = [task for task in dict.fromkeys(tasks) if task not in self._known]
+        before, total = self.num_simulated, self.num_simulated + len(new)
+        self.progress(before, total, what)
+        results = self.workers.map(new, lambda done: self.progress(before + done, total, what))
+        self._known.update(zip(new, results, strict=True))
+        self.num_simulated = total
+        return [self._known[task] for task in tasks]

@@ -1,0 +1,84 @@
+"""Dealing and moving: everything placed, hot ones split, loads level, and no more moves than allowed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loratwin.fleet.balance import Entries, deal, moves, num_replicas, rebalance, relabelled
+
+
+def zipf(number: int, exponent: float, base: float = 0.0) -> np.ndarray:
+    load = np.arange(1, number + 1, dtype=float) ** -exponent
+    return np.append(load / load.sum(), base)
+
+
+def assert_whole(found: Entries, num_adapters: int) -> None:
+    sums = np.bincount(found.adapter[found.adapter >= 0], weights=found.fraction[found.adapter >= 0])
+    assert sums == pytest.approx(np.ones(num_adapters))
+    assert len({(a, j) for a, j, _ in found.rows()}) == len(found.adapter)
+    assert np.all(found.fraction > 0)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.floats(0, 2))
+def test_everything_is_dealt_evenly(number: int, num_servers: int, exponent: float) -> None:
+    load = zipf(number, exponent, base=0.2)
+    found = deal(load, num_servers)
+    assert_whole(found, number)
+    counts, loads = found.counts(num_servers), found.loads(load, num_servers)
+    assert counts.sum() == num_replicas(load[:-1], num_servers).sum()
+    assert loads.sum() == pytest.approx(1.2)
+    if number >= 3 * num_servers:
+        assert loads.max() <= 1.2 / num_servers * 1.5 + load[:-1].max() / 2
+        assert counts.max() - counts.min() <= max(2, num_servers)
+
+
+def test_no_replica_carries_more_than_half_a_servers_mean() -> None:
+    load = zipf(200, 1.2)
+    found = deal(load, 8)
+    assert (load[found.adapter] * found.fraction).max() <= 0.5 / 8 + 1e-12
+    loads = found.loads(load, 8)
+    assert loads.max() / loads.mean() < 1.02
+    assert deal(load, 8, half=10.0).counts(8).sum() == 200  # whole adapters
+
+
+def test_weights_and_pins_are_kept() -> None:
+    load = zipf(100, 1.0)
+    found = deal(load, 3, pinned={0: [2], 5: [0, 1]}, weight=np.array([0.5, 0.25, 0.25]))
+    assert_whole(found, 100)
+    assert [(j, part) for a, j, part in found.rows() if a == 0] == [(2, 1.0)]
+    assert [(j, part) for a, j, part in found.rows() if a == 5] == [(0, 0.5), (1, 0.5)]
+    assert found.loads(load, 3) == pytest.approx([0.5, 0.25, 0.25], abs=0.02)
+    assert found.counts(3)[0] == pytest.approx(0.5 * found.counts(3).sum(), abs=2)
+
+
+@given(st.integers(2, 6), st.integers(0, 12), st.integers(0, 2**31))
+def test_moves_are_counted_and_help(num_servers: int, most: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    before = deal(np.append(rng.pareto(1.0, 50), 0.0), num_servers)
+    load = np.append(rng.pareto(1.0, 50), 0.0)
+    after = rebalance(before, load, num_servers, most)
+    assert_whole(after, 50)
+    assert moves(after, before) <= most
+    assert after.loads(load, num_servers).max() <= before.loads(load, num_servers).max() * (1 + 1e-9)
+
+
+def test_a_move_that_gains_less_than_its_price_is_not_made() -> None:
+    before = Entries.of([(0, 0, 1.0), (1, 0, 1.0), (2, 1, 1.0)])
+    load = np.array([1.0, 0.1, 1.0, 0.0])
+    assert moves(rebalance(before, load, 2, 5, price=0.1), before) == 0
+    assert moves(rebalance(before, load, 2, 5, price=0.001), before) == 1
+
+
+def test_servers_are_named_so_that_most_stays() -> None:
+    pytest.importorskip("scipy")
+    load = zipf(60, 1.0)
+    old = deal(load, 5)
+    swap = np.array([3, 0, 4, 1, 2], np.int32)
+    new = Entries(old.adapter, swap[old.server], old.fraction)
+    numbers = relabelled(new, old, 5)
+    assert moves(Entries(new.adapter, numbers[new.server], new.fraction), old) == 0
+    kinds = relabelled(new, old, 5, kinds=[0, 0, 0, 1, 1])
+    assert set(kinds[:3].tolist()) == {0, 1, 2}
