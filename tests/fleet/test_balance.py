@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loratwin.fleet.balance import Entries, deal, moves, num_replicas, rebalance, relabelled
+from loratwin.fleet.balance import Entries, deal, equal_parts, moves, num_replicas, rebalance, relabelled
 
 
 def zipf(number: int, exponent: float, base: float = 0.0) -> np.ndarray:
@@ -25,10 +25,10 @@ def assert_whole(found: Entries, num_adapters: int) -> None:
 @given(st.integers(1, 60), st.integers(1, 9), st.floats(0, 2))
 def test_everything_is_dealt_evenly(number: int, num_servers: int, exponent: float) -> None:
     load = zipf(number, exponent, base=0.2)
-    found = deal(load, num_servers)
+    found = deal(load, equal_parts(num_servers))
     assert_whole(found, number)
     counts, loads = found.counts(num_servers), found.loads(load, num_servers)
-    assert counts.sum() == num_replicas(load[:-1], num_servers).sum()
+    assert counts.sum() == num_replicas(load[:-1], 1.2 / num_servers, 0.5, num_servers).sum()
     assert loads.sum() == pytest.approx(1.2)
     if number >= 3 * num_servers:
         assert loads.max() <= 1.2 / num_servers * 1.5 + load[:-1].max() / 2
@@ -37,16 +37,16 @@ def test_everything_is_dealt_evenly(number: int, num_servers: int, exponent: flo
 
 def test_no_replica_carries_more_than_half_a_servers_mean() -> None:
     load = zipf(200, 1.2)
-    found = deal(load, 8)
+    found = deal(load, equal_parts(8))
     assert (load[found.adapter] * found.fraction).max() <= 0.5 / 8 + 1e-12
     loads = found.loads(load, 8)
     assert loads.max() / loads.mean() < 1.02
-    assert deal(load, 8, half=10.0).counts(8).sum() == 200  # whole adapters
+    assert deal(load, equal_parts(8), half=10.0).counts(8).sum() == 200  # whole adapters
 
 
 def test_weights_and_pins_are_kept() -> None:
     load = zipf(100, 1.0)
-    found = deal(load, 3, pinned={0: [2], 5: [0, 1]}, weight=np.array([0.5, 0.25, 0.25]))
+    found = deal(load, np.array([0.5, 0.25, 0.25]), pinned={0: [2], 5: [0, 1]})
     assert_whole(found, 100)
     assert [(j, part) for a, j, part in found.rows() if a == 0] == [(2, 1.0)]
     assert [(j, part) for a, j, part in found.rows() if a == 5] == [(0, 0.5), (1, 0.5)]
@@ -57,7 +57,7 @@ def test_weights_and_pins_are_kept() -> None:
 @given(st.integers(2, 6), st.integers(0, 12), st.integers(0, 2**31))
 def test_moves_are_counted_and_help(num_servers: int, most: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    before = deal(np.append(rng.pareto(1.0, 50), 0.0), num_servers)
+    before = deal(np.append(rng.pareto(1.0, 50), 0.0), equal_parts(num_servers))
     load = np.append(rng.pareto(1.0, 50), 0.0)
     after = rebalance(before, load, num_servers, most)
     assert_whole(after, 50)
@@ -75,7 +75,7 @@ def test_a_move_that_gains_less_than_its_price_is_not_made() -> None:
 def test_servers_are_named_so_that_most_stays() -> None:
     pytest.importorskip("scipy")
     load = zipf(60, 1.0)
-    old = deal(load, 5)
+    old = deal(load, equal_parts(5))
     swap = np.array([3, 0, 4, 1, 2], np.int32)
     new = Entries(old.adapter, swap[old.server], old.fraction)
     numbers = relabelled(new, old, 5)

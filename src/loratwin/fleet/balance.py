@@ -15,6 +15,12 @@ import numpy as np
 from loratwin.workload import BASE
 from loratwin.workload.arrays import F8, I4
 
+
+def equal_parts(num_servers: int) -> F8:
+    """Each server gets as much as any other."""
+    return np.full(num_servers, 1 / num_servers)
+
+
 HALF = 0.5
 """A replica carries at most this part of a server's mean load."""
 
@@ -57,30 +63,31 @@ class Entries(NamedTuple):
         return found
 
 
-def num_replicas(load: F8, num_servers: int, half: float = HALF, most: int | None = None) -> I4:
-    """On how many servers each adapter must be, so that none carries more than a part of a server's mean load.
+def num_replicas(load: F8, server_load: float, half: float, most: int) -> I4:
+    """On how many servers each adapter must be, so that none carries more than a part of what a server does.
 
     Parameters
     ----------
     load
-        Of each adapter, shape (num_adapters,).
+        Of each adapter.
+    server_load
+        Of one server, in the same unit.
     half
         That part.
     most
-        Replicas of an adapter; None: servers.
+        Replicas of an adapter.
     """
-    mean = load.sum() / num_servers
-    needed = np.ceil(load / (half * mean) - 1e-9) if mean > 0 else np.ones(len(load))
-    found: I4 = np.clip(needed, 1, min(num_servers, most or num_servers)).astype(np.int32)
+    needed = np.ceil(load / (half * server_load) - 1e-9) if server_load > 0 else np.ones(len(load))
+    found: I4 = np.clip(needed, 1, most).astype(np.int32)
     return found
 
 
 def deal(
     load: F8,
-    num_servers: int,
+    parts: F8,
     half: float = HALF,
     pinned: Mapping[int, Sequence[int]] | None = None,
-    weight: F8 | None = None,
+    only: Sequence[int] | None = None,
 ) -> Entries:
     """Deal adapters out evenly: largest first to the least loaded server that holds fewer than its part of them.
 
@@ -88,33 +95,38 @@ def deal(
     ----------
     load
         Of each adapter, and last without adapter: shape (num_adapters + 1,).
+    parts
+        What each server gets of everything, shape (num_servers,), adding up to 1; some may get nothing.
     half
         As `num_replicas`.
     pinned
         Adapter -> servers that it must be on, in equal parts.
-    weight
-        What each server gets of everything, shape (num_servers,), adding up to 1; None: equal parts.
+    only
+        Adapters that are dealt, -1 is traffic without adapter; None: all.
     """
-    pinned = pinned or {}
-    parts = np.full(num_servers, 1 / num_servers) if weight is None else weight
-    replicas = num_replicas(load[:-1], num_servers, half)
-    rows = [(BASE, j, float(part)) for j, part in enumerate(parts) if load[-1] > 0 and part > 0]
-    rows += [(a, j, 1 / len(servers)) for a, servers in pinned.items() for j in servers]
-    free = [a for a in range(len(replicas)) if a not in pinned]
+    known = range(BASE, len(load) - 1) if only is None else only
+    wanted, pinned = set(known), pinned or {}
+    rows = [(BASE, j, float(part)) for j, part in enumerate(parts) if BASE in wanted and load[-1] > 0 and part > 0]
+    rows += [(a, j, 1 / len(servers)) for a, servers in pinned.items() if a in wanted for j in servers]
+    free = np.array(sorted(wanted - {BASE} - set(pinned)), np.int32)
+    server_load = float(load[sorted(wanted)].sum() * parts.max())  # -1 is the last
+    replicas = num_replicas(load[free], server_load, half, int((parts > 0).sum()))
     held = Entries.of(rows)
-    loads, counts = held.loads(load, num_servers), held.counts(num_servers)
-    caps = np.ceil(parts * (len(held.adapter[held.adapter >= 0]) + replicas[free].sum()) - 1e-9)
-    return Entries.of([*rows, *_dealt(load, replicas, free, parts, loads, counts, caps)])
+    loads, counts = held.loads(load, len(parts)), held.counts(len(parts))
+    caps = np.ceil(parts * (counts.sum() + replicas.sum()) - 1e-9)
+    return Entries.of(
+        [*rows, *_dealt(load, dict(zip(free.tolist(), replicas.tolist(), strict=True)), parts, loads, counts, caps)]
+    )
 
 
 def _dealt(
-    load: F8, replicas: I4, free: Sequence[int], parts: F8, loads: F8, counts: I4, caps: F8
+    load: F8, replicas: Mapping[int, int], parts: F8, loads: F8, counts: I4, caps: F8
 ) -> Iterator[tuple[int, int, float]]:
     heap = [(float(loads[j] / parts[j]), int(counts[j]), j) for j in range(len(parts)) if parts[j] > 0]
     heapify(heap)
     full: list[tuple[float, int, int]] = []  # by number
-    for adapter in sorted(free, key=lambda a: (-load[a] / replicas[a], a)):
-        number = int(replicas[adapter])
+    for adapter in sorted(replicas, key=lambda a: (-load[a] / replicas[a], a)):
+        number = replicas[adapter]
         taken: list[tuple[float, int, int]] = []
         while heap and len(taken) < number:
             each = heappop(heap)
@@ -127,7 +139,14 @@ def _dealt(
 
 
 def rebalance(
-    held: Entries, load: F8, num_servers: int, most_moves: int, price: float = 0.0, pinned: Sequence[int] = ()
+    held: Entries,
+    load: F8,
+    num_servers: int,
+    most_moves: int,
+    price: float = 0.0,
+    pinned: Sequence[int] = (),
+    extra: F8 | None = None,
+    among: Sequence[int] | None = None,
 ) -> Entries:
     """Move and split adapters where that lowers the load of the fullest server most, one move after the other.
 
@@ -142,8 +161,12 @@ def rebalance(
         Part of a server's mean load by which a move must lower the fullest; it stops where none does.
     pinned
         Adapters that stay.
+    extra
+        To be counted on top of what each server carries, shape (num_servers,).
+    among
+        Servers that take part; None: all.
     """
-    state = _Loads(held, load, num_servers, frozenset(pinned))
+    state = _Loads(held, load, num_servers, frozenset(pinned), extra, among)
     state.even_out()
     for _ in range(most_moves):
         if not state.move(price):
@@ -155,19 +178,29 @@ def rebalance(
 class _Loads:
     """Who is where, and what each server carries; changed move by move."""
 
-    def __init__(self, held: Entries, load: F8, num_servers: int, pinned: frozenset[int]) -> None:
-        self.load, self.num_servers, self.pinned = load, num_servers, pinned
+    def __init__(
+        self,
+        held: Entries,
+        load: F8,
+        num_servers: int,
+        pinned: frozenset[int],
+        extra: F8 | None,
+        among: Sequence[int] | None,
+    ) -> None:
+        self.load, self.pinned = load, pinned
+        self.among = np.arange(num_servers) if among is None else np.array(sorted(among))
+        self.taking_part = frozenset(self.among.tolist())
         self.parts: dict[int, dict[int, float]] = {}
         for adapter, server, fraction in held.rows():
             self.parts.setdefault(adapter, {})[server] = fraction
-        self.loads = held.loads(load, num_servers)
+        self.loads = held.loads(load, num_servers) + (0.0 if extra is None else extra)
         self.on: list[set[int]] = [set() for _ in range(num_servers)]
         for adapter, server, _ in held.rows():
             self.on[server].add(adapter)
 
     @property
     def mean(self) -> float:
-        return float(self.loads.mean())
+        return float(self.loads[self.among].mean())
 
     def even_out(self, rounds: int = 3) -> None:
         """Pour each adapter that is on several servers anew, so that they are as level as it can make them."""
@@ -178,16 +211,21 @@ class _Loads:
 
     def _pour(self, adapter: int) -> None:
         parts, total = self.parts[adapter], float(self.load[adapter])
-        servers = sorted(parts)
-        others = [float(self.loads[j]) - parts[j] * total for j in servers]
+        servers = [j for j in sorted(parts) if j in self.taking_part]
+        total *= sum(parts[j] for j in servers)
+        if len(servers) < 2 or not total > 0:
+            return
+        whole = float(self.load[adapter])
+        others = [float(self.loads[j]) - parts[j] * whole for j in servers]
         new = _water(others, total)
         for j, other, amount in zip(servers, others, new, strict=True):
-            parts[j] = amount / total
+            parts[j] = amount / whole
             self.loads[j] = other + amount
 
     def move(self, price: float) -> bool:
         """The best move off the fullest server; whether one was worth its price."""
-        fullest, emptiest = int(self.loads.argmax()), int(self.loads.argmin())
+        levels = self.loads[self.among]
+        fullest, emptiest = int(self.among[levels.argmax()]), int(self.among[levels.argmin()])
         gap = float(self.loads[fullest] - self.loads[emptiest])
         best = self._best_move(fullest, emptiest, gap)
         if best is None or best[0] <= price * self.mean + 1e-12:
