@@ -257,16 +257,21 @@ class Judge:
         return [all([next(found).works for _ in row]) for row in higher]
 
     def _with_chance(self, server: Server, candidate: Candidate) -> Candidate:
-        if not self.settings[server.kind].confidence or not candidate.works(self.oracle.slo):
+        if not self.settings[server.kind].confidence or not self.works(candidate):
             return candidate
         return self.finder(server).with_chance([candidate])[0]
+
+    def works(self, candidate: Candidate) -> bool:
+        """Whether a server may be so: it works, as in a plan of one GPU, and none of its adapters starves."""
+        return candidate.works(self.oracle.slo) and not candidate.starving_adapters > 0
 
     def best(self, server: Server) -> Candidate | None:
         """The best slots and limits by the rule that `plan` has, searched at length; None: none work."""
         finder = self.finder(server)
         found = finder.alternatives(self.num_adapters(server))
         self.num_simulated += finder.num_simulated
-        best = choose(found, self.settings[server.kind].objective, self.oracle.slo).best
+        fair = [each for each in found if self.works(each)]
+        best = choose(fair, self.settings[server.kind].objective, self.oracle.slo).best
         if best is not None:
             self._note(server, best.config)
             self._candidates[server, best.config] = best

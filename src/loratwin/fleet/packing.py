@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -53,12 +53,15 @@ class Packer:
         Adapter -> servers that it must be on.
     only
         Adapters that are placed, -1 is traffic without adapter.
+    accepts
+        What else a verified placement must stand, as the loss of a server.
     """
 
     judge: Judge
     load: F8
     only: tuple[int, ...]
     pinned: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    accepts: Callable[[Packed], bool] = lambda packed: True
 
     def servers(self, entries: Entries, kinds: Sequence[int]) -> list[Server]:
         """The servers of a placement, as the twin is asked about them."""
@@ -125,7 +128,11 @@ class Packer:
         return None
 
     def verified(
-        self, entries: Entries, kinds: Sequence[int], among: Sequence[Sequence[int]] | None = None, repairs: int = REPAIRS
+        self,
+        entries: Entries,
+        kinds: Sequence[int],
+        among: Sequence[Sequence[int]] | None = None,
+        repairs: int = REPAIRS,
     ) -> Packed | None:
         """The placement, changed where a server fails; None: that was not enough.
 
@@ -141,7 +148,8 @@ class Packer:
         for _ in range(repairs + 1):
             candidates, failing = self._candidates(self.servers(entries, kinds))
             if not failing:
-                return Packed(entries, tuple(kinds), tuple(candidates))
+                packed = Packed(entries, tuple(kinds), tuple(candidates))
+                return packed if self.accepts(packed) else None
             if len(failing) > max(1, len(kinds) // 2):
                 return None
             extra[failing] += RELIEF * mean
@@ -164,7 +172,7 @@ class Packer:
         asked = [j for j, config in enumerate(configs) if config is not None]
         judged = self.judge.judged([servers[j] for j in asked], [configs[j] for j in asked], "all servers")  # type: ignore[misc]
         found: dict[int, Candidate] = dict(zip(asked, judged, strict=True))
-        works = {j: each for j, each in found.items() if each.works(self.judge.oracle.slo)}
+        works = {j: each for j, each in found.items() if self.judge.works(each)}
         failing = [j for j in range(len(servers)) if j not in works]
         if len(failing) <= max(1, len(servers) // 4):
             for j in list(failing):
@@ -192,7 +200,7 @@ class Packer:
         configs = [self._like(servers[j], candidates[alone[0]].config) for j in others]
         judged = self.judge.judged([servers[j] for j in others], configs, "limits")
         for j, each in zip(others, judged, strict=True):
-            if each.works(self.judge.oracle.slo):
+            if self.judge.works(each):
                 candidates[j] = each
 
     def _fullest(self, servers: Sequence[Server], numbers: Sequence[int]) -> int:
@@ -214,9 +222,8 @@ def _by_kind(kinds: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         yield kind, [j for j, each in enumerate(kinds) if each == kind]
 
 
-def _least(works: object, failed: int, good: int) -> int:
+def _least(works: Callable[[int], bool], failed: int, good: int) -> int:
     """Bisection: the least number that works, between one that does not (or 0) and one that does."""
-    assert callable(works)
     while good - failed > 1:
         middle = (good + failed) // 2
         failed, good = (failed, middle) if works(middle) else (middle, good)

@@ -128,6 +128,7 @@ def _part(placement: Placement, workload: Workload, rows: I4, server: int, reque
         adapter=new_index[workload.adapter[requests]],
         prompt_tokens=workload.prompt_tokens[requests],
         output_tokens=workload.output_tokens[requests],
+        sharing=None if workload.sharing is None else workload.sharing.take(requests),
         adapters=replace(adapters, rate_per_s=adapters.rate_per_s * fraction[rows[hosted]]),
         base_rate_per_s=workload.base_rate_per_s * float(fraction[-1]),
     )

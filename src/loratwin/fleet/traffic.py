@@ -157,6 +157,7 @@ class _ByAdapter:
             adapter=adapter[order],
             prompt_tokens=whole.prompt_tokens[requests],
             output_tokens=whole.output_tokens[requests],
+            sharing=None if whole.sharing is None else whole.sharing.take(requests),
             adapters=adapters,
             base_rate_per_s=whole.base_rate_per_s * base,
         )
