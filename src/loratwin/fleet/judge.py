@@ -179,7 +179,9 @@ class Judge:
         number, settings, bench = self.num_adapters(server), self.settings[server.kind], self.oracle.bench(server)
         if not number:
             return [self._empty(server)]
-        slots = sorted({min(each, number) for each in settings.slots or (*BISECTION_SLOTS, number)})
+        known = settings.measured_slots or number  # beyond what was measured nothing is tried unasked
+        slots = sorted({min(each, number) for each in settings.slots or (*BISECTION_SLOTS, min(number, known))})
+        slots = [each for each in slots if settings.slots or each <= known]
         middle = slots[len(slots) // 2]
         sequences = settings.sequence_options()
         few_and_most = list(dict.fromkeys((sequences[-1], sequences[len(sequences) // 2])))

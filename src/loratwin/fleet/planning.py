@@ -142,6 +142,8 @@ def plan_fleet(
             max_num_batched_tokens=max_num_batched_tokens,
             max_model_len=max_model_len,
             gpu_memory_utilization=gpu_memory_utilization,
+            others={},
+            extrapolate=False,
         )
         for each in gpus
     ]
@@ -265,7 +267,8 @@ class _Planner:
         least = max(bound.gpus, self.num_pinned, 1 + self.wishes.failures)
         if self.pinned:
             self._check_pins(packer, least)
-        packed = packer.fewest(0, least, count) if count is None or count >= least else None  # type: ignore[arg-type]
+        most = MOST_SERVERS if count is None else count
+        packed = packer.fewest(0, least, most) if most >= least else None
         if packed is None:
             needed = packer.fewest(0, max(least, (count or 0) + 1), MOST_SERVERS)
             raise InputError(self._too_few(0, count, needed, bound))

@@ -1,0 +1,108 @@
+"""Plans of fleets on small workloads: every server works, and what cannot be done is refused with what can."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loratwin.errors import InputError
+from loratwin.fleet.gpus import Gpus, parse_gpus
+from loratwin.fleet.plan_result import FleetPlan
+from loratwin.fleet.planning import Wishes, plan_fleet
+from loratwin.fleet.split import routing_numbers, split_requests
+from loratwin.metrics import starvation, starving_adapters
+from loratwin.simulate import simulate
+from loratwin.workload import AdapterGroup, WorkloadSpec, Zipf, draw
+from tests.plan.small import LENGTHS, profile
+
+LIMITS: dict[str, Any] = {"slots": [4, 8, 16], "max_num_seqs": 256, "max_model_len": 4096, "seeds": (0,)}
+
+
+def workload(exponent: float = 1.2, total_rate: float = 200.0, ranks: Any = 8) -> WorkloadSpec:
+    group = AdapterGroup(name="a", count=30, total_rate=total_rate, popularity=Zipf(exponent=exponent), ranks=ranks)
+    return WorkloadSpec(window_s=120, lengths=LENGTHS, groups=(group,))
+
+
+@cache
+def planned(**wishes: Any) -> FleetPlan:
+    return plan_fleet(workload(), [Gpus(profile(), price_per_h=2.0)], wishes=Wishes(**wishes), **LIMITS)
+
+
+def test_every_server_of_the_plan_works_when_it_is_simulated() -> None:
+    found = planned()
+    assert found.num_servers >= found.bound.gpus >= 2
+    assert found.price_per_h == 2.0 * found.num_servers
+    assert "a-00" in found.split  # it asks for a third of everything
+    drawn = draw(workload())
+    parts = split_requests(found.placement, drawn, routing_numbers(drawn.seed, drawn.num_requests))
+    for part, server in zip(parts, found.placement.servers, strict=True):
+        run = simulate(part, profile(), server.config)
+        assert not starvation(run).starved and not starving_adapters(run)
+    assert all(server.candidate.margin >= 1.2 for server in found.servers)
+    assert found.loads.sum() == pytest.approx(found.load.sum())
+    assert found.worst[0].ttft_p99_ms >= found.worst[-1].ttft_p99_ms
+
+
+def test_one_server_less_fails() -> None:
+    found = planned()
+    with pytest.raises(InputError, match=f"do not suffice: {found.num_servers} would"):
+        plan_fleet(workload(), [Gpus(profile(), count=found.bound.gpus - 1)], **LIMITS)
+
+
+def test_a_server_can_be_lost() -> None:
+    found = planned(failures=1)
+    assert found.num_servers >= planned().num_servers
+    assert found.placement.num_replicas().min() >= 2
+    assert next(case for case in found.stress if "lost" in case.name).works
+
+
+def test_pins_are_kept_or_refused() -> None:
+    found = plan_fleet(workload(), [Gpus(profile())], wishes=Wishes(pins={"a-05": ["gpu-1"]}), **LIMITS)
+    entries = found.placement.entries_for(5)
+    assert found.placement.server[entries].tolist() == [1]
+    with pytest.raises(InputError, match=r"on gpu-0 .* which it cannot carry: pin \d+ of them there"):
+        plan_fleet(workload(), [Gpus(profile())], wishes=Wishes(pins={"a": ["gpu-0"]}), **LIMITS)
+    with pytest.raises(InputError, match="pins contradict: adapter 'a-05'"):
+        pins = {"a-05": ["gpu-1"], "a": ["gpu-0"]}
+        plan_fleet(workload(), [Gpus(profile())], wishes=Wishes(pins=pins), **LIMITS)
+
+
+def test_no_more_adapters_move_than_may() -> None:
+    pytest.importorskip("scipy")
+    present = planned().placement
+    found = plan_fleet(workload(1.1), [Gpus(profile())], wishes=Wishes(present=present, most_moves=2), **LIMITS)
+    assert found.moves is not None and found.moves <= 2
+    with pytest.raises(InputError, match=r"adapters would have to move, and 0 may"):
+        more = workload(1.2, 400.0)
+        plan_fleet(more, [Gpus(profile())], wishes=Wishes(present=present, most_moves=0), **LIMITS)
+
+
+def test_several_ranks_go_by_a_linear_program() -> None:
+    pytest.importorskip("scipy")
+    found = plan_fleet(workload(ranks=(8, 32)), [Gpus(profile())], **LIMITS)
+    assert "configuration LP" in found.bound.name
+    assert found.num_servers >= found.bound.gpus
+    config = {server.name: server.config for server in found.placement.servers}
+    held = found.placement
+    ranks = np.array(found.ranks)[held.adapter]
+    assert all(ranks[i] <= config[held.servers[j].name].max_lora_rank for i, j in enumerate(held.server.tolist()))
+
+
+def test_what_no_number_of_servers_does_is_refused() -> None:
+    with pytest.raises(InputError, match=r"ttft_p99=1ms is out of reach: .* reaches ttft_p99 = \d+ ms"):
+        plan_fleet(workload(), [Gpus(profile())], slo="ttft_p99=1ms", **LIMITS)
+    with pytest.raises(InputError, match="needs a price"):
+        plan_fleet(workload(), [Gpus(profile())], target="cheapest", **LIMITS)
+
+
+def test_gpus_are_read() -> None:
+    name = "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct"
+    assert parse_gpus(f"{name}:8@2.5") == Gpus(profile(), 8, 2.5)
+    assert parse_gpus(name) == Gpus(profile())
+    wrong = ((f"{name}:x", "not a number of servers"), (f"{name}@y", "not a price"), (f"{name}:0", "one at least"))
+    for text, message in wrong:
+        with pytest.raises(InputError, match=message):
+            parse_gpus(text)
