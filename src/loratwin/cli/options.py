@@ -156,3 +156,22 @@ def numbers_by_name(option: str, text: str) -> dict[str, float]:
         except ValueError:
             raise InputError(f"{option} {part.strip()!r}: expected NAME=NUMBER, as queue=2,kv=0.5") from None
     return found
+
+
+def names_by_name(option: str, texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """`sales=gpu-0,gpu-1`, several of these, as names by name.
+
+    Raises
+    ------
+    InputError
+        One is not NAME=NAME,..., or a name is given twice.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, equals, values = text.rpartition("=")
+        if not (equals and name and values):
+            raise InputError(f"{option} {text!r}: expected NAME=SERVER,..., as sales=gpu-0,gpu-1")
+        if name in found:
+            raise InputError(f"{option}: {name!r} is given twice; name all its servers at once")
+        found[name] = tuple(value.strip() for value in values.split(",") if value.strip())
+    return found

@@ -151,6 +151,23 @@ def figures(now: Progress) -> str:
     )
 
 
+@contextmanager
+def simulations() -> Iterator[Callable[[int, int, str], None]]:
+    """One bar on stderr, whose end moves as more simulations turn out to be needed; in a pipe a line a minute."""
+    if not sys.stderr.isatty():
+        with stage_lines(announce=False) as report:
+            yield lambda done, total, what: report(f"simulating ({what})", done, total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    what = TextColumn("{task.description}")
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), what)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("", total=None)
+        yield lambda done, total, what: bars.update(bar, completed=done, total=total, description=what)
+
+
 def announce_compilation() -> None:
     """Say so when the kernel must be compiled first."""
     from loratwin.kernel import is_compiled

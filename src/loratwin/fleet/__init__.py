@@ -4,23 +4,31 @@ from loratwin.fleet import load_placement, split_requests
 """
 
 from loratwin.fleet.files import check_placement_path, load_placement, placement_json, save_placement
+from loratwin.fleet.gpus import Gpus, parse_gpus
 from loratwin.fleet.placement import Placement, Server
+from loratwin.fleet.plan_result import FleetPlan
+from loratwin.fleet.planning import Wishes, plan_fleet
 from loratwin.fleet.routers import ROUTERS, Router, find_router
 from loratwin.fleet.simulation import FleetRun, simulate_fleet
 from loratwin.fleet.split import adapter_rows, part_of_server, routing_numbers, server_of_requests, split_requests
 
 __all__ = [
     "ROUTERS",
+    "FleetPlan",
     "FleetRun",
+    "Gpus",
     "Placement",
     "Router",
     "Server",
+    "Wishes",
     "adapter_rows",
     "check_placement_path",
     "find_router",
     "load_placement",
+    "parse_gpus",
     "part_of_server",
     "placement_json",
+    "plan_fleet",
     "routing_numbers",
     "save_placement",
     "server_of_requests",

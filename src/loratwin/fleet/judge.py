@@ -179,7 +179,9 @@ class Judge:
         number, settings, bench = self.num_adapters(server), self.settings[server.kind], self.oracle.bench(server)
         if not number:
             return [self._empty(server)]
-        known = settings.measured_slots[1] if settings.measured_slots else number  # beyond what was measured nothing is tried unasked
+        known = (
+            settings.measured_slots[1] if settings.measured_slots else number
+        )  # beyond what was measured nothing is tried unasked
         slots = sorted({min(each, number) for each in settings.slots or (*BISECTION_SLOTS, min(number, known))})
         slots = [each for each in slots if settings.slots or each <= known]
         middle = slots[len(slots) // 2]

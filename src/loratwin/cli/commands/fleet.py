@@ -64,3 +64,80 @@ def simulate(
         save_run(done.run, output)
     for line in [json.dumps(fleet_run_json(done), indent=1)] if as_json else fleet_run_lines(done, servers):
         typer.echo(line)
+
+
+@app.command()
+def plan(
+    workload: WorkloadFile,
+    gpus: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PROFILE[:COUNT][@PRICE]",
+            help="A kind of server: how many can be had, price an hour. Can be repeated.",
+            show_default=False,
+        ),
+    ],
+    target: Annotated[
+        str, typer.Option(help="fewest servers, cheapest, or latency: all given ones, for the worst adapter's TTFT.")
+    ] = "fewest",
+    slo: Annotated[str | None, typer.Option(help="Limits of every server, as ttft_p99=2s.", show_default=False)] = None,
+    slo_for: Annotated[
+        str | None, typer.Option(metavar="all|groups|adapters", help="Of whom they are asked.", show_default="all")
+    ] = None,
+    headroom: Annotated[
+        str, typer.Option(metavar="PERCENT", help="How much higher all rates can be before a server fails.")
+    ] = "20%",
+    confidence: Annotated[
+        float | None, typer.Option(help="Least chance that each real server keeps up.", show_default=False)
+    ] = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SERVER,...", help="An adapter or group must be on gpu-0, ... Can be repeated."),
+    ] = None,
+    isolate: Annotated[
+        list[str] | None, typer.Option(metavar="GROUP", help="Shares no server with others. Can be repeated.")
+    ] = None,
+    failures: Annotated[int, typer.Option(min=0, max=1, help="Servers that can be lost.")] = 0,
+    present: Annotated[
+        Path | None, typer.Option(help="Where adapters are now: a placement or plan.", show_default=False)
+    ] = None,
+    moves: Annotated[
+        int | None, typer.Option(min=0, help="With --present: adapters that may be moved.", show_default=False)
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that verify every server.")] = 3,
+    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Write the plan, to be read by fleet simulate.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Find how many servers a workload needs, which adapters live on which, and their slots and limits.
+
+    For example: loratwin fleet plan example:support-desk --gpus h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct@2.5
+    """
+    from loratwin.cli.options import names_by_name
+    from loratwin.cli.progress import announce_compilation, simulations
+    from loratwin.fleet import Wishes, check_placement_path, load_placement, parse_gpus, plan_fleet
+    from loratwin.fleet.plan_text import fleet_plan_json, fleet_plan_lines
+    from loratwin.plan import parse_headroom
+    from loratwin.records import write_atomically
+    from loratwin.workload import load_spec
+
+    if json_file is not None:
+        check_placement_path(json_file)
+    now = None if present is None else load_placement(present)
+    wishes = Wishes(names_by_name("--pin", pin or ()), tuple(isolate or ()), failures, now, moves)
+    kinds, spec, share = [parse_gpus(each) for each in gpus], load_spec(workload), parse_headroom(headroom)
+    announce_compilation()
+    with simulations() as progress:
+        found = plan_fleet(
+            spec, kinds, target=target, slo=slo, slo_for=slo_for,  # type: ignore[arg-type]  # checked there
+            headroom=share, confidence=confidence, wishes=wishes, seeds=range(seeds), processes=processes,
+            progress=progress, name=workload,
+        )  # fmt: skip
+    if json_file is not None:
+        write_atomically(json_file, json.dumps(fleet_plan_json(found), indent=1, allow_nan=False) + "\n")
+    for line in fleet_plan_lines(found):
+        typer.echo(line)

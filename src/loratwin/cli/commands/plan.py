@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,7 +141,7 @@ def plan(
 
     For example: loratwin plan example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     """
-    from loratwin.cli.progress import announce_compilation
+    from loratwin.cli.progress import announce_compilation, simulations
     from loratwin.metrics import parse_slo
     from loratwin.perf import served_profile
     from loratwin.plan import HEADROOM, parse_headroom, plan_text
@@ -197,7 +195,7 @@ def plan(
     if csv is not None:
         check_csv_folder(csv)
     announce_compilation()
-    with _progress() as progress:
+    with simulations() as progress:
         answer, cases = plan_and_cases(spec, chosen_profile, changes, progress=progress, **options)
         changed = line_change(answer, spec, line, processes=processes, progress=progress) if line else None
     write_report(answer, output, what_if=cases)
@@ -233,22 +231,3 @@ def _check_inputs(output: Path, inputs: Sequence[str]) -> None:
     """Refuse before long work a report that would replace what it is made of."""
     if output.exists() and any(Path(given).exists() and output.samefile(given) for given in inputs):
         raise InputError(f"{output} is a file that the plan is made of: give another name")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    """One bar on stderr, whose end moves as more simulations turn out to be needed; in a pipe a line a minute."""
-    if not sys.stderr.isatty():
-        from loratwin.cli.progress import stage_lines
-
-        with stage_lines(announce=False) as report:
-            yield lambda done, total, what: report(f"simulating ({what})", done, total)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    what = TextColumn("{task.description}")
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), what)
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task("", total=None)
-        yield lambda done, total, what: bars.update(bar, completed=done, total=total, description=what)
