@@ -108,9 +108,7 @@ def plan(
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     json_file: Annotated[
         Path | None,
-        typer.Option(
-            "--json", metavar="FILE", help="Write the plan, to be read by fleet simulate.", show_default=False
-        ),
+        typer.Option("--json", metavar="FILE", help="Write the plan; fleet simulate reads it.", show_default=False),
     ] = None,
 ) -> None:
     """Find how many servers a workload needs, which adapters live on which, and their slots and limits.
