@@ -34,7 +34,7 @@ SILENT = {
 """Commands that make something, or print a document of its own format."""
 
 ELSEWHERE = {
-    "bench", "calibrate check", "calibrate fit", "calibrate server", "report kernels", "validate chance",
+    "bench", "calibrate check", "calibrate fit", "calibrate server", "fleet plan", "report kernels", "validate chance",
     "validate curve", "validate public", "validate report",
 }  # fmt: skip
 """Commands that need a server, its records or minutes: what they show as JSON is below, or in tests/bench."""

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.options import JsonFile
+
 app = typer.Typer(help="Several servers, and the router before them.", no_args_is_help=True, rich_markup_mode=None)
 
 PlacementFile = Annotated[Path, typer.Argument(help="Placement, or a plan of a fleet (.json).", metavar="PLACEMENT")]
@@ -106,25 +108,20 @@ def plan(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that verify every server.")] = 3,
     processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the plan; fleet simulate reads it.", show_default=False),
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Find how many servers a workload needs, which adapters live on which, and their slots and limits.
 
     For example: loratwin fleet plan example:support-desk --gpus h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct@2.5
     """
-    from loratwin.cli.options import names_by_name
+    from loratwin.cli.options import check_json, names_by_name, show
     from loratwin.cli.progress import announce_compilation, simulations
-    from loratwin.fleet import Wishes, check_placement_path, load_placement, parse_gpus, plan_fleet
+    from loratwin.fleet import Wishes, load_placement, parse_gpus, plan_fleet
     from loratwin.fleet.plan_text import fleet_plan_json, fleet_plan_lines
     from loratwin.plan import parse_headroom
-    from loratwin.records import write_atomically
     from loratwin.workload import load_spec
 
-    if json_file is not None:
-        check_placement_path(json_file)
+    check_json(json_file, (), (workload,) if present is None else (workload, str(present)))
     now = None if present is None else load_placement(present)
     wishes = Wishes(names_by_name("--pin", pin or ()), tuple(isolate or ()), failures, now, moves)
     kinds, spec, share = [parse_gpus(each) for each in gpus], load_spec(workload), parse_headroom(headroom)
@@ -135,7 +132,4 @@ def plan(
             headroom=share, confidence=confidence, wishes=wishes, seeds=range(seeds), processes=processes,
             progress=progress, name=workload,
         )  # fmt: skip
-    if json_file is not None:
-        write_atomically(json_file, json.dumps(fleet_plan_json(found), indent=1, allow_nan=False) + "\n")
-    for line in fleet_plan_lines(found):
-        typer.echo(line)
+    show(json_file, lambda: "\n".join(fleet_plan_lines(found)), lambda: fleet_plan_json(found))
