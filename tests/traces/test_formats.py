@@ -149,6 +149,15 @@ KINDS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "mooncake": ("mooncake", lambda: lines(MOONCAKE)),
     "mooncake, xz": ("mooncake", lambda: lzma.compress(lines(MOONCAKE))),
     "mooncake, a list": ("mooncake", lambda: json.dumps(MOONCAKE, indent=1).encode()),
+    "bailian": (
+        "bailian",
+        lambda: lines(
+            [
+                row | {"timestamp": float(time), "chat_id": chat, "parent_chat_id": -1}
+                for chat, (row, time) in enumerate(zip(MOONCAKE, TIME_S, strict=True))
+            ]
+        ),
+    ),
     "vidur": ("vidur", lambda: csv(VIDUR)),
     "vidur, index, more columns": ("vidur", lambda: csv(VIDUR.assign(total=PROMPT + OUTPUT, pd_ratio=0.5), index=True)),
     "splitwise": (
@@ -172,6 +181,10 @@ KINDS: dict[str, tuple[str, Callable[[], bytes]]] = {
         lambda: csv(
             table(timestamp=stamps(tail=""), model=MODELS, prompt_tokens=PROMPT, completion_tokens=OUTPUT, status=200)
         ),
+    ),
+    "usual names": (
+        "plain",
+        lambda: csv(table(arrival_time=TIME_S, input_len=PROMPT, output_len=OUTPUT, model=MODELS), index=True),
     ),
     "litellm": ("litellm", lambda: bz2.compress(lines(LITELLM))),
     "ours": (

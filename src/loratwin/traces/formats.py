@@ -4,8 +4,9 @@ Names of columns are compared without case, spaces, dashes and underscores (`pla
 
 Sources: the datasets' own descriptions. Azure: AzureLLMInferenceDataset2023.md, ...2024.md and
 AzureLMMInferenceDataset2025.md (Azure/AzurePublicDataset). BurstGPT: README of HPMLL/BurstGPT. Mooncake:
-FAST25-release/traces (kvcache-ai/Mooncake). Vidur: data/processed_traces (microsoft/vidur). Splitwise: traces of
-splitwise-sim. LLMServingSim: dataset/*.tsv and workloads/*.jsonl (casys-kaist/LLMServingSim). AIBrix:
+FAST25-release/traces (kvcache-ai/Mooncake). Bailian: README of alibaba-edu/qwen-bailian-usagetraces-anon, as
+AIPerf's docs/tutorials/bailian-trace.md tells it. Vidur: data/processed_traces (microsoft/vidur). Splitwise: traces
+of splitwise-sim. LLMServingSim: dataset/*.tsv and workloads/*.jsonl (casys-kaist/LLMServingSim). AIBrix:
 benchmarks/generator (vllm-project/aibrix). vLLM: custom and ShareGPT datasets of `vllm bench serve`. LiteLLM:
 StandardLoggingPayload, and the table LiteLLM_SpendLogs.
 """
@@ -40,6 +41,8 @@ class Format(NamedTuple):
     block_tokens: int = 512
     strict: bool = False
     """Whether a request without tokens is a slip (else it is a failed one, and left out)."""
+    beside: tuple[str, ...] = ()
+    """Further columns without which a file is not of this form."""
     failed: str = "without prompt or output tokens"
     """Why a row without tokens is left out."""
 
@@ -55,6 +58,10 @@ FORMATS = (
     Format(
         "burstgpt", "BurstGPT", ("Timestamp",), ("Request tokens",), ("Response tokens",),
         failed="failed (Response tokens 0)",
+    ),
+    Format(
+        "bailian", "Bailian's usage traces", ("timestamp",), ("input_length",), ("output_length",), "s",
+        blocks=("hash_ids",), block_tokens=16, beside=("parent_chat_id",),
     ),
     Format(
         "mooncake", "Mooncake", ("timestamp",), ("input_length",), ("output_length",), "ms",
@@ -82,6 +89,15 @@ FORMATS = (
     Format("aibrix", "AIBrix workloads", ("timestamp",), ("prompt_length",), ("output_length",), "ms", ("time",),
            adapter=("model",)),
     Format("sharegpt", "ShareGPT conversations", (), ("prompt",), ("output",), needs=("prompt", "output")),
+    Format(
+        "plain", "usual names",
+        ("arrival_time", "arrival", "arrived_at", "arrival_timestamp", "timestamp", "tstamp", "time", "time_s"),
+        ("prompt_tokens", "input_tokens", "prompt_len", "prompt_length", "input_len", "input_length", "context_tokens",
+         "num_prompt_tokens", "num_input_tokens", "num_input", "prompt_size"),
+        ("completion_tokens", "output_tokens", "output_len", "output_length", "generated_tokens", "decode_len",
+         "num_output_tokens", "num_generated_tokens", "num_output", "token_size"),
+        adapter=("adapter", "lora", "lora_name", "model"),
+    ),
     Format("custom", "vLLM's custom dataset", (), ("prompt",), ("output_tokens",), needs=("prompt",)),
 )  # fmt: skip
 """In the order in which a file is compared with them."""
@@ -131,9 +147,14 @@ def recognised(header: Iterable[str]) -> Format | None:
         if form.name in NESTED:
             if NESTED[form.name] in plains:
                 return form
-        elif set(form.needs) <= columns_of(form, names).keys():
+        elif has_beside(form, names) and set(form.needs) <= columns_of(form, names).keys():
             return form
     return None
+
+
+def has_beside(form: Format, header: Iterable[str]) -> bool:
+    """Whether the columns that tell a form from one with the same roles are there."""
+    return {plain(name) for name in form.beside} <= {plain(name) for name in header}
 
 
 def _first(names: tuple[str, ...], by_plain: dict[str, str]) -> str | None:

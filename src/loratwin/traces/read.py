@@ -18,7 +18,7 @@ from loratwin.errors import InputError
 from loratwin.refusals import did_you_mean
 from loratwin.traces import cells as of_cells
 from loratwin.traces.clients import is_clients, read_clients
-from loratwin.traces.formats import FORMATS, ROLES, Format, columns_of, format_named, plain, recognised
+from loratwin.traces.formats import FORMATS, ROLES, Format, columns_of, format_named, has_beside, plain, recognised
 from loratwin.traces.rows import Piece, Table, open_table, read_table, value_at
 from loratwin.traces.trace import F8, MAX_TOKENS, NO_ADAPTER, SharedBlocks, Trace, TraceFacts
 
@@ -154,7 +154,7 @@ def _unknown(table: Table) -> str:
     """Why a file is of no known form: the column that its nearest form lacks, or all that it has."""
     has = ", ".join(table.header)
     near: list[tuple[int, Format, str]] = []
-    for form in (form for form in FORMATS if form.time):
+    for form in (form for form in FORMATS if form.time and has_beside(form, table.header)):
         found = columns_of(form, table.header)
         lacking = [role for role in form.needs if role not in found]
         if len(lacking) == 1 and len(found) >= 2:
