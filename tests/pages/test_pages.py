@@ -11,6 +11,7 @@ from prometheus_client import Gauge
 
 from loratwin.records import save_run
 from loratwin.synthetic import NewLlm, make_llm
+from loratwin.workload import draw, parse_spec
 from tests.calibrate.known_server import known_server, write_noisy_tables
 from tests.calibrate.measured import LLAMA, QWEN
 from tests.markdown import ROOT, pages
@@ -20,6 +21,7 @@ from tests.pages.checking import check
 from tests.pages.running import Page, Serve, serve_adapters
 from tests.slow import SLOW
 from tests.telemetry.metrics_server import metrics_server
+from tests.traffic.sent import as_log
 from tests.validate.test_public import KV, SERVING, STEP, written
 
 LANGUAGES = {"bash", "python", "yaml", "csv", "text"}
@@ -71,6 +73,17 @@ def public_tables(folder: Path) -> None:
         written(folder / "DATA", name, row)
 
 
+def a_day(folder: Path) -> None:
+    """A day of a gateway's log, busiest in the afternoon, and the adapters that were asked for, as PEFT writes them."""
+    curve = {"kind": "diurnal", "amplitude": 0.8, "peak_s": 15 * 3600}
+    group = {"name": "tenant", "count": 12, "total_rate": 0.6, "popularity": "zipf", "arrivals": curve}
+    workload = draw(parse_spec({"window_s": 86_400, "groups": [group]}), 1)
+    as_log(workload, folder / "day.jsonl")
+    for i, name in enumerate(workload.adapters.name):
+        (folder / "adapters" / name).mkdir(parents=True)
+        (folder / "adapters" / name / "adapter_config.json").write_text(f'{{"peft_type": "LORA", "r": {8 << i % 2}}}')
+
+
 def own_llm(folder: Path) -> None:
     make_llm(folder / "models" / "my-llm", NewLlm())
 
@@ -79,6 +92,7 @@ GIVEN: dict[str, Callable[[Path], None]] = {
     "docs/reference/bench.md": traffic,
     "docs/reference/report.md": two_runs,
     "docs/reference/llms.md": own_llm,
+    "docs/howto/traffic.md": a_day,
     "docs/reference/workload.md": files_of_lengths,
     "docs/reference/validate.md": tables,
     "docs/reference/calibrate.md": tables,
@@ -86,7 +100,7 @@ GIVEN: dict[str, Callable[[Path], None]] = {
     "docs/findings/learn.md": tables,
     "docs/findings/profiles.md": public_tables,
 }
-"""What a page takes for granted. Pages of how-to take nothing: their reader begins there."""
+"""What a page takes for granted. Pages of how-to take nothing but a log of the reader's: there they begin."""
 
 
 def serve_metrics(stack: ExitStack, folder: Path) -> str:

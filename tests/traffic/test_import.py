@@ -80,6 +80,27 @@ def test_a_name_can_be_the_llm_itself(tmp_path: Path) -> None:
         imported(tmp_path, log, base=("llm",))
 
 
+def test_a_folder_of_adapters_tells_their_ranks(tmp_path: Path) -> None:
+    for name, config in (
+        ("busy-0", {"r": 16}),
+        ("busy-1", {"r": 8, "rank_pattern": {"q_proj": 64}}),
+        ("other", {"r": 4}),
+    ):
+        (tmp_path / "adapters" / name).mkdir(parents=True)
+        (tmp_path / "adapters" / name / "adapter_config.json").write_text(json.dumps(config))
+    log = as_log(sent(), tmp_path / "log.jsonl")
+    spec, _, _ = imported(tmp_path, log, lora_folder=tmp_path / "adapters")
+    ranks = {group.name: int(group.rank_of_each()[0]) for group in spec.groups}
+    assert ranks == {"busy-0": 16, "busy-1": 64, "busy-2": 8, "bursty-0": 8}
+    text = (tmp_path / "w.yaml").read_text()
+    assert "ranks of bursty-0, busy-2: not in the folder; taken for 8" in text
+    with pytest.raises(LoratwinError, match="log.jsonl: no such folder"):
+        imported(tmp_path, log, lora_folder=log)
+    (tmp_path / "adapters" / "busy-0" / "adapter_config.json").write_text("{}")
+    with pytest.raises(LoratwinError, match="busy-0/adapter_config.json: tells no rank"):
+        imported(tmp_path, log, lora_folder=tmp_path / "adapters")
+
+
 def test_few_requests_have_the_lengths_of_all_scaled_to_their_mean(tmp_path: Path) -> None:
     spec = json.loads(json.dumps(SPEC))
     spec["groups"].append({"name": "rare", "count": 1, "rate": 0.0012, "lengths": {"prompt": 900, "output": 9}})

@@ -240,3 +240,13 @@ def test_blocks_of_mooncake_are_shared_beginnings(tmp_path: Path) -> None:
     sharing = workload.sharing
     assert sharing.text[0] == sharing.text[1] >= 0 > sharing.text[2]
     assert sharing.end_tokens[sharing.text[0]] == 1024
+
+
+def test_ranks_of_the_adapters_in_a_folder(tmp_path: Path) -> None:
+    for name, rank in (("red", 64), ("blue", 16)):
+        (tmp_path / "loras" / name).mkdir(parents=True)
+        (tmp_path / "loras" / name / "adapter_config.json").write_text(f'{{"r": {rank}}}')
+    assert replay(tmp_path, OURS, count=None, ranks={"folder": "loras"}).adapters.rank.tolist() == [16, 64]
+    with pytest.raises(InputError, match="ranks.folder: has no rank for adapter 'g-0'"):
+        replay(tmp_path, OURS, ranks={"folder": "loras"})
+    assert replay(tmp_path, OURS, ranks={"folder": "loras", "others": 8}).adapters.rank.tolist() == [16, 64, 8]

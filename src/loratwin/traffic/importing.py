@@ -18,7 +18,7 @@ from loratwin.traffic.observed import Chosen, Hours, Observed, choose, of_trace,
 from loratwin.traffic.pages import from_pages, is_page
 from loratwin.traffic.prometheus import from_answers, from_server, is_answer, range_of
 from loratwin.traffic.workload_text import workload_text
-from loratwin.workload import parse_spec
+from loratwin.workload import parse_spec, ranks_in
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Sources:
         Of Prometheus: how long before the end, the end in seconds since 1970 (None: now), and between two values.
     seconds
         Of pages of /metrics: between them, or since the server's start.
+    lora_folder
+        Of the adapters (PEFT): tells their ranks.
     api_key
         Sent to Prometheus as a bearer; written nowhere.
     """
@@ -55,6 +57,7 @@ class Sources:
     step_s: float | None = None
     seconds: float | None = None
     api_key: str | None = None
+    lora_folder: Path | None = None
 
 
 def observe(sources: Sources) -> Observed:
@@ -114,9 +117,10 @@ def import_traffic(
     """
     if not window_s > 0:
         raise InputError(f"window of {window_s:g} s: expected a positive number")
+    ranks = None if sources.lora_folder is None else ranks_in(sources.lora_folder)
     observed = observe(sources)
     chosen = choose(observed, hours, window_s)
-    text = workload_text(observed, chosen)
+    text = workload_text(observed, chosen, ranks)
     _check(text)
     if output is not None:
         write_atomically(output, text)

@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.traffic.observed import ALL, HOUR_S, Buckets, Chosen, Observed
+from loratwin.workload import rank_of
 
 F8 = NDArray[np.float64]
+
+UNKNOWN_RANK = 8
+"""Of adapters whose rank nothing tells."""
 
 LEAST_FOR_CV = 30
 """Gaps, or steps, below which burstiness cannot be told from chance."""
@@ -32,10 +36,16 @@ class _Lengths(NamedTuple):
     """Bins: from, to (exclusive), requests."""
 
 
-def workload_text(observed: Observed, chosen: Chosen, default_rank: int = 8) -> str:
-    """A workload file; `load_spec` reads it."""
+def workload_text(observed: Observed, chosen: Chosen, ranks: dict[str, int] | None = None) -> str:
+    """A workload file; `load_spec` reads it.
+
+    Parameters
+    ----------
+    ranks
+        Of the adapters that are known, by name.
+    """
     window_s = (chosen.last - chosen.first) * observed.step_s
-    groups = _Groups(observed, chosen, window_s, default_rank)
+    groups = _Groups(observed, chosen, window_s, ranks or {})
     lines = [*_head(observed, chosen, window_s, groups), f"window_s: {window_s:g}", *groups.base(), "groups:"]
     text = groups.lines()
     return "\n".join([*lines, *text] if text else lines[:-1]) + "\n"
@@ -57,8 +67,8 @@ def _head(observed: Observed, chosen: Chosen, window_s: float, groups: _Groups) 
 class _Groups:
     """The groups of the file, one for each adapter that had requests."""
 
-    def __init__(self, observed: Observed, chosen: Chosen, window_s: float, default_rank: int) -> None:
-        self._seen, self._chosen, self._window_s, self._rank = observed, chosen, window_s, default_rank
+    def __init__(self, observed: Observed, chosen: Chosen, window_s: float, ranks: dict[str, int]) -> None:
+        self._seen, self._chosen, self._window_s, self._ranks = observed, chosen, window_s, ranks
         self._steps = slice(chosen.first, chosen.last)
         counts = observed.requests[:, self._steps].sum(axis=1)
         self._rows = [i for i in np.argsort(-counts, kind="stable") if counts[i] > 0]
@@ -71,7 +81,7 @@ class _Groups:
 
     def unknown(self) -> list[str]:
         """What the source does not tell."""
-        lines = [f"ranks: every adapter is taken to have rank {self._rank}"]
+        lines = self._unknown_ranks()
         if self._adapters and not self._seen.base:
             lines.append(
                 "which name is the LLM without adapter: all are taken for adapters (--base NAME says which is not)"
@@ -86,6 +96,17 @@ class _Groups:
             lines.append(f"{silent} adapters had no request in the window; they are not in this file")
         lines.append("which prompt has which output: they are drawn apart; prompts that begin alike are not known")
         return lines
+
+    def _unknown_ranks(self) -> list[str]:
+        if not self._ranks:
+            return [f"ranks: every adapter is taken to have rank {UNKNOWN_RANK} (--lora-folder tells them)"]
+        names = self._seen.running or [self._seen.names[i] for i in self._adapters]
+        absent = [name for name in names if rank_of(name, self._ranks) is None]
+        said = f"ranks of {', '.join(absent[:8])}{' and more' if len(absent) > 8 else ''}: not in the folder; taken for"
+        return [f"{said} {UNKNOWN_RANK}"] if absent else []
+
+    def _rank(self, name: str) -> int:
+        return rank_of(name, self._ranks) or UNKNOWN_RANK
 
     def base(self) -> list[str]:
         """The traffic without adapter, unless it is all that could be counted of adapters."""
@@ -113,7 +134,7 @@ class _Groups:
             f"    names: {json.dumps(list(running))}",
             f"    total_rate: {rate:.6g}",
             f"    popularity: [{', '.join(f'{each:.4g}' for each in share / share.sum())}]",
-            f"    ranks: {self._rank}",
+            f"    ranks: {json.dumps([self._rank(name) for name in running])}",
             *self._arrivals(rows, "    ", one=False),
             *self._lengths(rows, "    "),
         ]
@@ -126,7 +147,7 @@ class _Groups:
             f"  - name: {self._group_name(name)}",
             f"    names: [{json.dumps(name)}]",
             f"    rate: {rate:.6g}",
-            f"    ranks: {self._rank}",
+            f"    ranks: {self._rank(name)}",
             *self._arrivals(rows, "    "),
             *self._lengths(rows, "    "),
         ]

@@ -6,6 +6,7 @@
 True
 """
 
+from loratwin.workload.adapter_folder import rank_of, ranks_in
 from loratwin.workload.arrays import BASE, OPEN, Adapters, ArrivalPattern, Workload
 from loratwin.workload.arrivals import (
     AtOnce,
@@ -83,6 +84,8 @@ __all__ = [
     "load_spec",
     "parse_spec",
     "part_of",
+    "rank_of",
+    "ranks_in",
     "recorded_workload",
     "sent_s",
     "served_rows",

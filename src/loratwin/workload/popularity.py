@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, Tag, model_validator
 
+from loratwin.errors import InputError
+from loratwin.workload.adapter_folder import rank_of, ranks_in
 from loratwin.workload.arrays import F8, I4
-from loratwin.workload.strict import Shorthand, Strict, either, refusal
+from loratwin.workload.strict import ExistingPath, Shorthand, Strict, either, refusal
 
 MAX_RANK = 512
 
@@ -102,11 +104,35 @@ class RanksByName(Strict):
         return np.array([self.by_name.get(name, self.others or 0) for name in names], dtype=np.int32)
 
 
+class RanksInFolder(Strict):
+    """The ranks that the adapters in a folder have, by the names of their folders."""
+
+    folder: ExistingPath = Field(description="Folder of adapters (PEFT's adapter_config.json), relative to this file.")
+    others: int | None = Field(
+        None, ge=1, le=MAX_RANK, description="Rank of adapters that are not there (default: all must be)."
+    )
+
+    @model_validator(mode="after")
+    def _readable(self) -> RanksInFolder:
+        try:
+            ranks_in(self.folder)
+        except InputError as error:
+            raise refusal("folder", str(error)) from None
+        return self
+
+    def of(self, names: Sequence[str]) -> I4:
+        """Rank of each adapter, shape (len(names),); 0 where it is not told."""
+        ranks = ranks_in(self.folder)
+        return np.array([rank_of(name, ranks) or self.others or 0 for name in names], dtype=np.int32)
+
+
 def _rank_form(value: Any) -> str | None:
     if isinstance(value, (list, tuple)):
         return "cycle"
     if isinstance(value, RanksByName) or (isinstance(value, Mapping) and "by_name" in value):
         return "by_name"
+    if isinstance(value, RanksInFolder) or (isinstance(value, Mapping) and "folder" in value):
+        return "folder"
     if isinstance(value, Mapping):
         return "shares"
     return "one" if isinstance(value, (int, float)) else None
@@ -119,7 +145,8 @@ Ranks = Annotated[
     Annotated[_Rank, Tag("one")]
     | Annotated[_Cycle, Tag("cycle")]
     | Annotated[_Shares, Tag("shares")]
-    | Annotated[RanksByName, Tag("by_name")],
+    | Annotated[RanksByName, Tag("by_name")]
+    | Annotated[RanksInFolder, Tag("folder")],
     either(
         _rank_form,
         "one rank (16), ranks given in turn ([8, 16]), shares ({8: 0.5, 16: 0.5}), or {by_name: {adapter: 16}}",

@@ -21,6 +21,7 @@ from loratwin.workload.popularity import (
     Popularity,
     Ranks,
     RanksByName,
+    RanksInFolder,
     RateChoices,
     popularity_weights,
     rank_list,
@@ -124,14 +125,16 @@ class AdapterGroup(Strict):
     def _check_ranks(self) -> None:
         if isinstance(self.ranks, dict) and abs(sum(self.ranks.values()) - 1) > 1e-6:
             raise refusal("ranks", f"shares must add up to 1, they add up to {sum(self.ranks.values()):g}")
-        if isinstance(self.ranks, RanksByName):
+        if isinstance(self.ranks, RanksByName | RanksInFolder):
             names = self.adapter_names()
-            unknown = next((name for name in self.ranks.by_name if name not in names), None)
+            named = self.ranks.by_name if isinstance(self.ranks, RanksByName) else ()
+            unknown = next((name for name in named if name not in names), None)
             if unknown is not None:
                 raise refusal("ranks.by_name", f"there is no adapter {unknown!r}{did_you_mean(unknown, names[:20])}")
             untold = names[int(self.ranks.of(names).argmin())]
             if self.ranks.of(names).min() < 1:
-                raise refusal("ranks.by_name", f"has no rank for adapter {untold!r}; others: 8 gives one to all others")
+                key = "by_name" if isinstance(self.ranks, RanksByName) else "folder"
+                raise refusal(f"ranks.{key}", f"has no rank for adapter {untold!r}; others: 8 gives one to all others")
 
     def _check_rates(self) -> None:
         rated = not isinstance(self.arrivals, _WITHOUT_RATE)
@@ -187,7 +190,7 @@ class AdapterGroup(Strict):
 
     def rank_of_each(self) -> I4:
         """LoRA rank of each adapter, shape (count,)."""
-        if isinstance(self.ranks, RanksByName):
+        if isinstance(self.ranks, RanksByName | RanksInFolder):
             return self.ranks.of(self.adapter_names())
         return rank_list(self.ranks, self.count)
 

@@ -79,6 +79,9 @@ def import_(
     seconds: Annotated[
         float | None, typer.Option(help="Of pages of /metrics: between them, or since the server's start.")
     ] = None,
+    lora_folder: Annotated[
+        Path | None, typer.Option(help="Folder of the adapters (PEFT): tells their ranks.", metavar="FOLDER")
+    ] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="PROMETHEUS_TOKEN", help="Sent to Prometheus as a bearer.")
     ] = None,
@@ -94,7 +97,7 @@ def import_(
     _, seen, chosen = import_traffic(
         Sources(
             tuple(sources), reading(None, column or (), unit, unfit), tuple(base or ()), label, match, length_s, end_s,
-            step, seconds, api_key,
+            step, seconds, api_key, lora_folder,
         ),
         output, hours_named(hours), window,
     )  # fmt: skip
