@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loratwin.calibrate.vllm_bench import read_vllm_bench
+from loratwin.calibrate.results.read import read_result
 from loratwin.errors import DataError, InputError
 from loratwin.metrics import summarize
 from loratwin.records import load_run, save_run
@@ -34,7 +34,7 @@ def write(folder: Path, data: object) -> Path:
 
 
 def test_figures_are_those_of_the_file(tmp_path: Path) -> None:
-    run = read_vllm_bench(write(tmp_path, result()), ARGS, "vllm-0.32.0", ("a", "b"), (8, 16))
+    run = read_result(write(tmp_path, result()), ARGS, "vllm-0.32.0", ("a", "b"), (8, 16))
     assert run.requests.arrival_s.tolist() == [0.0, 0.5, 1.0]
     assert run.requests.adapter.tolist() == [1, 0, 0]  # round-robin in the order of the file
     assert run.adapters.rank.tolist() == [8, 16] and run.config.max_loras == 2
@@ -49,12 +49,12 @@ def test_figures_are_those_of_the_file(tmp_path: Path) -> None:
 
 def test_the_servers_arguments_are_kept_without_secrets(tmp_path: Path) -> None:
     args = ("--model", "tiny", "-tp", "2", "--api-key", "abc")
-    run = read_vllm_bench(write(tmp_path, result()), args)
+    run = read_result(write(tmp_path, result()), args)
     assert run.provenance.server_args == ("--model", "tiny", "-tp", "2", "--api-key", "***")
 
 
 def test_it_is_a_record_like_any_other(tmp_path: Path) -> None:
-    run = read_vllm_bench(write(tmp_path, result()), ARGS)
+    run = read_result(write(tmp_path, result()), ARGS)
     again = load_run(save_run(run, tmp_path / "run.json"))
     assert again.requests.adapter.tolist() == [-1, -1, -1]
     np.testing.assert_equal(vars(summarize(again)), vars(summarize(run)))  # NaN is equal to NaN here
@@ -74,7 +74,7 @@ def test_it_is_a_record_like_any_other(tmp_path: Path) -> None:
         (result(itls=[0.1, [0.2], []]), "ttfts and itls must be seconds"),
         (result(itls=[None, [0.2], []]), "ttfts and itls must be seconds"),
         (result(duration="4 s"), "not a result of vllm bench serve"),
-        (result(duration=0), r"duration \(0\) above 0"),
+        (result(duration=0), r"duration \(0\) must be above 0"),
         (result(start_times=[None, 1.0, 2.0]), "start_times must be finite"),
         (result(input_lens=[10, -20, 30]), "input_lens and output_lens must be whole numbers"),
         (result(output_lens=[10**12, 2, 0]), "input_lens and output_lens must be whole numbers"),
@@ -82,14 +82,14 @@ def test_it_is_a_record_like_any_other(tmp_path: Path) -> None:
 )
 def test_other_files_are_refused(tmp_path: Path, data: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_vllm_bench(write(tmp_path, data), ARGS)
+        read_result(write(tmp_path, data), ARGS)
 
 
 def test_adapters_need_ranks_and_the_file_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="given together"):
-        read_vllm_bench(write(tmp_path, result()), ARGS, adapters=("a",))
+        read_result(write(tmp_path, result()), ARGS, adapters=("a",))
     with pytest.raises(InputError, match="cannot be read"):
-        read_vllm_bench(tmp_path / "nothing.json", ARGS)
+        read_result(tmp_path / "nothing.json", ARGS)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_adapters_need_ranks_and_the_file_must_be_there(tmp_path: Path) -> None:
         ({"adapters": ("a",), "ranks": (32,)}, "rank 32: must be from 1 to the server's max_lora_rank = 16"),
         ({"adapters": ("a",), "ranks": (0,)}, "rank 0: must be from 1"),
         ({"adapters": ("a",), "ranks": (8,), "server_args": "--max-loras 2"}, "lack --enable-lora"),
-        ({"engine_version": "sglang"}, "a version of vLLM is expected"),
+        ({"engine_version": "sglang"}, "a version is expected"),
     ],
 )
 def test_what_is_told_beside_the_file_must_be_possible(given: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        read_vllm_bench(write(tmp_path, result()), **{"server_args": ARGS, **given})
+        read_result(write(tmp_path, result()), **{"server_args": ARGS, **given})

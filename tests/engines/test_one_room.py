@@ -15,9 +15,9 @@ SOURCE = Path(loratwin.__file__).parent
 ROOMS = ("engines/", "probe/server/")  # the room itself; a plugin of vLLM, which runs inside of it
 
 ALLOWED = {
+    "calibrate/results/forms.py": {"sglang"},  # a value in another tool's file
     "perf/operations/build.py": {"vllm_graph"},  # a column of measured operations
     "plan/export.py": {"vllm_serve"},  # a key of the file format
-    "calibrate/__init__.py": {"vllm_bench", "read_vllm_bench"},  # names of a module and a function
     "probe/launch.py": {"loratwin_vllm_probe.steps.Scheduler", "loratwin_vllm_probe.loads.WorkerProbe"},  # the plugin's
 }
 _DECIDES = re.compile(r"vllm|sglang|--(enable-lora|lora-modules|lora-paths)\b", re.IGNORECASE)

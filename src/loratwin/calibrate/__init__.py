@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from loratwin.calibrate.loop.source import ServerSource
     from loratwin.calibrate.published.fit import TablesFit, fit_tables
     from loratwin.calibrate.records_fit import RecordsFit, fit_records
-    from loratwin.calibrate.vllm_bench import read_vllm_bench
+    from loratwin.calibrate.results.read import read_result, read_results
 
 _HOMES = {
     "checks.check": ("Checked", "predict_check", "score_checks"),
@@ -44,7 +44,7 @@ _HOMES = {
     "loop.source": ("ServerSource",),
     "published.fit": ("TablesFit", "fit_tables"),
     "records_fit": ("RecordsFit", "fit_records"),
-    "vllm_bench": ("read_vllm_bench",),
+    "results.read": ("read_result", "read_results"),
 }
 """Imported when asked for: to fit a table, nobody needs the load client."""
 
@@ -73,7 +73,8 @@ __all__ = [
     "measure_design",
     "predict_check",
     "read_records",
-    "read_vllm_bench",
+    "read_result",
+    "read_results",
     "score_checks",
     "with_measured_errors",
 ]

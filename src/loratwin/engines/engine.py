@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class Gpu(NamedTuple):
-    """The first GPU of this machine; "" and 0 without one."""
+    """A server's GPU, on which its engine's defaults depend; "" and 0: it runs on a CPU."""
 
     name: str
     memory_gib: float
+
+
+UNKNOWN_GPU = Gpu("unknown", 0.0)
+"""Of a server of which nobody says where it runs: defaults are those of the smallest GPUs."""
 
 
 @dataclass(frozen=True)

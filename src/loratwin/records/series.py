@@ -27,11 +27,14 @@ class GapHistogram:
         Seconds: where bin 1 begins.
     per_octave
         Bins from one gap to twice as long a one.
+    sum_s
+        Sum of all gaps, where it is known beside the bins; else None, and the mean gap is that of the requests' times.
     """
 
     counts: LongArray
     least_s: float = 1e-5
     per_octave: int = 64
+    sum_s: float | None = None
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts)
@@ -154,6 +157,7 @@ def gaps_as_plain(gaps: GapHistogram) -> dict[str, Any]:
     """As lists and numbers: for each row, the bins that are not empty."""
     rows = [[np.flatnonzero(row).tolist(), row[np.flatnonzero(row)].tolist()] for row in gaps.counts]
     head = {"least_s": gaps.least_s, "per_octave": gaps.per_octave, "num_bins": gaps.counts.shape[1]}
+    head |= {} if gaps.sum_s is None else {"sum_s": gaps.sum_s}
     return {**head, "rows": rows}
 
 
@@ -162,4 +166,4 @@ def gaps_from_plain(plain: dict[str, Any]) -> GapHistogram:
     counts = np.zeros((len(plain["rows"]), plain["num_bins"]), dtype=np.int64)
     for row, (bins, numbers) in zip(counts, plain["rows"], strict=True):
         row[bins] = numbers
-    return GapHistogram(counts, plain["least_s"], plain["per_octave"])
+    return GapHistogram(counts, plain["least_s"], plain["per_octave"], plain.get("sum_s"))

@@ -248,26 +248,38 @@ def check(
 
 @app.command("import")
 def import_(
-    result: Annotated[Path, typer.Argument(help="File of `vllm bench serve --save-result --save-detailed`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The record, .json or .parquet.")],
-    server_args: Annotated[str, typer.Option(help="vLLM's arguments, in one string: the file does not tell them.")],
+    result: Annotated[Path, typer.Argument(help="File or folder of another load client.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The record, .json or .parquet; a folder for several results.")
+    ],
+    server_args: Annotated[
+        str, typer.Option(help="The server's arguments, in one string: files do not tell them.")
+    ] = "",
     serve: Serve = None,
     engine: Annotated[str, typer.Option(help="Version of the engine, as vllm-0.32.0.")] = "",
+    gpu: Annotated[str, typer.Option(help="The server's GPU, as h100-sxm, or cpu: its defaults depend on it.")] = "",
     adapters: Annotated[str, typer.Option(help="Adapters as a,b,c, if they were assigned round-robin.")] = "",
     ranks: Annotated[str, typer.Option(help="Their ranks, in turn, as 8,16.")] = "",
 ) -> None:
-    """Make a record of a result of vLLM's own benchmark: for `loratwin report` beside the twin, or to fit.
+    """Make records of results of other load clients: for `loratwin report` beside the twin, or to fit.
+
+    Read are files and folders of vllm bench serve, SGLang's bench_serving, GuideLLM, AIPerf, inference-perf, LLMPerf.
 
     For example: loratwin calibrate import result.json -o run.json --server-args "--model tiny --max-loras 4"
     """
-    from loratwin.calibrate.vllm_bench import read_vllm_bench
+    from loratwin.calibrate.results.read import read_results
     from loratwin.engines.options import whole_number
     from loratwin.records import save_run
 
     names = [name.strip() for name in adapters.split(",") if name.strip()]
     in_turn = [whole_number(rank.strip(), "--ranks") for rank in ranks.split(",") if rank.strip()]
-    run = read_vllm_bench(result, server_args, engine, names, in_turn)
-    typer.echo(f"written: {save_run(run, output)}")
+    runs = read_results(result, server_args, engine, names, in_turn, gpu)
+    if len(runs) > 1 and output.suffix:
+        raise InputError(f"{result} holds {len(runs)} results: give a folder for them, not {output}")
+    for name, run in runs.items():
+        typer.echo(f"written: {save_run(run, output if output.suffix else output / f'{name}.json')}")
+    for note in dict.fromkeys(note for run in runs.values() for note in run.provenance.notes):
+        typer.echo(f"note: {note}", err=True)
 
 
 def _source(

@@ -29,7 +29,8 @@ app = typer.Typer(cls=RunsUnlessNamed, help="Show runs, or kernels of GPU profil
 @app.command(RUNS)
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Records of runs, .json or .parquet, measured or simulated.", metavar="RUN...")
+        list[Path],
+        typer.Argument(help="Records of runs, .json or .parquet; or results of other load clients.", metavar="RUN..."),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write one self-contained HTML file.", metavar="FILE.html")
@@ -51,11 +52,11 @@ def report(
 
     Kernels of GPU profiles: loratwin report kernels --help
     """
+    from loratwin.calibrate.results.read import load_runs_or_results
     from loratwin.cli.options import check_json, prints_json, show
     from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
-    from loratwin.records import load_runs
     from loratwin.report import (
         check_csv_folder,
         check_html,
@@ -72,7 +73,7 @@ def report(
         check_csv_folder(csv)
     check_json(json, (output,), runs)
     limits = parse_slo(slo) if slo is not None else None
-    shown = load_runs(runs)
+    shown = load_runs_or_results(runs)
     if profile is not None:
         performance = load_profile(profile)
         announce_compilation()

@@ -1,0 +1,1 @@
+"""Results of other load clients as records: `forms` knows their files, `table` makes runs, `read` is asked."""
