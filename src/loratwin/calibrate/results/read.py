@@ -37,12 +37,19 @@ def read_result(
     ranks: Sequence[int] = (),
     gpu: str = "",
 ) -> Run:
-    """The record of a file that holds one result; as `read_results`.
+    """The record of a file that holds one result.
+
+    Parameters
+    ----------
+    path, server_args, engine_version, adapters, ranks, gpu
+        As of `read_results`.
 
     Raises
     ------
     InputError
-        It holds several.
+        It holds several, or as `read_results`.
+    DataError
+        As `read_results`.
     """
     runs = read_results(path, server_args, engine_version, adapters, ranks, gpu)
     if len(runs) > 1:
