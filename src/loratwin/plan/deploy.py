@@ -10,6 +10,7 @@ from loratwin.engines.engine import Deployment, Engine
 from loratwin.engines.registry import engine_of
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.llms import slot_bytes
+from loratwin.perf import Profile
 from loratwin.perf.memory import GIB
 from loratwin.plan.choice import Candidate
 from loratwin.plan.result import Plan
@@ -113,26 +114,37 @@ def host_memory_gib(plan: Plan) -> float:
 
 
 def _flags(plan: Plan, best: Candidate) -> list[str]:
-    """All of them written out: vLLM's defaults (1 slot, rank 16, `max_cpu_loras` = slots) fit hardly any workload."""
-    config, gpus = best.config, plan.profile.memory.tensor_parallel
+    config = best.config
+    if plan.without_cache is not None and config.enable_prefix_caching is None:
+        config = config.replace(enable_prefix_caching=True)  # the engine's default, on which the figures rest
+    empty = ServerArguments(_engine(plan))
+    lines = server_options(plan.profile, config, len(plan.served))
+    return [f"  {' '.join(empty.put(**line).words)}" for line in lines]
+
+
+def server_options(profile: Profile, config: EngineConfig, num_adapters: int) -> list[dict[str, object]]:
+    """Options of a server that serves so many adapters, by the names that engines share; related ones together.
+
+    All of them written out: vLLM's defaults (1 slot, rank 16, `max_cpu_loras` = slots) fit hardly any workload.
+    """
+    gpus = profile.memory.tensor_parallel
     lines: list[dict[str, object]] = [
         {"tensor_parallel": gpus} if gpus > 1 else {},
         {
             "enable_lora": True,
             "max_loras": config.max_loras,
-            "max_cpu_loras": config.host_cache(len(plan.served)),
+            "max_cpu_loras": config.host_cache(num_adapters),
             "max_lora_rank": config.max_lora_rank,
         },
         {"max_num_seqs": config.max_num_seqs, "max_num_batched_tokens": config.max_num_batched_tokens},
         {
             "gpu_memory_utilization": f"{config.gpu_memory_utilization:g}",
-            "max_model_len": config.max_model_len or plan.profile.llm.max_model_len,
+            "max_model_len": config.max_model_len or profile.llm.max_model_len,
         },
     ]
-    empty, said = ServerArguments(_engine(plan)), {name for line in lines for name in line}
-    if plan.without_cache is not None and config.enable_prefix_caching is None:
-        config = config.replace(enable_prefix_caching=True)  # the engine's default, on which the figures rest
-    others = {name: getattr(config, name) for name in EngineConfig.model_fields if name in empty.engine.options}
+    said = {name for line in lines for name in line}
+    options = engine_of(profile.engine).options
+    others = {name: getattr(config, name) for name in EngineConfig.model_fields if name in options}
     usual = {name: field.default for name, field in EngineConfig.model_fields.items()}
     lines.append({name: value for name, value in others.items() if name not in said and value != usual[name]})
-    return [f"  {' '.join(empty.put(**line).words)}" for line in lines if line]
+    return [line for line in lines if line]

@@ -133,3 +133,23 @@ def plan(
             progress=progress, name=workload,
         )  # fmt: skip
     show(json_file, lambda: "\n".join(fleet_plan_lines(found)), lambda: fleet_plan_json(found))
+
+
+@app.command()
+def deploy(
+    placement: PlacementFile,
+    to: Annotated[
+        str, typer.Option(help="compose, kubernetes, production-stack, aibrix, kserve, llm-d, ray or dynamo.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.", metavar="FOLDER")],
+    tag: Annotated[str, typer.Option(help="Version of the images, as v0.8.5.")] = "latest",
+) -> None:
+    """Write the files that start the servers of a placement, checked by a schema.
+
+    For example: loratwin fleet deploy placement.json --to compose -o deploy
+    """
+    from loratwin.fleet import load_placement
+    from loratwin.fleet.deployment import deployment, save_deployment
+
+    for path in save_deployment(deployment(load_placement(placement), to, tag), output):
+        typer.echo(f"written: {path}")

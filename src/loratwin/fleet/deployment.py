@@ -1,0 +1,124 @@
+"""Files that start a placement's servers, each checked by a schema before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loratwin.errors import InputError, UnknownNameError
+from loratwin.extras import required
+from loratwin.fleet.placement import Placement
+from loratwin.fleet.shards import shards_of
+from loratwin.fleet.targets import TARGETS, Documents
+from loratwin.perf import Profile
+from loratwin.records import write_atomically
+
+TAG = "latest"
+"""Of images, unless a version is given."""
+
+_TYPES = {"str": "string", "int": "integer", "num": "number", "bool": "boolean"}
+
+
+def deployment(
+    placement: Placement, target: str, tag: str = TAG, profiles: Mapping[str, Profile] | None = None
+) -> Documents:
+    """The files of a target, as data that passed its schema.
+
+    Parameters
+    ----------
+    target
+        One of `targets.TARGETS`.
+    tag
+        Version of the images.
+
+    Raises
+    ------
+    UnknownNameError
+        No such target.
+    InputError
+        A server cannot be deployed so, or jsonschema is not installed.
+    """
+    if target not in TARGETS:
+        raise UnknownNameError("target", target, TARGETS)
+    files = TARGETS[target](shards_of(placement, profiles), tag)
+    for name, documents in files.items():
+        for document in documents:
+            check_document(document, target, name)
+    return files
+
+
+def check_document(document: Mapping[str, Any], target: str, name: str) -> None:
+    """Refuse a document that its schema does not know.
+
+    Raises
+    ------
+    InputError
+        A key is unknown or missing, or a value of another type: where, and what.
+    """
+    schema = schema_of(str(document.get("kind", target)))
+    jsonschema = required("jsonschema", "fleet deploy", "deploy")
+    error = next(jsonschema.Draft202012Validator(schema).iter_errors(document), None)
+    if error is not None:
+        where = ".".join(map(str, error.absolute_path)) or "top"
+        raise InputError(f"{name}: {where}: {error.message}")
+
+
+@cache
+def _cuts() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "schemas.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def schema_of(kind: str) -> dict[str, Any]:
+    """The JSON schema of a kind of Kubernetes object, or of a target's own file.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none.
+    """
+    if kind not in _cuts():
+        raise UnknownNameError("kind", kind, _cuts())
+    return _expanded(_cuts()[kind])
+
+
+def _expanded(cut: Any) -> dict[str, Any]:
+    """A cut as JSON schema: nothing but what it names."""
+    if isinstance(cut, list):
+        return {"type": "array", "items": _expanded(cut[0])}
+    if isinstance(cut, dict):
+        free = _expanded(cut["*"]) if "*" in cut else False
+        named = {key: value for key, value in cut.items() if key != "*"}
+        return {
+            "type": "object",
+            "properties": {key.removesuffix("?"): _expanded(value) for key, value in named.items()},
+            "required": [key for key in named if not key.endswith("?")],
+            "additionalProperties": free,
+        }
+    if cut == "any":
+        return {}
+    return {"const": cut[1:]} if cut.startswith("=") else {"type": _TYPES[cut]}
+
+
+def save_deployment(files: Documents, folder: str | Path) -> list[Path]:
+    """Write the files into a folder, which is made; their paths.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be made.
+    """
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from None
+    paths = []
+    for name, documents in files.items():
+        write_atomically(target / name, yaml.safe_dump_all(documents, sort_keys=False, width=120))
+        paths.append(target / name)
+    return paths

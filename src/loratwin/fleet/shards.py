@@ -1,0 +1,76 @@
+"""A placement as servers to start: each a shard with its arguments and its adapters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.registry import engine_of, find_engine
+from loratwin.errors import InputError
+from loratwin.fleet.placement import Placement
+from loratwin.perf import Profile, load_profile
+from loratwin.plan.deploy import server_options
+from loratwin.workload import BASE
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One server.
+
+    Parameters
+    ----------
+    name
+        Its name, also in Kubernetes.
+    llm
+        Where the weights are found.
+    options
+        Lines of vLLM's options, all values written out, without the adapters.
+    values
+        Those that formats have keys for, by the names that all engines share.
+    adapters
+        Names, in the order of their numbers.
+    """
+
+    name: str
+    llm: str
+    options: tuple[str, ...]
+    values: Mapping[str, object]
+    adapters: tuple[str, ...]
+    gpus: int
+
+    def modules(self, folder: str) -> list[str]:
+        """What `--lora-modules` takes."""
+        return [f"{name}={folder}/{name}" for name in self.adapters]
+
+
+def shards_of(placement: Placement, profiles: Mapping[str, Profile] | None = None) -> tuple[Shard, ...]:
+    """The servers of a placement.
+
+    Raises
+    ------
+    InputError
+        A name cannot stand in Kubernetes, or a server is none of vLLM.
+    """
+    names = {server.profile for server in placement.servers}
+    known = {name: (profiles or {}).get(name) or load_profile(name) for name in names}
+    return tuple(_shard(placement, k, known[server.profile]) for k, server in enumerate(placement.servers))
+
+
+def _shard(placement: Placement, k: int, profile: Profile) -> Shard:
+    server = placement.servers[k]
+    if not _NAME.fullmatch(server.name):
+        raise InputError(f"server {server.name!r}: a name to deploy is of a-z, 0-9 and -, as gpu-0, 63 at most")
+    engine = engine_of(profile.engine)
+    if engine is not find_engine("vllm"):
+        raise InputError(f"server {server.name!r} is {engine.title}; what is deployed here is vLLM")
+    held = placement.adapter[placement.entries_of(k)]
+    adapters = tuple(placement.adapters[i] for i in held.tolist() if i != BASE)
+    lines = server_options(profile, server.config, len(adapters))
+    words = tuple(word for line in lines for word in ServerArguments(engine).put(**line).words)
+    values = {name: value for line in lines for name, value in line.items()}
+    llm = profile.llm.given or profile.llm.repository or profile.llm.name
+    return Shard(server.name, llm, words, values, adapters, profile.memory.tensor_parallel)
