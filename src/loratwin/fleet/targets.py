@@ -1,7 +1,7 @@
 """Shards as files for Compose, Kubernetes and the routers' own formats. Pure data; nothing is started.
 
 Placement is said by shard: each server is a deployment of its own that lists its adapters, so that every system can
-express it, whatever its router does. Formats: docs/reference/deploy.md.
+express it, whatever its router does. Formats: docs/reference/routers.md#files-to-deploy.
 """
 
 from __future__ import annotations

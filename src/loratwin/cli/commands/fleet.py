@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -41,19 +40,20 @@ def simulate(
         Path | None,
         typer.Option("--output", "-o", help="Write all requests with their servers (.json, .parquet)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON instead of tables.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Simulate a whole fleet: who waits how long, and which server does how much.
 
     For example: loratwin fleet simulate placement.json workload.yaml --router llm-d-lora
     """
-    from loratwin.cli.options import numbers_by_name
+    from loratwin.cli.options import check_json, numbers_by_name, show
     from loratwin.cli.progress import announce_compilation
     from loratwin.fleet import load_placement, simulate_fleet
     from loratwin.fleet.run_text import fleet_run_json, fleet_run_lines
     from loratwin.records import check_writable, save_run
     from loratwin.workload import draw, load_spec
 
+    check_json(json_file, () if output is None else (output,), (str(placement), workload))
     where, requests = load_placement(placement), draw(load_spec(workload), seed)
     if output is not None:
         check_writable(output)
@@ -64,8 +64,7 @@ def simulate(
     )  # fmt: skip
     if output is not None:
         save_run(done.run, output)
-    for line in [json.dumps(fleet_run_json(done), indent=1)] if as_json else fleet_run_lines(done, servers):
-        typer.echo(line)
+    show(json_file, lambda: "\n".join(fleet_run_lines(done, servers)), lambda: fleet_run_json(done))
 
 
 @app.command()
