@@ -12,7 +12,9 @@ from loratwin.bench.shared.sharing import load_sharing, save_sharing
 from loratwin.bench.worker.prompts import RandomIds, Words
 from loratwin.bench.worker.shared_prompts import SharedPrompts
 from loratwin.errors import DataError
+from loratwin.records import load_run
 from loratwin.workload import AdapterGroup, Prefix, Separate, Sessions, Workload, WorkloadSpec, draw
+from tests.bench.servers import bench, timed_server
 
 
 def chats(**changes: Any) -> Workload:
@@ -110,3 +112,23 @@ def test_sharing_travels_to_the_load_client(tmp_path: Any) -> None:
     (tmp_path / "sharing.npz").write_bytes(b"PK nothing")
     with pytest.raises(DataError, match="damaged"):
         load_sharing(tmp_path)
+
+
+def test_turns_are_sent_after_the_answers_before_them(tmp_path: Any) -> None:
+    """Over HTTP, to a server of known timing: a turn is due one second after the answer that it repeats."""
+    (tmp_path / "chats.yaml").write_text(
+        "window_s: 6\n"
+        "lengths: {prompt: 20, output: 5}\n"
+        "groups:\n"
+        "  - {name: chats, count: 2, rate: 2, prefix: {tokens: 40}, sessions: {turns: 2, think_s: 1, growth: 10}}\n"
+    )
+    with timed_server(tmp_path, "llm", "chats-0", "chats-1") as server:
+        done = bench("chats.yaml", "--url", server.url, "-o", "run.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = load_run(tmp_path / "run.json").requests
+    assert table.scheduled_s is not None
+    first, second = (np.flatnonzero(table.prompt_tokens == prompt) for prompt in (60, 75))
+    ends = np.sort(table.finish_s[first][np.isfinite(table.finish_s[first])])
+    due = np.sort(table.scheduled_s[second])
+    assert len(first) > 5 and 0 < len(due) <= len(ends)
+    assert (due >= ends[: len(due)] + 1.0 - 1e-9).all(), "each has an answer of its own that ended a second before it"
