@@ -28,7 +28,7 @@ def plan_text(plan: Plan, what_if: Sequence[WhatIf] = ()) -> str:
         parts += ["", "What can be traded (nothing that was tried beats these in latency, throughput and margin):"]
         parts.append(aligned(rows))
     if plan.notes:
-        parts += ["", "Extrapolated:", *(f"  {note}" for note in plan.notes)]
+        parts += ["", "Notes:", *(f"  {note}" for note in plan.notes)]
     for command in commands(plan):
         parts += ["", f"{command.title}:", command.text, *(f"  {remark}" for remark in command.remarks)]
     if what_if:
