@@ -91,6 +91,13 @@ def test_several_ranks_go_by_a_linear_program() -> None:
     assert all(ranks[i] <= config[held.servers[j].name].max_lora_rank for i, j in enumerate(held.server.tolist()))
 
 
+def test_an_slo_with_several_ranks_and_little_traffic_is_within_reach() -> None:
+    """The smallest part of a mix has no requests at all, and so no percentile."""
+    pytest.importorskip("scipy")
+    found = plan_fleet(workload(total_rate=2.0, ranks=(8, 32)), [Gpus(profile())], slo="ttft_p99=2s", **LIMITS)
+    assert found.num_servers == 1
+
+
 def test_what_no_number_of_servers_does_is_refused() -> None:
     with pytest.raises(InputError, match=r"ttft_p99=1ms is out of reach: .* reaches ttft_p99 = \d+ ms"):
         plan_fleet(workload(), [Gpus(profile())], slo="ttft_p99=1ms", **LIMITS)
