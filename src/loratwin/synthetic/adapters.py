@@ -14,6 +14,7 @@ from loratwin.errors import DataError, InputError, UnknownNameError
 from loratwin.llms import LlmShapes
 from loratwin.records import write_atomically
 from loratwin.synthetic import folders
+from loratwin.synthetic.peft import peft_folders, peft_rank
 from loratwin.synthetic.shapes import LINEAR_MODULES, modules
 from loratwin.synthetic.tensors import DTYPE_BYTES, Dtype, Tensor, safetensors_file
 from loratwin.workload import AdapterGroup, WorkloadSpec
@@ -206,17 +207,19 @@ def _num_bytes(llm: LlmShapes, rank: int, target_modules: Sequence[str], dtype: 
 
 
 def read_adapters(folder: str | Path) -> list[MadeAdapter]:
-    """The adapters that `make_adapters` wrote to this folder.
+    """The adapters in a folder: those that `make_adapters` wrote, or any in PEFT's layout, one folder each.
 
     Raises
     ------
     InputError
-        There is no index in the folder.
+        There are none, or vLLM refuses one.
     DataError
         The index or an adapter's config is damaged, or an adapter is missing (an interrupted run: call `make_adapters`
         again).
     """
     index = Path(folder).absolute() / INDEX
+    if not index.exists() and (trained := peft_folders(index.parent)):
+        return [MadeAdapter(path.name, path, peft_rank(path)) for path in trained]
     try:
         rows = json.loads(index.read_text(encoding="utf-8"))["adapters"]
         made = [MadeAdapter(str(row["name"]), index.parent / row["path"], int(row["rank"])) for row in rows]

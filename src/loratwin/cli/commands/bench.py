@@ -47,9 +47,7 @@ def bench(
     ] = None,
     lora_folder: Annotated[
         Path | None,
-        typer.Option(
-            help="Adapters of `loratwin adapters make`: served by --lora-modules (--launch) or /v1/load_lora_adapter."
-        ),
+        typer.Option(help="Adapters (PEFT folders): served by --lora-modules (--launch) or /v1/load_lora_adapter."),
     ] = None,
     llm: Annotated[str | None, typer.Option(help="Name of the LLM itself. Default: what the server says.")] = None,
     api: Annotated[str, typer.Option(help="completions or chat.")] = "completions",

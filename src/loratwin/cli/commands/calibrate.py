@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make profiles from measurements.", no_args_is_help=True, rich_markup_mode=None)
 
-_Adapters = Annotated[Path, typer.Option(help="Adapters to serve: a folder of `loratwin adapters make`.")]
+_Adapters = Annotated[
+    Path, typer.Option(help="Adapters to serve: a folder of `loratwin adapters make`, or of PEFT adapters.")
+]
 _Args = Annotated[
     str, typer.Option(help="vLLM's arguments, in one string, with --model; slots and rank are set by the design.")
 ]
