@@ -1,4 +1,4 @@
-"""Placements as others make them, all judged alike: the same requests, the twin's verdict, the best slots for each server.
+"""Placements as others make them, judged alike: the same requests, the twin's verdict, the best slots for each.
 
 Sources: the greedy is that of arXiv 2602.24044 with its learned models replaced by the twin; LoRAServe is arXiv
 2511.22880, its steps 1 to 4; dLoRA is the proactive step of OSDI'24.
