@@ -1,12 +1,11 @@
-"""How many servers each way of placing needs: Azure's conversation trace, its first half planned, its second half served.
+"""How many servers each way of placing needs for the first hour of Azure's conversation trace.
 
     python -m benchmarks.fleet_placements FOLDER [most adapters]
 
 FOLDER holds azure_llm_2023_conv.csv (AzureLLMInferenceDataset2023; not in this repository); where it is absent, Poisson
-arrivals stand in. The trace has one hour: each half is stretched to an hour, with so many copies (+-5 s) that some three
-to six servers are needed. Adapters by Dirichlet(0.5) or Zipf 1.2, ranks 8, 16, 32 in turn, lengths of ShareGPT. Every
-method has the twin as judge, the best slots for each server and the same headroom (20 %). Whether adapters starve in
-the second hour is not counted yet.
+arrivals stand in. The trace has one hour: its first half is stretched to an hour, 24 copies of it (+-5 s). Adapters by
+Dirichlet(0.5) or Zipf 1.2, ranks 8, 16, 32 in turn, lengths of ShareGPT. Every method has the twin as judge, the best
+slots for each server and the same headroom (20 %). Whether adapters starve in the second hour is not counted yet.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from loratwin.workload.traces import read_trace
 
 from loratwin.errors import LoratwinError
 from loratwin.fleet.comparing import compare_placements
@@ -33,14 +31,18 @@ PROFILE = "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct"
 def arrivals(folder: Path, copies: int, rng: np.random.Generator) -> np.ndarray:
     """Times of two hours, sorted."""
     path = folder / "azure_llm_2023_conv.csv"
-    times = read_trace(path).arrival_s if path.exists() else np.sort(rng.uniform(0, HOUR_S, 19_366))
+    if path.exists():
+        stamps = np.genfromtxt(path, dtype="datetime64[ns]", delimiter=",", skip_header=1, usecols=0)
+        times = np.sort((stamps - stamps.min()) / np.timedelta64(1, "s"))
+    else:
+        times = np.sort(rng.uniform(0, HOUR_S, 19_366))
     times = times / times[-1] * 2 * HOUR_S * (1 - 1e-9)
     moved = np.repeat(times, copies) + rng.uniform(-5, 5, len(times) * copies)
     return np.sort(np.clip(moved, 0, 2 * HOUR_S * (1 - 1e-9)))
 
 
-def hours(folder: Path, number: int, law: str, copies: int) -> tuple[Workload, Workload]:
-    """The two hours; rates of both are what the first one had."""
+def first_hour(folder: Path, number: int, law: str, copies: int) -> Workload:
+    """Its requests, and the rates that it had."""
     rng = np.random.Generator(np.random.PCG64(1))
     times = arrivals(folder, copies, rng)
     weights = rng.dirichlet(np.full(number, 0.5)) if law == "dirichlet" else Zipf(exponent=1.2).weights(number)
@@ -48,23 +50,11 @@ def hours(folder: Path, number: int, law: str, copies: int) -> tuple[Workload, W
     adapter[:number] = rng.permutation(number)  # each is asked for at least once
     lengths = draw(WorkloadSpec(window_s=1.0, groups=(AdapterGroup(name="x", count=1, rate=float(len(times)) * 1.1),)))
     ranks = np.resize(np.array([8, 16, 32], np.int32), number)
-    found = []
-    for hour in range(2):
-        kept = np.flatnonzero((times >= hour * HOUR_S) & (times < (hour + 1) * HOUR_S))
-        rates = np.bincount(adapter[times < HOUR_S], minlength=number) / HOUR_S
-        adapters = Adapters(tuple(f"a-{i}" for i in range(number)), ranks, rates, np.zeros(number, np.int32))
-        found.append(
-            Workload(
-                times[kept] - hour * HOUR_S,
-                adapter[kept],
-                lengths.prompt_tokens[kept],
-                lengths.output_tokens[kept],
-                adapters,
-                HOUR_S,
-                hour,
-            )
-        )
-    return found[0], found[1]
+    kept = np.flatnonzero(times < HOUR_S)
+    rates = np.bincount(adapter[kept], minlength=number) / HOUR_S
+    adapters = Adapters(tuple(f"a-{i}" for i in range(number)), ranks, rates, np.zeros(number, np.int32))
+    prompt, output = lengths.prompt_tokens[kept], lengths.output_tokens[kept]
+    return Workload(times[kept], adapter[kept], prompt, output, adapters, HOUR_S, 0)
 
 
 def main() -> None:
@@ -73,7 +63,7 @@ def main() -> None:
     gpus = Gpus(load_profile(PROFILE))
     for law in ("dirichlet", "zipf"):
         for number in (each for each in (8, 32, 96, 384, 1280) if each <= most):
-            first, _ = hours(folder, number, law, copies=24)
+            first = first_hour(folder, number, law, copies=24)
             start = time.monotonic()
             try:
                 bound, rows = compare_placements(first, gpus)
