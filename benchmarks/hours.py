@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from loratwin.perf import Profile, load_profile
 from loratwin.records import EngineConfig
-from loratwin.workload import Workload, WorkloadSpec, draw, uniform_groups
+from loratwin.workload import Prefix, Workload, WorkloadSpec, draw, uniform_groups
 
 PROFILE: Profile = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
 
@@ -38,6 +38,17 @@ ROOMY = Hour(_spec(40_000 / 3600), _config(192))
 
 OVERLOAD = Hour(_spec(1_300_000 / 3600), _config(96, max_in_flight=28_000))
 """1.3 million arrivals, of which one in seventeen is served."""
+
+
+def _with_prefix(hour: Hour, tokens: int = 200) -> Hour:
+    """The same with so many more tokens before each prompt, the same for all of an adapter."""
+    (group,) = hour.spec.groups
+    shared = group.model_copy(update={"prefix": Prefix(tokens=tokens)})
+    return hour._replace(spec=hour.spec.model_copy(update={"groups": (shared,)}))
+
+
+SHARED, SHARED_OVERLOAD = _with_prefix(BUSY), _with_prefix(OVERLOAD)
+"""Two of them with a prefix cache that is of use."""
 
 MINUTE = Hour(_spec(40_000 / 3600, window_s=60.0), _config(96))
 """Short enough for the reference."""

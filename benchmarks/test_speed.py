@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.hours import BUSY, MINUTE, OVERLOAD, PROFILE, ROOMY, Hour
+from benchmarks.hours import BUSY, MINUTE, OVERLOAD, PROFILE, ROOMY, SHARED, SHARED_OVERLOAD, Hour
 from loratwin.kernel import AdapterCosts, EngineLimits, Requests, StepCost, run_engine, step_time_s
 from loratwin.metrics import summarize
 from loratwin.simulate import engine, simulate
@@ -39,7 +39,9 @@ def fastest_s(benchmark: Any) -> float:
 
 
 @pytest.mark.parametrize(
-    ("hour", "target_s"), [(BUSY, 0.030), (ROOMY, 0.030), (OVERLOAD, 0.400)], ids=["busy", "roomy", "overload"]
+    ("hour", "target_s"),
+    [(BUSY, 0.030), (ROOMY, 0.030), (OVERLOAD, 0.400), (SHARED, 0.200), (SHARED_OVERLOAD, 0.400)],
+    ids=["busy", "roomy", "overload", "shared", "shared-overload"],
 )
 def test_kernel(benchmark: Any, hour: Hour, target_s: float) -> None:
     benchmark.group = "kernel, one hour"
