@@ -49,7 +49,10 @@ def measured(folder: Path, name: str, batch: int, cores: Sequence[int]) -> Run:
             )
             for number, core in enumerate(cores)
         ]  # fmt: skip
-        return measure(workload, GivenServers([server.url for server in servers]), folder / f"{name}.json")
+        given_servers = GivenServers(
+            [server.url for server in servers], server_args=given
+        )  # they do not tell the batch
+        return measure(workload, given_servers, folder / f"{name}.json")
 
 
 def told(name: str, run: Run, sweep: BatchSweep, batch: int, busy: float) -> float:
