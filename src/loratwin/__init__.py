@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from loratwin.bench import GivenServers, LaunchedServers, measure
     from loratwin.calibrate import ServerSource, calibrate_server
     from loratwin.errors import LoratwinError
+    from loratwin.fleet import plan_fleet
     from loratwin.learn import predict
     from loratwin.metrics import summarize
     from loratwin.offline import batch_grid, measure_offline
@@ -43,6 +44,7 @@ _HOMES = {
     "bench": ("GivenServers", "LaunchedServers", "measure"),
     "calibrate": ("ServerSource", "calibrate_server"),
     "errors": ("LoratwinError",),
+    "fleet": ("plan_fleet",),
     "learn": ("predict",),
     "metrics": ("summarize",),
     "offline": ("batch_grid", "measure_offline"),
@@ -83,6 +85,7 @@ __all__ = [
     "make_figures",
     "measure",
     "measure_offline",
+    "plan_fleet",
     "predict",
     "save_run",
     "server_configs",
