@@ -28,14 +28,14 @@ from tests.validate.test_public import public_folder
 
 SILENT = {
     "adapters make", "calibrate import", "calibrate run", "examples", "experiments definition",
-    "experiments import", "experiments run", "figures", "learn generate", "llm make", "offline", "profiles add",
+    "experiments import", "experiments run", "figures", "fleet deploy", "learn generate", "llm make", "offline", "profiles add",
     "profiles assume", "schema", "traffic import",
 }  # fmt: skip
 """Commands that make something, or print a document of its own format."""
 
 ELSEWHERE = {
-    "bench", "calibrate check", "calibrate fit", "calibrate server", "fleet plan", "report kernels", "validate chance",
-    "validate curve", "validate public", "validate report",
+    "bench", "calibrate check", "calibrate fit", "calibrate server", "fleet plan", "fleet simulate", "report kernels",
+    "validate chance", "validate curve", "validate public", "validate report",
 }  # fmt: skip
 """Commands that need a server, its records or minutes: what they show as JSON is below, or in tests/bench."""
 
