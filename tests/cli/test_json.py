@@ -28,8 +28,8 @@ from tests.validate.test_public import public_folder
 
 SILENT = {
     "adapters make", "calibrate import", "calibrate run", "examples", "experiments definition",
-    "experiments import", "experiments run", "figures", "fleet deploy", "learn generate", "llm make", "offline", "profiles add",
-    "profiles assume", "schema", "traffic import",
+    "experiments import", "experiments run", "figures", "fleet deploy", "learn generate", "llm make", "offline",
+    "profiles add", "profiles assume", "schema", "traffic import",
 }  # fmt: skip
 """Commands that make something, or print a document of its own format."""
 
