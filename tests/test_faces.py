@@ -43,7 +43,8 @@ FRONT_DOOR = [
     "EngineConfig", "GivenServers", "LaunchedServers", "LoratwinError", "Run", "ServerSource", "advise_batch",
     "advise_replicas", "as_text", "batch_grid", "calibrate_server", "compare", "draw", "find_plan", "find_sweep",
     "kernel_report", "load_profile", "load_run", "load_workload", "make_figures", "measure", "measure_offline",
-    "predict", "save_run", "server_configs", "server_memory", "simulate_run", "summarize", "sweep", "write_report",
+    "plan_fleet", "predict",
+    "save_run", "server_configs", "server_memory", "simulate_run", "summarize", "sweep", "write_report",
 ]  # fmt: skip
 
 
