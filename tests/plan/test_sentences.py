@@ -65,7 +65,7 @@ def test_none_works_says_by_how_much() -> None:
 
 def test_a_server_that_does_not_start_says_why() -> None:
     found = plan(spec(), profile(), seeds=(0,), gpu_memory_utilization=0.2, max_model_len=4096)
-    assert "no server starts: with 1 slot, the fewest tried, the weights" in explanation(found)[0]
+    assert "no server starts: with 8 slots, the fewest tried, the weights" in explanation(found)[0]
 
 
 def test_a_context_that_nobody_needs_is_pointed_out() -> None:

@@ -5,8 +5,8 @@ Names of columns are compared without case, spaces, dashes and underscores (`pla
 Sources: the datasets' own descriptions. Azure: AzureLLMInferenceDataset2023.md, ...2024.md and
 AzureLMMInferenceDataset2025.md (Azure/AzurePublicDataset). BurstGPT: README of HPMLL/BurstGPT. Mooncake:
 FAST25-release/traces (kvcache-ai/Mooncake). Bailian: README of alibaba-edu/qwen-bailian-usagetraces-anon, as
-AIPerf's docs/tutorials/bailian-trace.md tells it. Vidur: data/processed_traces (microsoft/vidur). Splitwise: traces
-of splitwise-sim. LLMServingSim: dataset/*.tsv and workloads/*.jsonl (casys-kaist/LLMServingSim). AIBrix:
+AIPerf's tutorial on them tells it. Vidur: data/processed_traces (microsoft/vidur). Splitwise: traces of
+splitwise-sim. LLMServingSim: dataset/*.tsv and workloads/*.jsonl (casys-kaist/LLMServingSim). AIBrix:
 benchmarks/generator (vllm-project/aibrix). vLLM: custom and ShareGPT datasets of `vllm bench serve`. LiteLLM:
 StandardLoggingPayload, and the table LiteLLM_SpendLogs.
 """

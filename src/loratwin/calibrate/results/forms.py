@@ -2,7 +2,7 @@
 
 Read in their sources and documentation: vLLM `benchmarks/benchmark_serving.py` (0.6 to 0.9) and, later,
 `vllm/benchmarks/serve.py`, SGLang `bench_serving.py`, GuideLLM `benchmark/benchmark.py`, `schemas/request_stats.py`,
-AIPerf docs/tutorials/working-with-profile-exports.md, inference-perf `apis/base.py`, LLMPerf `token_benchmark_ray.py`.
+AIPerf (tutorial on profile exports), inference-perf `apis/base.py`, LLMPerf `token_benchmark_ray.py`.
 """
 
 from __future__ import annotations
