@@ -59,10 +59,13 @@ def test_what_prometheus_saw_is_what_was_sent(tmp_path: Path) -> None:
         text, observed, _ = import_traffic(sources, tmp_path / "seen.yaml", "all", end - begin)
 
     assert observed.requests.sum() == sum(after.requests_finished.values()) - sum(before.requests_finished.values())
-    asked = after.prompt_tokens - before.prompt_tokens  # with those of a request that the end of the window cut off
-    assert observed.prompt_tokens.sum() == pytest.approx(asked, rel=0.02)
     run = load_run(tmp_path / "run.json").requests
     finished = ~np.isnan(run.finish_s)
+    asked = after.prompt_tokens - before.prompt_tokens
+    cut_off = int(
+        run.prompt_tokens[~finished].sum()
+    )  # by the end of the window: computed, some of them, and not counted
+    assert asked - cut_off <= observed.prompt_tokens.sum() <= asked
     sent = int(finished.sum())
     assert observed.requests.sum() == pytest.approx(sent, abs=40), "and what is asked before the window"
     mean = observed.output_tokens.sum() / observed.requests.sum()
