@@ -62,9 +62,7 @@ def test_what_prometheus_saw_is_what_was_sent(tmp_path: Path) -> None:
     run = load_run(tmp_path / "run.json").requests
     finished = ~np.isnan(run.finish_s)
     asked = after.prompt_tokens - before.prompt_tokens
-    cut_off = int(
-        run.prompt_tokens[~finished].sum()
-    )  # by the end of the window: computed, some of them, and not counted
+    cut_off = int(run.prompt_tokens[~finished].sum())  # at the end: computed, some of them, and not counted
     assert asked - cut_off <= observed.prompt_tokens.sum() <= asked
     sent = int(finished.sum())
     assert observed.requests.sum() == pytest.approx(sent, abs=40), "and what is asked before the window"
