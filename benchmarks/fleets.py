@@ -22,7 +22,7 @@ def fleet(num_servers: int, rate: float) -> tuple[Placement, Workload]:
     config = EngineConfig(max_loras=32, max_lora_rank=8)
     servers = [Server(f"gpu-{k}", PROFILE, config) for k in range(num_servers)]
     shares = {
-        name: {f"gpu-{i % num_servers}": 0.5, f"gpu-{(i + 1 + i // num_servers) % num_servers}": 0.5}
+        name: {f"gpu-{i % num_servers}": 0.5, f"gpu-{(i + 1 + i // num_servers % (num_servers - 1)) % num_servers}": 0.5}
         for i, name in enumerate(workload.adapters.name)
     }
     return Placement.of(servers, shares), workload
