@@ -21,10 +21,10 @@ def fleet(num_servers: int, rate: float) -> tuple[Placement, Workload]:
     workload = draw(parse_spec({"window_s": 3600, "lengths": {"kind": "sharegpt"}, "groups": [group]}))
     config = EngineConfig(max_loras=32, max_lora_rank=8)
     servers = [Server(f"gpu-{k}", PROFILE, config) for k in range(num_servers)]
-    shares = {
-        name: {f"gpu-{i % num_servers}": 0.5, f"gpu-{(i + 1 + i // num_servers % (num_servers - 1)) % num_servers}": 0.5}
-        for i, name in enumerate(workload.adapters.name)
-    }
+    shares = {}
+    for i, name in enumerate(workload.adapters.name):
+        other = i + 1 + i // num_servers % (num_servers - 1)
+        shares[name] = {f"gpu-{i % num_servers}": 0.5, f"gpu-{other % num_servers}": 0.5}
     return Placement.of(servers, shares), workload
 
 
