@@ -16,6 +16,15 @@ ROOMS = ("engines/", "probe/server/")  # the room itself; a plugin of vLLM, whic
 
 ALLOWED = {
     "calibrate/results/forms.py": {"sglang"},  # a value in another tool's file
+    "fleet/targets.py": {  # keys and values of other systems' files
+        "vllm",
+        "vllmConfig",
+        "vllmServe",
+        "dynamo.vllm",
+        "nvcr.io/nvidia/ai-dynamo/vllm-runtime:",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+    },
+    "offline/measure.py": {"loratwin_vllm_probe.offline"},  # the plugin's
     "perf/operations/build.py": {"vllm_graph"},  # a column of measured operations
     "plan/export.py": {"vllm_serve"},  # a key of the file format
     "probe/launch.py": {"loratwin_vllm_probe.steps.Scheduler", "loratwin_vllm_probe.loads.WorkerProbe"},  # the plugin's

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from loratwin.engines.arguments import ServerArguments
-from loratwin.engines.registry import engine_of, find_engine
+from loratwin.engines.registry import DEFAULT, engine_of, find_engine
 from loratwin.errors import InputError
 from loratwin.fleet.placement import Placement
 from loratwin.perf import Profile, load_profile
@@ -65,7 +65,7 @@ def _shard(placement: Placement, k: int, profile: Profile) -> Shard:
     if not _NAME.fullmatch(server.name):
         raise InputError(f"server {server.name!r}: a name to deploy is of a-z, 0-9 and -, as gpu-0, 63 at most")
     engine = engine_of(profile.engine)
-    if engine is not find_engine("vllm"):
+    if engine is not find_engine(DEFAULT):
         raise InputError(f"server {server.name!r} is {engine.title}; what is deployed here is vLLM")
     held = placement.adapter[placement.entries_of(k)]
     adapters = tuple(placement.adapters[i] for i in held.tolist() if i != BASE)

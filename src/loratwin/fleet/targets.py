@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.fleet.shards import Shard
 
-IMAGE = "vllm/vllm-openai"
+DEPLOYED = find_engine(DEFAULT)
+"""The engine whose servers the targets start: their formats are of no other."""
+
+IMAGE = DEPLOYED.image[0].partition(":")[0]
 FOLDER = "/adapters"
 """Where the adapters are assumed to lie, one folder of its name for each."""
 
@@ -20,7 +24,7 @@ Documents = dict[str, list[dict[str, Any]]]
 
 
 def _arguments(shard: Shard) -> list[str]:
-    modules = ["--lora-modules", *shard.modules(FOLDER)] if shard.adapters else []
+    modules = [DEPLOYED.options["lora_modules"].name, *shard.modules(FOLDER)] if shard.adapters else []
     return [shard.llm, *shard.options, *modules]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from loratwin.engines.arguments import ServerArguments
-from loratwin.engines.registry import find_engine
+from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.errors import DataError, InputError
 from loratwin.offline.batches import Batch
 from loratwin.offline.record import offline_run
@@ -119,7 +119,7 @@ def _record(folder: Path, batch: Batch) -> Path:
 
 def _arguments(given: str | Sequence[str], batches: Sequence[Batch], made: Sequence[MadeAdapter]) -> ServerArguments:
     """With the slots and the rank that the adapters need, where they are not given."""
-    arguments = ServerArguments(find_engine("vllm"), given)
+    arguments = ServerArguments(find_engine(DEFAULT), given)
     arguments.check()
     model, engine = arguments.model, arguments.engine
     slots = max(batch.adapters for batch in batches)
@@ -183,7 +183,7 @@ def _follow(plan: dict[str, Any], python: str, log: Path, of: int, progress: Pro
     """Run it to its end; what it told. It is gone, whatever happens here."""
     _, environment = server_arguments(log)
     try:
-        with open(log / "vllm.log", "wb") as out:
+        with open(log / "engine.log", "wb") as out:
             child = subprocess.Popen(
                 [*shlex.split(python), "-m", MODULE, str(log / "plan.json")],
                 env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
@@ -198,7 +198,7 @@ def _follow(plan: dict[str, Any], python: str, log: Path, of: int, progress: Pro
     finally:
         _end(child)
     if child.returncode:
-        raise DataError(f"vLLM ended early ({_last_words(log / 'vllm.log')}); more in {log / 'vllm.log'}")
+        raise DataError(f"vLLM ended early ({_last_words(log / 'engine.log')}); more in {log / 'engine.log'}")
     progress("batches", of, of)
     return _told(plan)
 

@@ -11,6 +11,7 @@ import numpy as np
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
 from loratwin.engines.facts import ServerFacts
+from loratwin.engines.registry import DEFAULT
 from loratwin.offline.batches import Batch
 from loratwin.probe import read_steps
 from loratwin.records import AdapterTable, Provenance, RequestTable, Run
@@ -40,7 +41,7 @@ def offline_run(
     """
     start = float(told["start_s"])
     facts = ServerFacts(
-        engine="vllm",
+        engine=DEFAULT,
         version=str(server["version"]).split("+")[0],
         block_size=server["block_size"],
         kv_tokens=server["kv_blocks"] * server["block_size"],
