@@ -136,10 +136,9 @@ def test_what_cannot_be_deployed_is_one_clear_line() -> None:
 
 def test_the_command_writes_them(tmp_path: Path) -> None:
     save_placement(placement(), tmp_path / "placement.json")
-    done = loratwin(
-        "fleet", "deploy", "placement.json", "--to", "compose", "-o", "out", "--tag", "v0.8.5", cwd=tmp_path
-    )
+    done = loratwin("fleet", "deploy", "placement.json", "--to", "compose", "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     services = yaml.safe_load((tmp_path / "out" / "compose.yaml").read_text())["services"]
     assert list(services) == ["gpu-0", "gpu-1"]
+    assert services["gpu-0"]["image"].endswith(":v0.8.5")  # the version that was planned
     assert services["gpu-1"]["command"][-2:] == ["legal=/adapters/legal", "hot=/adapters/hot"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,16 @@ import yaml
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.extras import required
 from loratwin.fleet.placement import Placement
-from loratwin.fleet.shards import shards_of
-from loratwin.fleet.targets import TARGETS, Documents
+from loratwin.fleet.shards import Shard, shards_of
+from loratwin.fleet.targets import OWN_IMAGES, TARGETS, Documents
 from loratwin.perf import Profile
 from loratwin.records import write_atomically
-
-TAG = "latest"
-"""Of images, unless a version is given."""
 
 _TYPES = {"str": "string", "int": "integer", "num": "number", "bool": "boolean"}
 
 
 def deployment(
-    placement: Placement, target: str, tag: str = TAG, profiles: Mapping[str, Profile] | None = None
+    placement: Placement, target: str, tag: str | None = None, profiles: Mapping[str, Profile] | None = None
 ) -> Documents:
     """The files of a target, as data that passed its schema.
 
@@ -33,7 +30,7 @@ def deployment(
     target
         One of `targets.TARGETS`.
     tag
-        Version of the images.
+        Version of the images; None: that of the engine that was planned, or the latest where images have their own.
 
     Raises
     ------
@@ -44,11 +41,22 @@ def deployment(
     """
     if target not in TARGETS:
         raise UnknownNameError("target", target, TARGETS)
-    files = TARGETS[target](shards_of(placement, profiles), tag)
+    shards = shards_of(placement, profiles)
+    files = TARGETS[target](shards, tag or _version(shards, target))
     for name, documents in files.items():
         for document in documents:
             check_document(document, target, name)
     return files
+
+
+def _version(shards: Sequence[Shard], target: str) -> str:
+    """The images that were planned for."""
+    versions = sorted({shard.version for shard in shards})
+    if target in OWN_IMAGES:
+        return "latest"
+    if len(versions) > 1:
+        raise InputError(f"servers of several versions ({', '.join(versions)}): say which image with --tag")
+    return f"v{versions[0]}"
 
 
 def check_document(document: Mapping[str, Any], target: str, name: str) -> None:

@@ -25,6 +25,8 @@ class Shard:
     ----------
     name
         Its name, also in Kubernetes.
+    version
+        Of the engine that was planned for.
     llm
         Where the weights are found.
     options
@@ -36,6 +38,7 @@ class Shard:
     """
 
     name: str
+    version: str
     llm: str
     options: tuple[str, ...]
     values: Mapping[str, object]
@@ -73,4 +76,6 @@ def _shard(placement: Placement, k: int, profile: Profile) -> Shard:
     words = tuple(word for line in lines for word in ServerArguments(engine).put(**line).words)
     values = {name: value for line in lines for name, value in line.items()}
     llm = profile.llm.given or profile.llm.repository or profile.llm.name
-    return Shard(server.name, llm, words, values, adapters, profile.memory.tensor_parallel)
+    return Shard(
+        server.name, profile.engine.rpartition("-")[2], llm, words, values, adapters, profile.memory.tensor_parallel
+    )

@@ -19,6 +19,9 @@ IMAGE = DEPLOYED.image[0].partition(":")[0]
 FOLDER = "/adapters"
 """Where the adapters are assumed to lie, one folder of its name for each."""
 
+OWN_IMAGES = {"dynamo"}
+"""Targets whose images have versions of their own."""
+
 Documents = dict[str, list[dict[str, Any]]]
 """File -> its YAML documents."""
 

@@ -141,7 +141,7 @@ def deploy(
         str, typer.Option(help="compose, kubernetes, production-stack, aibrix, kserve, llm-d, ray or dynamo.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.", metavar="FOLDER")],
-    tag: Annotated[str, typer.Option(help="Version of the images, as v0.8.5.")] = "latest",
+    tag: Annotated[str | None, typer.Option(help="Version of the images.", show_default="the profile's")] = None,
 ) -> None:
     """Write the files that start the servers of a placement, checked by a schema.
 
