@@ -162,11 +162,14 @@ def _panel(axes: Axes, panel: Panel, with_legend: bool) -> None:
     _bars(axes, panel)
     for number, series in enumerate(panel.series):
         if series.look not in ("bars", "stack"):
-            colour = COLOURS[(number if series.colour is None else series.colour) % len(COLOURS)]
-            axes.plot(list(series.x), list(series.y), color=colour, label=series.name or None, **_LOOKS[series.look])
+            again, colour = divmod(number if series.colour is None else series.colour, len(COLOURS))
+            look = dict(_LOOKS[series.look])
+            if again and "marker" in look:
+                look |= {"marker": "s"}  # a colour that another has, too
+            axes.plot(list(series.x), list(series.y), color=COLOURS[colour], label=series.name or None, **look)
     axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
     if panel.ticks:
-        turned = max(map(len, panel.ticks)) * len(panel.ticks) > 50
+        turned = max(map(len, panel.ticks)) * len(panel.ticks) > 40
         axes.set_xticks(
             range(len(panel.ticks)), panel.ticks, rotation=30 if turned else 0, ha="right" if turned else "center"
         )
