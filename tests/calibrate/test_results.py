@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loratwin.calibrate.results.read import read_result, read_results
+from loratwin.calibrate.results.read import load_runs_or_results, read_result, read_results
 from loratwin.errors import DataError, InputError
 from loratwin.metrics import summarize
 from loratwin.records import load_run, save_run
@@ -210,6 +210,8 @@ def test_adapters_that_the_file_names_need_ranks_and_others_are_said_to_be_unkno
         ([{**AIPERF[0], "metadata": {**AIPERF[0]["metadata"], "benchmark_phase": "warmup"}}], "no request of the prof"),
         ({**COLUMNS, "start_times": STARTS, "ttfts": [-1.0, 0.1, 0.0]}, "ttfts and itls must be seconds"),
         ([{**lifecycles(new=True)[0], "end_time": T - 5, "info": {"input_tokens": 1}}], "in this order"),
+        ([lifecycle(0.0, 0.9, 10, [0.5, 0.4, 0.9], None, True)], "times between tokens must be numbers, 0 or more"),
+        ([aiperf(0.0, 0.5, 0.9, 10, [float("nan"), 0.3])], "times between tokens must be numbers, 0 or more"),
     ],
 )  # fmt: skip
 def test_the_rest_is_refused_with_the_reason(data: Any, message: str, tmp_path: Path) -> None:
@@ -225,3 +227,11 @@ def test_what_is_no_json_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}\nx\n")
     with pytest.raises(DataError, match="neither JSON nor JSON lines: line 2"):
         read_result(tmp_path / "a.jsonl")
+
+
+def test_results_of_one_name_are_all_kept(tmp_path: Path) -> None:
+    files = [tmp_path / folder / "result.json" for folder in "abc"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(FILES["vllm.json"])
+    assert list(load_runs_or_results(files)) == ["result", "result-2", "result-3"]

@@ -366,3 +366,18 @@ def test_a_line_that_is_not_like_the_others_is_read_with_care(tmp_path: Path) ->
         read_trace(path)
     facts = read_trace(path, Reading(unfit="skip")).facts
     assert facts.requests == NUM - 1 and facts.changes == ("1 of 300 rows left out: ContextTokens is no number",)
+
+
+def test_times_of_day_are_no_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("timestamp,input_length,output_length\n2023-11-16 18:15:46,10,20\n2023-11-16 18:15:56,10,20\n")
+    with pytest.raises(InputError, match="line 2, timestamp: '2023-11-16 18:15:46' is not a number"):
+        read_trace(path)
+    arrival_s = read_trace(path, Reading(unit="timestamp")).arrival_s
+    assert arrival_s is not None and arrival_s.tolist() == [0.0, 10.0]
+
+
+def test_adapters_that_look_like_numbers_are_names(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("arrival_s,adapter,prompt_tokens\n0,7,1\n1,007,2\n2,7,3\n")
+    assert dict(read_trace(path).facts.adapters) == {"7": 2, "007": 1}

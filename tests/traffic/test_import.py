@@ -16,6 +16,7 @@ from loratwin.http import ask
 from loratwin.perf import load_profile
 from loratwin.simulate import server_configs, simulate
 from loratwin.traffic import Sources, import_traffic
+from loratwin.traffic.pages import is_page
 from loratwin.traffic.series import growth
 from loratwin.workload import Workload, draw, load_spec
 from tests.cli.program import loratwin
@@ -275,3 +276,8 @@ def test_words_that_are_none(tmp_path: Path) -> None:
         assert done.returncode == 2 and message in done.stderr, (words, done.stderr)
     done = loratwin("traffic", "import", log, "-o", "w.yaml", cwd=tmp_path)
     assert done.returncode == 0 and "1 names" in done.stdout, done.stderr
+
+
+def test_a_log_with_braces_in_its_first_line_is_no_page_of_metrics() -> None:
+    assert is_page('vllm:request_success_total{model_name="a"} 3.0')
+    assert not is_page("INFO 11-27 12:00:00 [api_server.py:12] args: Namespace(limit_mm_per_prompt={})")

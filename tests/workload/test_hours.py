@@ -76,6 +76,15 @@ def test_a_replayed_trace_goes_on_where_the_hour_begins(tmp_path: Path) -> None:
     assert part.adapter.tolist() == whole.adapter[inside].tolist()
 
 
+def test_an_hour_of_a_repeated_part_begins_in_that_part(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("\n".join(["arrival_s", *map(str, range(0, 20_000, 10))]) + "\n")
+    group = AdapterGroup(name="g", count=1, arrivals=Replay(path=path, start_s=100, end_s=5000, repeat=True))
+    later = part_of(WorkloadSpec(window_s=20_000.0, groups=(group,)), 12_000.0, 3600.0).groups[0].arrivals
+    assert isinstance(later, Replay) and later.start_s == 100 + 12_000 - 2 * 4890
+    assert len(later.times(3600.0)[0])
+
+
 def test_whether_traffic_changes() -> None:
     assert varies(day())
     assert not varies(day("poisson"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from loratwin.engines.flags import DTYPES
 from loratwin.engines.server_line import ServerLine
 from loratwin.engines.versions import engine_version
 from loratwin.errors import InputError
 from loratwin.llms import find_llm
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig
-
-_SAME_NUMBERS = (None, "auto", "bfloat16", "float16", "half")
 
 
 def check_line(line: ServerLine, profile: Profile) -> tuple[str, ...]:
@@ -44,7 +43,7 @@ def check_line(line: ServerLine, profile: Profile) -> tuple[str, ...]:
         raise InputError(
             f"{line.where} has {stages} stages of layers (--pipeline-parallel-size); no profile is of that"
         )
-    if asked["dtype"] not in _SAME_NUMBERS:
+    if DTYPES.get(asked["dtype"] or "auto", "unknown") is not None:
         raise InputError(f"{line.where}: --dtype {asked['dtype']} is not simulated; profiles are of 16 bits")
     return tuple(_remarks(line, profile, named if not found else ""))
 

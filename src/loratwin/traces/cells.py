@@ -45,6 +45,8 @@ def numbers(cells: Any) -> Numbers:
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "iuf":
         value = cells.astype(np.float64)
         return Numbers(value, np.zeros(len(value), bool), ~np.isfinite(value))
+    if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":  # tolist() would make nanoseconds of them
+        return Numbers(np.full(len(cells), np.nan), np.isnat(cells), ~np.isnat(cells))
     items = cells.tolist() if isinstance(cells, np.ndarray) else cells
     try:
         value = np.array(items, dtype=np.float64)  # None becomes NaN
@@ -152,6 +154,8 @@ def _nanoseconds(item: Any) -> int | None:
 
 def texts(cells: Any) -> list[str]:
     """Cells as text, "" where there is nothing."""
+    if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":
+        return ["" if np.isnat(cell) else iso(int(cell.astype(np.int64))) for cell in cells]
     items: list[Any] = cells.tolist() if isinstance(cells, np.ndarray) else list(cells)
     if set(map(type, items)) == {str}:
         return items

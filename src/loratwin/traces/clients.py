@@ -120,7 +120,7 @@ def _read(path: Path, workload: str | None, mtime_ns: int, size: int) -> Clients
         lacking = [name for name in _NEEDED if name not in names]
         if lacking:
             raise InputError(f"{path}: no column {lacking[0]!r}; clients have {', '.join(_NEEDED)}")
-        pieces = list(table.pieces(list(names.values())))
+        pieces = list(table.pieces(list(names.values()), []))
     columns = {role: [cell for piece in pieces for cell in list(piece.cells[name])] for role, name in names.items()}
     return _of_columns(path, columns, workload)
 

@@ -92,7 +92,7 @@ def _read(path: Path, reading: Reading, mtime_ns: int, size: int) -> Trace:
         table = read_table(opened, path)
         plan = _plan(path, table, reading)
         rows = _Rows(path, plan)
-        for piece in table.pieces(list(plan.columns.values())):
+        for piece in table.pieces(list(plan.columns.values()), [plan.columns.get("adapter", "")]):
             rows.add(piece)
     return rows.trace(table.notes + _images(table))
 

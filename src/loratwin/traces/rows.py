@@ -53,8 +53,9 @@ class Table(NamedTuple):
     """CSV, JSON or parquet; what `lines` count."""
     first: Mapping[str, Any]
     """The first row."""
-    pieces: Callable[[Sequence[str]], Iterable[Piece]]
-    """Rows with the cells of these columns; can be asked for once."""
+    pieces: Callable[[Sequence[str], Sequence[str]], Iterable[Piece]]
+    """Rows with the cells of these columns, of which some are text whatever it looks like (adapters 7 and 007 are two);
+    can be asked for once."""
     notes: tuple[str, ...] = ()
 
 
@@ -106,11 +107,12 @@ def _csv(path: Path, header_line: str, file: IO[str]) -> Table:
         raise InputError(f"{path}: has no requests")
     first_cells = next(csv.reader([first_line], delimiter=delimiter), [])
     lines = _Lines(chain([first_line], file), 2)
+    cells = dict(zip(header, first_cells, strict=False))
     return Table(
         header,
         "CSV",
-        dict(zip(header, first_cells, strict=False)),
-        lambda wanted: _csv_pieces(lines, header, wanted, delimiter, dict(zip(header, first_cells, strict=False))),
+        cells,
+        lambda wanted, texts: _csv_pieces(lines, header, wanted, delimiter, {**cells, **dict.fromkeys(texts, "")}),
     )
 
 
@@ -207,7 +209,7 @@ def _json(path: Path, first: str, file: IO[str]) -> Table:
     if not head:
         raise InputError(f"{path}: has no requests")
     header = tuple(dict.fromkeys(name for _, record in head for name in _paths(record)))
-    return Table(header, "JSON", head[0][1], lambda wanted: _json_pieces(chain(head, counted), wanted), notes)
+    return Table(header, "JSON", head[0][1], lambda wanted, _: _json_pieces(chain(head, counted), wanted), notes)
 
 
 def _server_log(path: Path, first: str, file: IO[str]) -> Table:
@@ -215,7 +217,7 @@ def _server_log(path: Path, first: str, file: IO[str]) -> Table:
     if not records:
         raise InputError(f"{path}: a server's log without requests; it logs them with --enable-log-requests")
     header = tuple(dict.fromkeys(name for _, record in records for name in record))
-    return Table(header, "log", records[0][1], lambda wanted: _json_pieces(iter(records), wanted), notes)
+    return Table(header, "log", records[0][1], lambda wanted, _: _json_pieces(iter(records), wanted), notes)
 
 
 def _json_lines(path: Path, file: IO[str]) -> Iterator[tuple[int, Any]]:
@@ -277,7 +279,7 @@ def _parquet(path: Path) -> Table:
     first = next((batch.to_pylist()[0] for batch in file.iter_batches(1) if batch.num_rows), None)
     if first is None:
         raise InputError(f"{path}: has no requests")
-    return Table(header, "parquet", first, lambda wanted: _parquet_pieces(file, wanted))
+    return Table(header, "parquet", first, lambda wanted, _: _parquet_pieces(file, wanted))
 
 
 def _parquet_pieces(file: Any, wanted: Sequence[str]) -> Iterator[Piece]:

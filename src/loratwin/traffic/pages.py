@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -18,12 +19,13 @@ from loratwin.traffic.series import Counted, observed_of
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 _Page = dict[_Key, float]
 _STARTED = "process_start_time_seconds"
+_SERIES = re.compile(r"[A-Za-z_]\w*:[\w:]+\{")
 
 
 def is_page(text: str) -> bool:
     """Whether this is the beginning of a page of `/metrics`."""
     first = next((line for line in text.splitlines() if line.strip()), "")
-    return first.startswith(("# HELP", "# TYPE", "# EOF")) or (":" in first.split("{")[0] and "{" in first)
+    return first.startswith(("# HELP", "# TYPE", "# EOF")) or _SERIES.match(first) is not None
 
 
 def from_pages(paths: Sequence[Path], seconds: float | None, label: str) -> Observed:

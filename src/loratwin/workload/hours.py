@@ -101,7 +101,9 @@ def _part(source: Source, start_s: float, length_s: float, window_s: float) -> S
 
 def _later(replay: Replay, start_s: float) -> Replay:
     """The trace from a later moment on; one that is repeated, from where it then is."""
-    length_s = float(replay.arrival_s()[-1]) - replay.start_s
+    trace_s = replay.arrival_s()
+    inside = trace_s if replay.end_s is None else trace_s[trace_s < replay.end_s]
+    length_s = float(inside.max(initial=replay.start_s)) - replay.start_s
     ahead_s = start_s * replay.speed
     if replay.repeat and length_s > 0:
         ahead_s %= length_s

@@ -128,7 +128,8 @@ class AdapterGroup(Strict):
         if isinstance(self.ranks, RanksByName | RanksInFolder):
             names = self.adapter_names()
             named = self.ranks.by_name if isinstance(self.ranks, RanksByName) else ()
-            unknown = next((name for name in named if name not in names), None)
+            known = set(names)
+            unknown = next((name for name in named if name not in known), None)
             if unknown is not None:
                 raise refusal("ranks.by_name", f"there is no adapter {unknown!r}{did_you_mean(unknown, names[:20])}")
             untold = names[int(self.ranks.of(names).argmin())]
@@ -178,7 +179,8 @@ class AdapterGroup(Strict):
         if self.names is not None:
             return self.names
         in_trace = self._told_names()
-        others = [name for name in default if name not in in_trace]
+        there = set(in_trace)
+        others = [name for name in default if name not in there]
         return (*in_trace, *others)[: self.count]
 
     def _told_names(self) -> tuple[str, ...]:

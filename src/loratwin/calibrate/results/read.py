@@ -197,8 +197,8 @@ def _adapter_notes(result: Result, adapters: Sequence[str], config: EngineConfig
 
 
 def _free(name: str, taken: dict[str, Run]) -> str:
-    number = next(i for i in range(1, len(taken) + 2) if i == 1 or f"{name}-{i}" not in taken)
-    return name if name not in taken else f"{name}-{max(2, number)}"
+    names = (name, *(f"{name}-{i}" for i in range(2, len(taken) + 2)))
+    return next(each for each in names if each not in taken)
 
 
 def _results(path: Path) -> list[tuple[str, str, Result]]:

@@ -171,6 +171,8 @@ def _check(result: Result, where: str) -> None:
                 f"{where}: a request that did not fail must start, get its first token and end in this order "
                 f"({one.start_s:g}, {one.first_s:g}, {one.end_s:g})"
             )
+        if not one.failure and not all(gap >= 0 for gap in one.gaps_s or ()):
+            raise DataError(f"{where}: times between tokens must be numbers, 0 or more")
         if not (0 <= one.prompt_tokens <= MOST_TOKENS and 0 <= one.output_tokens <= MOST_TOKENS):
             raise DataError(f"{where}: lengths must be whole numbers of tokens, 0 or more")
 
