@@ -381,3 +381,26 @@ def test_adapters_that_look_like_numbers_are_names(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     path.write_text("arrival_s,adapter,prompt_tokens\n0,7,1\n1,007,2\n2,7,3\n")
     assert dict(read_trace(path).facts.adapters) == {"7": 2, "007": 1}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_damaged_archive_is_said(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    packed = pack("\n".join(["arrival_s", *(f"{at * 7919 % 100_003}" for at in range(20_000))]).encode())
+    path = tmp_path / "trace.csv.gz"
+    path.write_bytes(packed[:200] + b"\xff" * 50 + packed[250:])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_trace(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [{"conversations": [{"value": "a"}, {"value": "b"}]}, {"conversations": {"value": "a"}}],
+        [{"timestamp": 0, "requests": [{"prompt_length": 1, "output_length": 1}, 7]}, {"timestamp": 1, "requests": 7}],
+        [{"arrival_time_ns": None, "sub_requests": [{"input_toks": 1, "output_toks": 1}, 7]}],
+    ],
+)
+def test_entries_of_another_kind_are_passed_over(data: Any, tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(data))
+    assert read_trace(path).facts.requests == 1

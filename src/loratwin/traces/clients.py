@@ -24,7 +24,7 @@ import numpy as np
 from loratwin.errors import InputError
 from loratwin.traces import cells as of_cells
 from loratwin.traces.formats import plain
-from loratwin.traces.rows import Table, open_table, read_table
+from loratwin.traces.rows import UNREADABLE, Table, open_table, read_table
 from loratwin.traces.trace import F8, I4, TraceFacts
 
 WINDOW_S = 600.0
@@ -86,7 +86,7 @@ def _has_columns(path: Path) -> bool:
     try:
         with open_table(path) as opened:
             return set(_NEEDED) <= _columns(read_table(opened, path)).keys()
-    except (InputError, OSError, UnicodeError, EOFError, csv.Error):
+    except (InputError, *UNREADABLE):
         return False
 
 
@@ -106,7 +106,7 @@ def read_clients(path: Path, workload: str | None = None) -> Clients:
     try:
         state = os.stat(path)
         return _read(path, workload, state.st_mtime_ns, state.st_size)
-    except (OSError, UnicodeError, EOFError, csv.Error) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
 
 

@@ -55,8 +55,7 @@ def _chained(first: tuple[int, Any], rest: Iterator[tuple[int, Any]]) -> Iterato
 def _each(values: Iterable[tuple[int, Any]], flat: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, value in values:
         if isinstance(value, dict):
-            for record in flat(value):
-                yield line, record
+            yield from ((line, record) for record in flat(value) if isinstance(record, dict))
 
 
 def _records(value: Any) -> bool:
@@ -77,7 +76,8 @@ def _has_lengths(requests: Any) -> bool:
 
 def _at_one_time(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """AIBrix: requests that are sent at one time."""
-    for request in record.get("requests") or []:
+    requests = record.get("requests")
+    for request in (each for each in requests if isinstance(each, dict)) if isinstance(requests, list) else ():
         length = request.get("prompt_length")
         flat = {**request, "timestamp": request.get("timestamp", record.get("timestamp")), "requests": None}
         yield flat | {"prompt_length": _tokens(request.get("prompt")) if length is None else length}
@@ -89,15 +89,16 @@ def _session(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not isinstance(calls, list):
         yield record
         return
-    arrival = record.get("arrival_time_ns", 0)
-    for call in calls:
+    arrival = record.get("arrival_time_ns") or 0
+    for call in (each for each in calls if isinstance(each, dict)):
         yield {**call, "arrival_time_ns": arrival, "session_id": record.get("session_id")}
         arrival += call.get("tool_duration_ns") or 0
 
 
 def _conversation(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """ShareGPT: the first two turns, as vLLM's benchmark takes them; shorter ones are left out there, too."""
-    turns = record.get("conversations", record.get("conversation")) or []
+    turns = record.get("conversations", record.get("conversation"))
+    turns = turns if isinstance(turns, list) else []
     texts = [turn.get("value", turn.get("content")) for turn in turns[:2] if isinstance(turn, dict)]
     if len(texts) == 2:
         yield {"conversations": None, "prompt": _tokens(texts[0]), "output": _tokens(texts[1])}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,7 @@ from loratwin.refusals import did_you_mean
 from loratwin.traces import cells as of_cells
 from loratwin.traces.clients import is_clients, read_clients
 from loratwin.traces.formats import FORMATS, ROLES, Format, columns_of, format_named, has_beside, plain, recognised
-from loratwin.traces.rows import Piece, Table, open_table, read_table, value_at
+from loratwin.traces.rows import UNREADABLE, Piece, Table, open_table, read_table, value_at
 from loratwin.traces.trace import F8, MAX_TOKENS, NO_ADAPTER, SharedBlocks, Trace, TraceFacts
 
 _Array = TypeVar("_Array", bound=NDArray[Any])
@@ -64,7 +63,7 @@ def read_trace(path: str | Path, reading: Reading = DEFAULT) -> Trace:
     try:
         state = os.stat(path)
         return _read(path, reading, state.st_mtime_ns, state.st_size)
-    except (OSError, UnicodeError, csv.Error, EOFError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
 
 

@@ -12,6 +12,7 @@ import gzip
 import json
 import lzma
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, islice
@@ -30,6 +31,10 @@ _PIECE_ROWS = 8192
 _OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _ZSTD, _ZIP, _PARQUET = b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1"
 """What compressed files begin with."""
+
+
+UNREADABLE = (OSError, UnicodeError, EOFError, csv.Error, zlib.error, lzma.LZMAError)
+"""What reading a file raises that is damaged, or none of the kinds."""
 
 
 class Piece(NamedTuple):

@@ -13,7 +13,7 @@ from loratwin.errors import InputError
 from loratwin.http import bearer
 from loratwin.records.atomic import write_atomically
 from loratwin.traces import DEFAULT, Reading, read_trace
-from loratwin.traces.rows import open_table
+from loratwin.traces.rows import UNREADABLE, open_table
 from loratwin.traffic.observed import Chosen, Hours, Observed, choose, of_trace, with_base
 from loratwin.traffic.pages import from_pages, is_page
 from loratwin.traffic.prometheus import from_answers, from_server, is_answer, range_of
@@ -96,7 +96,7 @@ def _begin(path: Path) -> str:
     try:
         with open_table(path) as opened:
             return "" if isinstance(opened, Path) else str(opened.read(4000))
-    except (OSError, UnicodeError, EOFError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
 
 
