@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loratwin.fleet.baselines import DEALERS, loraserve, zig_zag
+from loratwin.fleet.baselines import DEALERS, dlora, loraserve, zig_zag
 from loratwin.fleet.comparing import compare_placements
 from loratwin.fleet.gpus import Gpus
 from loratwin.workload import AdapterGroup, WorkloadSpec, Zipf
@@ -51,3 +51,16 @@ def test_the_greedy_places_no_hot_adapter_and_ours_splits_it() -> None:
     assert needed["greedy"] is None and needed["whole adapters"] is None
     assert least <= needed["even, hot split"] <= least + 1
     assert all(row.servers is None or row.servers >= needed["even, hot split"] for row in rows)
+
+
+def test_dlora_gives_each_replica_to_the_adapter_that_misses_one_most() -> None:
+    homes: list[list[int]] = [[] for _ in NAMES]
+    held = [0] * 7
+    for _ in range(7 + len(NAMES) - 1):
+        open_ = [a for a in range(len(NAMES)) if len(homes[a]) < 7]
+        a = min(open_, key=lambda a: (len(homes[a]) > 0, len(homes[a]) / LOAD[a], a))
+        j = min((j for j in range(7) if j not in homes[a]), key=lambda j: (held[j], j))
+        homes[a].append(j)
+        held[j] += 1
+    found = [(a, j) for a, j, _ in dlora(np.append(LOAD[:-1], 0.0), RANKS, NAMES, 7).rows()]
+    assert found == [(a, j) for a, own in enumerate(homes) for j in sorted(own)]

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from loratwin.errors import InputError
+from loratwin.fleet.balance import Entries
+from loratwin.fleet.columns import Column, dealt_by
 from loratwin.fleet.gpus import Gpus, parse_gpus
 from loratwin.fleet.plan_result import FleetPlan
-from loratwin.fleet.planning import Wishes, plan_fleet
+from loratwin.fleet.planning import Wishes, keeps_places, plan_fleet
 from loratwin.fleet.split import routing_numbers, split_requests
 from loratwin.metrics import starvation, starving_adapters
 from loratwin.simulate import simulate
-from loratwin.workload import AdapterGroup, WorkloadSpec, Zipf, draw
+from loratwin.workload import BASE, AdapterGroup, WorkloadSpec, Zipf, draw
 from tests.plan.small import LENGTHS, profile
 
 LIMITS: dict[str, Any] = {"slots": [4, 8, 16], "max_num_seqs": 256, "max_model_len": 4096, "seeds": (0,)}
@@ -113,3 +115,30 @@ def test_gpus_are_read() -> None:
     for text, message in wrong:
         with pytest.raises(InputError, match=message):
             parse_gpus(text)
+
+
+def test_isolated_groups_do_not_get_more_servers_than_there_are() -> None:
+    groups = tuple(AdapterGroup(name=name, count=2, total_rate=1.0, ranks=8) for name in ("a", "b"))
+    asked = WorkloadSpec(window_s=30, lengths=LENGTHS, groups=groups)
+    with pytest.raises(InputError, match="least latency with isolated groups: plan each group alone"):
+        plan_fleet(asked, [Gpus(profile(), count=1)], target="latency", wishes=Wishes(isolated=["b"]), **LIMITS)
+
+
+def test_a_present_placement_is_kept_only_where_pins_and_isolated_groups_are() -> None:
+    entries = Entries.of([(BASE, 0, 1.0), (0, 0, 1.0), (1, 1, 0.5), (1, 2, 0.5), (2, 2, 1.0)])
+    together, apart = [(BASE, 0, 1, 2)], [(BASE, 0), (1, 2)]
+    assert keeps_places(entries, {1: (2, 1)}, together) and keeps_places(entries, {}, apart)
+    assert not keeps_places(entries, {1: (1,)}, together)
+    assert not keeps_places(entries, {2: (1, 2)}, together)
+    assert not keeps_places(entries, {}, [(BASE, 0, 1), (2,)])
+
+
+def test_dealing_by_columns_looks_at_each_adapter_once() -> None:
+    class Looked(tuple[int, ...]):
+        def __contains__(self, value: object) -> bool:
+            raise AssertionError("all adapters are gone through for each of them")
+
+    columns, load = [Column(0, (0.5, 1.0, 0.5))] * 2, np.array([1.0, 2.0, 3.0, 4.0])
+    rows = list(dealt_by(columns, np.array([0, 1, 1], np.int32), load, Looked((BASE, 0, 2))).rows())
+    assert {a for a, _, _ in rows} == {BASE, 0, 2}
+    assert [part for a, _, part in rows if a == BASE] == [0.5, 0.5]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import numpy as np
 
@@ -122,14 +123,16 @@ def dlora(load: F8, ranks: I4, names: Sequence[str], number: int) -> Entries:
     share = np.maximum(load[:-1], 1e-9) / max(float(load[:-1].sum()), 1e-9)
     homes: list[list[int]] = [[] for _ in names]
     held = np.zeros(number, int)
+    open_ = [(0.0, a) for a in range(len(names))]  # those without a server first, then by replicas over share: a heap
     for _ in range(number + len(names) - 1):
-        open_ = [a for a in range(len(names)) if len(homes[a]) < number]
         if not open_:
             break
-        a = min(open_, key=lambda a: (len(homes[a]) > 0, len(homes[a]) / share[a], a))
+        _, a = heappop(open_)
         j = min((j for j in range(number) if j not in homes[a]), key=lambda j: (held[j], j))
         homes[a].append(j)
         held[j] += 1
+        if len(homes[a]) < number:
+            heappush(open_, (len(homes[a]) / float(share[a]), a))
     return _with_base([(a, j, 1 / len(each)) for a, each in enumerate(homes) for j in each], load, number)
 
 

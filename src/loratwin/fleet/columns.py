@@ -144,8 +144,7 @@ def dealt_by(columns: Sequence[Column], classes: I4, load: F8, only: Sequence[in
     rows: list[tuple[int, int, float]] = []
     for each in range(len(columns[0].parts)):
         is_base = each == len(columns[0].parts) - 1
-        own = [BASE] if is_base else [a for a in only if a != BASE and classes[a] == each]
-        own = [a for a in own if a in only]
+        own = [a for a in only if (a == BASE if is_base else a != BASE and classes[a] == each)]
         parts = np.array([column.parts[each] for column in columns])
         if own and parts.sum() > 0:
             rows += deal(load, parts / parts.sum(), half, only=own).rows()

@@ -202,6 +202,8 @@ class _Planner:
         pools = self._pools()
         if self.pinned and len(pools) > 1:
             raise InputError("pins and isolated groups together: an isolated group has its own servers; pin the others")
+        if self.target == "latency" and len(pools) > 1:
+            raise InputError("the least latency with isolated groups: plan each group alone, on its part of the GPUs")
         left = [each.count for each in self.gpus]
         parts: list[tuple[Packed, Bound]] = []
         for only in pools:
@@ -431,6 +433,8 @@ class _Planner:
                 loads[target] += self.load[adapter]
             budget = most - sum(a != BASE for a in new)
             entries = rebalance(Entries.of(rows), self.load, number, budget, 0.005, tuple(self.pinned))
+            if not keeps_places(entries, self.pinned, self._pools()):
+                continue
             packed = packer.verified(entries, [0] * number, repairs=0)
             if packed is not None and all(packed.entries.counts(number)):
                 return packed
@@ -567,6 +571,18 @@ class _Planner:
         failing = failing_after(self.judge, packed, lost, reserve)
         names = ("an adapter without a server",) if failing is None else tuple(f"gpu-{j}" for j in failing)
         return Stress(f"gpu-{lost} is lost", names)
+
+
+def keeps_places(entries: Entries, pinned: Mapping[int, Sequence[int]], pools: Sequence[Sequence[int]]) -> bool:
+    """Whether pinned adapters are on their servers and no others, and no server has adapters of two pools."""
+    pool = {a: i for i, pool in enumerate(pools) for a in pool}
+    homes: dict[int, set[int]] = {}
+    of_server: dict[int, int] = {}
+    for adapter, server, _ in entries.rows():
+        homes.setdefault(adapter, set()).add(server)
+        if of_server.setdefault(server, pool[adapter]) != pool[adapter]:
+            return False
+    return all(homes.get(a) == set(servers) for a, servers in pinned.items())
 
 
 def _renumbered(packed: Packed, old: Entries) -> Packed:

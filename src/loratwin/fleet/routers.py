@@ -14,7 +14,7 @@ import numpy as np
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.fleet.placement import Placement
-from loratwin.fleet.split import adapter_rows
+from loratwin.fleet.split import adapter_rows, entry_by_fraction
 from loratwin.kernel import Holders, RouterRule
 from loratwin.kernel.routing import ACTIVE, ACTIVE_TWICE, LEAST_IN_FLIGHT, RESIDENCY, SCORERS, TWO_CHOICES
 from loratwin.workload import BASE, Workload
@@ -57,12 +57,7 @@ class Router:
 
 def by_fraction(holders: Holders, fraction: F8, rows: I4, numbers: F8) -> I4:
     """The holder in whose part of [0, 1) the number lies."""
-    total = np.cumsum(fraction)
-    before = np.append(0.0, total)[holders.first[rows]]
-    last = holders.first[rows + 1] - 1
-    entry = np.searchsorted(total, before + numbers, side="right")
-    chosen: I4 = np.clip(entry, holders.first[rows], last).astype(np.int32)
-    return chosen
+    return entry_by_fraction(holders.first, fraction, rows, numbers)
 
 
 def evenly(holders: Holders, fraction: F8, rows: I4, numbers: F8) -> I4:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loratwin.errors import InputError
 from loratwin.fleet.placement import Placement
@@ -56,14 +57,26 @@ def server_of_requests(placement: Placement, workload: Workload, numbers: F8) ->
     """
     rows = np.append(adapter_rows(placement, workload), np.int32(BASE))[workload.adapter]  # -1 is the last
     used = np.flatnonzero(placement.fraction > 0)
-    adapter, server = placement.adapter[used].astype(np.int64), placement.server[used]
-    total = np.cumsum(placement.fraction[used])
-    first = np.searchsorted(adapter, adapter)  # of the entries of each adapter
-    ends = adapter + total - np.where(first > 0, total[first - 1], 0.0)
-    last = np.searchsorted(adapter, rows, side="right") - 1
-    entry = np.minimum(np.searchsorted(ends, rows + numbers, side="right"), last)  # rounding: never the next adapter's
-    entry = np.maximum(entry, np.searchsorted(adapter, rows))
-    chosen: I4 = server[entry].astype(np.int32)
+    first = np.searchsorted(placement.adapter[used], np.arange(BASE, len(placement.adapters) + 1))
+    return placement.server[used][entry_by_fraction(first, placement.fraction[used], rows - BASE, numbers)]
+
+
+def entry_by_fraction(first: NDArray[np.integer], fraction: F8, rows: I4, numbers: F8) -> I4:
+    """The entry of each request in whose part of [0, 1) its number lies.
+
+    Parameters
+    ----------
+    first
+        Where each row of entries begins, and last where the last one ends: shape (num_rows + 1,).
+    fraction
+        Of each entry; those of a row add up to 1.
+    rows, numbers
+        Of each request, shape (num_requests,).
+    """
+    total = np.cumsum(fraction)
+    before = np.append(0.0, total)[first[rows]]
+    entry = np.searchsorted(total, before + numbers, side="right")
+    chosen: I4 = np.clip(entry, first[rows], first[rows + 1] - 1).astype(np.int32)  # rounding: never another row's
     return chosen
 
 
