@@ -142,3 +142,18 @@ def test_dealing_by_columns_looks_at_each_adapter_once() -> None:
     rows = list(dealt_by(columns, np.array([0, 1, 1], np.int32), load, Looked((BASE, 0, 2))).rows())
     assert {a for a, _, _ in rows} == {BASE, 0, 2}
     assert [part for a, _, part in rows if a == BASE] == [0.5, 0.5]
+
+
+def test_a_group_without_requests_in_the_window_gets_a_server_that_keeps_the_slo() -> None:
+    asked = AdapterGroup(name="a", count=3, total_rate=2.0, ranks=8)
+    silent = AdapterGroup(name="b", count=1, total_rate=1e-9, ranks=8)
+    spec = WorkloadSpec(window_s=30, lengths=LENGTHS, groups=(asked, silent))
+
+    def progress(done: int, total: int, what: str) -> None:
+        assert done < 200, "more and more servers are tried"
+
+    found = plan_fleet(
+        spec, [Gpus(profile())], slo="ttft_p99=1s", wishes=Wishes(isolated=["b"]), progress=progress, **LIMITS
+    )
+    assert found.num_servers == 2
+    assert all(case.works for case in found.stress[:2])

@@ -92,8 +92,12 @@ class Oracle:
         return bench
 
     def measure(self, task: Task) -> Result:
-        """Simulate and judge."""
-        return self.bench(task.server).measure(task.trial)
+        """Simulate and judge; a draw without a request misses no SLO, as there is no percentile that could."""
+        bench, trial = self.bench(task.server), task.trial
+        result = bench.measure(trial)
+        if bench.workload(trial.num_adapters, trial.seed).num_requests:
+            return result
+        return result._replace(works=not result.starved, missing=())
 
 
 class _Through:
@@ -267,13 +271,14 @@ class Judge:
         return [all([next(found).works for _ in row]) for row in higher]
 
     def _with_chance(self, server: Server, candidate: Candidate) -> Candidate:
-        if not self.settings[server.kind].confidence or not self.works(candidate):
+        if not self.settings[server.kind].confidence or not self.works(candidate) or _never_asked(candidate):
             return candidate
         return self.finder(server).with_chance([candidate])[0]
 
     def works(self, candidate: Candidate) -> bool:
         """Whether a server may be so: it works, as in a plan of one GPU, and none of its adapters starves."""
-        return candidate.works(self.oracle.slo) and not candidate.starving_adapters > 0
+        slo = None if _never_asked(candidate) else self.oracle.slo
+        return candidate.works(slo) and not candidate.starving_adapters > 0
 
     def best(self, server: Server) -> Candidate | None:
         """The best slots and limits by the rule that `plan` has, searched at length; None: none work."""
@@ -301,7 +306,7 @@ class Judge:
             return [result.works for result in self.simulate(tasks, "margins")]
 
         slo = self.oracle.slo
-        powers = run_all([margin_search(each.keeps_up(slo)) for each in candidates], try_all)
+        powers = run_all([margin_search(self.works(each) or each.keeps_up(slo)) for each in candidates], try_all)
         margins = [0.0 if power is None else STEP**power for power in powers]
         return [replace(each, margin=margin) for each, margin in zip(candidates, margins, strict=True)]
 
@@ -320,3 +325,8 @@ class Judge:
         self._known.update(zip(new, results, strict=True))
         self.num_simulated = total
         return [self._known[task] for task in tasks]
+
+
+def _never_asked(candidate: Candidate) -> bool:
+    """Whether no seed has a request for it: then no percentile is known, and none misses an SLO."""
+    return candidate.mean("arrived") == 0
