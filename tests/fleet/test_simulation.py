@@ -52,6 +52,14 @@ def placement(slots: int = 3) -> Placement:
     return Placement.of(servers, {**shares, "base": {"gpu-0": 0.5, "gpu-2": 0.5}}, base="base")
 
 
+def test_servers_without_slots_get_what_uses_no_adapter() -> None:
+    """Residency says nothing of them: it is no reason to send a request nowhere."""
+    servers = [Server(f"gpu-{k}", PROFILE, EngineConfig(max_loras=0)) for k in range(2)]
+    where = Placement.of(servers, {"base": {"gpu-0": 0.5, "gpu-1": 0.5}}, base="base")
+    fleet = simulate_fleet(where, requests(groups=[], base={"rate": 20.0}), "llm-d-residency")
+    assert set(fleet.run.requests.replica.tolist()) == {0, 1}
+
+
 @pytest.mark.parametrize("router", ROUTERS)
 def test_each_server_did_what_the_twin_does_with_its_requests(router: str) -> None:
     """Whoever shared them out: alone, each server's run is the twin's, bit for bit."""

@@ -62,7 +62,8 @@ def lora_affinity(server: Known, adapter: int, twice: bool) -> float:
 def lora_residency(server: Known, adapter: int) -> float:
     """llm-d's lora-load-state-scorer."""
     if adapter < 0:
-        return max(server.max_loras - len(server.active), 0) / server.max_loras
+        free = max(server.max_loras - len(server.active), 0)
+        return free / server.max_loras if server.max_loras else 0.0
     if adapter in server.in_slots:
         return 1.0
     if adapter in server.in_host:

@@ -49,7 +49,7 @@ def parse_gpus(text: str) -> Gpus:
     """
     name, at, price = text.rpartition("@") if "@" in text else (text, "", "")
     name, colon, count = name.rpartition(":") if ":" in name else (name, "", "")
-    if colon and not count.strip().isdigit():
+    if colon and not count.strip().isdecimal():
         raise InputError(f"--gpus {text!r}: {count!r} is not a number of servers; write PROFILE:8@2.5")
     try:
         cost = float(price) if at else None

@@ -611,7 +611,7 @@ def _together(parts: Sequence[tuple[Packed, Bound]]) -> tuple[Packed, Bound]:
 
 def _server_number(name: str) -> int:
     number = name.removeprefix("gpu-")
-    if not (name.startswith("gpu-") and number.isdigit()):
+    if not (name.startswith("gpu-") and number.isdecimal()):
         raise InputError(f"pin: {name!r} is no server of a plan; they are gpu-0, gpu-1, ...")
     return int(number)
 

@@ -107,7 +107,7 @@ def _new_server(server: ServerModel, requests: Requests, capacity: int) -> Fleet
 
     They share nothing, so a prefix cache would at most find again what was preempted: it is left out.
     """
-    longest = np.full(capacity, max(requests.output_tokens, default=1), np.int32)
+    longest = np.full(capacity, int(requests.output_tokens.max(initial=1)), np.int32)
     adapter, prompt = np.zeros((2, capacity), np.int32)
     empty = Requests(np.full(capacity, np.inf), adapter, prompt, longest)
     limits = server.limits._replace(rules=server.limits.rules._replace(prefix_caching=0))

@@ -149,7 +149,7 @@ def _affinity(rule: RouterRule, h: Holders, w: Watched, e: int) -> float:
     active, slots = w.seen[server, ACTIVE_NOW], w.max_loras[server]
     if rule.affinity == RESIDENCY:
         if h.local[e] < 0:
-            return max(slots - active, 0) / slots
+            return max(slots - active, 0) / slots if slots > 0 else 0.0
         if flags & IS_IN_SLOT:
             return 1.0
         if flags & IS_IN_HOST:
