@@ -40,7 +40,7 @@ def make(
 
     For example: loratwin adapters make adapters --llm tiny --count 300 --ranks 8,16
     """
-    from loratwin.cli.progress import staged_progress
+    from loratwin.progress import staged_progress
     from loratwin.synthetic import LINEAR_MODULES, make_adapters, read_llm_shapes
 
     new = _wanted(count, ranks, name, workload)

@@ -101,7 +101,7 @@ def _sweep(
 ) -> BatchSweep:
     from loratwin.advise import find_sweep
     from loratwin.cli.options import whole_numbers
-    from loratwin.cli.progress import announce_compilation
+    from loratwin.progress import announce_compilation
 
     if profile is not None:
         announce_compilation()

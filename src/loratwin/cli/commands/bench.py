@@ -79,8 +79,8 @@ def bench(
     For example: loratwin bench example:support-desk --url http://127.0.0.1:8000 --window 600 -o measured.json
     """
     from loratwin.bench import Options, key_headers, load_requests, measure, was_interrupted
-    from loratwin.cli.progress import measuring
     from loratwin.metrics import parse_slo
+    from loratwin.progress import measuring
 
     limits = parse_slo(slo) if slo is not None else None
     _check_shown(report, profile)
@@ -179,8 +179,8 @@ def _show(
     report: Path | None,
     json: Path | None,
 ) -> None:
-    from loratwin.cli.progress import announce_compilation
     from loratwin.perf import load_profile
+    from loratwin.progress import announce_compilation
     from loratwin.report import print_runs, runs_as_json, twins_of, write_report
 
     runs = {output.stem: run}

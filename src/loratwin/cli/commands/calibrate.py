@@ -69,7 +69,7 @@ def server(
     """
     from loratwin.calibrate.loop.calibration import calibrate_server
     from loratwin.calibrate.loop.text import checked_data, fitted_data, fitted_text
-    from loratwin.cli.progress import measuring
+    from loratwin.progress import measuring
 
     check_json(json)
     source = _source(lora_folder, server_args, server_command, None, None, start_timeout, "")
@@ -139,7 +139,7 @@ def run_(
     """
     from loratwin.calibrate.design import load_design
     from loratwin.calibrate.loop.designed import measure_design
-    from loratwin.cli.progress import measuring
+    from loratwin.progress import measuring
 
     source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
     if server is not None and url is None:
@@ -193,8 +193,8 @@ def _profile_file(output: Path, name: str) -> Path:
 
 def _fit_tables(data: Path, output: Path, processes: int, json: Path | None) -> None:
     """The fit of measured tables, with held-out errors on the profiles' cards (takes some minutes)."""
-    from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.perf import save_profile
+    from loratwin.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable
     from loratwin.validate.cards import fit_with_errors
 
@@ -238,7 +238,7 @@ def check(
     if format not in FORMATS:
         raise InputError(f"--format {format!r}: must be one of {', '.join(FORMATS)}")
     from loratwin.calibrate.loop.text import checked_data
-    from loratwin.cli.progress import measuring
+    from loratwin.progress import measuring
 
     json = STDOUT if format == "json" else json
     check_json(json)
@@ -315,8 +315,8 @@ def _check(
 ) -> Checked:
     from loratwin.calibrate.loop.calibration import learned_file
     from loratwin.calibrate.loop.checking import check_server, learn_from_check
-    from loratwin.cli.progress import announce_compilation
     from loratwin.perf import load_profile, save_profile
+    from loratwin.progress import announce_compilation
 
     known = load_profile(str(profile))
     announce_compilation()

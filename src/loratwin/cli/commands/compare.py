@@ -45,9 +45,9 @@ def compare(
     For example: loratwin compare h100.json l40s.json --price h100=2.5 --price l40s=0.9
     """
     from loratwin.cli.options import check_json, prints_json, show
-    from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
     from loratwin.plan.compare import parse_prices
+    from loratwin.progress import announce_compilation
     from loratwin.report import as_text, check_csv_folder, check_html, write_report, write_tables
     from loratwin.report.compare import compare as compare_all
     from loratwin.report.compare import compared_json

@@ -87,9 +87,9 @@ def run(
 
 
 def _make(experiments: Experiments, names: list[str], on: str, jobs: int, failed: bool) -> None:
-    from loratwin.cli.progress import staged_progress
     from loratwin.experiments import SlurmOptions, cluster_executor, local_executor
     from loratwin.experiments.text import states_text
+    from loratwin.progress import staged_progress
 
     missing = experiments.missing(names, failed)
     place = local_executor(jobs) if on == "local" else cluster_executor(on, experiments.folder, SlurmOptions(), "")
@@ -205,9 +205,9 @@ def _estimates(planned: list[Planned], name: str | None) -> dict[str, str]:
     """What the twin expects of each run, in words."""
     if name is None:
         return {}
-    from loratwin.cli.progress import announce_compilation
     from loratwin.experiments.estimate import estimate
     from loratwin.perf import load_profile
+    from loratwin.progress import announce_compilation
 
     profile = load_profile(name)
     announce_compilation()

@@ -23,7 +23,7 @@ def figures(
 
     For example: loratwin figures DATA -o figures
     """
-    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.progress import announce_compilation, staged_progress
     from loratwin.report.figures import make_figures
 
     announce_compilation()

@@ -39,10 +39,10 @@ def generate(
 
     For example: loratwin learn generate --design broad --cases 500 -o shards
     """
-    from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.learn.cases.design import design as cases_of
     from loratwin.learn.cases.generate import generate as run
     from loratwin.learn.cases.search import SEARCHES
+    from loratwin.progress import announce_compilation, staged_progress
 
     if search not in SEARCHES:
         raise UnknownNameError("search", search, SEARCHES)
@@ -73,9 +73,9 @@ def train(
     json: JsonFile = None,
 ) -> None:
     """Fit the model that `learn predict` and `plan --fast` use; prints its errors on workloads not seen."""
-    from loratwin.cli.progress import staged_progress
     from loratwin.learn import load_shards, save_model
     from loratwin.learn import train as fit
+    from loratwin.progress import staged_progress
     from loratwin.records import check_writable
     from loratwin.records.plain import as_plain
 
@@ -103,11 +103,11 @@ def table(
     json: JsonFile = None,
 ) -> None:
     """Compare all models on all targets by nested cross-validation, grouped by workload (takes minutes)."""
-    from loratwin.cli.progress import staged_progress
     from loratwin.learn import compare_models, load_shards
     from loratwin.learn.models.targets import TARGETS
     from loratwin.learn.training.registry import REGISTRY
     from loratwin.learn.training.table import table_markdown
+    from loratwin.progress import staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.records.plain import as_plain
 
@@ -165,10 +165,10 @@ def predict(
 
     For example: loratwin learn predict example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     """
-    from loratwin.cli.progress import announce_compilation
     from loratwin.learn import advice_text, load_model
     from loratwin.learn import predict as learned_advice
     from loratwin.perf import load_profile
+    from loratwin.progress import announce_compilation
     from loratwin.workload import load_spec
 
     chosen, learned, spec = load_profile(profile), load_model(model), load_spec(workload)

@@ -141,12 +141,12 @@ def plan(
 
     For example: loratwin plan example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     """
-    from loratwin.cli.progress import announce_compilation, simulations
     from loratwin.metrics import parse_slo
     from loratwin.perf import served_profile
     from loratwin.plan import HEADROOM, parse_headroom, plan_text
     from loratwin.plan.line import line_change, line_change_json, line_change_text
     from loratwin.plan.what_if import check_names, parse_added, parse_scale, plan_and_cases, plan_and_cases_json
+    from loratwin.progress import announce_compilation, simulations
     from loratwin.records.plain import as_plain
     from loratwin.report import check_csv_folder, check_html, write_report, write_tables
     from loratwin.workload import load_spec

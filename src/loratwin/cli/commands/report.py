@@ -54,9 +54,9 @@ def report(
     """
     from loratwin.calibrate.results.read import load_runs_or_results
     from loratwin.cli.options import check_json, prints_json, show
-    from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
+    from loratwin.progress import announce_compilation
     from loratwin.report import (
         check_csv_folder,
         check_html,

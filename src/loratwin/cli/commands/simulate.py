@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -87,9 +84,9 @@ def simulate(
     For example: loratwin simulate example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     --max-loras 16,32,64
     """
-    from loratwin.cli.progress import announce_compilation
     from loratwin.metrics import parse_slo
     from loratwin.perf import served_profile
+    from loratwin.progress import announce_compilation, counted_runs
     from loratwin.report import print_sweep
     from loratwin.simulate import check_runs_path, on_line, save_runs, server_configs, sweep
     from loratwin.workload import load_spec
@@ -122,7 +119,7 @@ def simulate(
         check_runs_path(output, num_runs)
     check_json(json, (output,), (workload, profile))
     announce_compilation()
-    with _progress(num_runs) as progress:
+    with counted_runs(num_runs) as progress:
         done = sweep(
             spec, performance, configs, seeds=range(seed, seed + seeds), slo=limits, intervals=intervals,
             keep="all" if output else "first" if adapters or series else "none",
@@ -134,15 +131,3 @@ def simulate(
     show(json, lambda: print_sweep(done, adapters, series), lambda: done.as_json(adapters, series))
     for path in written:
         typer.echo(f"written: {path}", err=prints_json(json))
-
-
-@contextmanager
-def _progress(num_runs: int) -> Iterator[Any]:
-    """A bar when there is more than one run to wait for."""
-    from loratwin.cli.progress import staged_progress
-
-    if num_runs == 1 or not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    with staged_progress() as report:
-        yield lambda done: report("simulating", done, num_runs)

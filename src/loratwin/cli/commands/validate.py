@@ -22,7 +22,7 @@ Processes = Annotated[int, typer.Option(min=1, help="Processes to use.")]
 def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Processes = 1, json: JsonFile = None) -> None:
     """Predict every row from its configuration columns: throughput, latencies, KV capacity, starts, starved."""
     from loratwin.calibrate.published.serving import read_serving
-    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.progress import announce_compilation, staged_progress
     from loratwin.records import write_atomically
     from loratwin.records.plain import as_plain
     from loratwin.validate import predict_all, predictions_csv
@@ -50,8 +50,8 @@ def decisions(
 ) -> None:
     """Answer for every workload of a grid: adapters and slots for throughput, slots for throughput and for latency."""
     from loratwin.calibrate.published.serving import read_serving
-    from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.learn.models.model import load_model
+    from loratwin.progress import announce_compilation, staged_progress
     from loratwin.records import write_atomically
     from loratwin.validate import decide_all, decisions_csv, decisions_data
 
@@ -86,7 +86,7 @@ def report(
     json: JsonFile = None,
 ) -> None:
     """Fit without each workload in turn, predict it, and report the errors by regime (up to 15 minutes)."""
-    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.report.validation import validation_data, validation_html, validation_markdown
     from loratwin.validate.crossval import cross_validate, first_look, fit_all
@@ -115,7 +115,7 @@ def chance(
     json: JsonFile = None,
 ) -> None:
     """Whether limits are kept as often as the stated chance says, by tenths of it, on held-out runs (some minutes)."""
-    from loratwin.cli.progress import announce_compilation, staged_progress
+    from loratwin.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.report.chance import chance_data, chance_markdown
     from loratwin.validate.chance import predict_draws, statements
@@ -142,8 +142,8 @@ def public(
     json: JsonFile = None,
 ) -> None:
     """Predict measurements that others published of other GPUs, LLMs and engines, and report the errors."""
-    from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.errors import InputError
+    from loratwin.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.report.public_validation import public_html, public_markdown
     from loratwin.validate.public import predict_public
@@ -186,8 +186,8 @@ def curve(
 ) -> None:
     """Held-out error with micro measurements alone, and with a few serving runs more (takes some minutes)."""
     from loratwin.cli.options import whole_numbers
-    from loratwin.cli.progress import announce_compilation, staged_progress
     from loratwin.errors import InputError
+    from loratwin.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.validate.curve import CurvePlan, curve_data, curve_json, curve_markdown, learning_curve
 

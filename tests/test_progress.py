@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from loratwin.cli import progress
-from loratwin.cli.progress import stage_lines
+from loratwin import progress
+from loratwin.progress import stage_lines
 
 LONG_S = 1000.0
 

@@ -168,6 +168,22 @@ def simulations() -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, total, what: bars.update(bar, completed=done, total=total, description=what)
 
 
+@contextmanager
+def counted_runs(of: int) -> Iterator[Callable[[int], None]]:
+    """A callback (done) that draws one bar on a terminal, where there is more than one run to wait for.
+
+    Parameters
+    ----------
+    of
+        How many runs there are.
+    """
+    if of == 1 or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    with staged_progress() as report:
+        yield lambda done: report("simulating", done, of)
+
+
 def announce_compilation() -> None:
     """Say so when the kernel must be compiled first."""
     from loratwin.kernel import is_compiled
