@@ -17,6 +17,7 @@ from loratwin.synthetic.adapters import (
     make_adapters,
     numbered,
     read_adapters,
+    wanted_adapters,
 )
 from loratwin.synthetic.llm import NewLlm, make_llm
 from loratwin.synthetic.shapes import LINEAR_MODULES, read_llm_shapes
@@ -33,4 +34,5 @@ __all__ = [
     "numbered",
     "read_adapters",
     "read_llm_shapes",
+    "wanted_adapters",
 ]

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.errors import DataError, InputError, UnknownNameError
+from loratwin.lists import numbers_in_turn
 from loratwin.llms import LlmShapes
 from loratwin.records import write_atomically
 from loratwin.synthetic import folders
 from loratwin.synthetic.peft import peft_folders, peft_rank
 from loratwin.synthetic.shapes import LINEAR_MODULES, modules
 from loratwin.synthetic.tensors import DTYPE_BYTES, Dtype, Tensor, safetensors_file
-from loratwin.workload import AdapterGroup, WorkloadSpec
+from loratwin.workload import AdapterGroup, WorkloadSpec, load_spec
 from loratwin.workload.popularity import MAX_RANK
 from loratwin.workload.streams import stream
 
@@ -73,6 +74,36 @@ def from_workload(spec: WorkloadSpec) -> list[NewAdapter]:
         for group in spec.groups
         for name, rank in zip(group.adapter_names(), group.rank_of_each(), strict=True)
     ]
+
+
+def wanted_adapters(
+    count: int | None = None, ranks: str | None = None, name: str | None = None, workload: str | Path | None = None
+) -> list[NewAdapter]:
+    """Either those of a workload, or so many with a common name; what `loratwin adapters make` makes.
+
+    Parameters
+    ----------
+    count
+        How many.
+    ranks
+        Theirs, in turn, as "8,16"; None: 8.
+    name
+        They are called name-0, name-1, ...; None: adapter.
+    workload
+        Workload file or example:NAME that says all this instead.
+
+    Raises
+    ------
+    InputError
+        Neither is said, or both are; or as `numbered` and `load_spec`.
+    """
+    if workload is None:
+        if count is None:
+            raise InputError("say how many adapters (--count 300), or which (--workload FILE)")
+        return numbered(name or "adapter", count, numbers_in_turn("--ranks", ranks or "8"))
+    if (count, ranks, name) != (None, None, None):
+        raise InputError("--workload gives number, ranks and names; leave out --count, --ranks and --name")
+    return from_workload(load_spec(workload))
 
 
 def make_adapters(

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-from loratwin.errors import InputError
-
-if TYPE_CHECKING:
-    from loratwin.synthetic import NewAdapter
 
 app = typer.Typer(help="Random LoRA adapters, to benchmark with.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -41,10 +36,10 @@ def make(
     For example: loratwin adapters make adapters --llm tiny --count 300 --ranks 8,16
     """
     from loratwin.progress import staged_progress
-    from loratwin.synthetic import LINEAR_MODULES, make_adapters, read_llm_shapes
+    from loratwin.synthetic import LINEAR_MODULES, make_adapters, read_llm_shapes, wanted_adapters
 
-    new = _wanted(count, ranks, name, workload)
-    modules = LINEAR_MODULES if target_modules is None else tuple(_words(target_modules))
+    new = wanted_adapters(count, ranks, name, workload)
+    modules = LINEAR_MODULES if target_modules is None else tuple(word.strip() for word in target_modules.split(","))
     shapes = read_llm_shapes(llm)
     with staged_progress() as report:
         made = make_adapters(
@@ -52,28 +47,3 @@ def make(
             progress=lambda done, of: report("making adapters", done, of),
         )  # fmt: skip
     typer.echo(f"{folder}: {len(made)} adapters; the arguments of --lora-modules are in {folder / 'lora-modules.txt'}")
-
-
-def _wanted(count: int | None, ranks: str | None, name: str | None, workload: str | None) -> list[NewAdapter]:
-    """Either those of a workload, or so many with a common name."""
-    from loratwin.synthetic import from_workload, numbered
-    from loratwin.workload import load_spec
-
-    if workload is None:
-        if count is None:
-            raise InputError("say how many adapters (--count 300), or which (--workload FILE)")
-        return numbered(name or "adapter", count, _numbers(ranks or "8"))
-    if (count, ranks, name) != (None, None, None):
-        raise InputError("--workload gives number, ranks and names; leave out --count, --ranks and --name")
-    return from_workload(load_spec(workload))
-
-
-def _numbers(text: str) -> list[int]:
-    for word in _words(text):
-        if not (word.isascii() and word.isdigit()):
-            raise InputError(f"--ranks {text!r}: expected whole numbers, as 16 or 8,16")
-    return [int(word) for word in _words(text)]
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]

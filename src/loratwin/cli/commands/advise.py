@@ -82,7 +82,8 @@ def replicas(
     """
     from loratwin.advise import advise_replicas, known_shapes
     from loratwin.advise.text import fixed_tokens, replicas_json, replicas_text
-    from loratwin.cli.options import check_json, show, whole_numbers
+    from loratwin.cli.options import check_json, show
+    from loratwin.lists import whole_numbers
 
     check_json(json, inputs=sources or ())
     sweep = _sweep(sources, llm, workload, profile, batches, max_loras)
@@ -100,7 +101,7 @@ def _sweep(
     max_loras: int | None,
 ) -> BatchSweep:
     from loratwin.advise import find_sweep
-    from loratwin.cli.options import whole_numbers
+    from loratwin.lists import whole_numbers
     from loratwin.progress import announce_compilation
 
     if profile is not None:

@@ -46,9 +46,10 @@ def simulate(
 
     For example: loratwin fleet simulate placement.json workload.yaml --router llm-d-lora
     """
-    from loratwin.cli.options import check_json, numbers_by_name, show
+    from loratwin.cli.options import check_json, show
     from loratwin.fleet import load_placement, simulate_fleet
     from loratwin.fleet.run_text import fleet_run_json, fleet_run_lines
+    from loratwin.lists import numbers_by_name
     from loratwin.progress import announce_compilation
     from loratwin.records import check_writable, save_run
     from loratwin.workload import draw, load_spec
@@ -113,9 +114,10 @@ def plan(
 
     For example: loratwin fleet plan example:support-desk --gpus h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct@2.5
     """
-    from loratwin.cli.options import check_json, names_by_name, show
+    from loratwin.cli.options import check_json, show
     from loratwin.fleet import Wishes, load_placement, parse_gpus, plan_fleet
     from loratwin.fleet.plan_text import fleet_plan_json, fleet_plan_lines
+    from loratwin.lists import names_by_name
     from loratwin.plan import parse_headroom
     from loratwin.progress import announce_compilation, simulations
     from loratwin.workload import load_spec

@@ -107,6 +107,7 @@ def table(
     from loratwin.learn.models.targets import TARGETS
     from loratwin.learn.training.registry import REGISTRY
     from loratwin.learn.training.table import table_markdown
+    from loratwin.lists import known_words
     from loratwin.progress import staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.records.plain import as_plain
@@ -115,7 +116,7 @@ def table(
         check_writable(output)
     check_json(json, (output,))
     usual = [name for name, target in TARGETS.items() if target.level == "workload" or not published_features]
-    chosen, asked = _names("model", models, list(REGISTRY)), _names("target", targets, usual)
+    chosen, asked = known_words("model", models, REGISTRY), known_words("target", targets, usual)
     explored = load_shards(shards, partly)
     with staged_progress() as progress:
         rows = compare_models(explored, chosen, asked, published_features, partial(progress, "models x targets"))
@@ -177,13 +178,3 @@ def predict(
         announce_compilation()
     advice = learned_advice(spec, chosen, learned, objective, seed=seed, check=check)
     show(json, lambda: advice_text(advice), advice.as_json)
-
-
-def _names(kind: str, text: str | None, known: list[str]) -> list[str]:
-    if text is None:
-        return known
-    asked = [part.strip() for part in text.split(",")]
-    for name in asked:
-        if name not in known:
-            raise UnknownNameError(kind, name, known)
-    return asked

@@ -17,9 +17,9 @@ from loratwin.cli.options import (
     Quantization,
     check_json,
     show,
-    whole_numbers,
 )
 from loratwin.cli.serve import Serve
+from loratwin.lists import whole_numbers
 
 
 def memory(

@@ -27,7 +27,7 @@ def offline(
 
     For example: loratwin offline records --server-args "--model tiny" --python vllm/bin/python --batches 1,8,32
     """
-    from loratwin.cli.options import whole_numbers
+    from loratwin.lists import whole_numbers
     from loratwin.offline import batch_grid, measure_offline, offline_text
     from loratwin.progress import staged_progress
 

@@ -23,10 +23,10 @@ from loratwin.cli.options import (
     check_json,
     prints_json,
     show,
-    whole_numbers,
 )
 from loratwin.cli.serve import Serve, line_beside
 from loratwin.errors import InputError
+from loratwin.lists import whole_numbers
 
 if TYPE_CHECKING:
     from loratwin.perf import Profile

@@ -21,10 +21,10 @@ from loratwin.cli.options import (
     check_json,
     prints_json,
     show,
-    whole_numbers,
 )
 from loratwin.cli.serve import Serve, line_beside
 from loratwin.errors import CapacityError
+from loratwin.lists import whole_numbers
 
 
 def simulate(

@@ -185,8 +185,8 @@ def curve(
     json: JsonFile = None,
 ) -> None:
     """Held-out error with micro measurements alone, and with a few serving runs more (takes some minutes)."""
-    from loratwin.cli.options import whole_numbers
     from loratwin.errors import InputError
+    from loratwin.lists import whole_numbers
     from loratwin.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.validate.curve import CurvePlan, curve_data, curve_json, curve_markdown, learning_curve
