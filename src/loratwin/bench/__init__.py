@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 from loratwin.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from loratwin.bench.benchmark import load_requests, measure
+    from loratwin.bench.benchmark import load_requests, measure, recovered
     from loratwin.bench.listener import Listener, Progress
     from loratwin.bench.options import Options, key_headers
-    from loratwin.bench.servers import GivenServers, LaunchedServers
+    from loratwin.bench.servers import GivenServers, LaunchedServers, choose_servers
     from loratwin.bench.session import recover, was_interrupted
 
 _HOMES = {
-    "benchmark": ("load_requests", "measure"),
+    "benchmark": ("load_requests", "measure", "recovered"),
     "listener": ("Listener", "Progress"),
     "options": ("Options", "key_headers"),
-    "servers": ("GivenServers", "LaunchedServers"),
+    "servers": ("GivenServers", "LaunchedServers", "choose_servers"),
     "session": ("recover", "was_interrupted"),
 }
 """Imported when asked for: the process that sends the load is of this package, too, and must stay small."""
@@ -36,10 +36,12 @@ __all__ = [
     "Listener",
     "Options",
     "Progress",
+    "choose_servers",
     "key_headers",
     "load_requests",
     "measure",
     "recover",
+    "recovered",
     "was_interrupted",
 ]
 

@@ -12,9 +12,9 @@ from loratwin.bench.options import Options
 from loratwin.bench.result import window_start_s
 from loratwin.bench.running import RunningServers
 from loratwin.bench.servers import Servers
-from loratwin.bench.session import measure_window, nothing_measured
+from loratwin.bench.session import measure_window, nothing_measured, recover
 from loratwin.errors import InputError
-from loratwin.records import Run, load_run
+from loratwin.records import Run, load_run, save_run
 from loratwin.workload import Workload, WorkloadSpec, draw, load_spec, recorded_workload
 
 
@@ -81,6 +81,30 @@ def _measured(workload: Workload, running: RunningServers, options: Options, fol
         if folder.is_dir() and nothing_measured(folder):
             shutil.rmtree(folder)
         raise
+
+
+def recovered(folder: Path, output: str | Path, force: bool = False) -> tuple[Run, Path]:
+    """The record of a benchmark whose processes were killed, written; what `loratwin bench --recover` does.
+
+    Parameters
+    ----------
+    folder
+        Its .partial folder; can be removed afterwards.
+    output
+        The record, .json or .parquet.
+    force
+        Replace one that is there.
+
+    Raises
+    ------
+    InputError
+        The record cannot be written, or is there already.
+    DataError
+        There is nothing measured in the folder, or it is damaged.
+    """
+    files = RecordFiles(output, force)
+    run = recover(folder)
+    return run, save_run(run, files.path)
 
 
 def load_requests(source: str | Path, seed: int = 0, window_s: float | None = None) -> Workload:

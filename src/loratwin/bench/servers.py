@@ -17,6 +17,7 @@ from loratwin.engines.config import engine_config
 from loratwin.engines.config_file import with_config_file
 from loratwin.engines.engine import UNKNOWN_GPU, Gpu
 from loratwin.engines.registry import DEFAULT, ENGINES, find_engine
+from loratwin.engines.server_line import find_line
 from loratwin.errors import DataError, InputError
 from loratwin.launch import Server, load_adapters, start_mps, start_replicas
 from loratwin.probe import server_arguments
@@ -188,6 +189,57 @@ class LaunchedServers:
             step_logs=step_logs,
         )
         return running.noting_names(wanted)
+
+
+def choose_servers(
+    urls: Sequence[str] = (),
+    launch: str | None = None,
+    *,
+    line: str | None = None,
+    args: str | None = None,
+    command: str | None = None,
+    replicas: int = 1,
+    mps: bool = False,
+    steps: bool = False,
+    timeout_s: float = 600.0,
+    lora_folder: str | Path | None = None,
+    llm: str | None = None,
+    adapters: Sequence[str] = (),
+) -> GivenServers | LaunchedServers:
+    """Those at the addresses, or those to start, as `loratwin bench` is told; what does not go together is refused.
+
+    Parameters
+    ----------
+    urls
+        Of servers that answer already.
+    launch
+        Engine to start.
+    line
+        A server's line, or the file that holds it (`loratwin.engines.server_line`): its engine is started where
+        neither an address nor an engine is given.
+    args, command, replicas, mps, steps, timeout_s, lora_folder, llm, adapters
+        As of `GivenServers` and `LaunchedServers`.
+
+    Raises
+    ------
+    InputError
+        Both addresses and an engine, neither, or something that the other kind of server alone takes.
+    """
+    if line is not None and not urls and launch is None:
+        launch = find_line(line).arguments.engine.name
+    if bool(urls) == (launch is not None):
+        raise InputError("give the server's --url, or --launch vllm to start one")
+    if launch is None and (replicas > 1 or mps or steps):
+        raise InputError("--replicas, --mps and --steps are for servers that we start: --launch")
+    if not 0 < timeout_s < float("inf"):
+        raise InputError(f"--start-timeout {timeout_s:g}: it must be a positive number of seconds")
+    if launch is not None and llm is not None:
+        raise InputError("--llm is for --url; a server that we start is asked for its LLM's name")
+    if launch is None and command is not None:
+        raise InputError("--server-command is for a server that we start: --launch")
+    if launch is None:
+        return GivenServers(urls, adapters, args, llm, lora_folder)
+    return LaunchedServers(args or "", launch, command, replicas, mps, steps, timeout_s, lora_folder, adapters)
 
 
 def _different(urls: Sequence[str]) -> list[str]:

@@ -48,13 +48,6 @@ def _as_typed(option: Any, value: Any) -> Any:
     return [text] if getattr(option, "multiple", False) else text
 
 
-def engine_of_line(given: str) -> str:
-    """Name of the engine that a line starts."""
-    from loratwin.engines.server_line import find_line
-
-    return find_line(given).arguments.engine.name
-
-
 def line_beside(given: str | None, profile: Profile) -> ServerLine | None:
     """The server's line, if there is one, checked against a profile; what differs is said on stderr."""
     from loratwin.engines.server_line import find_line

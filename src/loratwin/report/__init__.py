@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loratwin.report.sweep_table import print_sweep, sweep_text
     from loratwin.report.tables import check_csv_folder
     from loratwin.report.twin import twin_of, twins_of
-    from loratwin.report.write import as_text, check_html, write_report, write_tables
+    from loratwin.report.write import as_text, check_html, check_outputs, write_report, write_tables
 
 _HOMES = {
     "llm_tables": ("llm_text",),
@@ -35,7 +35,7 @@ _HOMES = {
     "sweep_table": ("print_sweep", "sweep_text"),
     "tables": ("check_csv_folder",),
     "twin": ("twin_of", "twins_of"),
-    "write": ("as_text", "check_html", "write_report", "write_tables"),
+    "write": ("as_text", "check_html", "check_outputs", "write_report", "write_tables"),
 }
 """Imported when asked for: a table needs no plots."""
 
@@ -43,6 +43,7 @@ __all__ = [
     "as_text",
     "check_csv_folder",
     "check_html",
+    "check_outputs",
     "differences_text",
     "llm_text",
     "memory_text",

@@ -153,3 +153,19 @@ def check_html(path: str | Path) -> None:
     if Path(path).suffix not in (".html", ".htm"):
         raise InputError(f"{path}: the report is an HTML file, as report.html")
     check_writable(path)
+
+
+def check_outputs(html: str | Path | None, csv: str | Path | None = None) -> None:
+    """Refuse before long work a report, or a folder of its tables, that could not be written; None: not wanted.
+
+    Raises
+    ------
+    InputError
+        As `check_html` and `check_csv_folder`.
+    """
+    from loratwin.report.tables import check_csv_folder
+
+    if html is not None:
+        check_html(html)
+    if csv is not None:
+        check_csv_folder(csv)

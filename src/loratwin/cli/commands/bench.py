@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loratwin.cli.options import JsonFile, check_json, show
-from loratwin.cli.serve import Serve, engine_of_line
+from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
-    from loratwin.bench.servers import Servers
     from loratwin.metrics import Slo
+    from loratwin.perf import Profile
     from loratwin.records import Run
 
 _URL = "Server(s) to ask, as http://127.0.0.1:8000; several share the requests evenly."
@@ -78,115 +78,56 @@ def bench(
 
     For example: loratwin bench example:support-desk --url http://127.0.0.1:8000 --window 600 -o measured.json
     """
-    from loratwin.bench import Options, key_headers, load_requests, measure, was_interrupted
+    from loratwin.bench import Options, choose_servers, key_headers, load_requests, measure, recovered, was_interrupted
     from loratwin.metrics import parse_slo
+    from loratwin.perf import load_profile
     from loratwin.progress import measuring
+    from loratwin.report import check_outputs
 
     limits = parse_slo(slo) if slo is not None else None
-    _check_shown(report, profile)
+    check_outputs(report)
+    twin = None if profile is None else load_profile(profile)
     check_json(json, (output, report), filter(None, (workload, profile)))
     if recover is not None:
-        _show(_recover(recover, output, force), output, limits, profile, per_adapter, report, json)
+        run, path = recovered(recover, output, force)
+        typer.echo(f"written: {path} ({recover} can be removed)", err=True)
+        _show(run, output, limits, twin, per_adapter, report, json)
         return
-    if serve is not None and not url and launch is None:
-        launch = engine_of_line(serve)
-    _check_sources(workload, url, launch, replicas, mps, steps)
-    _check_launch(launch, start_timeout, llm, server_command)
-    requests = load_requests(str(workload), seed, window)
+    if workload is None:
+        raise InputError("no workload: give a file, example:NAME, or a record to replay (or --recover FOLDER)")
+    servers = choose_servers(
+        url or (), launch, line=serve, args=server_args, command=server_command, replicas=replicas, mps=mps,
+        steps=steps, timeout_s=start_timeout, lora_folder=lora_folder, llm=llm,
+        adapters=tuple(name.strip() for name in adapters.split(",")) if adapters else (),
+    )  # fmt: skip
+    requests = load_requests(workload, seed, window)
     options = Options(
         api=api, in_flight=in_flight, prompts=prompts, warm_up=warm_up, preload=preload,  # type: ignore[arg-type]
         scrape_every_s=scrape_every, headers=key_headers(api_key_env),
     )  # fmt: skip
-    names = tuple(name.strip() for name in adapters.split(",")) if adapters else ()
-    servers = _servers(
-        launch, url or [], server_args, server_command, replicas, mps, steps, start_timeout, lora_folder, llm, names
-    )
     with measuring() as listener:
         run = measure(requests, servers, output, options=options, force=force, listener=listener)
-    _show(run, output, limits, profile, per_adapter, report, json)
+    _show(run, output, limits, twin, per_adapter, report, json)
     if was_interrupted(run):
         raise KeyboardInterrupt
-
-
-def _check_sources(
-    workload: str | None, url: list[str] | None, launch: str | None, replicas: int, mps: bool, steps: bool
-) -> None:
-    if workload is None:
-        raise InputError("no workload: give a file, example:NAME, or a record to replay (or --recover FOLDER)")
-    if bool(url) == (launch is not None):
-        raise InputError("give the server's --url, or --launch vllm to start one")
-    if launch is None and (replicas > 1 or mps or steps):
-        raise InputError("--replicas, --mps and --steps are for servers that we start: --launch")
-
-
-def _check_launch(launch: str | None, timeout_s: float, llm: str | None, command: str | None) -> None:
-    if not 0 < timeout_s < float("inf"):
-        raise InputError(f"--start-timeout {timeout_s:g}: it must be a positive number of seconds")
-    if launch is not None and llm is not None:
-        raise InputError("--llm is for --url; a server that we start is asked for its LLM's name")
-    if launch is None and command is not None:
-        raise InputError("--server-command is for a server that we start: --launch")
-
-
-def _check_shown(report: Path | None, profile: str | None) -> None:
-    """What is shown after the window must not fail for a reason that could be known before it."""
-    from loratwin.perf import load_profile
-    from loratwin.report import check_html
-
-    if report is not None:
-        check_html(report)
-    if profile is not None:
-        load_profile(profile)
-
-
-def _servers(
-    engine: str | None,
-    urls: list[str],
-    args: str | None,
-    command: str | None,
-    replicas: int,
-    mps: bool,
-    steps: bool,
-    timeout_s: float,
-    lora_folder: Path | None,
-    llm: str | None,
-    adapters: tuple[str, ...],
-) -> Servers:
-    from loratwin.bench import GivenServers, LaunchedServers
-
-    if engine is None:
-        return GivenServers(urls, adapters, args, llm, lora_folder)
-    return LaunchedServers(args or "", engine, command, replicas, mps, steps, timeout_s, lora_folder, adapters)
-
-
-def _recover(folder: Path, output: Path, force: bool) -> Run:
-    from loratwin.bench import recover
-    from loratwin.bench.files import RecordFiles
-    from loratwin.records import save_run
-
-    files = RecordFiles(output, force)
-    run = recover(folder)
-    typer.echo(f"written: {save_run(run, files.path)} ({folder} can be removed)", err=True)
-    return run
 
 
 def _show(
     run: Run,
     output: Path,
     slo: Slo | None,
-    profile: str | None,
+    twin: Profile | None,
     per_adapter: bool,
     report: Path | None,
     json: Path | None,
 ) -> None:
-    from loratwin.perf import load_profile
     from loratwin.progress import announce_compilation
     from loratwin.report import print_runs, runs_as_json, twins_of, write_report
 
     runs = {output.stem: run}
-    if profile is not None:
+    if twin is not None:
         announce_compilation()
-        runs |= twins_of(runs, load_profile(profile))
+        runs |= twins_of(runs, twin)
     show(json, lambda: print_runs(runs, slo, per_adapter), lambda: runs_as_json(runs, slo, per_adapter))
     if report is not None:
         typer.echo(f"written: {write_report(runs, report, slo=slo)}", err=True)

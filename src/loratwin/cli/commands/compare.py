@@ -48,15 +48,12 @@ def compare(
     from loratwin.metrics import parse_slo
     from loratwin.plan.compare import parse_prices
     from loratwin.progress import announce_compilation
-    from loratwin.report import as_text, check_csv_folder, check_html, write_report, write_tables
+    from loratwin.report import as_text, check_outputs, write_report, write_tables
     from loratwin.report.compare import compare as compare_all
     from loratwin.report.compare import compared_json
     from loratwin.workload import load_spec
 
-    if output is not None:
-        check_html(output)
-    if csv is not None:
-        check_csv_folder(csv)
+    check_outputs(output, csv)
     check_json(json, (output,), what)
     prices, limits = parse_prices(price or ()), parse_slo(slo) if slo is not None else None
     spec = load_spec(workload) if workload is not None else None

@@ -58,8 +58,7 @@ def report(
     from loratwin.perf import load_profile
     from loratwin.progress import announce_compilation
     from loratwin.report import (
-        check_csv_folder,
-        check_html,
+        check_outputs,
         print_runs,
         runs_as_json,
         twins_of,
@@ -67,10 +66,7 @@ def report(
         write_tables,
     )
 
-    if output is not None:
-        check_html(output)
-    if csv is not None:
-        check_csv_folder(csv)
+    check_outputs(output, csv)
     check_json(json, (output,), runs)
     limits = parse_slo(slo) if slo is not None else None
     shown = load_runs_or_results(runs)
