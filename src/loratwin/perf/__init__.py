@@ -13,7 +13,7 @@ from loratwin.perf.memory import AssumedMemory, MemoryModel, ReplayedMemory, lor
 from loratwin.perf.profile import Card, Profile, dump_profile, load_profile, parse_profile, profile_names, user_names
 from loratwin.perf.sizing import ServerMemory, server_memory
 from loratwin.perf.step_time import StepTimeModel
-from loratwin.perf.store import add_profile, save_profile
+from loratwin.perf.store import add_profile, profile_file, save_profile
 from loratwin.perf.uncertainty import Uncertainty
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "lora_reserved_bytes",
     "memory_account",
     "parse_profile",
+    "profile_file",
     "profile_names",
     "save_profile",
     "served_profile",

@@ -20,6 +20,11 @@ def save_profile(profile: Profile, path: str | Path) -> Path:
     return write_atomically(path, dump_profile(profile))
 
 
+def profile_file(output: Path, name: str) -> Path:
+    """The file itself where a .yaml is named, else the one of the profile in that folder."""
+    return output if output.suffix in (".yaml", ".yml") else output / f"{name.replace('/', '__')}.yaml"
+
+
 def add_profile(path: str, replace: bool = False) -> tuple[Profile, Path]:
     """Check a profile file and keep it under its own name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def calibrate_server(
     repeats: int = 2,
     learn: bool = False,
     listener: Listener = SILENT,
+    fitted: Callable[[RecordsFit, Path], None] = lambda fit, path: None,
 ) -> Calibration:
     """Calibrate your own server: which runs, measured, fitted, checked; what `loratwin calibrate server` does.
 
@@ -81,6 +83,8 @@ def calibrate_server(
         Then fit once more, the check's runs included, to `profile-learned.yaml`.
     listener
         Who is told how it goes on.
+    fitted
+        Called with the fit and its file before the check, which may take as long again.
 
     Returns
     -------
@@ -95,17 +99,41 @@ def calibrate_server(
     """
     shapes, files = source.llm(llm), CalibrationFolder.made(folder)
     measure_design(design_in(files, source, minutes, llm), source, folder, shapes, listener=listener)
-    fitted = fit_records(gather(read_records(files.records)), shapes)
-    save_profile(fitted.profile, files.profile)
+    fit = fit_records(gather(read_records(files.records)), shapes)
+    save_profile(fit.profile, files.profile)
+    fitted(fit, files.profile)
     if not check:
-        return Calibration(files, fitted)
+        return Calibration(files, fit)
     known = load_profile(str(files.profile))  # as `check` of the command line has it: what the file holds
     checked = check_server(known, source, folder, window_s, repeats, listener)
     if not learn:
-        return Calibration(files, fitted, checked)
-    learned = learn_from_check(checked, shapes)
-    save_profile(learned, learned_file(files.profile))
-    return Calibration(files, fitted, checked, learned)
+        return Calibration(files, fit, checked)
+    learned, _ = save_learned(checked, files.profile, source, llm)
+    return Calibration(files, fit, checked, learned)
+
+
+def save_learned(
+    check: ServerCheck, path: str | Path, source: ServerSource, llm: str | None = None
+) -> tuple[Profile, Path]:
+    """The profile fitted once more, the check's runs included, and its file beside the one that was checked.
+
+    Parameters
+    ----------
+    check
+        As `check_server` gives it.
+    path
+        File of the profile that was checked.
+    source, llm
+        Name the LLM; else it is the checked profile's.
+
+    Raises
+    ------
+    DataError, InputError
+        There are no records, or they are no evidence; the file cannot be written.
+    """
+    shapes = source.llm(llm) if llm or source.names_llm() else None
+    learned = learn_from_check(check, shapes)
+    return learned, save_profile(learned, learned_file(path))
 
 
 def fit_folder(folder: str | Path, llm: str | None = None, start: Profile | None = None) -> RecordsFit:
@@ -137,6 +165,22 @@ def records_in(folder: str | Path) -> Path:
     return inside if inside.is_dir() else Path(folder)
 
 
+def holds_records(data: str | Path) -> bool:
+    """Whether a folder is one of records of runs, rather than of measured tables.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    """
+    records = records_in(data)
+    if any(records.glob("*.json")) or any(records.glob("*.parquet")):
+        return True
+    if not any(Path(data).glob("*.csv")):
+        raise InputError(f"{data}: neither records of runs (.json, .parquet) nor measured tables (.csv) are there")
+    return False
+
+
 def _llm_of(evidence: Evidence, llm: str | None, start: Profile | None) -> LlmShapes:
     """The LLM that is named, or that the records' server was given, or the start's."""
     source = evidence.first.provenance
@@ -149,6 +193,6 @@ def _llm_of(evidence: Evidence, llm: str | None, start: Profile | None) -> LlmSh
         return start.llm  # the server's --model may be a folder of another machine
 
 
-def learned_file(path: Path) -> Path:
+def learned_file(path: str | Path) -> Path:
     """Where the profile goes that was fitted once more, beside the one that was checked."""
-    return path.with_name(path.stem + "-learned.yaml")
+    return Path(path).with_name(Path(path).stem + "-learned.yaml")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loratwin.bench import GivenServers, LaunchedServers, Listener
+from loratwin.bench import GivenServers, LaunchedServers, Listener, key_headers
 from loratwin.bench.listener import SILENT
 from loratwin.bench.running import RunningServers
 from loratwin.bench.shared.requests import parse_url
@@ -163,6 +163,35 @@ class ServerSource:
         listener.line(f"starting {self.engine} {' '.join(arguments.shown)}")
         with launched.running(names, self.headers, logs) as running:
             yield running
+
+
+def server_source(
+    lora_folder: str | Path,
+    args: str = "",
+    command: str | None = None,
+    url: str | None = None,
+    step_log: str | Path | None = None,
+    timeout_s: float = 600.0,
+    api_key_env: str | None = None,
+) -> ServerSource:
+    """A `ServerSource` as the commands of `loratwin calibrate` are told of it.
+
+    Parameters
+    ----------
+    lora_folder, args, command, url, step_log, timeout_s
+        As of `ServerSource`.
+    api_key_env
+        Environment variable with the API key, if there is one; None: none is asked for.
+
+    Raises
+    ------
+    InputError
+        A step log is given of a server that we start.
+    """
+    if step_log is not None and url is None:
+        raise InputError("--step-log is for a server at --url; one that we start logs its steps anyway")
+    headers = key_headers(api_key_env) if api_key_env else {}
+    return ServerSource(lora_folder, args, command, url, step_log, timeout_s, headers)
 
 
 def llm_shapes(name: str | None, engine_version: str = UNTOLD) -> LlmShapes:

@@ -12,10 +12,7 @@ from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
 
 if TYPE_CHECKING:
-    from loratwin.bench import Listener
-    from loratwin.calibrate.checks.check import Checked
-    from loratwin.calibrate.loop.source import ServerSource
-    from loratwin.perf import Profile
+    from loratwin.calibrate.records_fit import RecordsFit
 
 app = typer.Typer(help="Make profiles from measurements.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -67,23 +64,36 @@ def server(
 
     For example: loratwin calibrate server mine --lora-folder adapters --server-args "--model tiny --max-num-seqs 16"
     """
-    from loratwin.calibrate.loop.calibration import calibrate_server
-    from loratwin.calibrate.loop.text import checked_data, fitted_data, fitted_text
-    from loratwin.progress import measuring
+    from loratwin.calibrate.loop.calibration import calibrate_server, learned_file
+    from loratwin.calibrate.loop.source import server_source
+    from loratwin.calibrate.loop.text import as_text, checked_data, fitted_data, fitted_text
+    from loratwin.progress import announce_compilation, measuring
 
-    check_json(json)
-    source = _source(lora_folder, server_args, server_command, None, None, start_timeout, "")
-    with measuring() as listener:
-        done = calibrate_server(folder, source, minutes=minutes, llm=llm, check=False, listener=listener)
-        fit, path = done.fit, done.folder.profile
+    def say_fitted(fit: RecordsFit, path: Path) -> None:
         if not prints_json(json):
             typer.echo(fitted_text(fit, path))
-        checked = _check(folder, path, source, window, repeats, learn, llm, json, listener) if check else None
+        if check:
+            announce_compilation()
+
+    check_json(json)
+    source = server_source(lora_folder, server_args, server_command, timeout_s=start_timeout)
+    with measuring() as listener:
+        done = calibrate_server(
+            folder, source, minutes=minutes, llm=llm, check=check, window_s=window, repeats=repeats, learn=learn,
+            listener=listener, fitted=say_fitted,
+        )  # fmt: skip
+    fit, path, checked = done.fit, done.folder.profile, None if done.check is None else done.check.checked
+    if done.learned is not None:
+        _say_learned(learned_file(path), json)
     show(
         json,
-        lambda: None if checked is None else _shown(checked, "text"),
+        lambda: None if checked is None else as_text(checked),
         lambda: {**fitted_data(fit, path), "check": None if checked is None else checked_data(checked)},
     )
+
+
+def _say_learned(path: Path, json: Path | None) -> None:
+    typer.echo(f"{path}: fitted once more, the check's runs included", err=prints_json(json))
 
 
 @app.command()
@@ -102,10 +112,11 @@ def design(
     """
     from loratwin.calibrate.design import dump_design
     from loratwin.calibrate.loop.designed import design_for
+    from loratwin.calibrate.loop.source import server_source
     from loratwin.calibrate.loop.text import design_text
     from loratwin.records import write_atomically
 
-    source = _source(lora_folder, server_args, None, None, None, 600.0, "")
+    source = server_source(lora_folder, server_args)
     check_json(json, (output,))
     made = design_for(source, minutes, llm)
     write_atomically(output, dump_design(made))
@@ -139,12 +150,14 @@ def run_(
     """
     from loratwin.calibrate.design import load_design
     from loratwin.calibrate.loop.designed import measure_design
+    from loratwin.calibrate.loop.source import server_source
+    from loratwin.perf import load_profile
     from loratwin.progress import measuring
 
-    source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
+    source = server_source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
     if server is not None and url is None:
         raise InputError("--server is for a server at --url; of those that we start, all are measured")
-    known = _profile(start)
+    known = None if start is None else load_profile(start)
     shapes = source.llm(llm) if llm or source.names_llm() else known.llm if known else None
     with measuring() as listener:
         measure_design(load_design(design), source, folder, shapes, known, server, listener)
@@ -167,44 +180,25 @@ def fit(
 
     For example: loratwin calibrate fit mine -o mine.yaml --llm tiny
     """
-    from loratwin.calibrate.loop.calibration import fit_folder, records_in
+    from loratwin.calibrate.loop.calibration import fit_folder, holds_records
     from loratwin.calibrate.loop.text import fitted_data, fitted_text
-    from loratwin.perf import save_profile
-    from loratwin.records import check_writable
-
-    check_writable(_profile_file(output, "profile"))
-    check_json(json)
-    records = records_in(data)
-    if any(records.glob("*.json")) or any(records.glob("*.parquet")):
-        fitted = fit_folder(records, llm, _profile(start))
-        path = _profile_file(output, fitted.profile.name)
-        save_profile(fitted.profile, path)
-        show(json, lambda: fitted_text(fitted, path), lambda: fitted_data(fitted, path))
-    elif any(data.glob("*.csv")):
-        _fit_tables(data, output, processes, json)
-    else:
-        raise InputError(f"{data}: neither records of runs (.json, .parquet) nor measured tables (.csv) are there")
-
-
-def _profile_file(output: Path, name: str) -> Path:
-    """The file itself, or the one of that name in the folder."""
-    return output if output.suffix in (".yaml", ".yml") else output / f"{name.replace('/', '__')}.yaml"
-
-
-def _fit_tables(data: Path, output: Path, processes: int, json: Path | None) -> None:
-    """The fit of measured tables, with held-out errors on the profiles' cards (takes some minutes)."""
-    from loratwin.perf import save_profile
+    from loratwin.perf import load_profile, profile_file, save_profile
     from loratwin.progress import announce_compilation, staged_progress
     from loratwin.records import check_writable
     from loratwin.validate.cards import fit_with_errors
 
+    check_writable(profile_file(output, "profile"))
+    check_json(json)
+    if holds_records(data):
+        fitted = fit_folder(data, llm, None if start is None else load_profile(start))
+        path = save_profile(fitted.profile, profile_file(output, fitted.profile.name))
+        show(json, lambda: fitted_text(fitted, path), lambda: fitted_data(fitted, path))
+        return
     check_writable(output / "profile.yaml")  # one profile per LLM: a folder
     announce_compilation()
     with staged_progress() as progress:
         profiles = fit_with_errors(data, processes, progress)
-    paths = {_profile_file(output, profile.name): profile for profile in profiles}
-    for path, profile in paths.items():
-        save_profile(profile, path)
+    paths = {save_profile(profile, profile_file(output, profile.name)): profile for profile in profiles}
     show(
         json,
         lambda: "\n".join(map(str, paths)),
@@ -237,15 +231,24 @@ def check(
     """
     if format not in FORMATS:
         raise InputError(f"--format {format!r}: must be one of {', '.join(FORMATS)}")
-    from loratwin.calibrate.loop.text import checked_data
-    from loratwin.progress import measuring
+    from loratwin.calibrate.loop.calibration import save_learned
+    from loratwin.calibrate.loop.checking import check_server
+    from loratwin.calibrate.loop.source import server_source
+    from loratwin.calibrate.loop.text import as_markdown, as_text, checked_data
+    from loratwin.perf import load_profile
+    from loratwin.progress import announce_compilation, measuring
 
     json = STDOUT if format == "json" else json
     check_json(json)
-    source = _source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
+    source = server_source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
     with measuring() as listener:
-        checked = _check(folder, profile, source, window, repeats, learn, llm, json, listener)
-    show(json, lambda: _shown(checked, format), lambda: checked_data(checked))
+        known = load_profile(str(profile))
+        announce_compilation()
+        done = check_server(known, source, folder, window, repeats, listener)
+        if learn:
+            _say_learned(save_learned(done, profile, source, llm)[1], json)
+    as_words = as_markdown if format == "markdown" else as_text
+    show(json, lambda: as_words(done.checked), lambda: checked_data(done.checked))
 
 
 @app.command("import")
@@ -271,10 +274,11 @@ def import_(
     """
     from loratwin.calibrate.results.read import read_results
     from loratwin.engines.options import whole_number
+    from loratwin.lists import words
     from loratwin.records import save_run
 
-    names = [name.strip() for name in adapters.split(",") if name.strip()]
-    in_turn = [whole_number(rank.strip(), "--ranks") for rank in ranks.split(",") if rank.strip()]
+    names = words(adapters)
+    in_turn = [whole_number(rank, "--ranks") for rank in words(ranks)]
     runs = read_results(result, server_args, engine, names, in_turn, gpu)
     if len(runs) > 1 and output.suffix:
         raise InputError(f"{result} holds {len(runs)} results: give a folder for them, not {output}")
@@ -282,53 +286,3 @@ def import_(
         typer.echo(f"written: {save_run(run, output if output.suffix else output / f'{name}.json')}")
     for note in dict.fromkeys(note for run in runs.values() for note in run.provenance.notes):
         typer.echo(f"note: {note}", err=True)
-
-
-def _source(
-    lora_folder: Path, args: str, command: str | None, url: str | None, log: Path | None, timeout_s: float, key_env: str
-) -> ServerSource:
-    from loratwin.bench import key_headers
-    from loratwin.calibrate.loop.source import ServerSource
-
-    if log is not None and url is None:
-        raise InputError("--step-log is for a server at --url; one that we start logs its steps anyway")
-    headers = key_headers(key_env) if key_env else {}
-    return ServerSource(lora_folder, args, command, url, log, timeout_s, headers)
-
-
-def _profile(start: str | None) -> Profile | None:
-    from loratwin.perf import load_profile
-
-    return None if start is None else load_profile(start)
-
-
-def _check(
-    folder: Path,
-    profile: Path,
-    source: ServerSource,
-    window_s: float,
-    repeats: int,
-    learn: bool,
-    llm: str | None,
-    json: Path | None,
-    listener: Listener,
-) -> Checked:
-    from loratwin.calibrate.loop.calibration import learned_file
-    from loratwin.calibrate.loop.checking import check_server, learn_from_check
-    from loratwin.perf import load_profile, save_profile
-    from loratwin.progress import announce_compilation
-
-    known = load_profile(str(profile))
-    announce_compilation()
-    check = check_server(known, source, folder, window_s, repeats, listener)
-    if learn:
-        shapes = source.llm(llm) if llm or source.names_llm() else None
-        save_profile(learn_from_check(check, shapes), path := learned_file(profile))
-        typer.echo(f"{path}: fitted once more, the check's runs included", err=prints_json(json))
-    return check.checked
-
-
-def _shown(checked: Checked, form: str) -> str:
-    from loratwin.calibrate.loop.text import as_markdown, as_text
-
-    return as_markdown(checked) if form == "markdown" else as_text(checked)
