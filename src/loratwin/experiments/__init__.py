@@ -10,7 +10,7 @@ experiments.make(names, local_executor())
 
 from loratwin.experiments.collect import RunTable, collect
 from loratwin.experiments.containers import Container, definition
-from loratwin.experiments.executors import SlurmOptions, cluster_executor, dask_executor, local_executor
+from loratwin.experiments.executors import SlurmOptions, cluster_executor, dask_executor, executor_at, local_executor
 from loratwin.experiments.experiments import Experiments, Planned, plan_runs
 from loratwin.experiments.grid import Grid, expand, load_grid, parse_grid
 from loratwin.experiments.published import published_grid, read_dictionary, write_published
@@ -28,6 +28,7 @@ __all__ = [
     "collect",
     "dask_executor",
     "definition",
+    "executor_at",
     "expand",
     "load_grid",
     "local_executor",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
 from loratwin.engines.registry import find_engine
+from loratwin.experiments.experiments import Planned
 from loratwin.experiments.run_spec import RunSpec
 from loratwin.metrics import Summary
 from loratwin.perf import Profile
@@ -36,6 +38,17 @@ class Estimate:
             return f"; the twin: does not start, {self.reason}"
         figures = f"{self.summary.total_throughput:,.0f} tokens/s, TTFT mean {self.summary.ttft_mean_ms:,.0f} ms"
         return f"; the twin: {figures}{', starved' if self.summary.starved else ''}"
+
+
+def estimates(planned: Sequence[Planned], profile: Profile) -> dict[str, str]:
+    """What the twin expects of each run that is not left out, in words, by its name.
+
+    Raises
+    ------
+    InputError
+        As `estimate`.
+    """
+    return {run.name: estimate(run.spec, profile).text for run in planned if run.spec is not None}
 
 
 def estimate(spec: RunSpec, profile: Profile) -> Estimate:

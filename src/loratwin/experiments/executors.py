@@ -66,6 +66,17 @@ def local_executor(jobs: int = 1) -> Executor:
     return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), **fresh)
 
 
+def executor_at(place: str, folder: Path, jobs: int = 1) -> Executor:
+    """Where a grid's runs are made: `local`, so many at a time, or the cluster that the name says.
+
+    Raises
+    ------
+    InputError
+        As `cluster_executor`.
+    """
+    return local_executor(jobs) if place == "local" else cluster_executor(place, folder, SlurmOptions(), "")
+
+
 def cluster_executor(place: str, folder: Path, options: SlurmOptions, name: str) -> Executor:
     """The cluster that a name says: `slurm`, or `dask://HOST:PORT`.
 

@@ -225,6 +225,10 @@ class Experiments:
         """Runs by how far they are."""
         return dict(Counter(state.stage for state in self.states().values()))
 
+    def in_hand(self) -> bool:
+        """Whether runs wait, are queued or are being made."""
+        return any(self.counts().get(stage) for stage in ("waiting", "queued", "running"))
+
     def _names(self) -> list[str]:
         """Of all runs: the folders here but Slurm's."""
         with os.scandir(self.folder) as entries:

@@ -53,6 +53,16 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {stage}" for stage, number in sorted(counts.items())) or "no runs"
 
 
+def handed_text(experiments: Experiments, handed: Sequence[str]) -> str:
+    """How many runs `Experiments.submit` handed over, and how far all are."""
+    line = (
+        f"{len(handed)} runs handed to Slurm; how they do: loratwin experiments status {experiments.folder}"
+        if handed
+        else "nothing to hand over: all runs are done, failed, or in Slurm's hands"
+    )
+    return f"{line}\n{states_text(experiments)}"
+
+
 def states_text(experiments: Experiments) -> str:
     """Why those that failed did, and how many are how far."""
     failed = [

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from loratwin.cli.options import JsonFile
-
-if TYPE_CHECKING:
-    from loratwin.experiments import Experiments, Grid, Planned, SlurmOptions
 
 app = typer.Typer(
     help="Grids of measured runs: on this machine, on Slurm, on Dask.", no_args_is_help=True, rich_markup_mode=None
@@ -37,13 +34,20 @@ def plan(
 ) -> None:
     """Show every run that a grid makes, its command, and what is left out and why; start nothing."""
     from loratwin.cli.options import check_json, show
-    from loratwin.experiments import load_grid
+    from loratwin.experiments import Container, load_grid, plan_runs
+    from loratwin.experiments.estimate import estimates
     from loratwin.experiments.text import planned_data, planned_text
+    from loratwin.perf import load_profile
+    from loratwin.progress import announce_compilation
 
     check_json(json, inputs=(grid,))
-    planned = _planned(load_grid(grid), grid, container, image, bind)
-    estimates = _estimates(planned, profile)
-    show(json, lambda: planned_text(planned, estimates), lambda: planned_data(planned, estimates))
+    chosen, inside = load_grid(grid), Container(container, image, tuple(bind or ()))  # type: ignore[arg-type]
+    planned, expected = plan_runs(chosen, grid.resolve().parent, inside), {}
+    if profile is not None:
+        twin = load_profile(profile)
+        announce_compilation()
+        expected = estimates(planned, twin)
+    show(json, lambda: planned_text(planned, expected), lambda: planned_data(planned, expected))
 
 
 @app.command()
@@ -74,38 +78,20 @@ def run(
 
     For example: loratwin experiments run grid.yaml -o slots --on slurm --partition gpu --gpus 1
     """
-    from loratwin.experiments import Experiments, SlurmOptions, load_grid
-
-    chosen = load_grid(grid).with_profilers(with_nsys, with_ncu, profiler_args)
-    experiments = Experiments(output)
-    names = experiments.prepare(chosen, _planned(chosen, grid, container, image, bind))
-    if on == "slurm":
-        options = SlurmOptions(partition, account, minutes, gpus, cpus, at_once, tuple(setup or ()))
-        _submit(experiments, names, options, failed)
-        return
-    _make(experiments, names, on, jobs, failed)
-
-
-def _make(experiments: Experiments, names: list[str], on: str, jobs: int, failed: bool) -> None:
-    from loratwin.experiments import SlurmOptions, cluster_executor, local_executor
-    from loratwin.experiments.text import states_text
+    from loratwin.experiments import Container, Experiments, SlurmOptions, executor_at, load_grid, plan_runs
+    from loratwin.experiments.text import handed_text, states_text
     from loratwin.progress import staged_progress
 
-    missing = experiments.missing(names, failed)
-    place = local_executor(jobs) if on == "local" else cluster_executor(on, experiments.folder, SlurmOptions(), "")
+    chosen, experiments = load_grid(grid).with_profilers(with_nsys, with_ncu, profiler_args), Experiments(output)
+    inside = Container(container, image, tuple(bind or ()))  # type: ignore[arg-type]
+    names = experiments.prepare(chosen, plan_runs(chosen, grid.resolve().parent, inside))
+    if on == "slurm":
+        options = SlurmOptions(partition, account, minutes, gpus, cpus, at_once, tuple(setup or ()))
+        typer.echo(handed_text(experiments, experiments.submit(names, options, failed)))
+        return
+    missing, place = experiments.missing(names, failed), executor_at(on, output, jobs)
     with staged_progress() as progress, place as executor:
         experiments.make(missing, executor, failed, progress)
-    typer.echo(states_text(experiments))
-
-
-def _submit(experiments: Experiments, names: list[str], options: SlurmOptions, failed: bool) -> None:
-    from loratwin.experiments.text import states_text
-
-    handed = experiments.submit(names, options, failed)
-    if not handed:
-        typer.echo("nothing to hand over: all runs are done, failed, or in Slurm's hands")
-    else:
-        typer.echo(f"{len(handed)} runs handed to Slurm; how they do: loratwin experiments status {experiments.folder}")
     typer.echo(states_text(experiments))
 
 
@@ -123,7 +109,7 @@ def status(
     check_json(json)
     experiments = Experiments(folder)
     experiments.grid()
-    while watch and any(experiments.counts().get(name) for name in ("waiting", "queued", "running")):
+    while watch and experiments.in_hand():
         typer.echo(counts_text(experiments.counts()), err=prints_json(json))
         time.sleep(2.0)
     show(json, lambda: states_text(experiments), lambda: states_data(experiments))
@@ -192,23 +178,3 @@ def import_published(
         where or (),
     )
     typer.echo(f"{output}: {sum(not combination.left_out for combination in expand(written))} runs")
-
-
-def _planned(grid: Grid, path: Path, container: str, image: str, bind: list[str] | None) -> list[Planned]:
-    from loratwin.experiments import Container, plan_runs
-
-    inside = Container(container, image, tuple(bind or ()))  # type: ignore[arg-type]
-    return plan_runs(grid, path.resolve().parent, inside)
-
-
-def _estimates(planned: list[Planned], name: str | None) -> dict[str, str]:
-    """What the twin expects of each run, in words."""
-    if name is None:
-        return {}
-    from loratwin.experiments.estimate import estimate
-    from loratwin.perf import load_profile
-    from loratwin.progress import announce_compilation
-
-    profile = load_profile(name)
-    announce_compilation()
-    return {run.name: estimate(run.spec, profile).text for run in planned if run.spec is not None}

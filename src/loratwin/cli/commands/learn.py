@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +38,7 @@ def generate(
 
     For example: loratwin learn generate --design broad --cases 500 -o shards
     """
+    from loratwin.experiments import SlurmOptions, cluster_executor
     from loratwin.learn.cases.design import design as cases_of
     from loratwin.learn.cases.generate import generate as run
     from loratwin.learn.cases.search import SEARCHES
@@ -48,21 +48,12 @@ def generate(
         raise UnknownNameError("search", search, SEARCHES)
     chosen = cases_of(design, cases, seed)
     announce_compilation()
-    with staged_progress() as progress, _place(on, output, partition, minutes) as executor:
+    folder, options = output.with_name(f"{output.name}-slurm"), SlurmOptions(partition, minutes=minutes)
+    place = nullcontext() if on == "local" else cluster_executor(on, folder, options, "learn")
+    with staged_progress() as progress, place as executor:
         done = run(chosen, output, search, seed, processes, partial(progress, "simulating shards"), executor)
     new = f"{done.num_new} new shard{'' if done.num_new == 1 else 's'}"
     typer.echo(f"{done.num_runs} runs of the twin in {new}, {done.num_shards} in {output}")
-
-
-def _place(on: str, output: Path, partition: str | None, minutes: int) -> AbstractContextManager[Executor | None]:
-    """Where shards are simulated; None: in processes here."""
-    from loratwin.experiments import SlurmOptions, cluster_executor
-
-    if on == "local":
-        return nullcontext()
-    return cluster_executor(
-        on, output.with_name(f"{output.name}-slurm"), SlurmOptions(partition, minutes=minutes), "learn"
-    )
 
 
 @app.command()
