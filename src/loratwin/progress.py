@@ -22,8 +22,16 @@ LINE_S = 60.0
 
 
 @contextmanager
-def staged_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (what, done, of) that draws one bar for each stage; in a pipe a line for each and one a minute."""
+def staged_progress(compiles: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A callback (what, done, of) that draws one bar for each stage; in a pipe a line for each and one a minute.
+
+    Parameters
+    ----------
+    compiles
+        The twin runs, so that its kernel may have to be compiled first: then this is said.
+    """
+    if compiles:
+        announce_compilation()
     if not sys.stderr.isatty():
         with stage_lines() as report:
             yield report
@@ -153,7 +161,11 @@ def figures(now: Progress) -> str:
 
 @contextmanager
 def simulations() -> Iterator[Callable[[int, int, str], None]]:
-    """One bar on stderr, whose end moves as more simulations turn out to be needed; in a pipe a line a minute."""
+    """One bar on stderr, whose end moves as more simulations turn out to be needed; in a pipe a line a minute.
+
+    Says so first when the kernel must be compiled.
+    """
+    announce_compilation()
     if not sys.stderr.isatty():
         with stage_lines(announce=False) as report:
             yield lambda done, total, what: report(f"simulating ({what})", done, total)
@@ -172,11 +184,14 @@ def simulations() -> Iterator[Callable[[int, int, str], None]]:
 def counted_runs(of: int) -> Iterator[Callable[[int], None]]:
     """A callback (done) that draws one bar on a terminal, where there is more than one run to wait for.
 
+    Says so first when the kernel must be compiled.
+
     Parameters
     ----------
     of
         How many runs there are.
     """
+    announce_compilation()
     if of == 1 or not sys.stderr.isatty():
         yield lambda done: None
         return

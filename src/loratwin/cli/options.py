@@ -86,7 +86,7 @@ def check_json(json: Path | None, others: Iterable[Path | None] = (), inputs: It
     InputError
         One line with what is wrong.
     """
-    from loratwin.records import check_writable
+    from loratwin.records import check_writable, would_replace
 
     if json is None or json == STDOUT:
         return
@@ -94,7 +94,7 @@ def check_json(json: Path | None, others: Iterable[Path | None] = (), inputs: It
     for other in filter(None, others):
         if json.resolve() == other.resolve():
             raise InputError(f"{json} is given as both --output and --json")
-    if json.exists() and any(Path(given).exists() and json.samefile(given) for given in inputs):
+    if would_replace(json, inputs):
         raise InputError(f"{json} is a file that is read: give --json another name")
     if json.exists() and b'"loratwin_run"' in json.read_bytes()[:200]:
         raise InputError(f"{json} is the record of a run: give --json another name, or - for standard output")

@@ -67,7 +67,16 @@ def local_executor(jobs: int = 1) -> Executor:
 
 
 def executor_at(place: str, folder: Path, jobs: int = 1) -> Executor:
-    """Where a grid's runs are made: `local`, so many at a time, or the cluster that the name says.
+    """Where a grid's runs are made: on this machine, or on the cluster that the name says.
+
+    Parameters
+    ----------
+    place
+        `local`, or as of `cluster_executor`.
+    folder
+        As of `cluster_executor`.
+    jobs
+        `local`: so many runs at a time.
 
     Raises
     ------

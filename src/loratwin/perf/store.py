@@ -21,7 +21,15 @@ def save_profile(profile: Profile, path: str | Path) -> Path:
 
 
 def profile_file(output: Path, name: str) -> Path:
-    """The file itself where a .yaml is named, else the one of the profile in that folder."""
+    """Where a profile goes.
+
+    Parameters
+    ----------
+    output
+        A file (.yaml, .yml), which it is itself; or a folder.
+    name
+        The profile's, after which its file in the folder is called.
+    """
     return output if output.suffix in (".yaml", ".yml") else output / f"{name.replace('/', '__')}.yaml"
 
 

@@ -1,6 +1,6 @@
 """What a run is, real or simulated: one schema with units, one `Run`, and its files."""
 
-from loratwin.records.atomic import check_writable, write_atomically
+from loratwin.records.atomic import check_writable, would_replace, write_atomically
 from loratwin.records.config import EngineConfig
 from loratwin.records.files import load_run, load_runs, save_run
 from loratwin.records.plain import as_tuple
@@ -26,5 +26,6 @@ __all__ = [
     "load_run",
     "load_runs",
     "save_run",
+    "would_replace",
     "write_atomically",
 ]

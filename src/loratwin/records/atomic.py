@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,6 +37,20 @@ def write_atomically(path: str | Path, data: bytes | str) -> Path:
         with suppress(OSError):
             temporary.unlink()
     return target
+
+
+def would_replace(path: str | Path, inputs: Iterable[str | Path]) -> bool:
+    """Whether writing a file would replace one that is read.
+
+    Parameters
+    ----------
+    path
+        To be written.
+    inputs
+        What is read; names that are no files, as of shipped examples, are not looked at.
+    """
+    target = Path(path)
+    return target.exists() and any(Path(given).exists() and target.samefile(given) for given in inputs)
 
 
 def check_writable(path: str | Path) -> None:

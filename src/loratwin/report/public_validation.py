@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+from loratwin.records import write_atomically
 from loratwin.report.tables import titled
 from loratwin.report.validation import Table, markdown_table
 from loratwin.validate.public import PublicTable
@@ -103,3 +105,18 @@ def _refused_table(tables: Sequence[PublicTable]) -> Table:
 
 def _percent(value: float, form: str = ".1f") -> str:
     return "" if math.isnan(value) else f"{100 * value:{form}} %"
+
+
+def write_public(tables: Sequence[PublicTable], folder: Path) -> list[Path]:
+    """Write the predictions (CSV), `report.md` and `report.html` into a folder that is there; their paths.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written.
+    """
+    return [
+        *(write_atomically(folder / table.name, table.as_csv()) for table in tables),
+        write_atomically(folder / "report.md", public_markdown(tables)),
+        write_atomically(folder / "report.html", public_html(tables)),
+    ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from loratwin.calibrate.published.fit import SOURCE
+from loratwin.records import write_atomically
 from loratwin.records.plain import as_plain
 from loratwin.report.tables import titled
 from loratwin.validate.crossval import Validation
@@ -192,3 +194,15 @@ def markdown_table(table: Table) -> str:
     header, rows = table
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def write_validation(validation: Validation, folder: Path) -> tuple[Path, Path]:
+    """Write `report.html` and `report.md` into a folder that is there; their paths.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written.
+    """
+    markdown = write_atomically(folder / "report.md", validation_markdown(validation))
+    return write_atomically(folder / "report.html", validation_html(validation)), markdown

@@ -156,7 +156,14 @@ def check_html(path: str | Path) -> None:
 
 
 def check_outputs(html: str | Path | None, csv: str | Path | None = None) -> None:
-    """Refuse before long work a report, or a folder of its tables, that could not be written; None: not wanted.
+    """Refuse before long work a report, or a folder of its tables, that could not be written after it.
+
+    Parameters
+    ----------
+    html
+        The report; None: not wanted.
+    csv
+        Folder for the tables; None: not wanted.
 
     Raises
     ------

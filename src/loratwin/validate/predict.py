@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from loratwin.calibrate.published.serving import ServingRun, profile_for
 from loratwin.errors import CapacityError, DataError, InputError
 from loratwin.metrics import STARVED_RATIO, Summary, summarize
 from loratwin.perf import Profile
+from loratwin.records import check_writable, would_replace
 from loratwin.simulate import served_capacity, simulate
 from loratwin.simulate.observe import observe
 from loratwin.simulate.workers import Workers
@@ -147,3 +149,23 @@ def _cell(value: object) -> object:
     if isinstance(value, float):
         return f"{value:.6g}" if math.isfinite(value) else ""
     return value
+
+
+def check_output(output: Path, runs: Path) -> None:
+    """Refuse before long work predictions that cannot be written, or would replace what was measured.
+
+    Parameters
+    ----------
+    output
+        File of the predictions.
+    runs
+        File of the measured runs.
+
+    Raises
+    ------
+    InputError
+        One line with what is wrong.
+    """
+    check_writable(output)
+    if would_replace(output, (runs,)):
+        raise InputError(f"{output} is the file with the runs: give another name with -o")

@@ -183,7 +183,7 @@ def fit(
     from loratwin.calibrate.loop.calibration import fit_folder, holds_records
     from loratwin.calibrate.loop.text import fitted_data, fitted_text
     from loratwin.perf import load_profile, profile_file, save_profile
-    from loratwin.progress import announce_compilation, staged_progress
+    from loratwin.progress import staged_progress
     from loratwin.records import check_writable
     from loratwin.validate.cards import fit_with_errors
 
@@ -195,8 +195,7 @@ def fit(
         show(json, lambda: fitted_text(fitted, path), lambda: fitted_data(fitted, path))
         return
     check_writable(output / "profile.yaml")  # one profile per LLM: a folder
-    announce_compilation()
-    with staged_progress() as progress:
+    with staged_progress(compiles=True) as progress:
         profiles = fit_with_errors(data, processes, progress)
     paths = {save_profile(profile, profile_file(output, profile.name)): profile for profile in profiles}
     show(

@@ -23,11 +23,10 @@ def figures(
 
     For example: loratwin figures DATA -o figures
     """
-    from loratwin.progress import announce_compilation, staged_progress
+    from loratwin.progress import staged_progress
     from loratwin.report.figures import make_figures
 
-    announce_compilation()
-    with staged_progress() as progress:
+    with staged_progress(compiles=True) as progress:
         states = make_figures(
             data, output, only=only or (), profile=profile, processes=processes, again=again, progress=progress
         )

@@ -119,14 +119,13 @@ def plan(
     from loratwin.fleet.plan_text import fleet_plan_json, fleet_plan_lines
     from loratwin.lists import names_by_name
     from loratwin.plan import parse_headroom
-    from loratwin.progress import announce_compilation, simulations
+    from loratwin.progress import simulations
     from loratwin.workload import load_spec
 
     check_json(json_file, (), (workload,) if present is None else (workload, str(present)))
     now = None if present is None else load_placement(present)
     wishes = Wishes(names_by_name("--pin", pin or ()), tuple(isolate or ()), failures, now, moves)
     kinds, spec, share = [parse_gpus(each) for each in gpus], load_spec(workload), parse_headroom(headroom)
-    announce_compilation()
     with simulations() as progress:
         found = plan_fleet(
             spec, kinds, target=target, slo=slo, slo_for=slo_for,  # type: ignore[arg-type]  # checked there

@@ -42,15 +42,14 @@ def generate(
     from loratwin.learn.cases.design import design as cases_of
     from loratwin.learn.cases.generate import generate as run
     from loratwin.learn.cases.search import SEARCHES
-    from loratwin.progress import announce_compilation, staged_progress
+    from loratwin.progress import staged_progress
 
     if search not in SEARCHES:
         raise UnknownNameError("search", search, SEARCHES)
     chosen = cases_of(design, cases, seed)
-    announce_compilation()
     folder, options = output.with_name(f"{output.name}-slurm"), SlurmOptions(partition, minutes=minutes)
     place = nullcontext() if on == "local" else cluster_executor(on, folder, options, "learn")
-    with staged_progress() as progress, place as executor:
+    with staged_progress(compiles=True) as progress, place as executor:
         done = run(chosen, output, search, seed, processes, partial(progress, "simulating shards"), executor)
     new = f"{done.num_new} new shard{'' if done.num_new == 1 else 's'}"
     typer.echo(f"{done.num_runs} runs of the twin in {new}, {done.num_shards} in {output}")

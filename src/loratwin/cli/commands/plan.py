@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,10 +26,6 @@ from loratwin.cli.options import (
 from loratwin.cli.serve import Serve, line_beside
 from loratwin.errors import InputError
 from loratwin.lists import whole_numbers
-
-if TYPE_CHECKING:
-    from loratwin.perf import Profile
-    from loratwin.workload import WorkloadSpec
 
 
 def plan(
@@ -141,12 +136,15 @@ def plan(
 
     For example: loratwin plan example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     """
+    from loratwin.learn import predict
     from loratwin.metrics import parse_slo
     from loratwin.perf import served_profile
     from loratwin.plan import HEADROOM, parse_headroom, plan_text
     from loratwin.plan.line import line_change, line_change_json, line_change_text
+    from loratwin.plan.text import predicted_text
     from loratwin.plan.what_if import check_names, parse_added, parse_scale, plan_and_cases, plan_and_cases_json
-    from loratwin.progress import announce_compilation, simulations
+    from loratwin.progress import simulations
+    from loratwin.records import would_replace
     from loratwin.records.plain import as_plain
     from loratwin.report import check_csv_folder, check_html, write_report, write_tables
     from loratwin.workload import load_spec
@@ -186,15 +184,16 @@ def plan(
     check_names(changes, spec)
     if not check:
         _check_no_plan(fast, output, json, csv)
-        typer.echo(_predicted(spec, chosen_profile, objective, options["slots"], seed))
+        said = predict(spec, chosen_profile, objective=objective, slots=options["slots"], seed=seed)
+        typer.echo(predicted_text(said))
         return
     output = output or Path("plan.html")
     check_html(output)
     check_json(json, (output,), (workload, profile))
-    _check_inputs(output, (workload, profile))
+    if would_replace(output, (workload, profile)):
+        raise InputError(f"{output} is a file that the plan is made of: give another name")
     if csv is not None:
         check_csv_folder(csv)
-    announce_compilation()
     with simulations() as progress:
         answer, cases = plan_and_cases(spec, chosen_profile, changes, progress=progress, **options)
         changed = line_change(answer, spec, line, processes=processes, progress=progress) if line else None
@@ -207,14 +206,6 @@ def plan(
     typer.echo(f"\nReport: {output}", err=prints_json(json))
 
 
-def _predicted(spec: WorkloadSpec, profile: Profile, objective: str, slots: list[int] | None, seed: int) -> str:
-    """What the learned model alone says."""
-    from loratwin.learn import predict
-    from loratwin.plan.text import predicted_text
-
-    return predicted_text(predict(spec, profile, objective=objective, slots=slots, seed=seed))
-
-
 def _check_no_plan(fast: bool, output: Path | None, json: Path | None, csv: Path | None) -> None:
     """What cannot be asked for together with `--no-check`."""
     if not fast:
@@ -225,9 +216,3 @@ def _check_no_plan(fast: bool, output: Path | None, json: Path | None, csv: Path
                 f"{option}: with --no-check there is no plan to write (loratwin learn predict --no-check --json FILE "
                 "writes what the learned model says)"
             )
-
-
-def _check_inputs(output: Path, inputs: Sequence[str]) -> None:
-    """Refuse before long work a report that would replace what it is made of."""
-    if output.exists() and any(Path(given).exists() and output.samefile(given) for given in inputs):
-        raise InputError(f"{output} is a file that the plan is made of: give another name")

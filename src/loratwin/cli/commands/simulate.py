@@ -86,7 +86,7 @@ def simulate(
     """
     from loratwin.metrics import parse_slo
     from loratwin.perf import served_profile
-    from loratwin.progress import announce_compilation, counted_runs
+    from loratwin.progress import counted_runs
     from loratwin.report import print_sweep
     from loratwin.simulate import check_runs_path, on_line, save_runs, server_configs, sweep
     from loratwin.workload import load_spec
@@ -118,7 +118,6 @@ def simulate(
     if output is not None:
         check_runs_path(output, num_runs)
     check_json(json, (output,), (workload, profile))
-    announce_compilation()
     with counted_runs(num_runs) as progress:
         done = sweep(
             spec, performance, configs, seeds=range(seed, seed + seeds), slo=limits, intervals=intervals,

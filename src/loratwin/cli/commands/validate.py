@@ -22,16 +22,15 @@ Processes = Annotated[int, typer.Option(min=1, help="Processes to use.")]
 def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Processes = 1, json: JsonFile = None) -> None:
     """Predict every row from its configuration columns: throughput, latencies, KV capacity, starts, starved."""
     from loratwin.calibrate.published.serving import read_serving
-    from loratwin.progress import announce_compilation, staged_progress
+    from loratwin.progress import staged_progress
     from loratwin.records import write_atomically
     from loratwin.records.plain import as_plain
-    from loratwin.validate import predict_all, predictions_csv
+    from loratwin.validate import check_output, predict_all, predictions_csv
 
     rows = read_serving(runs_csv)
-    _check_output(output, runs_csv)
+    check_output(output, runs_csv)
     check_json(json, (output,), (runs_csv,))
-    announce_compilation()
-    with staged_progress() as progress:
+    with staged_progress(compiles=True) as progress:
         predictions = predict_all(rows, range(seeds), processes, partial(progress, "predicting runs"))
     write_atomically(output, predictions_csv(predictions))
     show(json, lambda: f"{len(predictions)} predictions in {output}", lambda: as_plain(predictions))
@@ -51,31 +50,19 @@ def decisions(
     """Answer for every workload of a grid: adapters and slots for throughput, slots for throughput and for latency."""
     from loratwin.calibrate.published.serving import read_serving
     from loratwin.learn.models.model import load_model
-    from loratwin.progress import announce_compilation, staged_progress
+    from loratwin.progress import staged_progress
     from loratwin.records import write_atomically
-    from loratwin.validate import decide_all, decisions_csv, decisions_data
+    from loratwin.validate import check_output, decide_all, decisions_csv, decisions_data
 
     learned = None if using == "twin" else load_model(None if using == "learned" else Path(using))
     rows = read_serving(runs_csv)
-    _check_output(output, runs_csv)
+    check_output(output, runs_csv)
     check_json(json, (output,), (runs_csv,))
-    if learned is None:
-        announce_compilation()
-    with staged_progress() as progress:
+    with staged_progress(compiles=learned is None) as progress:
         report = partial(progress, "predicting grid points")
         answers = decide_all(rows, range(seeds), processes, report, learned=learned)
     write_atomically(output, decisions_csv(answers))
     show(json, lambda: f"{len(answers)} decisions in {output}", lambda: decisions_data(answers))
-
-
-def _check_output(output: Path, runs_csv: Path) -> None:
-    """It can be written, and does not replace what was measured."""
-    from loratwin.errors import InputError
-    from loratwin.records import check_writable
-
-    check_writable(output)
-    if output.exists() and output.samefile(runs_csv):
-        raise InputError(f"{output} is the file with the runs: give another name with -o")
 
 
 @app.command()
@@ -86,23 +73,21 @@ def report(
     json: JsonFile = None,
 ) -> None:
     """Fit without each workload in turn, predict it, and report the errors by regime (up to 15 minutes)."""
-    from loratwin.progress import announce_compilation, staged_progress
-    from loratwin.records import check_writable, write_atomically
-    from loratwin.report.validation import validation_data, validation_html, validation_markdown
+    from loratwin.progress import staged_progress
+    from loratwin.records import check_writable
+    from loratwin.report.validation import validation_data, write_validation
     from loratwin.validate.crossval import cross_validate, first_look, fit_all
 
     check_writable(output / "report.html")
     check_json(json)
-    announce_compilation()
-    with staged_progress() as progress:
+    with staged_progress(compiles=True) as progress:
         looks = first_look(data, processes, progress)
         typer.echo("the shipped profiles, which were fitted to these runs, are off on average by", err=True)
         for look in looks:
             typer.echo(f"  {look.metric}: {look.mape:.1f} % ({look.runs} runs)", err=True)
         validation = cross_validate(data, fit_all(data, processes, progress), processes, progress)
-    write_atomically(output / "report.md", validation_markdown(validation))
-    write_atomically(output / "report.html", validation_html(validation))
-    show(json, lambda: f"{output / 'report.html'}\n{output / 'report.md'}", lambda: validation_data(validation))
+    written = write_validation(validation, output)
+    show(json, lambda: "\n".join(map(str, written)), lambda: validation_data(validation))
 
 
 @app.command()
@@ -115,7 +100,7 @@ def chance(
     json: JsonFile = None,
 ) -> None:
     """Whether limits are kept as often as the stated chance says, by tenths of it, on held-out runs (some minutes)."""
-    from loratwin.progress import announce_compilation, staged_progress
+    from loratwin.progress import staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.report.chance import chance_data, chance_markdown
     from loratwin.validate.chance import predict_draws, statements
@@ -124,8 +109,7 @@ def chance(
     if output is not None:
         check_writable(output)
     check_json(json, (output,))
-    announce_compilation()
-    with staged_progress() as progress:
+    with staged_progress(compiles=True) as progress:
         held_out = predict_draws(data, fit_all(data, processes, progress), processes, progress)
     stated = statements(held_out)
     text = chance_markdown(stated)
@@ -143,29 +127,20 @@ def public(
 ) -> None:
     """Predict measurements that others published of other GPUs, LLMs and engines, and report the errors."""
     from loratwin.errors import InputError
-    from loratwin.progress import announce_compilation, staged_progress
-    from loratwin.records import check_writable, write_atomically
-    from loratwin.report.public_validation import public_html, public_markdown
+    from loratwin.progress import staged_progress
+    from loratwin.records import check_writable, would_replace
+    from loratwin.report.public_validation import write_public
     from loratwin.validate.public import predict_public
 
-    if output.exists() and output.samefile(data):
+    if would_replace(output, (data,)):
         raise InputError(f"{output} is the folder with the measurements: give another one with -o")
     check_json(json)
     output.mkdir(parents=True, exist_ok=True)
     check_writable(output / "report.html")
-    announce_compilation()
-    with staged_progress() as progress:
+    with staged_progress(compiles=True) as progress:
         tables = predict_public(data, processes, progress)
-    for table in tables:
-        write_atomically(output / table.name, table.as_csv())
-    write_atomically(output / "report.md", public_markdown(tables))
-    write_atomically(output / "report.html", public_html(tables))
-    names = (*(table.name for table in tables), "report.md", "report.html")
-    show(
-        json,
-        lambda: "\n".join(str(output / name) for name in names),
-        lambda: {table.name: table.as_plain() for table in tables},
-    )
+    written = write_public(tables, output)
+    show(json, lambda: "\n".join(map(str, written)), lambda: {table.name: table.as_plain() for table in tables})
 
 
 @app.command()
@@ -187,7 +162,7 @@ def curve(
     """Held-out error with micro measurements alone, and with a few serving runs more (takes some minutes)."""
     from loratwin.errors import InputError
     from loratwin.lists import whole_numbers
-    from loratwin.progress import announce_compilation, staged_progress
+    from loratwin.progress import staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.validate.curve import CurvePlan, curve_data, curve_json, curve_markdown, learning_curve
 
@@ -197,8 +172,7 @@ def curve(
             raise InputError(f"{output}: the name must end in .md or .json")
         check_writable(output)
     check_json(json, (output,))
-    announce_compilation()
-    with staged_progress() as progress:
+    with staged_progress(compiles=True) as progress:
         scores = learning_curve(data, plan, processes, progress)
     text = curve_json(scores) if output is not None and output.suffix == ".json" else curve_markdown(scores)
     if output is not None:
