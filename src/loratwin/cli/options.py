@@ -38,6 +38,29 @@ PipelineParallel = Annotated[
 ]
 """Flags of a server that commands share; what they mean: `loratwin.engines.flags`, `loratwin.perf.flags`."""
 
+Processes = Annotated[int, typer.Option("--processes", min=1, help="Processes to use.")]
+HtmlFile = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write one self-contained HTML file.", metavar="FILE.html"),
+]
+SloChecked = Annotated[str | None, typer.Option("--slo", help="Limits to check, as ttft_p99=2s,tpot_p99=100ms.")]
+SloKept = Annotated[
+    str | None, typer.Option("--slo", help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms.", show_default=False)
+]
+Workload = Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")]
+ProfileGiven = Annotated[
+    str, typer.Option("--profile", help="GPU, engine version and LLM; or a profile file.", show_default=False)
+]
+ServerCommand = Annotated[
+    str | None,
+    typer.Option("--server-command", help="What the arguments are appended to. Default: the engine's own command."),
+]
+StartTimeout = Annotated[float, typer.Option("--start-timeout", help="Seconds that a server may take to start.")]
+ApiKeyEnv = Annotated[
+    str, typer.Option("--api-key-env", help="Environment variable with the API key, if there is one.")
+]
+SlurmPartition = Annotated[str | None, typer.Option("--partition", help="slurm: partition.")]
+
 STDOUT = Path("-")
 
 JsonFile = Annotated[

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loratwin.errors import InputError
-
 if TYPE_CHECKING:
     from loratwin.engines.server_line import ServerLine
     from loratwin.perf import Profile
@@ -15,29 +13,16 @@ if TYPE_CHECKING:
 _CHOSEN = {"plan": {"max_loras", "max_cpu_loras", "max_lora_rank", "max_num_seqs"}}
 """What a command looks for by itself, whatever the line says."""
 
-_BESIDE = {"server_args", "llm", "engine", "dtype", "quantization", "tensor_parallel", "pipeline_parallel",
-           "enable_prefix_caching"}  # fmt: skip
-"""What the profile or the record says, where the command has no option for it."""
-
 
 def _take(context: typer.Context, given: str | None) -> str | None:
     """Make the line's values the defaults of this command; what is typed beside it wins."""
     if given is None or context.resilient_parsing:
         return given
-    from loratwin.engines.server_line import defaults_of, find_line
-    from loratwin.records import EngineConfig
+    from loratwin.engines.server_line import find_line, values_for
 
-    said = defaults_of(find_line(given))
     options = {str(parameter.name): parameter for parameter in context.command.params}
-    if "server_args" in options:
-        said = {name: said[name] for name in ("server_args", "engine") if name in said}
-    else:
-        chosen = _CHOSEN.get(str(context.command.name), set())
-        for name in said.keys() - options.keys() - chosen - _BESIDE:
-            if said[name] != EngineConfig.model_fields[name].default:
-                raise InputError(f"--serve: {name} = {said[name]} of the line is not taken by this command")
-        said = {name: value for name, value in said.items() if name not in chosen}
-    told = {name: _as_typed(options[name], value) for name, value in said.items() if name in options}
+    said = values_for(find_line(given), options, _CHOSEN.get(str(context.command.name), ()))
+    told = {name: _as_typed(options[name], value) for name, value in said.items()}
     context.default_map = {**(context.default_map or {}), **told}
     return given
 
@@ -50,13 +35,12 @@ def _as_typed(option: Any, value: Any) -> Any:
 
 def line_beside(given: str | None, profile: Profile) -> ServerLine | None:
     """The server's line, if there is one, checked against a profile; what differs is said on stderr."""
-    from loratwin.engines.server_line import find_line
-    from loratwin.simulate import check_line
-
     if given is None:
         return None
-    line = find_line(given)
-    for remark in check_line(line, profile):
+    from loratwin.simulate.lines import line_beside
+
+    line, remarks = line_beside(given, profile)
+    for remark in remarks:
         typer.echo(f"note: {remark}", err=True)
     return line
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,3 +136,34 @@ def defaults_of(line: ServerLine) -> dict[str, Any]:
     said |= {name: arguments.text(name) for name in ("dtype", "quantization")}
     parallel = {name: arguments.whole(name) for name in ("tensor_parallel", "pipeline_parallel")}
     return found | {name: value for name, value in {**said, **parallel}.items() if value}
+
+
+_BESIDE = {"server_args", "llm", "engine", "dtype", "quantization", "tensor_parallel", "pipeline_parallel",
+           "enable_prefix_caching"}  # fmt: skip
+"""What the profile or the record says, where a command has no option for it."""
+
+
+def values_for(line: ServerLine, options: Collection[str], chosen: Collection[str] = ()) -> dict[str, Any]:
+    """What a line says for the options of a command, by their names.
+
+    Parameters
+    ----------
+    line
+        A server's line.
+    options
+        Names of the command's options. One that takes `server_args` gets the line's words whole, and no values.
+    chosen
+        What the command looks for by itself, whatever the line says.
+
+    Raises
+    ------
+    InputError
+        The line has another value than the default, which the command does not take.
+    """
+    said = defaults_of(line)
+    if "server_args" in options:
+        return {name: said[name] for name in ("server_args", "engine") if name in said and name in options}
+    for name in said.keys() - set(options) - set(chosen) - _BESIDE:
+        if said[name] != EngineConfig.model_fields[name].default:
+            raise InputError(f"--serve: {name} = {said[name]} of the line is not taken by this command")
+    return {name: value for name, value in said.items() if name in options and name not in chosen}

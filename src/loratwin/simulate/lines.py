@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from loratwin.engines.flags import DTYPES
-from loratwin.engines.server_line import ServerLine
+from loratwin.engines.server_line import ServerLine, find_line
 from loratwin.engines.versions import engine_version
 from loratwin.errors import InputError
 from loratwin.llms import find_llm
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig
+
+
+def line_beside(given: str, profile: Profile) -> tuple[ServerLine, tuple[str, ...]]:
+    """The server of a line or file beside a profile, and what differs that can be lived with.
+
+    Parameters
+    ----------
+    given
+        As of `engines.server_line.find_line`.
+    profile
+        Of the same LLM, on as many GPUs.
+
+    Raises
+    ------
+    InputError
+        There is no such line, or as `check_line`.
+    """
+    line = find_line(given)
+    return line, check_line(line, profile)
 
 
 def check_line(line: ServerLine, profile: Profile) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile, check_json, show
+from loratwin.cli.options import ApiKeyEnv, JsonFile, ServerCommand, SloChecked, StartTimeout, check_json, show
 from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
 
@@ -31,9 +31,7 @@ def bench(
     ] = None,
     serve: Serve = None,
     server_args: Annotated[str | None, typer.Option(help=_ARGS)] = None,
-    server_command: Annotated[
-        str | None, typer.Option(help="What the arguments are appended to. Default: the engine's own command.")
-    ] = None,
+    server_command: ServerCommand = None,
     replicas: Annotated[int, typer.Option(min=1, help="Servers to start, one after the other, on one GPU.")] = 1,
     mps: Annotated[bool, typer.Option("--mps", help="Start them with an MPS daemon of their own.")] = False,
     steps: Annotated[bool, typer.Option("--steps", help="Log every engine step (vLLM that we start).")] = False,
@@ -57,11 +55,9 @@ def bench(
     warm_up: Annotated[int, typer.Option(min=0, help="Requests before the window.")] = 16,
     preload: Annotated[bool, typer.Option(help="Ask for each adapter once before the window.")] = True,
     scrape_every: Annotated[float, typer.Option(help="Seconds between scrapes of /metrics and the GPU.")] = 1.0,
-    start_timeout: Annotated[float, typer.Option(help="Seconds that a server may take to start.")] = 600.0,
-    api_key_env: Annotated[
-        str, typer.Option(help="Environment variable with the API key, if there is one.")
-    ] = "OPENAI_API_KEY",
-    slo: Annotated[str | None, typer.Option(help="Limits to check, as ttft_p99=2s,tpot_p99=100ms.")] = None,
+    start_timeout: StartTimeout = 600.0,
+    api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
+    slo: SloChecked = None,
     profile: Annotated[str | None, typer.Option(help="Show the twin's figures beside, with this profile.")] = None,
     per_adapter: Annotated[bool, typer.Option("--per-adapter", help="Show each adapter.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="The record, .json or .parquet.")] = Path("bench.json"),

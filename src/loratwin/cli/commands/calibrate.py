@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loratwin.cli.options import STDOUT, JsonFile, check_json, prints_json, show
+from loratwin.cli.options import (
+    STDOUT,
+    ApiKeyEnv,
+    JsonFile,
+    Processes,
+    ServerCommand,
+    StartTimeout,
+    check_json,
+    prints_json,
+    show,
+)
 from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
 
@@ -22,9 +32,6 @@ _Adapters = Annotated[
 _Args = Annotated[
     str, typer.Option(help="vLLM's arguments, in one string, with --model; slots and rank are set by the design.")
 ]
-_Command = Annotated[
-    str | None, typer.Option(help="What the arguments are appended to. Default: the engine's own command.")
-]
 _Url = Annotated[str | None, typer.Option(help="A server that runs already, instead of starting one.")]
 _StepLog = Annotated[Path | None, typer.Option(help="With --url: the folder of that server's step log.")]
 _Start = Annotated[
@@ -33,7 +40,6 @@ _Start = Annotated[
         "--start", help="Where a fit without step logs starts: a profile, or its file. Default: assumed for the GPU."
     ),
 ]
-_Timeout = Annotated[float, typer.Option(help="Seconds that a server may take to start.")]
 _Llm = Annotated[
     str | None, typer.Option(help="The LLM: a name, or the folder of its config.json. Default: --model's.")
 ]
@@ -41,7 +47,6 @@ _Minutes = Annotated[float, typer.Option(help="Minutes of measuring, starts of s
 _Window = Annotated[float, typer.Option(min=2, help="Seconds of each workload of the check.")]
 _Repeats = Annotated[int, typer.Option(min=1, help="Measurements of each workload: two show the machine's noise.")]
 FORMATS = ("text", "json", "markdown")
-_KeyEnv = Annotated[str, typer.Option(help="Environment variable with the API key, if there is one.")]
 
 
 @app.command()
@@ -50,12 +55,12 @@ def server(
     lora_folder: _Adapters,
     serve: Serve = None,
     server_args: _Args = "",
-    server_command: _Command = None,
+    server_command: ServerCommand = None,
     minutes: _Minutes = 7.0,
     llm: _Llm = None,
     window: _Window = 18.0,
     repeats: _Repeats = 2,
-    start_timeout: _Timeout = 600.0,
+    start_timeout: StartTimeout = 600.0,
     check: Annotated[bool, typer.Option(help="Check the profile on workloads that it has not seen.")] = True,
     learn: Annotated[bool, typer.Option("--learn", help="Then fit again, the check's runs included.")] = False,
     json: JsonFile = None,
@@ -130,7 +135,7 @@ def run_(
     lora_folder: _Adapters,
     serve: Serve = None,
     server_args: _Args = "",
-    server_command: _Command = None,
+    server_command: ServerCommand = None,
     url: _Url = None,
     step_log: _StepLog = None,
     server: Annotated[
@@ -138,8 +143,8 @@ def run_(
     ] = None,
     start: _Start = None,
     llm: _Llm = None,
-    start_timeout: _Timeout = 600.0,
-    api_key_env: _KeyEnv = "OPENAI_API_KEY",
+    start_timeout: StartTimeout = 600.0,
+    api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
 ) -> None:
     """Measure the runs of a design; interrupted, it goes on where it was. Says what is still uncertain.
 
@@ -167,7 +172,7 @@ def run_(
 def fit(
     data: Annotated[Path, typer.Argument(help="Folder with records of runs, or measured tables (serving_*.csv, ...).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the profile files, or one .yaml.")],
-    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    processes: Processes = 2,
     llm: Annotated[
         str | None, typer.Option(help="For records: the LLM, by name or by the folder of its config.json.")
     ] = None,
@@ -212,14 +217,14 @@ def check(
     lora_folder: _Adapters,
     serve: Serve = None,
     server_args: _Args = "",
-    server_command: _Command = None,
+    server_command: ServerCommand = None,
     url: _Url = None,
     step_log: _StepLog = None,
     llm: _Llm = None,
     window: _Window = 18.0,
     repeats: _Repeats = 2,
-    start_timeout: _Timeout = 600.0,
-    api_key_env: _KeyEnv = "OPENAI_API_KEY",
+    start_timeout: StartTimeout = 600.0,
+    api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
     learn: Annotated[bool, typer.Option("--learn", help="Then fit again, these runs included.")] = False,
     format: Annotated[str, typer.Option(help="text, json (as --json) or markdown.")] = "text",
     json: JsonFile = None,

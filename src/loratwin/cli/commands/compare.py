@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import CsvFolder, JsonFile
+from loratwin.cli.options import CsvFolder, HtmlFile, JsonFile, Processes, SloKept
 
 
 def compare(
@@ -29,16 +28,12 @@ def compare(
     objective: Annotated[str, typer.Option(help="For profiles: throughput, or latency (mean end to end).")] = (
         "throughput"
     ),
-    slo: Annotated[
-        str | None, typer.Option(help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms.", show_default=False)
-    ] = None,
+    slo: SloKept = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload for profiles.")] = 3,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write one self-contained HTML file.", metavar="FILE.html")
-    ] = None,
+    output: HtmlFile = None,
     csv: CsvFolder = None,
     json: JsonFile = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    processes: Processes = 2,
 ) -> None:
     """Set plans, profiles or runs side by side: GPUs, cost, latency, margin; differences are against the first.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile
+from loratwin.cli.options import JsonFile, SlurmPartition
 
 app = typer.Typer(
     help="Grids of measured runs: on this machine, on Slurm, on Dask.", no_args_is_help=True, rich_markup_mode=None
@@ -60,7 +60,7 @@ def run(
     container: ContainerKind = "none",
     image: Image = "",
     bind: Bind = None,
-    partition: Annotated[str | None, typer.Option(help="slurm: partition.")] = None,
+    partition: SlurmPartition = None,
     account: Annotated[str | None, typer.Option(help="slurm: account.")] = None,
     minutes: Annotated[int | None, typer.Option(min=1, help="slurm: time limit of each run.")] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="slurm: GPUs of each run.")] = None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.options import Processes
+
 
 def figures(
     data: Annotated[Path, typer.Argument(help="Folder with measured tables, with records of runs, or both.")],
@@ -17,7 +19,7 @@ def figures(
     only: Annotated[list[str] | None, typer.Option(help="Name of a figure (docs/figures.md); may be repeated.")] = None,
     profile: Annotated[str | None, typer.Option(help="Twin that your own records are compared with.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Make also what is made already.")] = False,
-    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    processes: Processes = 2,
 ) -> None:
     """Make the figures and tables of arXiv 2508.08343 and 2503.08311 (minutes; what is made already is kept).
 

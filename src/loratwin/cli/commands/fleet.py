@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile
+from loratwin.cli.options import JsonFile, Processes
 
 app = typer.Typer(help="Several servers, and the router before them.", no_args_is_help=True, rich_markup_mode=None)
 
 PlacementFile = Annotated[Path, typer.Argument(help="Placement, or a plan of a fleet (.json).", metavar="PLACEMENT")]
 WorkloadFile = Annotated[str, typer.Argument(help="Workload file, or example:NAME.")]
 Scrape = Annotated[float, typer.Option(help="Seconds between two looks of the router at a server; 0: none too old.")]
-Processes = Annotated[int, typer.Option(min=1, help="That simulate servers, where the router does not look at them.")]
+ServerProcesses = Annotated[
+    int, typer.Option("--processes", min=1, help="That simulate servers, where the router does not look at them.")
+]
 
 
 @app.command()
@@ -34,7 +36,7 @@ def simulate(
     ] = None,
     scrape: Scrape = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Of the requests.")] = 0,
-    processes: Processes = 1,
+    processes: ServerProcesses = 1,
     servers: Annotated[bool, typer.Option("--servers", help="Show every server, not the busiest alone.")] = False,
     output: Annotated[
         Path | None,
@@ -107,7 +109,7 @@ def plan(
         int | None, typer.Option(min=0, help="With --present: adapters that may be moved.", show_default=False)
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that verify every server.")] = 3,
-    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    processes: Processes = 2,
     json_file: JsonFile = None,
 ) -> None:
     """Find how many servers a workload needs, which adapters live on which, and their slots and limits.

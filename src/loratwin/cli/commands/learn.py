@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile, check_json, show
+from loratwin.cli.options import JsonFile, Processes, ProfileGiven, SlurmPartition, Workload, check_json, show
 from loratwin.errors import UnknownNameError
 
 app = typer.Typer(help="Learn from the twin: fast answers, and rules.", no_args_is_help=True, rich_markup_mode=None)
@@ -29,8 +29,8 @@ def generate(
         int | None, typer.Option(min=1, help="The first so many workloads of the design.", show_default="all")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of the workloads, and of their draws.")] = 0,
-    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
-    partition: Annotated[str | None, typer.Option(help="slurm: partition.")] = None,
+    processes: Processes = 2,
+    partition: SlurmPartition = None,
     minutes: Annotated[int, typer.Option(min=1, help="slurm: time limit of each shard.")] = 60,
     on: Annotated[str, typer.Option(help="Where to run: local, slurm, or dask://HOST:PORT.")] = "local",
 ) -> None:
@@ -144,8 +144,8 @@ def rules(
 
 @app.command()
 def predict(
-    workload: Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")],
-    profile: Annotated[str, typer.Option(help="GPU, engine version and LLM; or a profile file.", show_default=False)],
+    workload: Workload,
+    profile: ProfileGiven,
     model: Annotated[Path | None, typer.Option(help="Model of `learn train`.", show_default="shipped")] = None,
     objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
     check: Annotated[bool, typer.Option(help="Check the answer with one run of the twin.")] = True,

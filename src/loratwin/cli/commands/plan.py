@@ -18,7 +18,11 @@ from loratwin.cli.options import (
     KvCacheMemoryBytes,
     MaxLoraRank,
     PipelineParallel,
+    Processes,
+    ProfileGiven,
     Quantization,
+    SloKept,
+    Workload,
     check_json,
     prints_json,
     show,
@@ -29,13 +33,11 @@ from loratwin.lists import whole_numbers
 
 
 def plan(
-    workload: Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")],
-    profile: Annotated[str, typer.Option(help="GPU, engine version and LLM; or a profile file.", show_default=False)],
+    workload: Workload,
+    profile: ProfileGiven,
     serve: Serve = None,
     objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
-    slo: Annotated[
-        str | None, typer.Option(help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms.", show_default=False)
-    ] = None,
+    slo: SloKept = None,
     slo_for: Annotated[
         str | None,
         typer.Option(
@@ -120,7 +122,7 @@ def plan(
     ] = None,
     json: JsonFile = None,
     csv: CsvFolder = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    processes: Processes = 2,
     fast: Annotated[
         bool,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from loratwin.cli.options import CsvFolder, JsonFile
+from loratwin.cli.options import CsvFolder, HtmlFile, JsonFile, SloChecked
 
 RUNS = "runs"
 
@@ -32,14 +32,12 @@ def report(
         list[Path],
         typer.Argument(help="Records of runs, .json or .parquet; or results of other load clients.", metavar="RUN..."),
     ],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write one self-contained HTML file.", metavar="FILE.html")
-    ] = None,
+    output: HtmlFile = None,
     profile: Annotated[
         str | None,
         typer.Option(help="Profile (or its file) to simulate the requests of each measured run with, beside it."),
     ] = None,
-    slo: Annotated[str | None, typer.Option(help="Limits to check, as ttft_p99=2s,tpot_p99=100ms.")] = None,
+    slo: SloChecked = None,
     adapters: Annotated[
         bool, typer.Option("--adapters", help="Show each adapter (the HTML file always does).")
     ] = False,
@@ -94,9 +92,7 @@ def kernels(
             help="nsys export (.sqlite), ncu --csv (.csv), or torch.profiler (.json, .json.gz).", metavar="FILE..."
         ),
     ],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write one self-contained HTML file.", metavar="FILE.html")
-    ] = None,
+    output: HtmlFile = None,
     gpu: Annotated[str | None, typer.Option(help="GPU of the roofline. Default: the one that a file names.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the tables as CSV files.")] = None,
     json: JsonFile = None,

@@ -18,6 +18,8 @@ from loratwin.cli.options import (
     MaxLoraRank,
     PipelineParallel,
     Quantization,
+    SloChecked,
+    Workload,
     check_json,
     prints_json,
     show,
@@ -28,7 +30,7 @@ from loratwin.lists import whole_numbers
 
 
 def simulate(
-    workload: Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")],
+    workload: Workload,
     profile: Annotated[str, typer.Option(help="Profile (GPU/engine/LLM, see `loratwin profiles list`) or its file.")],
     serve: Serve = None,
     max_loras: Annotated[
@@ -66,7 +68,7 @@ def simulate(
         bool,
         typer.Option("--intervals", help="Show where a real run's figures will lie, 90 % of the time (10 runs more)."),
     ] = False,
-    slo: Annotated[str | None, typer.Option(help="Limits to check, as ttft_p99=2s,tpot_p99=100ms.")] = None,
+    slo: SloChecked = None,
     adapters: Annotated[bool, typer.Option("--adapters", help="Show each adapter (first seed).")] = False,
     series: Annotated[
         bool, typer.Option("--series", help="Show the course over time (first seed), and keep it in the record.")

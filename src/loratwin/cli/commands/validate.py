@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile, check_json, show
+from loratwin.cli.options import JsonFile, Processes, check_json, show
 
 app = typer.Typer(help="Compare the twin with measured runs.", no_args_is_help=True, rich_markup_mode=None)
 
 RunsFile = Annotated[Path, typer.Argument(help="A serving_*.csv; measured columns may be absent.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Runs of the twin that each figure is the mean of.")]
-Processes = Annotated[int, typer.Option(min=1, help="Processes to use.")]
 
 
 @app.command()
