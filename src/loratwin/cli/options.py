@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from loratwin.errors import InputError
-
 MaxLoraRank = Annotated[
     int | None,
     typer.Option("--max-lora-rank", help="Rank of the slots. Default: the smallest allowed that holds every adapter."),
@@ -102,25 +100,11 @@ def prints_json(json: Path | None) -> bool:
 
 
 def check_json(json: Path | None, others: Iterable[Path | None] = (), inputs: Iterable[str | Path] = ()) -> None:
-    """Refuse before long work a file that cannot be written, or would replace another output or an input.
+    """Refuse before long work what `records.check_json_file` refuses, where JSON goes into a file."""
+    from loratwin.records import check_json_file
 
-    Raises
-    ------
-    InputError
-        One line with what is wrong.
-    """
-    from loratwin.records import check_writable, would_replace
-
-    if json is None or json == STDOUT:
-        return
-    check_writable(json)
-    for other in filter(None, others):
-        if json.resolve() == other.resolve():
-            raise InputError(f"{json} is given as both --output and --json")
-    if would_replace(json, inputs):
-        raise InputError(f"{json} is a file that is read: give --json another name")
-    if json.exists() and b'"loratwin_run"' in json.read_bytes()[:200]:
-        raise InputError(f"{json} is the record of a run: give --json another name, or - for standard output")
+    if json is not None and json != STDOUT:
+        check_json_file(json, filter(None, others), inputs)
 
 
 def show(json: Path | None, text: Callable[[], Any], data: Callable[[], Any]) -> None:

@@ -2,7 +2,7 @@
 
 from loratwin.records.atomic import check_writable, would_replace, write_atomically
 from loratwin.records.config import EngineConfig
-from loratwin.records.files import load_run, load_runs, save_run
+from loratwin.records.files import check_json_file, load_run, load_runs, save_run
 from loratwin.records.plain import as_tuple
 from loratwin.records.run import AdapterTable, Gauges, PrefixCounts, Provenance, RequestTable, Run, RunKind, StepSeries
 from loratwin.records.series import DeliverySeries, GapHistogram, Samples, Series
@@ -22,6 +22,7 @@ __all__ = [
     "Series",
     "StepSeries",
     "as_tuple",
+    "check_json_file",
     "check_writable",
     "load_run",
     "load_runs",

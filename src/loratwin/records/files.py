@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +17,7 @@ import numpy as np
 
 from loratwin.errors import DataError, InputError
 from loratwin.extras import required
-from loratwin.records.atomic import write_atomically
+from loratwin.records.atomic import check_writable, would_replace, write_atomically
 from loratwin.records.columns import AnyArray, ColumnTable
 from loratwin.records.config import EngineConfig
 from loratwin.records.plain import as_plain, as_tuple
@@ -273,3 +273,30 @@ def _from_parquet(data: bytes) -> Run:
         header = _check_format(json.loads((file.metadata.metadata or {}).get(_MARK.encode(), b"null")))
         table = file.read()
     return _run(header, RequestTable(**{name: table.column(name).to_numpy() for name in table.column_names}))
+
+
+def check_json_file(path: Path, others: Iterable[Path] = (), inputs: Iterable[str | Path] = ()) -> None:
+    """Refuse before long work a file for `--json` that cannot be written, or would replace something else.
+
+    Parameters
+    ----------
+    path
+        To be written, beside what is shown.
+    others
+        Files that the same work writes.
+    inputs
+        What it reads; names that are no files are not looked at.
+
+    Raises
+    ------
+    InputError
+        One line with what is wrong.
+    """
+    check_writable(path)
+    for other in others:
+        if path.resolve() == other.resolve():
+            raise InputError(f"{path} is given as both --output and --json")
+    if would_replace(path, inputs):
+        raise InputError(f"{path} is a file that is read: give --json another name")
+    if path.exists() and b'"loratwin_run"' in path.read_bytes()[:200]:
+        raise InputError(f"{path} is the record of a run: give --json another name, or - for standard output")

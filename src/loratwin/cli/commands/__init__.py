@@ -1,1 +1,1 @@
-"""One module for each command. At its top only typer, the errors and the standard library: `--help` answers at once."""
+"""One module for each command. At its top only typer, light modules, the standard library: `--help` answers at once."""

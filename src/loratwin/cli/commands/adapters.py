@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loratwin.progress import staged_progress
+
 app = typer.Typer(help="Random LoRA adapters, to benchmark with.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -35,7 +37,6 @@ def make(
 
     For example: loratwin adapters make adapters --llm tiny --count 300 --ranks 8,16
     """
-    from loratwin.progress import staged_progress
     from loratwin.synthetic import LINEAR_MODULES, make_adapters, read_llm_shapes, wanted_adapters
 
     new = wanted_adapters(count, ranks, name, workload)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile
+from loratwin.cli.options import JsonFile, check_json, show
+from loratwin.lists import whole_numbers
+from loratwin.progress import announce_compilation
 
 if TYPE_CHECKING:
     from loratwin.advise import BatchSweep
@@ -52,7 +54,6 @@ def batch(
     """
     from loratwin.advise import advise_batch, known_shapes
     from loratwin.advise.text import batch_json, batch_text
-    from loratwin.cli.options import check_json, show
 
     check_json(json, inputs=sources or ())
     advice = advise_batch(_sweep(sources, llm, workload, profile, batches, max_loras), itl_ms, times, epsilon)
@@ -82,8 +83,6 @@ def replicas(
     """
     from loratwin.advise import advise_replicas, known_shapes
     from loratwin.advise.text import fixed_tokens, replicas_json, replicas_text
-    from loratwin.cli.options import check_json, show
-    from loratwin.lists import whole_numbers
 
     check_json(json, inputs=sources or ())
     sweep = _sweep(sources, llm, workload, profile, batches, max_loras)
@@ -101,8 +100,6 @@ def _sweep(
     max_loras: int | None,
 ) -> BatchSweep:
     from loratwin.advise import find_sweep
-    from loratwin.lists import whole_numbers
-    from loratwin.progress import announce_compilation
 
     if profile is not None:
         announce_compilation()

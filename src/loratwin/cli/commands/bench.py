@@ -10,6 +10,7 @@ import typer
 from loratwin.cli.options import ApiKeyEnv, JsonFile, ServerCommand, SloChecked, StartTimeout, check_json, show
 from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
+from loratwin.progress import announce_compilation, measuring
 
 if TYPE_CHECKING:
     from loratwin.metrics import Slo
@@ -77,7 +78,6 @@ def bench(
     from loratwin.bench import Options, choose_servers, key_headers, load_requests, measure, recovered, was_interrupted
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
-    from loratwin.progress import measuring
     from loratwin.report import check_outputs
 
     limits = parse_slo(slo) if slo is not None else None
@@ -117,7 +117,6 @@ def _show(
     report: Path | None,
     json: Path | None,
 ) -> None:
-    from loratwin.progress import announce_compilation
     from loratwin.report import print_runs, runs_as_json, twins_of, write_report
 
     runs = {output.stem: run}

@@ -20,6 +20,8 @@ from loratwin.cli.options import (
 )
 from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
+from loratwin.lists import words
+from loratwin.progress import announce_compilation, measuring, staged_progress
 
 if TYPE_CHECKING:
     from loratwin.calibrate.records_fit import RecordsFit
@@ -72,7 +74,6 @@ def server(
     from loratwin.calibrate.loop.calibration import calibrate_server, learned_file
     from loratwin.calibrate.loop.source import server_source
     from loratwin.calibrate.loop.text import as_text, checked_data, fitted_data, fitted_text
-    from loratwin.progress import announce_compilation, measuring
 
     def say_fitted(fit: RecordsFit, path: Path) -> None:
         if not prints_json(json):
@@ -157,7 +158,6 @@ def run_(
     from loratwin.calibrate.loop.designed import measure_design
     from loratwin.calibrate.loop.source import server_source
     from loratwin.perf import load_profile
-    from loratwin.progress import measuring
 
     source = server_source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
     if server is not None and url is None:
@@ -188,7 +188,6 @@ def fit(
     from loratwin.calibrate.loop.calibration import fit_folder, holds_records
     from loratwin.calibrate.loop.text import fitted_data, fitted_text
     from loratwin.perf import load_profile, profile_file, save_profile
-    from loratwin.progress import staged_progress
     from loratwin.records import check_writable
     from loratwin.validate.cards import fit_with_errors
 
@@ -240,7 +239,6 @@ def check(
     from loratwin.calibrate.loop.source import server_source
     from loratwin.calibrate.loop.text import as_markdown, as_text, checked_data
     from loratwin.perf import load_profile
-    from loratwin.progress import announce_compilation, measuring
 
     json = STDOUT if format == "json" else json
     check_json(json)
@@ -278,7 +276,6 @@ def import_(
     """
     from loratwin.calibrate.results.read import read_results
     from loratwin.engines.options import whole_number
-    from loratwin.lists import words
     from loratwin.records import save_run
 
     names = words(adapters)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import CsvFolder, HtmlFile, JsonFile, Processes, SloKept
+from loratwin.cli.options import CsvFolder, HtmlFile, JsonFile, Processes, SloKept, check_json, prints_json, show
+from loratwin.progress import announce_compilation
 
 
 def compare(
@@ -39,10 +40,8 @@ def compare(
 
     For example: loratwin compare h100.json l40s.json --price h100=2.5 --price l40s=0.9
     """
-    from loratwin.cli.options import check_json, prints_json, show
     from loratwin.metrics import parse_slo
     from loratwin.plan.compare import parse_prices
-    from loratwin.progress import announce_compilation
     from loratwin.report import as_text, check_outputs, write_report, write_tables
     from loratwin.report.compare import compare as compare_all
     from loratwin.report.compare import compared_json

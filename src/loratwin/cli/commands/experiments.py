@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile, SlurmPartition
+from loratwin.cli.options import JsonFile, SlurmPartition, check_json, prints_json, show
+from loratwin.progress import announce_compilation, staged_progress
 
 app = typer.Typer(
     help="Grids of measured runs: on this machine, on Slurm, on Dask.", no_args_is_help=True, rich_markup_mode=None
@@ -33,12 +34,10 @@ def plan(
     json: JsonFile = None,
 ) -> None:
     """Show every run that a grid makes, its command, and what is left out and why; start nothing."""
-    from loratwin.cli.options import check_json, show
     from loratwin.experiments import Container, load_grid, plan_runs
     from loratwin.experiments.estimate import estimates
     from loratwin.experiments.text import planned_data, planned_text
     from loratwin.perf import load_profile
-    from loratwin.progress import announce_compilation
 
     check_json(json, inputs=(grid,))
     chosen, inside = load_grid(grid), Container(container, image, tuple(bind or ()))  # type: ignore[arg-type]
@@ -80,7 +79,6 @@ def run(
     """
     from loratwin.experiments import Container, Experiments, SlurmOptions, executor_at, load_grid, plan_runs
     from loratwin.experiments.text import handed_text, states_text
-    from loratwin.progress import staged_progress
 
     chosen, experiments = load_grid(grid).with_profilers(with_nsys, with_ncu, profiler_args), Experiments(output)
     inside = Container(container, image, tuple(bind or ()))  # type: ignore[arg-type]
@@ -102,7 +100,6 @@ def status(
     json: JsonFile = None,
 ) -> None:
     """Say how far the runs are, and why those that failed did."""
-    from loratwin.cli.options import check_json, prints_json, show
     from loratwin.experiments import Experiments
     from loratwin.experiments.text import counts_text, states_data, states_text
 
@@ -123,7 +120,6 @@ def collect(
     json: JsonFile = None,
 ) -> None:
     """Put all runs into one table: the grid's values, how each ended, and its figures."""
-    from loratwin.cli.options import check_json, show
     from loratwin.experiments import collect as collect_runs
     from loratwin.experiments.text import counts_text
     from loratwin.records import check_writable, write_atomically

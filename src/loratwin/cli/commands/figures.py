@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from loratwin.cli.options import Processes
+from loratwin.progress import staged_progress
 
 
 def figures(
@@ -25,7 +26,6 @@ def figures(
 
     For example: loratwin figures DATA -o figures
     """
-    from loratwin.progress import staged_progress
     from loratwin.report.figures import make_figures
 
     with staged_progress(compiles=True) as progress:

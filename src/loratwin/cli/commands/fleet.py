@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile, Processes
+from loratwin.cli.options import JsonFile, Processes, check_json, show
+from loratwin.lists import names_by_name, numbers_by_name
+from loratwin.progress import announce_compilation, simulations
 
 app = typer.Typer(help="Several servers, and the router before them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -48,11 +50,8 @@ def simulate(
 
     For example: loratwin fleet simulate placement.json workload.yaml --router llm-d-lora
     """
-    from loratwin.cli.options import check_json, show
     from loratwin.fleet import load_placement, simulate_fleet
     from loratwin.fleet.run_text import fleet_run_json, fleet_run_lines
-    from loratwin.lists import numbers_by_name
-    from loratwin.progress import announce_compilation
     from loratwin.records import check_writable, save_run
     from loratwin.workload import draw, load_spec
 
@@ -116,12 +115,9 @@ def plan(
 
     For example: loratwin fleet plan example:support-desk --gpus h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct@2.5
     """
-    from loratwin.cli.options import check_json, show
     from loratwin.fleet import Wishes, load_placement, parse_gpus, plan_fleet
     from loratwin.fleet.plan_text import fleet_plan_json, fleet_plan_lines
-    from loratwin.lists import names_by_name
     from loratwin.plan import parse_headroom
-    from loratwin.progress import simulations
     from loratwin.workload import load_spec
 
     check_json(json_file, (), (workload,) if present is None else (workload, str(present)))

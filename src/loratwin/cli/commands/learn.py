@@ -11,6 +11,8 @@ import typer
 
 from loratwin.cli.options import JsonFile, Processes, ProfileGiven, SlurmPartition, Workload, check_json, show
 from loratwin.errors import UnknownNameError
+from loratwin.lists import known_words
+from loratwin.progress import announce_compilation, staged_progress
 
 app = typer.Typer(help="Learn from the twin: fast answers, and rules.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -42,7 +44,6 @@ def generate(
     from loratwin.learn.cases.design import design as cases_of
     from loratwin.learn.cases.generate import generate as run
     from loratwin.learn.cases.search import SEARCHES
-    from loratwin.progress import staged_progress
 
     if search not in SEARCHES:
         raise UnknownNameError("search", search, SEARCHES)
@@ -65,7 +66,6 @@ def train(
     """Fit the model that `learn predict` and `plan --fast` use; prints its errors on workloads not seen."""
     from loratwin.learn import load_shards, save_model
     from loratwin.learn import train as fit
-    from loratwin.progress import staged_progress
     from loratwin.records import check_writable
     from loratwin.records.plain import as_plain
 
@@ -97,8 +97,6 @@ def table(
     from loratwin.learn.models.targets import TARGETS
     from loratwin.learn.training.registry import REGISTRY
     from loratwin.learn.training.table import table_markdown
-    from loratwin.lists import known_words
-    from loratwin.progress import staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.records.plain import as_plain
 
@@ -159,7 +157,6 @@ def predict(
     from loratwin.learn import advice_text, load_model
     from loratwin.learn import predict as learned_advice
     from loratwin.perf import load_profile
-    from loratwin.progress import announce_compilation
     from loratwin.workload import load_spec
 
     chosen, learned, spec = load_profile(profile), load_model(model), load_spec(workload)

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from loratwin.cli.options import JsonFile
+from loratwin.cli.options import JsonFile, check_json
+from loratwin.cli.options import show as show_result
 
 app = typer.Typer(
     help="LLMs: what is known of one; small random ones, to try servers with.",
@@ -29,13 +30,12 @@ def show(
 
     For example: loratwin llm show Qwen/Qwen3-30B-A3B --tensor-parallel 2
     """
-    from loratwin.cli.options import check_json, show
     from loratwin.llms import llm_facts
     from loratwin.report import llm_text
 
     check_json(json)
     facts = llm_facts(name, engine, tensor_parallel)
-    show(json, lambda: llm_text(facts), facts.as_plain)
+    show_result(json, lambda: llm_text(facts), facts.as_plain)
 
 
 @app.command()

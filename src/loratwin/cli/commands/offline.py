@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from loratwin.lists import whole_numbers
+from loratwin.progress import staged_progress
+
 
 def offline(
     folder: Annotated[Path, typer.Argument(help="Folder for the records; batches whose record is there are kept.")],
@@ -27,9 +30,7 @@ def offline(
 
     For example: loratwin offline records --server-args "--model tiny" --python vllm/bin/python --batches 1,8,32
     """
-    from loratwin.lists import whole_numbers
     from loratwin.offline import batch_grid, measure_offline, offline_text
-    from loratwin.progress import staged_progress
 
     asked = [
         whole_numbers(name, text)

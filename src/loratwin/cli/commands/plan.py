@@ -30,6 +30,7 @@ from loratwin.cli.options import (
 from loratwin.cli.serve import Serve, line_beside
 from loratwin.errors import InputError
 from loratwin.lists import whole_numbers
+from loratwin.progress import simulations
 
 
 def plan(
@@ -145,7 +146,6 @@ def plan(
     from loratwin.plan.line import line_change, line_change_json, line_change_text
     from loratwin.plan.text import predicted_text
     from loratwin.plan.what_if import check_names, parse_added, parse_scale, plan_and_cases, plan_and_cases_json
-    from loratwin.progress import simulations
     from loratwin.records import would_replace
     from loratwin.records.plain import as_plain
     from loratwin.report import check_csv_folder, check_html, write_report, write_tables

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile
+from loratwin.cli.options import JsonFile, check_json
+from loratwin.cli.options import show as show_result
+from loratwin.errors import InputError
 
 app = typer.Typer(help="Performance profiles: GPU, engine and LLM.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -18,12 +20,11 @@ def list_profiles(
     json: JsonFile = None,
 ) -> None:
     """List the profiles that come with the package and your own."""
-    from loratwin.cli.options import check_json, show
     from loratwin.perf import profile_names
     from loratwin.report.profile_tables import profiles_data, profiles_text
 
     check_json(json)
-    show(json, lambda: profiles_text() if long else "\n".join(profile_names()), profiles_data)
+    show_result(json, lambda: profiles_text() if long else "\n".join(profile_names()), profiles_data)
 
 
 @app.command()
@@ -31,8 +32,6 @@ def show(
     name: Annotated[str, typer.Argument(help="Name of a profile, or a profile file (.yaml).")], json: JsonFile = None
 ) -> None:
     """Show a profile: its card, held-out errors, domain and coefficients."""
-    from loratwin.cli.options import check_json
-    from loratwin.cli.options import show as show_result
     from loratwin.perf import load_profile
     from loratwin.report import profile_text
 
@@ -48,13 +47,12 @@ def compare(
     json: JsonFile = None,
 ) -> None:
     """Show two profiles side by side: KV capacity, decode steps, and every coefficient with its difference."""
-    from loratwin.cli.options import check_json, show
     from loratwin.perf import load_profile
     from loratwin.report.profile_tables import differences_data, differences_text
 
     check_json(json, inputs=(first, second))
     both = load_profile(first), load_profile(second)
-    show(json, lambda: differences_text(*both), lambda: differences_data(*both))
+    show_result(json, lambda: differences_text(*both), lambda: differences_data(*both))
 
 
 @app.command()
@@ -91,7 +89,6 @@ def assume(
 
     For example: loratwin profiles assume --gpu h100-sxm --llm llama-3.1-8b-instruct --engine vllm-0.32.0 -o my.yaml
     """
-    from loratwin.errors import InputError
     from loratwin.llms import find_llm
     from loratwin.perf import assume as assumed
     from loratwin.perf import find_gpu, load_references, save_profile

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from loratwin.cli.options import CsvFolder, HtmlFile, JsonFile, SloChecked
+from loratwin.cli.options import CsvFolder, HtmlFile, JsonFile, SloChecked, check_json, prints_json, show
+from loratwin.progress import announce_compilation
 
 RUNS = "runs"
 
@@ -51,18 +52,9 @@ def report(
     Kernels of GPU profiles: loratwin report kernels --help
     """
     from loratwin.calibrate.results.read import load_runs_or_results
-    from loratwin.cli.options import check_json, prints_json, show
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
-    from loratwin.progress import announce_compilation
-    from loratwin.report import (
-        check_outputs,
-        print_runs,
-        runs_as_json,
-        twins_of,
-        write_report,
-        write_tables,
-    )
+    from loratwin.report import check_outputs, print_runs, runs_as_json, twins_of, write_report, write_tables
 
     check_outputs(output, csv)
     check_json(json, (output,), runs)
@@ -101,7 +93,6 @@ def kernels(
 
     For example: loratwin report kernels nsys.sqlite ncu.csv -o kernels.html
     """
-    from loratwin.cli.options import check_json, prints_json, show
     from loratwin.report.kernels import (
         kernel_report,
         kernels_json,

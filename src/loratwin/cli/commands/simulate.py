@@ -27,6 +27,7 @@ from loratwin.cli.options import (
 from loratwin.cli.serve import Serve, line_beside
 from loratwin.errors import CapacityError
 from loratwin.lists import whole_numbers
+from loratwin.progress import counted_runs
 
 
 def simulate(
@@ -88,7 +89,6 @@ def simulate(
     """
     from loratwin.metrics import parse_slo
     from loratwin.perf import served_profile
-    from loratwin.progress import counted_runs
     from loratwin.report import print_sweep
     from loratwin.simulate import check_runs_path, on_line, save_runs, server_configs, sweep
     from loratwin.workload import load_spec

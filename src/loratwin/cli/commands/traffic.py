@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile
+from loratwin.cli.options import JsonFile, check_json
+from loratwin.cli.options import show as show_result
 
 app = typer.Typer(no_args_is_help=True, help="Traffic that was: traces, logs and metrics, and a workload of them.")
 
@@ -38,8 +39,6 @@ def show(
 
     For example: loratwin traffic show AzureLLMInferenceTrace_conv.csv
     """
-    from loratwin.cli.options import check_json
-    from loratwin.cli.options import show as show_result
     from loratwin.report.trace_text import trace_text
     from loratwin.traces import read_facts, reading
 

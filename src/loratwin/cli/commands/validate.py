@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from loratwin.cli.options import JsonFile, Processes, check_json, show
+from loratwin.errors import InputError
+from loratwin.lists import whole_numbers
+from loratwin.progress import staged_progress
 
 app = typer.Typer(help="Compare the twin with measured runs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -21,7 +24,6 @@ Seeds = Annotated[int, typer.Option(min=1, help="Runs of the twin that each figu
 def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Processes = 1, json: JsonFile = None) -> None:
     """Predict every row from its configuration columns: throughput, latencies, KV capacity, starts, starved."""
     from loratwin.calibrate.published.serving import read_serving
-    from loratwin.progress import staged_progress
     from loratwin.records import write_atomically
     from loratwin.records.plain import as_plain
     from loratwin.validate import check_output, predict_all, predictions_csv
@@ -49,7 +51,6 @@ def decisions(
     """Answer for every workload of a grid: adapters and slots for throughput, slots for throughput and for latency."""
     from loratwin.calibrate.published.serving import read_serving
     from loratwin.learn.models.model import load_model
-    from loratwin.progress import staged_progress
     from loratwin.records import write_atomically
     from loratwin.validate import check_output, decide_all, decisions_csv, decisions_data
 
@@ -72,7 +73,6 @@ def report(
     json: JsonFile = None,
 ) -> None:
     """Fit without each workload in turn, predict it, and report the errors by regime (up to 15 minutes)."""
-    from loratwin.progress import staged_progress
     from loratwin.records import check_writable
     from loratwin.report.validation import validation_data, write_validation
     from loratwin.validate.crossval import cross_validate, first_look, fit_all
@@ -99,7 +99,6 @@ def chance(
     json: JsonFile = None,
 ) -> None:
     """Whether limits are kept as often as the stated chance says, by tenths of it, on held-out runs (some minutes)."""
-    from loratwin.progress import staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.report.chance import chance_data, chance_markdown
     from loratwin.validate.chance import predict_draws, statements
@@ -125,8 +124,6 @@ def public(
     json: JsonFile = None,
 ) -> None:
     """Predict measurements that others published of other GPUs, LLMs and engines, and report the errors."""
-    from loratwin.errors import InputError
-    from loratwin.progress import staged_progress
     from loratwin.records import check_writable, would_replace
     from loratwin.report.public_validation import write_public
     from loratwin.validate.public import predict_public
@@ -159,9 +156,6 @@ def curve(
     json: JsonFile = None,
 ) -> None:
     """Held-out error with micro measurements alone, and with a few serving runs more (takes some minutes)."""
-    from loratwin.errors import InputError
-    from loratwin.lists import whole_numbers
-    from loratwin.progress import staged_progress
     from loratwin.records import check_writable, write_atomically
     from loratwin.validate.curve import CurvePlan, curve_data, curve_json, curve_markdown, learning_curve
 
