@@ -24,10 +24,17 @@ if TYPE_CHECKING:
     from loratwin.calibrate.checks.loads import Check, make_checks
     from loratwin.calibrate.design import Design, dump_design, load_design, make_design
     from loratwin.calibrate.evidence import Evidence, gather, read_records
-    from loratwin.calibrate.loop.calibration import Calibration, calibrate_server, fit_folder
+    from loratwin.calibrate.loop.calibration import (
+        Calibration,
+        calibrate_server,
+        fit_folder,
+        holds_records,
+        learned_file,
+        save_learned,
+    )
     from loratwin.calibrate.loop.checking import ServerCheck, check_server, learn_from_check
     from loratwin.calibrate.loop.designed import design_for, measure_design
-    from loratwin.calibrate.loop.source import ServerSource
+    from loratwin.calibrate.loop.source import ServerSource, server_source
     from loratwin.calibrate.published.fit import TablesFit, fit_tables
     from loratwin.calibrate.records_fit import RecordsFit, fit_records
     from loratwin.calibrate.results.read import read_result, read_results
@@ -38,10 +45,17 @@ _HOMES = {
     "checks.loads": ("Check", "make_checks"),
     "design": ("Design", "dump_design", "load_design", "make_design"),
     "evidence": ("Evidence", "gather", "read_records"),
-    "loop.calibration": ("Calibration", "calibrate_server", "fit_folder"),
+    "loop.calibration": (
+        "Calibration",
+        "calibrate_server",
+        "fit_folder",
+        "holds_records",
+        "learned_file",
+        "save_learned",
+    ),
     "loop.checking": ("ServerCheck", "check_server", "learn_from_check"),
     "loop.designed": ("design_for", "measure_design"),
-    "loop.source": ("ServerSource",),
+    "loop.source": ("ServerSource", "server_source"),
     "published.fit": ("TablesFit", "fit_tables"),
     "records_fit": ("RecordsFit", "fit_records"),
     "results.read": ("read_result", "read_results"),
@@ -66,7 +80,9 @@ __all__ = [
     "fit_records",
     "fit_tables",
     "gather",
+    "holds_records",
     "learn_from_check",
+    "learned_file",
     "load_design",
     "make_checks",
     "make_design",
@@ -75,7 +91,9 @@ __all__ = [
     "read_records",
     "read_result",
     "read_results",
+    "save_learned",
     "score_checks",
+    "server_source",
     "with_measured_errors",
 ]
 

@@ -20,6 +20,18 @@ def save_profile(profile: Profile, path: str | Path) -> Path:
     return write_atomically(path, dump_profile(profile))
 
 
+def check_profile_file(path: Path) -> None:
+    """Refuse before work the name of a profile's file that does not end as one.
+
+    Raises
+    ------
+    InputError
+        It does not.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise InputError(f"{path}: the file of a profile must end in .yaml")
+
+
 def profile_file(output: Path, name: str) -> Path:
     """Where a profile goes.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from loratwin.experiments import RunTable
+from loratwin.experiments.text import counts_text
+from loratwin.records.plain import as_plain
 from loratwin.report.tables import Cell, Column, Row, Table, texts, word
 from loratwin.version import __version__
 
@@ -42,6 +45,17 @@ def grid_html(table: RunTable) -> str:
             version=__version__,
         )
     )
+
+
+def collected_text(table: RunTable, path: Path) -> str:
+    """Where the table is, and how its runs ended."""
+    return f"{path}: {len(table.rows)} runs ({counts_text(run_counts(table))})"
+
+
+def collected_data(table: RunTable) -> dict[str, Any]:
+    """The table as plain data."""
+    plain: dict[str, Any] = as_plain({"grid": table.name, "axes": table.axes, "runs": table.rows})
+    return plain
 
 
 def _failures(table: RunTable) -> list[list[str]]:

@@ -20,6 +20,7 @@ from loratwin.calibrate.published.fit import fit_tables, read_runs
 from loratwin.calibrate.published.serving import ServingRun
 from loratwin.calibrate.published.start import SHAPES
 from loratwin.errors import DataError, InputError
+from loratwin.records import check_writable
 from loratwin.records.plain import as_plain
 from loratwin.simulate.workers import Workers
 from loratwin.validate.predict import Prediction, predict_all
@@ -212,6 +213,24 @@ def _predicted(folder: Path, fold: HeldOutFit) -> tuple[Prediction, ...]:
     llm = next(llm for llm in SHAPES if llm.name == fold.model)
     profile = fit_tables(folder, llm, processes=1, only=fold.evidence).profile
     return tuple(predict_all(fold.asked, profiles={fold.model: profile}))
+
+
+def check_curve_file(path: Path) -> None:
+    """Refuse before long work a file that `curve_text` has no form for, or that cannot be written.
+
+    Raises
+    ------
+    InputError
+        One line with what is wrong.
+    """
+    if path.suffix not in (".md", ".json"):
+        raise InputError(f"{path}: the name must end in .md or .json")
+    check_writable(path)
+
+
+def curve_text(curve: Curve, path: Path | None = None) -> str:
+    """What a file of that name holds: JSON, else Markdown."""
+    return curve_json(curve) if path is not None and path.suffix == ".json" else curve_markdown(curve)
 
 
 def curve_json(curve: Curve) -> str:

@@ -54,5 +54,11 @@ def first_comment(path: Path) -> str:
     return next((text for text in comments if text and not text.startswith("yaml-language-server:")), "")
 
 
+def examples_text() -> str:
+    """A line for each example: its name, and what its file says of itself."""
+    width = max(map(len, example_names()), default=0)
+    return "\n".join(f"{known:{width}}  {first_comment(example_path(known))}".rstrip() for known in example_names())
+
+
 def _examples() -> Any:
     return files("loratwin.examples")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,11 +11,6 @@ from loratwin.cli.options import ApiKeyEnv, JsonFile, ServerCommand, SloChecked,
 from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
 from loratwin.progress import announce_compilation, measuring
-
-if TYPE_CHECKING:
-    from loratwin.metrics import Slo
-    from loratwin.perf import Profile
-    from loratwin.records import Run
 
 _URL = "Server(s) to ask, as http://127.0.0.1:8000; several share the requests evenly."
 _ARGS = "With --launch: the engine's arguments, in one string. With --url: what the server runs with, for the record."
@@ -78,7 +73,7 @@ def bench(
     from loratwin.bench import Options, choose_servers, key_headers, load_requests, measure, recovered, was_interrupted
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
-    from loratwin.report import check_outputs
+    from loratwin.report import check_outputs, print_runs, runs_as_json, twins_of, write_report
 
     limits = parse_slo(slo) if slo is not None else None
     check_outputs(report)
@@ -87,42 +82,27 @@ def bench(
     if recover is not None:
         run, path = recovered(recover, output, force)
         typer.echo(f"written: {path} ({recover} can be removed)", err=True)
-        _show(run, output, limits, twin, per_adapter, report, json)
-        return
-    if workload is None:
+    elif workload is None:
         raise InputError("no workload: give a file, example:NAME, or a record to replay (or --recover FOLDER)")
-    servers = choose_servers(
-        url or (), launch, line=serve, args=server_args, command=server_command, replicas=replicas, mps=mps,
-        steps=steps, timeout_s=start_timeout, lora_folder=lora_folder, llm=llm,
-        adapters=tuple(name.strip() for name in adapters.split(",")) if adapters else (),
-    )  # fmt: skip
-    requests = load_requests(workload, seed, window)
-    options = Options(
-        api=api, in_flight=in_flight, prompts=prompts, warm_up=warm_up, preload=preload,  # type: ignore[arg-type]
-        scrape_every_s=scrape_every, headers=key_headers(api_key_env),
-    )  # fmt: skip
-    with measuring() as listener:
-        run = measure(requests, servers, output, options=options, force=force, listener=listener)
-    _show(run, output, limits, twin, per_adapter, report, json)
-    if was_interrupted(run):
-        raise KeyboardInterrupt
-
-
-def _show(
-    run: Run,
-    output: Path,
-    slo: Slo | None,
-    twin: Profile | None,
-    per_adapter: bool,
-    report: Path | None,
-    json: Path | None,
-) -> None:
-    from loratwin.report import print_runs, runs_as_json, twins_of, write_report
-
+    else:
+        servers = choose_servers(
+            url or (), launch, line=serve, args=server_args, command=server_command, replicas=replicas, mps=mps,
+            steps=steps, timeout_s=start_timeout, lora_folder=lora_folder, llm=llm,
+            adapters=tuple(name.strip() for name in adapters.split(",")) if adapters else (),
+        )  # fmt: skip
+        requests = load_requests(workload, seed, window)
+        options = Options(
+            api=api, in_flight=in_flight, prompts=prompts, warm_up=warm_up, preload=preload,  # type: ignore[arg-type]
+            scrape_every_s=scrape_every, headers=key_headers(api_key_env),
+        )  # fmt: skip
+        with measuring() as listener:
+            run = measure(requests, servers, output, options=options, force=force, listener=listener)
     runs = {output.stem: run}
     if twin is not None:
         announce_compilation()
         runs |= twins_of(runs, twin)
-    show(json, lambda: print_runs(runs, slo, per_adapter), lambda: runs_as_json(runs, slo, per_adapter))
+    show(json, lambda: print_runs(runs, limits, per_adapter), lambda: runs_as_json(runs, limits, per_adapter))
     if report is not None:
-        typer.echo(f"written: {write_report(runs, report, slo=slo)}", err=True)
+        typer.echo(f"written: {write_report(runs, report, slo=limits)}", err=True)
+    if recover is None and was_interrupted(run):
+        raise KeyboardInterrupt

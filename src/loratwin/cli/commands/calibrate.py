@@ -71,8 +71,7 @@ def server(
 
     For example: loratwin calibrate server mine --lora-folder adapters --server-args "--model tiny --max-num-seqs 16"
     """
-    from loratwin.calibrate.loop.calibration import calibrate_server, learned_file
-    from loratwin.calibrate.loop.source import server_source
+    from loratwin.calibrate import calibrate_server, learned_file, server_source
     from loratwin.calibrate.loop.text import as_text, checked_data, fitted_data, fitted_text
 
     def say_fitted(fit: RecordsFit, path: Path) -> None:
@@ -116,9 +115,7 @@ def design(
 
     For example: loratwin calibrate design --lora-folder adapters --server-args "--model tiny" --minutes 5
     """
-    from loratwin.calibrate.design import dump_design
-    from loratwin.calibrate.loop.designed import design_for
-    from loratwin.calibrate.loop.source import server_source
+    from loratwin.calibrate import design_for, dump_design, server_source
     from loratwin.calibrate.loop.text import design_text
     from loratwin.records import write_atomically
 
@@ -154,9 +151,7 @@ def run_(
 
     For example: loratwin calibrate run design.yaml -o mine --lora-folder adapters --server-args "--model tiny"
     """
-    from loratwin.calibrate.design import load_design
-    from loratwin.calibrate.loop.designed import measure_design
-    from loratwin.calibrate.loop.source import server_source
+    from loratwin.calibrate import load_design, measure_design, server_source
     from loratwin.perf import load_profile
 
     source = server_source(lora_folder, server_args, server_command, url, step_log, start_timeout, api_key_env)
@@ -185,7 +180,7 @@ def fit(
 
     For example: loratwin calibrate fit mine -o mine.yaml --llm tiny
     """
-    from loratwin.calibrate.loop.calibration import fit_folder, holds_records
+    from loratwin.calibrate import fit_folder, holds_records
     from loratwin.calibrate.loop.text import fitted_data, fitted_text
     from loratwin.perf import load_profile, profile_file, save_profile
     from loratwin.records import check_writable
@@ -234,9 +229,7 @@ def check(
     """
     if format not in FORMATS:
         raise InputError(f"--format {format!r}: must be one of {', '.join(FORMATS)}")
-    from loratwin.calibrate.loop.calibration import save_learned
-    from loratwin.calibrate.loop.checking import check_server
-    from loratwin.calibrate.loop.source import server_source
+    from loratwin.calibrate import check_server, save_learned, server_source
     from loratwin.calibrate.loop.text import as_markdown, as_text, checked_data
     from loratwin.perf import load_profile
 

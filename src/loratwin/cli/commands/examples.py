@@ -23,13 +23,11 @@ def examples(
     """
     if name is None and copy is not None:
         raise InputError("--copy needs the name of an example; `loratwin examples` lists them")
-    from loratwin.workload import copy_example, example_names, example_path
-    from loratwin.workload.examples import first_comment
+    from loratwin.workload import copy_example, example_path
+    from loratwin.workload.examples import examples_text
 
     if name is None:
-        width = max(map(len, example_names()), default=0)
-        for known in example_names():
-            typer.echo(f"{known:{width}}  {first_comment(example_path(known))}".rstrip())
+        typer.echo(examples_text())
     elif copy is None:
         typer.echo(example_path(name).read_text(encoding="utf-8"), nl=False)
     else:

@@ -121,10 +121,8 @@ def collect(
 ) -> None:
     """Put all runs into one table: the grid's values, how each ended, and its figures."""
     from loratwin.experiments import collect as collect_runs
-    from loratwin.experiments.text import counts_text
     from loratwin.records import check_writable, write_atomically
-    from loratwin.records.plain import as_plain
-    from loratwin.report.grid_page import grid_html, run_counts
+    from loratwin.report.grid_page import collected_data, collected_text, grid_html
 
     for path in filter(None, (output, report)):
         check_writable(path)
@@ -133,8 +131,7 @@ def collect(
     table.write(output)
     if report is not None:
         write_atomically(report, grid_html(table))
-    line = f"{output}: {len(table.rows)} runs ({counts_text(run_counts(table))})"
-    show(json, lambda: line, lambda: as_plain({"grid": table.name, "axes": table.axes, "runs": table.rows}))
+    show(json, lambda: collected_text(table, output), lambda: collected_data(table))
 
 
 @app.command("definition")

@@ -66,6 +66,7 @@ def train(
     """Fit the model that `learn predict` and `plan --fast` use; prints its errors on workloads not seen."""
     from loratwin.learn import load_shards, save_model
     from loratwin.learn import train as fit
+    from loratwin.learn.models.model import saved_text
     from loratwin.records import check_writable
     from loratwin.records.plain import as_plain
 
@@ -75,9 +76,7 @@ def train(
     with staged_progress() as progress:
         model = fit(explored, partial(progress, "learning targets"))
     save_model(model, output)
-    errors = [f"{target}: {error}" for target, error in model.header.held_out.items()]
-    size = f"{output}: {output.stat().st_size / 1000:.0f} kB, {model.header.learned_from}"
-    show(json, lambda: "\n".join([*errors, size]), lambda: {"file": str(output), **as_plain(model.header)})
+    show(json, lambda: saved_text(model, output), lambda: {"file": str(output), **as_plain(model.header)})
 
 
 @app.command()
@@ -94,17 +93,16 @@ def table(
 ) -> None:
     """Compare all models on all targets by nested cross-validation, grouped by workload (takes minutes)."""
     from loratwin.learn import compare_models, load_shards
-    from loratwin.learn.models.targets import TARGETS
     from loratwin.learn.training.registry import REGISTRY
-    from loratwin.learn.training.table import table_markdown
+    from loratwin.learn.training.table import comparable_targets, table_markdown
     from loratwin.records import check_writable, write_atomically
     from loratwin.records.plain import as_plain
 
     if output is not None:
         check_writable(output)
     check_json(json, (output,))
-    usual = [name for name, target in TARGETS.items() if target.level == "workload" or not published_features]
-    chosen, asked = known_words("model", models, REGISTRY), known_words("target", targets, usual)
+    chosen = known_words("model", models, REGISTRY)
+    asked = known_words("target", targets, comparable_targets(published_features))
     explored = load_shards(shards, partly)
     with staged_progress() as progress:
         rows = compare_models(explored, chosen, asked, published_features, partial(progress, "models x targets"))

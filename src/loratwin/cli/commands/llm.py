@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -61,15 +61,18 @@ def make(
     """
     from loratwin.synthetic import NewLlm, make_llm
 
-    sizes: dict[str, Any] = {
-        "architecture": architecture,
-        "hidden_size": hidden,
-        "num_layers": layers,
-        "num_heads": heads,
-        "num_kv_heads": kv_heads,
-        "intermediate_size": intermediate,
-        "vocab_size": vocab,
-        "max_model_len": max_model_len,
-    }
-    shapes = make_llm(folder, NewLlm(**sizes, dtype=dtype, weights=not no_weights, seed=seed))  # type: ignore[arg-type]
+    new = NewLlm(
+        architecture=architecture,  # type: ignore[arg-type]
+        hidden_size=hidden,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        intermediate_size=intermediate,
+        vocab_size=vocab,
+        max_model_len=max_model_len,
+        dtype=dtype,  # type: ignore[arg-type]
+        weights=not no_weights,
+        seed=seed,
+    )
+    shapes = make_llm(folder, new)
     typer.echo(f"{folder}: {architecture}, {shapes.num_parameters / 1e6:.1f} million parameters")

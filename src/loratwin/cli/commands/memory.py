@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -64,22 +64,14 @@ def memory(
     from loratwin.report import memory_text
 
     check_json(json)
-    settings: dict[str, Any] = {
-        "max_lora_rank": max_lora_rank,
-        "fully_sharded_loras": fully_sharded_loras,
-        "gpu_memory_utilization": gpu_memory_utilization,
-        "max_num_seqs": max_num_seqs,
-        "max_num_batched_tokens": max_num_batched_tokens,
-        "max_model_len": max_model_len,
-        "enforce_eager": enforce_eager,
-        "kv_cache_dtype": kv_cache_dtype,
-        "kv_cache_memory_bytes": kv_cache_memory_bytes,
-    }
     servers = [
         server_memory(
             gpu, llm, engine or UNTOLD, gpu_memory_gib=gpu_memory_gib, tensor_parallel=tensor_parallel,
             pipeline_parallel=pipeline_parallel, dtype=dtype, quantization=quantization or "", sampler=sampler,
-            max_loras=slots, **settings,
+            max_loras=slots, max_lora_rank=max_lora_rank,
+            fully_sharded_loras=fully_sharded_loras, gpu_memory_utilization=gpu_memory_utilization,
+            max_num_seqs=max_num_seqs, max_num_batched_tokens=max_num_batched_tokens, max_model_len=max_model_len,
+            enforce_eager=enforce_eager, kv_cache_dtype=kv_cache_dtype, kv_cache_memory_bytes=kv_cache_memory_bytes,
         )
         for slots in whole_numbers("--max-loras", max_loras)
     ]  # fmt: skip

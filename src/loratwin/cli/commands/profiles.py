@@ -9,7 +9,6 @@ import typer
 
 from loratwin.cli.options import JsonFile, check_json
 from loratwin.cli.options import show as show_result
-from loratwin.errors import InputError
 
 app = typer.Typer(help="Performance profiles: GPU, engine and LLM.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -92,9 +91,9 @@ def assume(
     from loratwin.llms import find_llm
     from loratwin.perf import assume as assumed
     from loratwin.perf import find_gpu, load_references, save_profile
+    from loratwin.perf.store import check_profile_file
 
-    if out.suffix not in (".yaml", ".yml"):
-        raise InputError(f"{out}: the file of a profile must end in .yaml")
+    check_profile_file(out)
     references = load_references(reference or ())
     profile = assumed(find_gpu(gpu), find_llm(llm, engine), engine, tensor_parallel, references)
     save_profile(profile, out)

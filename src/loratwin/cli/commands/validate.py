@@ -156,18 +156,16 @@ def curve(
     json: JsonFile = None,
 ) -> None:
     """Held-out error with micro measurements alone, and with a few serving runs more (takes some minutes)."""
-    from loratwin.records import check_writable, write_atomically
-    from loratwin.validate.curve import CurvePlan, curve_data, curve_json, curve_markdown, learning_curve
+    from loratwin.records import write_atomically
+    from loratwin.validate.curve import CurvePlan, check_curve_file, curve_data, curve_text, learning_curve
 
     plan = CurvePlan(tuple(whole_numbers("--serving-runs", serving_runs)), draws, sets, sample, seed)
     if output is not None:
-        if output.suffix not in (".md", ".json"):
-            raise InputError(f"{output}: the name must end in .md or .json")
-        check_writable(output)
+        check_curve_file(output)
     check_json(json, (output,))
     with staged_progress(compiles=True) as progress:
         scores = learning_curve(data, plan, processes, progress)
-    text = curve_json(scores) if output is not None and output.suffix == ".json" else curve_markdown(scores)
+    text = curve_text(scores, output)
     if output is not None:
         write_atomically(output, text)
     show(json, lambda: text.rstrip() if output is None else str(output), lambda: curve_data(scores))

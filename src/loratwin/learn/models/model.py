@@ -288,3 +288,9 @@ def _part(name: str, arrays: dict[str, Any]) -> Part:
         return KINDS[level].from_arrays(arrays, len(LOG_WORKLOAD if level == "workload" else LOADED))
     except DataError as error:
         raise DataError(f"target {name!r}: {error}") from None
+
+
+def saved_text(model: LearnedModel, path: Path) -> str:
+    """The held-out error of each target, then how large the file is and what the model was learned from."""
+    errors = [f"{target}: {error}" for target, error in model.header.held_out.items()]
+    return "\n".join([*errors, f"{path}: {path.stat().st_size / 1000:.0f} kB, {model.header.learned_from}"])

@@ -49,6 +49,11 @@ class TableRow:
     coverage: float
 
 
+def comparable_targets(published_features: bool) -> list[str]:
+    """Targets that models are compared on: of the published features, those of whole workloads alone."""
+    return [name for name, target in TARGETS.items() if target.level == "workload" or not published_features]
+
+
 def compare_models(
     explored: Sequence[Explored],
     models: Sequence[str] = tuple(REGISTRY),
