@@ -21,7 +21,8 @@ from loratwin.learn.cases.design import design
 from loratwin.learn.cases.generate import generate
 from tests.slow import SLOW
 
-CASES = 200 if SLOW else 6
+CASES = int(os.environ.get("LORATWIN_DASK_CASES", 40 if SLOW else 6))
+"""Workloads; with 200 it takes a quarter of an hour on two cores."""
 
 
 def free_port() -> int:
