@@ -22,6 +22,12 @@ import pytest
 
 VERSION = "0.32.0"
 
+needs_time = pytest.mark.skipif(
+    os.environ.get("LORATWIN_REAL_LONG") != "1",
+    reason="takes ten minutes and more on a machine with nothing else to do: set LORATWIN_REAL_LONG=1, too",
+)
+"""Beside `needs_vllm`, where figures are compared that another program on the machine spoils."""
+
 needs_vllm = pytest.mark.skipif(
     os.environ.get("LORATWIN_REAL") != "1", reason="starts a real vLLM on CPU: set LORATWIN_REAL=1"
 )

@@ -24,7 +24,7 @@ from loratwin.metrics import summarize
 from loratwin.records import Run
 from loratwin.synthetic import make_llm
 from loratwin.workload import draw, parse_spec
-from tests.vllm_cpu import needs_vllm, one_at_a_time, server_command, server_env
+from tests.vllm_cpu import needs_time, needs_vllm, one_at_a_time, server_command, server_env
 
 BATCHES = (1, 8, 16)
 WINDOW_S = float(os.environ.get("LORATWIN_REAL_WINDOW_S", "20"))
@@ -69,6 +69,7 @@ def told(name: str, run: Run, sweep: BatchSweep, batch: int, busy: float) -> flo
 
 
 @needs_vllm
+@needs_time
 @needs_cores
 @pytest.mark.timeout(1800)
 def test_two_replicas_beside_their_prediction(tmp_path: Path) -> None:

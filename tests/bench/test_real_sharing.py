@@ -18,7 +18,7 @@ from loratwin.simulate import simulate
 from loratwin.synthetic import NewLlm, from_workload, lora_modules_args, make_adapters, make_llm
 from loratwin.telemetry import canonical
 from loratwin.workload import draw, load_spec
-from tests.vllm_cpu import needs_vllm, one_at_a_time, server_command, server_env
+from tests.vllm_cpu import needs_time, needs_vllm, one_at_a_time, server_command, server_env
 
 from .servers import bench
 
@@ -58,6 +58,7 @@ def calibrated(folder: Path) -> str:
 
 
 @needs_vllm
+@needs_time
 def test_the_twin_knows_what_the_servers_prefix_cache_finds(tmp_path: Path) -> None:
     path = tmp_path / "workload.yaml"
     path.write_text(WORKLOAD)
