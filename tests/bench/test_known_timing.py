@@ -149,14 +149,16 @@ def test_arrivals_are_poisson_at_500_per_s_each_adapter_and_merged(tmp_path):
     """As sent. A machine that stalls the client glues arrivals: nothing can be said then. A timer of 1 ms fails."""
     for _ in range(3):
         run = send_500_per_s(tmp_path)
-        lag_ms = np.percentile(run.requests.sent_s - run.requests.scheduled_s, 90) * 1e3
+        lag_ms, worst_ms = np.percentile(run.requests.sent_s - run.requests.scheduled_s, [90, 99]) * 1e3
         sent, adapter = run.requests.sent_s, run.requests.adapter
         streams = [sent, *(sent[adapter == i] for i in range(4))]
         found = [faults_of(each, run.window_s) for each in streams]
         if not any(found):
             return
-    if lag_ms > 1.0:
-        pytest.skip(f"the machine is too busy: one send in ten is {lag_ms:.1f} ms late or more")
+    if lag_ms > 1.0 or worst_ms > 3.0:  # a timer of 1 ms is late by less
+        pytest.skip(
+            f"the machine is too busy: sends are {lag_ms:.1f} ms (10 %) or {worst_ms:.1f} ms (1 %) late or more"
+        )
     pytest.fail(f"merged, then each adapter: {found}")
 
 

@@ -129,7 +129,7 @@ def test_pointing_at_a_plot_says_its_values(browser: Any, plan_file: Path) -> No
         tip = shown.page.locator(".tip")
         assert not tip.is_visible()
         shown.page.locator("svg[aria-label*='throughput against'] circle.spot").first.hover()
-        assert "1 slots, max_num_seqs" in tip.inner_text()
+        assert "8 slots, max_num_seqs" in tip.inner_text()
         shown.page.locator("svg[aria-label*='over the window'] rect.spot").nth(10).hover()
         assert "running: " in tip.inner_text()
         shown.page.locator("h1").hover()
