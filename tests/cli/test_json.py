@@ -23,6 +23,7 @@ from loratwin.validate.curve import curve_data
 from tests.cli.program import loratwin
 from tests.cli.results import COMMANDS, make_inputs
 from tests.report.test_validation import sample
+from tests.slow import slow
 from tests.validate.test_curve import by_hand_curve
 from tests.validate.test_public import public_folder
 
@@ -117,12 +118,17 @@ def test_every_command_is_known_here() -> None:
     assert all_commands() == {*COMMANDS, *SILENT, *ELSEWHERE}
 
 
+_LONG = {"learn train"}
+
+
 @pytest.mark.parametrize("command", sorted({*COMMANDS, *ELSEWHERE}))
 def test_every_command_that_shows_a_result_has_the_option(command: str) -> None:
     assert "--json [FILE|-]" in loratwin(*command.split(), "--help").stdout
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=[slow] if name in _LONG else []) for name in sorted(COMMANDS)]
+)
 def test_json_alone_on_standard_output_or_beside_the_text(folder: Path, command: str) -> None:
     words = (*command.split(), *COMMANDS[command].split())
     printed = loratwin(*words, "--json", cwd=folder)

@@ -19,6 +19,7 @@ from loratwin.perf.operations.build import SOURCES, build
 from loratwin.perf.operations.products import K, M, N, product_bound_s
 from loratwin.perf.operations.step import StepSum, base_step
 from loratwin.perf.operations.tables import operations_of
+from tests.slow import slow
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "operations"
 TABLES = Path(__file__).parents[2] / "src" / "loratwin" / "perf" / "operations" / "tables"
@@ -192,6 +193,7 @@ def test_beside_a_prompt_a_decode_request_is_a_whole_tile(gpu: str, llm: str, mo
 class TestMeasured:
     """Against the files that the tables come from."""
 
+    @slow
     def test_the_tables_are_those_that_the_command_makes(self, tmp_path: Path) -> None:
         build(DATA, tmp_path)
         for file in TABLES.iterdir():

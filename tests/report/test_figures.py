@@ -210,6 +210,7 @@ def test_a_chart_is_the_same_bytes_and_has_every_number(tmp_path: Path) -> None:
 
 
 @needs_data
+@slow
 def test_quick_figures_of_the_measured_tables(tmp_path: Path) -> None:
     only = [
         "measured-grid",
