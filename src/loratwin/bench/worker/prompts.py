@@ -109,8 +109,14 @@ class Words(NothingRepeated):
         return "".join(self._words[start : start + num_tokens]).encode()
 
     def said(self, token_ids: Sequence[int]) -> bytes:
-        """A chat repeats no answer token by token: conversations are refused before they begin."""
-        raise NotImplementedError
+        """A chat repeats no answer token by token; conversations are refused before they begin.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError("conversations cannot be sent as chats: use --api completions")
 
     def joined(self, pieces: Sequence[bytes]) -> bytes:
         """The JSON value of parts one behind the other."""
