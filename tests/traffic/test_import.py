@@ -98,7 +98,7 @@ def test_a_folder_of_adapters_tells_their_ranks(tmp_path: Path) -> None:
     with pytest.raises(LoratwinError, match="log.jsonl: no such folder"):
         imported(tmp_path, log, lora_folder=log)
     (tmp_path / "adapters" / "busy-0" / "adapter_config.json").write_text("{}")
-    with pytest.raises(LoratwinError, match="busy-0/adapter_config.json: tells no rank"):
+    with pytest.raises(LoratwinError, match="busy-0/adapter_config.json: r, the rank, must be a whole number"):
         imported(tmp_path, log, lora_folder=tmp_path / "adapters")
 
 

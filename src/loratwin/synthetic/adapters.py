@@ -15,10 +15,11 @@ from loratwin.lists import numbers_in_turn
 from loratwin.llms import LlmShapes
 from loratwin.records import write_atomically
 from loratwin.synthetic import folders
-from loratwin.synthetic.peft import peft_folders, peft_rank
+from loratwin.synthetic.peft import peft_rank
 from loratwin.synthetic.shapes import LINEAR_MODULES, modules
 from loratwin.synthetic.tensors import DTYPE_BYTES, Dtype, Tensor, safetensors_file
 from loratwin.workload import AdapterGroup, WorkloadSpec, load_spec
+from loratwin.workload.adapter_folder import adapter_folders
 from loratwin.workload.popularity import MAX_RANK
 from loratwin.workload.streams import stream
 
@@ -249,7 +250,7 @@ def read_adapters(folder: str | Path) -> list[MadeAdapter]:
         again).
     """
     index = Path(folder).absolute() / INDEX
-    if not index.exists() and (trained := peft_folders(index.parent)):
+    if not index.exists() and (trained := adapter_folders(index.parent)):
         return [MadeAdapter(path.name, path, peft_rank(path)) for path in trained]
     try:
         rows = json.loads(index.read_text(encoding="utf-8"))["adapters"]

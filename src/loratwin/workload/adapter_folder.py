@@ -3,37 +3,66 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loratwin.errors import InputError
+from loratwin.errors import DataError, InputError
 
-_CONFIG = "adapter_config.json"
+CONFIG = "adapter_config.json"
+
+
+def adapter_folders(folder: Path) -> list[Path]:
+    """Folders of adapters: the folder itself, or those in it, by name; none: it holds no adapters."""
+    if (folder / CONFIG).is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of one adapter, whose ranks are whole numbers.
+
+    Raises
+    ------
+    DataError
+        It is damaged.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}") from None
+    rank = config.get("r") if isinstance(config, dict) else None
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        raise DataError(f"{path}: r, the rank, must be a whole number of 1 or more; it is {rank!r}")
+    pattern = config.get("rank_pattern") or {}
+    if not isinstance(pattern, dict) or not all(isinstance(each, int) for each in pattern.values()):
+        raise DataError(f"{path}: rank_pattern must map names of modules to ranks")
+    return dict(config)
+
+
+def largest_rank(config: Mapping[str, Any]) -> int:
+    """What an adapter needs of a slot: its rank, or a higher one of single modules (`rank_pattern`)."""
+    return int(max((config["r"], *(config.get("rank_pattern") or {}).values())))
 
 
 def ranks_in(folder: str | Path) -> dict[str, int]:
-    """Rank of each adapter by the name of its folder: the highest where layers have different ones (`rank_pattern`).
+    """Rank of each adapter by the name of its folder, as `largest_rank`.
 
     Raises
     ------
     InputError
-        There is no such folder, no adapter in it, or a config that tells no rank.
+        There is no such folder, or no adapter in it.
+    DataError
+        A config is damaged.
     """
     place = Path(folder)
     if not place.is_dir():
         raise InputError(f"{folder}: no such folder")
-    configs = sorted(place.glob(f"*/{_CONFIG}"))
-    if not configs:
-        raise InputError(f"{folder}: has no adapters (folders with {_CONFIG})")
-    return {config.parent.name: _rank(config) for config in configs}
-
-
-def _rank(config: Path) -> int:
-    try:
-        said: Any = json.loads(config.read_text(encoding="utf-8"))
-        return max(int(said["r"]), *map(int, (said.get("rank_pattern") or {}).values()), 1)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{config}: tells no rank ({error!r})") from None
+    found = adapter_folders(place)
+    if not found:
+        raise InputError(f"{folder}: has no adapters (folders with {CONFIG})")
+    return {each.name: largest_rank(read_config(each)) for each in found}
 
 
 def rank_of(name: str, ranks: dict[str, int]) -> int | None:
