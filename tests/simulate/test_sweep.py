@@ -156,6 +156,8 @@ def test_more_processes_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 LONG_SWEEP = """
+import faulthandler
+
 from loratwin.simulate import simulate, sweep, workers
 from loratwin.workload import draw
 from tests.simulate.servers import CONFIG, PROFILE, SPEC
@@ -163,6 +165,7 @@ from tests.simulate.servers import CONFIG, PROFILE, SPEC
 if __name__ == "__main__":
     workers.SPAWN_S = 0.0
     simulate(draw(SPEC, 0), PROFILE, CONFIG)  # compiles the kernel, if need be
+    faulthandler.dump_traceback_later(240.0)  # of a process that does not end, where it is
     print("started", flush=True)
     try:
         sweep(draw(SPEC.model_copy(update={"window_s": 3600.0}), 0), PROFILE, [CONFIG] * 10_000, processes=2)
@@ -171,12 +174,23 @@ if __name__ == "__main__":
 """
 
 
-def wait_until_gone(group: int) -> None:
+def wait_until_gone(group: int, limit_s: float = 120.0) -> None:
     """No process of a group is left, or soon none."""
+    until = time.monotonic() + limit_s
     with suppress(ProcessLookupError):
-        while True:
+        while time.monotonic() < until:
             os.killpg(group, 0)
             time.sleep(0.05)
+        pytest.fail(f"a process of group {group} is left after {limit_s} s")
+
+
+def ended(process: subprocess.Popen[str], limit_s: float = 300.0) -> tuple[str, str]:
+    """What a process wrote, which ends by itself."""
+    try:
+        return process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.communicate()
 
 
 @slow
@@ -194,7 +208,7 @@ def test_ctrl_c_stops_a_sweep_and_its_processes(tmp_path: Path) -> None:
             assert process.stdout.readline() == "started\n"
             time.sleep(3.0)  # the second process is there by now
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-            out, err = process.communicate()
+            out, err = ended(process)
             assert (out, err) == ("interrupted\n", "")
             wait_until_gone(process.pid)
         finally:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from concurrent.futures import Future
 
 import pytest
 
 from loratwin.errors import InputError
 from loratwin.simulate import workers
+from loratwin.simulate.interrupts import Interrupts
 from loratwin.simulate.workers import Workers
 
 
@@ -42,23 +44,61 @@ def test_what_is_quick_stays_here() -> None:
         assert many.map([]) == []
 
 
-def test_an_interrupt_while_processes_start_comes_afterwards() -> None:
-    reached = []
-    with pytest.raises(KeyboardInterrupt), workers._interrupts_later():
-        signal.raise_signal(signal.SIGINT)
-        reached.append(True)
-    assert reached
+def test_an_interrupt_is_never_raised_where_a_future_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it would keep the lock, and the thread that hands out tasks would wait for it without end."""
+    monkeypatch.setattr(workers, "SPAWN_S", 0.0)
+    cancel, harmed, calls = Future.cancel, [], []
+
+    def interrupted(future: Future[object]) -> bool:
+        calls.append(future)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            harmed.append(future)
+            raise
+        return cancel(future)
+
+    with Workers(square, 2) as two, monkeypatch.context() as here:
+        here.setattr(Future, "cancel", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            two.map(range(200))
+        here.undo()
+        assert [value for value, _ in two.map([1, 2, 3])] == [1, 4, 9]
+    assert (harmed, len(calls)) == ([], 1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupts_are_kept_until_looked_for() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        reached.append("kept")
+        interrupts.check()
+        reached.append("not reached")
+    assert reached == ["kept"]
+    with pytest.raises(KeyboardInterrupt), Interrupts():
+        signal.raise_signal(signal.SIGINT)
+        reached.append("seen at the end")
+    assert reached[1:] == ["seen at the end"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupts_are_seen_at_once_where_they_do_no_harm() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts, interrupts.seen():
+        signal.raise_signal(signal.SIGINT)
+        reached.append("not reached")
+    assert not reached
 
 
 def test_another_thread_may_use_it_too() -> None:
     done = []
 
     def work() -> None:
-        with workers._interrupts_later():
+        with Interrupts() as interrupts, interrupts.seen():
             done.append(True)
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join()
+    thread.join(60.0)
     assert done

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
+
+from loratwin.simulate.interrupts import Interrupts
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -21,6 +22,9 @@ Progress = Callable[[int], None]
 
 SPAWN_S = 2.0
 """Work that a further process must save before it is worth starting: it imports everything anew."""
+
+WAIT_S = 0.2
+"""Until Ctrl-C is looked for again, where a task of another process is waited for."""
 
 
 def silent(done: int) -> None:
@@ -107,28 +111,43 @@ class Workers(Generic[Task, Result]):
 
     def _together(self, tasks: Sequence[Task], done: Progress) -> list[Result]:
         """The other processes begin at the front, this one takes from the back what they have not begun."""
-        futures = self._submit(tasks)
-        here: dict[int, Result] = {}
-        for i in reversed(range(len(tasks))):
-            if not futures[i].cancel():
-                break
-            here[i] = self.function(tasks[i])
-            done(1 + sum(future.done() for future in futures[:i]) + len(here))
-        results = []
-        for i, future in enumerate(futures):
-            results.append(here[i] if i in here else future.result())
-            done(max(1 + len(here), i + 2))
-        return results
+        with Interrupts() as interrupts:
+            futures = self._submit(tasks, interrupts)
+            here: dict[int, Result] = {}
+            ended = 0  # futures from the front, which end about in their order: none is asked again and again
+            for i in reversed(range(len(tasks))):
+                if not futures[i].cancel():
+                    break
+                with interrupts.seen():
+                    here[i] = self.function(tasks[i])
+                while ended < i and futures[ended].done():
+                    ended += 1
+                done(1 + ended + len(here))
+            results = []
+            for i, future in enumerate(futures[: len(tasks) - len(here)]):
+                results.append(_result(future, interrupts))
+                done(1 + max(ended, i + 1) + len(here))
+            return results + [here[i] for i in sorted(here)]
 
-    def _submit(self, tasks: Sequence[Task]) -> list[Future[Result]]:
+    def _submit(self, tasks: Sequence[Task], interrupts: Interrupts) -> list[Future[Result]]:
         """Hand over all tasks; interrupts wait only for the first of them, which start the processes."""
         starting = self.processes - 1
-        with _interrupts_later():
+        with _blocked():
             if self._pool is None:
                 context = multiprocessing.get_context("spawn")
                 self._pool = ProcessPoolExecutor(starting, context, _install, (self.function,))
             futures = [self._pool.submit(_call, task) for task in tasks[:starting]]
-        return futures + [self._pool.submit(_call, task) for task in tasks[starting:]]
+        for task in tasks[starting:]:
+            interrupts.check()
+            futures.append(self._pool.submit(_call, task))
+        return futures
+
+
+def _result(future: Future[Result], interrupts: Interrupts) -> Result:
+    """What a task of another process gave; interrupts are seen while it is waited for."""
+    while not wait([future], WAIT_S).done:
+        interrupts.check()
+    return future.result()
 
 
 def _counted(results: Iterable[Result], done: Progress) -> Iterator[Result]:
@@ -139,23 +158,14 @@ def _counted(results: Iterable[Result], done: Progress) -> Iterator[Result]:
 
 
 @contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Processes started within do not see Ctrl-C, and here it is seen at the end.
-
-    They inherit the signal as blocked; here another thread may still take it, and in the middle of starting a process
-    it would leave one behind that nobody ends.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+def _blocked() -> Iterator[None]:
+    """Processes started within do not see Ctrl-C: they inherit the signal as blocked."""
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     resource_tracker.ensure_running()  # starts a process of its own and then unblocks the signal
-    came: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-        if came:
-            signal.raise_signal(signal.SIGINT)
