@@ -36,6 +36,22 @@ def test_one_call_measures_and_writes_a_record_that_can_be_sent_again(tmp_path):
         load_requests(tmp_path / "run.json", window_s=3)
 
 
+def test_a_reference_load_before_and_after_tells_how_fast_the_machine_was(tmp_path):
+    """Of a server of known timing; its requests are no part of what is measured."""
+    requests = load_requests(workload_file(tmp_path, 2, count=2, rate=10), seed=3, window_s=1)
+    with timed_server(tmp_path, "llm", "a-0", "a-1", itl=0.008) as server:
+        options = Options(reference_s=0.5)
+        run = measure(requests, GivenServers(server.url), tmp_path / "run.json", options=options)
+        truth = server.stop()
+    found = load_run(tmp_path / "run.json").reference
+    assert found == run.reference is not None
+    assert 0.0079 < found.before_s < 0.03 and 0.0079 < found.after_s < 0.03  # a busy machine sends later
+    assert len(run.requests) == requests.num_requests
+    of_reference = [1 for _, name, prompt, output, *_ in truth["requests"] if (name, prompt, output) == ("llm", 8, 32)]
+    assert len(of_reference) >= 2 * 4
+    assert any("ms between tokens before the window" in note for note in run.provenance.notes)
+
+
 def test_servers_that_are_started_share_the_load_and_are_gone(tmp_path):
     """Servers of known timing that take vLLM's arguments, with adapters of a folder; each has a record of its own."""
     make_adapters(tmp_path / "adapters", make_llm(tmp_path / "llm", NewLlm()), numbered("a", 2, (8,)))
@@ -64,6 +80,7 @@ def test_prompts_are_new_to_the_server_each_time():
         (Options(api="words"), "completions or chat"),  # type: ignore[arg-type]
         (Options(scrape_every_s=0.0), "it must be 0.01 s or more"),
         (Options(prompts="absent.txt"), "no such file"),
+        (Options(reference_s=-1.0), "it must be a number of seconds"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_server_is_asked(tmp_path, options, message):

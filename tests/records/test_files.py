@@ -20,6 +20,7 @@ from loratwin.records import (
     EngineConfig,
     Gauges,
     Provenance,
+    ReferenceLoad,
     RequestTable,
     Run,
     StepSeries,
@@ -95,6 +96,14 @@ def assert_same_run(one: Run, other: Run) -> None:
 def test_a_run_comes_back_complete(tmp_path: Path, suffix: str, num_requests: int, num_steps: int | None) -> None:
     run = example_run(num_requests, num_steps)
     assert_same_run(run, load_run(save_run(run, tmp_path / f"run{suffix}")))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_reference_load_comes_back_and_none_is_no_part_of_the_file(tmp_path: Path, suffix: str) -> None:
+    run = replace(example_run(), reference=ReferenceLoad(0.004))
+    again = load_run(save_run(run, tmp_path / f"run{suffix}")).reference
+    assert again is not None and again.before_s == 0.004 and np.isnan(again.after_s)
+    assert b"reference" not in save_run(example_run(), tmp_path / f"none{suffix}").read_bytes()
 
 
 @given(values=st.lists(st.floats(0, allow_infinity=False), min_size=1, max_size=5))

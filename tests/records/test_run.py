@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.records import AdapterTable, EngineConfig, RequestTable, Run
+from loratwin.records import AdapterTable, EngineConfig, ReferenceLoad, RequestTable, Run
 
 
 def requests(**changes: object) -> RequestTable:
@@ -113,3 +113,15 @@ def test_columns_become_a_table_of_pyarrow() -> None:
     table = pyarrow.table(none.request_columns())
     assert table.num_rows == 2 and table.column("adapter_name").to_pylist() == ["", ""]
     assert "failure_kind" not in table.column_names
+
+
+def test_a_reference_load_says_how_the_speed_changed() -> None:
+    slower, once = ReferenceLoad(0.004, 0.008), ReferenceLoad(0.004)
+    assert slower.change == pytest.approx(np.log(2)) and slower.mean_s == pytest.approx(0.004 * 2**0.5)
+    assert str(slower).endswith("8 ms after it (+100 %): the machine's speed changed under the run")
+    assert (
+        once.mean_s == pytest.approx(0.004)
+        and np.isnan(once.change)
+        and str(once) == "reference load: 4 ms between tokens"
+    )
+    assert "speed changed" not in str(ReferenceLoad(0.004, 0.0043))

@@ -110,7 +110,7 @@ class _Following:
         """Wait for the next line, or for some time, and look."""
         with suppress(queue.Empty):
             self._line(client.lines.get(timeout=WATCH_S))
-        if self.start_s is not None and not self.done:
+        if self._phase == "window" and not self.done:
             self._window(client)
         else:
             self._watch(Progress(self._phase, monotonic() - self._since_s, float(self._of)))
@@ -140,7 +140,7 @@ class _Following:
             _check_phase(line)
         elif "phase" in line:
             self._phase, self._since_s, self._of = line["phase"], monotonic(), line.get("of", 0)
-            self.start_s = line.get("start_s")
+            self.start_s = line.get("start_s", self.start_s)  # there may be a phase after the window, too
             self._answered_at_s = monotonic()
 
     def _window(self, client: ClientProcess) -> None:

@@ -13,6 +13,9 @@ from loratwin.errors import InputError
 from loratwin.http import bearer
 from loratwin.workload import ArrivalPattern
 
+REFERENCE_S = 3.0
+"""Seconds of a reference load of a benchmark."""
+
 
 def _random_seed() -> int:
     """For prompts that no server has seen."""
@@ -41,6 +44,9 @@ class Options:
         Seconds between scrapes of `/metrics` and the GPU.
     phase_timeout_s
         Seconds that each of the phases before the window may take.
+    reference_s
+        Seconds of a small load, always the same, before the window and after it: how fast the machine was
+        (`Run.reference`); 0: none.
     headers
         HTTP headers, as an API key; never written to a file.
     """
@@ -53,6 +59,7 @@ class Options:
     preload: bool = True
     scrape_every_s: float = 1.0
     phase_timeout_s: float = 600.0
+    reference_s: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, pattern: ArrivalPattern) -> Options:
@@ -83,6 +90,8 @@ class Options:
         if self.api not in get_args(Api):
             raise InputError(f"--api {self.api!r}: completions or chat")
         check_period(self.scrape_every_s, "--scrape-every")
+        if not 0 <= self.reference_s < float("inf"):
+            raise InputError(f"reference_s = {self.reference_s:g}: it must be a number of seconds, 0 for none")
         if self.prompts != "random":
             _check_prompts(Path(self.prompts))
 

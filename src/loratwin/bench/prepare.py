@@ -111,6 +111,7 @@ def _job(workload: Workload, servers: RunningServers, options: Options) -> Job:
         prompt_seed=options.prompt_seed,
         phases=tuple(_phases(workload, len(servers.urls), options)),
         phase_timeout_s=options.phase_timeout_s,
+        reference_s=options.reference_s,
     )
 
 

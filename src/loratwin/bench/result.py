@@ -12,13 +12,14 @@ import numpy as np
 from loratwin.bench.gauges import scraped_gauges, scraped_prefix_counts
 from loratwin.bench.record_context import RecordContext
 from loratwin.bench.shared.failures import read_failures
-from loratwin.bench.shared.job import Job
+from loratwin.bench.shared.job import REFERENCE_FILE, Job
 from loratwin.bench.shared.journal import COLUMNS, LEAST_GAP_S, RequestJournal
 from loratwin.errors import DataError
 from loratwin.metrics import validity
 from loratwin.records import (
     DeliverySeries,
     GapHistogram,
+    ReferenceLoad,
     RequestTable,
     Run,
 )
@@ -61,6 +62,7 @@ def run_from_journal(
     job, journal, start = Job.load(folder), RequestJournal.open(folder), window_start_s(folder)
     window_s = job.window_s if ended_s is None else min(ended_s, job.window_s)
     columns = {name: _from_start(name, journal.array(name), start) for name in COLUMNS}
+    reference = _reference(folder)
     kinds = read_failures(folder, int(columns["failure"].max(initial=-1)) + 1)
     run = Run(
         kind="measured",
@@ -69,15 +71,24 @@ def run_from_journal(
         adapters=context.adapters,
         config=context.config,
         kv_tokens=context.kv_tokens,
-        provenance=replace(context.provenance, notes=(*context.provenance.notes, *_notes(journal, kinds))),
+        provenance=replace(context.provenance, notes=(*context.provenance.notes, *_notes(journal, kinds, reference))),
         failures=tuple(kinds),
         gauges=scraped_gauges(context.samples),
         prefix_cache=scraped_prefix_counts(context.samples, context.config.block_size),
         gaps=_gaps(journal),
         deliveries=_deliveries(journal, job.window_s, window_s),
         samples=context.samples,
+        reference=reference,
     )
     return replace(run, invalid=(*trouble, *validity(run)))
+
+
+def _reference(folder: Path) -> ReferenceLoad | None:
+    """What the reference loads found, as far as they came."""
+    path = folder / REFERENCE_FILE
+    found = json.loads(path.read_text()) if path.exists() else {}
+    known = {when: float(seconds) for when, seconds in found.items() if seconds}
+    return ReferenceLoad(**{"before_s": float("nan"), **known}) if known else None
 
 
 def _from_start(name: str, values: AnyArray, start: float) -> AnyArray:
@@ -131,8 +142,9 @@ def _deliveries(journal: RequestJournal, planned_s: float, window_s: float) -> D
     return DeliverySeries(end_s=np.minimum(ends[:kept], window_s), output_tokens=tokens[:kept])
 
 
-def _notes(journal: RequestJournal, kinds: dict[str, str]) -> list[str]:
-    notes = [f"{kind}: first said {detail!r}" for kind, detail in kinds.items() if detail]
+def _notes(journal: RequestJournal, kinds: dict[str, str], reference: ReferenceLoad | None) -> list[str]:
+    notes = [] if reference is None else [str(reference)]
+    notes += [f"{kind}: first said {detail!r}" for kind, detail in kinds.items() if detail]
     if again := journal.count("sent_again"):
         notes.append(f"{again} requests sent again: the server had closed an idle connection")
     return notes

@@ -4,7 +4,17 @@ from loratwin.records.atomic import check_writable, would_replace, write_atomica
 from loratwin.records.config import EngineConfig
 from loratwin.records.files import check_json_file, load_run, load_runs, save_run
 from loratwin.records.plain import as_tuple
-from loratwin.records.run import AdapterTable, Gauges, PrefixCounts, Provenance, RequestTable, Run, RunKind, StepSeries
+from loratwin.records.run import (
+    AdapterTable,
+    Gauges,
+    PrefixCounts,
+    Provenance,
+    ReferenceLoad,
+    RequestTable,
+    Run,
+    RunKind,
+    StepSeries,
+)
 from loratwin.records.series import DeliverySeries, GapHistogram, Samples, Series
 
 __all__ = [
@@ -15,6 +25,7 @@ __all__ = [
     "Gauges",
     "PrefixCounts",
     "Provenance",
+    "ReferenceLoad",
     "RequestTable",
     "Run",
     "RunKind",

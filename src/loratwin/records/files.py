@@ -22,7 +22,16 @@ from loratwin.records.columns import AnyArray, ColumnTable
 from loratwin.records.config import EngineConfig
 from loratwin.records.plain import as_plain, as_tuple
 from loratwin.records.possible import check_possible
-from loratwin.records.run import AdapterTable, Gauges, PrefixCounts, Provenance, RequestTable, Run, StepSeries
+from loratwin.records.run import (
+    AdapterTable,
+    Gauges,
+    PrefixCounts,
+    Provenance,
+    ReferenceLoad,
+    RequestTable,
+    Run,
+    StepSeries,
+)
 from loratwin.records.series import (
     DeliverySeries,
     gaps_as_plain,
@@ -171,6 +180,7 @@ def _measured_header(run: Run) -> dict[str, Any]:
         "gaps": run.gaps and gaps_as_plain(run.gaps),
         "deliveries": None if run.deliveries is None else _columns_as_lists(run.deliveries),
         "samples": [samples_as_plain(source) for source in run.samples],
+        "reference": run.reference and as_plain(asdict(run.reference)),
     }
     return {name: value for name, value in plain.items() if value}
 
@@ -178,6 +188,7 @@ def _measured_header(run: Run) -> dict[str, Any]:
 def _run(header: dict[str, Any], requests: RequestTable) -> Run:
     gauges, steps = header["gauges"], header["steps"]
     gaps, deliveries, prefix = header.get("gaps"), header.get("deliveries"), header.get("prefix_cache")
+    reference = header.get("reference")
     check_possible(requests)
     return Run(
         kind=header["kind"],
@@ -196,6 +207,7 @@ def _run(header: dict[str, Any], requests: RequestTable) -> Run:
         gaps=None if gaps is None else gaps_from_plain(gaps),
         deliveries=None if deliveries is None else DeliverySeries(**_arrays(DeliverySeries, deliveries)),
         samples=tuple(samples_from_plain(source) for source in header.get("samples", ())),
+        reference=None if reference is None else _reference(reference),
     )
 
 
@@ -230,6 +242,10 @@ def _array(values: list[Any], dtype: np.dtype[Any]) -> AnyArray:
 
 
 _FLOAT_GAUGES = {name for name, value in asdict(Gauges()).items() if isinstance(value, float)}
+
+
+def _reference(plain: dict[str, Any]) -> ReferenceLoad:
+    return ReferenceLoad(**{name: float("nan") if value is None else value for name, value in plain.items()})
 
 
 def _none_as_nan(figures: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,10 @@ All times are float seconds from the start of the run; a time that never came is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,6 +22,9 @@ from loratwin.records.config import EngineConfig
 from loratwin.records.series import DeliverySeries, GapHistogram, Samples
 
 RunKind = Literal["simulated", "measured"]
+
+STEADY = 1.1
+"""A machine whose reference loads differ by a smaller factor counts as steady."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +222,41 @@ class PrefixCounts:
 
 
 @dataclass(frozen=True)
+class ReferenceLoad:
+    """How fast the machine was: seconds between two tokens of a small load, always the same, on the served engine.
+
+    Parameters
+    ----------
+    before_s, after_s
+        Mean over the load before the window and over that after it; NaN: it was not measured.
+    """
+
+    before_s: float
+    after_s: float = float("nan")
+
+    @property
+    def mean_s(self) -> float:
+        """Geometric mean of those that are known: what the window saw; NaN without."""
+        logs = [math.log(seconds) for seconds in (self.before_s, self.after_s) if seconds > 0]
+        return math.exp(fmean(logs)) if logs else math.nan
+
+    @property
+    def change(self) -> float:
+        """log(after / before): above 0 the machine has become slower; NaN where one is not known."""
+        return math.log(self.after_s / self.before_s) if self.before_s > 0 and self.after_s > 0 else math.nan
+
+    def __str__(self) -> str:
+        if math.isnan(self.change):
+            return f"reference load: {1e3 * self.mean_s:.3g} ms between tokens"
+        text = (
+            f"reference load: {1e3 * self.before_s:.3g} ms between tokens before the window, "
+            f"{1e3 * self.after_s:.3g} ms after it ({100 * math.expm1(self.change):+.0f} %)"
+        )
+        steady = abs(self.change) <= math.log(STEADY)
+        return text if steady else f"{text}: the machine's speed changed under the run"
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a run comes from. Holds no wall-clock time: the same seed gives the same bytes.
 
@@ -285,6 +325,8 @@ class Run:
         Kinds of failure, as "HTTP 500"; `requests.failure` are rows of it.
     invalid
         Reasons why the figures are not to be trusted, as a client that fell behind; empty: they may be.
+    reference
+        Measured runs: a reference load before and after; None: there was none.
     gaps, deliveries, samples
         Measured runs: gaps between tokens, tokens over time, and what was scraped, each source on its own cadence.
     client_overhead_s
@@ -312,6 +354,7 @@ class Run:
     gaps: GapHistogram | None = None
     deliveries: DeliverySeries | None = None
     samples: tuple[Samples, ...] = ()
+    reference: ReferenceLoad | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(RunKind):

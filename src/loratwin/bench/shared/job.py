@@ -31,6 +31,24 @@ class Phase:
     in_flight: int
 
 
+REFERENCE = "reference"
+"""Name of the phases before and after the window that tell how fast the machine is."""
+
+REFERENCE_FILE = "reference.json"
+"""Seconds between tokens that they found, by field of `records.ReferenceLoad`."""
+
+_REFERENCE_IN_FLIGHT, _REFERENCE_PROMPT, _REFERENCE_OUTPUT = 4, 8, 32
+
+
+def reference_phase(num_servers: int) -> Phase:
+    """The reference load: the LLM itself, so that it leaves the adapters' slots alone; more requests than can end."""
+    num = 8192 * num_servers
+    return Phase(
+        REFERENCE, (-1,) * num, (_REFERENCE_PROMPT,) * num, (_REFERENCE_OUTPUT,) * num,
+        _REFERENCE_IN_FLIGHT * num_servers,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Job:
     """A benchmark, but for its requests, which are in the journal.
@@ -45,6 +63,8 @@ class Job:
         Requests in flight (closed loop); 0: open loop.
     prompts
         "random", or a file.
+    reference_s
+        Seconds of a reference load before the window and after it (`reference`); 0: none.
     """
 
     urls: tuple[str, ...]
@@ -56,6 +76,7 @@ class Job:
     prompt_seed: int = 0
     phases: tuple[Phase, ...] = ()
     phase_timeout_s: float = 600.0
+    reference_s: float = 0.0
 
     def save(self, folder: Path) -> None:
         """Write it down."""

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from loratwin.bench.shared.failures import Failures
-from loratwin.bench.shared.job import HEADERS_VARIABLE, Job, Phase
+from loratwin.bench.shared.job import HEADERS_VARIABLE, REFERENCE, REFERENCE_FILE, Job, Phase, reference_phase
 from loratwin.bench.shared.journal import RequestJournal, Shape
 from loratwin.bench.shared.requests import Prompts, RequestMaker, parse_url
 from loratwin.bench.shared.sharing import load_sharing
@@ -41,6 +41,9 @@ LEAD_S = 0.25
 """From the end of the phases to the opening of the window: time to collect garbage."""
 
 _CONNECTIONS_AHEAD = 32
+
+_SETTLE_S = 0.2
+"""Before a reference load: what was cut off leaves the server."""
 
 
 def say(**what: Any) -> None:
@@ -89,8 +92,10 @@ async def measure(folder: Path) -> None:
     for phase in (_first_question(job), *job.phases):
         if not client.stopping.is_set():
             await _run_phase(client, phase)
+    await _run_reference(client, "before_s")
     if not client.stopping.is_set():
         await _run_window(client, journal)
+    await _run_reference(client, "after_s")
     say(phase="done")
 
 
@@ -123,13 +128,7 @@ async def _run_phase(client: LoadClient, phase: Phase) -> None:
 
 
 async def _phase_load(client: LoadClient, phase: Phase) -> tuple[dict[str, Any], bool]:
-    folder = client.folder / phase.name.replace(" ", "-")
-    folder.mkdir(exist_ok=True)
-    num = len(phase.adapter)
-    journal = RequestJournal.create(folder, Shape(num, len(client.job.names) - 1, 1))
-    for name in ("adapter", "prompt_tokens", "output_tokens"):
-        journal.fill(name, np.array(getattr(phase, name), dtype=np.int32))
-    journal.counters[0] = num
+    journal, num = _phase_journal(client, phase), len(phase.adapter)
     load = client.load_before(journal)
     start = monotonic()
     await _until(client, load, ClosedLoop(phase.in_flight, start, journal), start, client.job.phase_timeout_s)
@@ -142,10 +141,44 @@ async def _phase_load(client: LoadClient, phase: Phase) -> tuple[dict[str, Any],
     return counts, "HTTP 400" in kinds and phase.name == "first question"
 
 
+def _phase_journal(client: LoadClient, phase: Phase) -> RequestJournal:
+    """A journal with the requests of a phase, in place of an earlier one of its name."""
+    folder = client.folder / phase.name.replace(" ", "-")
+    folder.mkdir(exist_ok=True)
+    num = len(phase.adapter)
+    journal = RequestJournal.create(folder, Shape(num, len(client.job.names) - 1, 1))
+    for name in ("adapter", "prompt_tokens", "output_tokens"):
+        journal.fill(name, np.array(getattr(phase, name), dtype=np.int32))
+    journal.counters[0] = num
+    return journal
+
+
 def _failed_adapters(journal: RequestJournal, kinds: list[str], names: tuple[str, ...]) -> dict[str, str]:
     """Kind of failure by name."""
     failure, adapter = journal.array("failure"), journal.array("adapter")
     return {names[adapter[row]]: kinds[failure[row]] for row in np.flatnonzero(failure >= 0)}
+
+
+async def _run_reference(client: LoadClient, when: str) -> None:
+    """The reference load, if one is asked for; how far tokens lie apart in it goes to its file."""
+    lasts_s = client.job.reference_s
+    if client.stopping.is_set() or not lasts_s:
+        return
+    phase = reference_phase(len(client.job.urls))
+    say(phase=REFERENCE, of=0)
+    await asyncio.sleep(_SETTLE_S)
+    journal = _phase_journal(client, phase)
+    load, start = client.load_before(journal), monotonic()
+    await _until(client, load, ClosedLoop(phase.in_flight, start, journal), start, lasts_s)
+    load.close()
+    first, last = journal.array("first_token_s"), journal.array("last_token_s")
+    gaps = journal.array("received_tokens") - 1
+    decoded = gaps > 0
+    path = client.folder / REFERENCE_FILE
+    known = json.loads(path.read_text()) if path.exists() else {}
+    found = float((last - first)[decoded].sum() / gaps[decoded].sum()) if decoded.any() else None
+    write_atomically(path, json.dumps({**known, when: found}))
+    journal.close()
 
 
 async def _run_window(client: LoadClient, journal: RequestJournal) -> None:

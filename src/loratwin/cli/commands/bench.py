@@ -50,6 +50,9 @@ def bench(
     ] = "random",
     warm_up: Annotated[int, typer.Option(min=0, help="Requests before the window.")] = 16,
     preload: Annotated[bool, typer.Option(help="Ask for each adapter once before the window.")] = True,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Before and after the window, see how fast the machine is (3 s each).")
+    ] = False,
     scrape_every: Annotated[float, typer.Option(help="Seconds between scrapes of /metrics and the GPU.")] = 1.0,
     start_timeout: StartTimeout = 600.0,
     api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
@@ -71,6 +74,7 @@ def bench(
     For example: loratwin bench example:support-desk --url http://127.0.0.1:8000 --window 600 -o measured.json
     """
     from loratwin.bench import Options, choose_servers, key_headers, load_requests, measure, recovered, was_interrupted
+    from loratwin.bench.options import REFERENCE_S
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
     from loratwin.report import check_outputs, print_runs, runs_as_json, twins_of, write_report
@@ -93,7 +97,7 @@ def bench(
         requests = load_requests(workload, seed, window)
         options = Options(
             api=api, in_flight=in_flight, prompts=prompts, warm_up=warm_up, preload=preload,  # type: ignore[arg-type]
-            scrape_every_s=scrape_every, headers=key_headers(api_key_env),
+            scrape_every_s=scrape_every, reference_s=REFERENCE_S * reference, headers=key_headers(api_key_env),
         )  # fmt: skip
         with measuring() as listener:
             run = measure(requests, servers, output, options=options, force=force, listener=listener)
