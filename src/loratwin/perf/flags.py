@@ -66,7 +66,8 @@ def step_time_of(profile: Profile, config: EngineConfig) -> tuple[StepTimeModel,
     if config.quantization and not profile.llm.quantization:
         notes.append(f"quantization = {config.quantization}: the profile knows weights as the checkpoint has them")
     if factor != 1.0:
-        model = model.model_copy(update={"context_s": model.context_s * factor})
+        read = {name: getattr(model, name) * factor for name in ("context_s", "reread_context_s")}
+        model = model.model_copy(update={**read, "reread_beyond": model.reread_beyond / factor})
         notes.append(
             f"kv_cache_dtype = {config.kv_cache_dtype}: reading the cache takes {factor:.2f} times as long, as "
             "measured operations say; no such server was compared"
