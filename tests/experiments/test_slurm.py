@@ -32,8 +32,11 @@ from loratwin.experiments import (
     read_state,
 )
 from loratwin.experiments.executors import queued_jobs
+from loratwin.simulate import sweep_many
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
+from loratwin.workload import load_specs
 from tests.experiments.grids import LATE, SERVER, all_made, made, small_grid
+from tests.simulate.test_many import QUESTION, contents, workloads
 from tests.slurm import PARTITION, Slurm, slurm
 from tests.vllm_cpu import needs_vllm, server_command, server_env
 
@@ -102,7 +105,7 @@ def test_an_array_of_twelve_survives_and_is_made_whole(tmp_path: Path) -> None:
 
 @needs_vllm
 def test_any_task_goes_to_slurm_as_to_any_executor(tmp_path: Path) -> None:
-    """One job, an array in order, an exception that comes back; one killed from outside, one cancelled."""
+    """One job, an array in order, an exception that comes back; one killed from outside, simulations, one cancelled."""
     with slurm(tmp_path):
         options = SlurmOptions(partition=PARTITION, minutes=5)
         with cluster_executor("slurm", tmp_path / "jobs", options, "powers") as executor:
@@ -115,6 +118,10 @@ def test_any_task_goes_to_slurm_as_to_any_executor(tmp_path: Path) -> None:
             subprocess.run(["scancel", "--user", "root"], check=True)
             with pytest.raises(DataError, match="ended without a result"):
                 killed.result(timeout=300)
+            specs = load_specs([workloads(tmp_path / "w", 0.2, 0.6)])
+            sweep_many(specs, QUESTION, tmp_path / "slurm", executor=executor)
+            sweep_many(specs, QUESTION, tmp_path / "local")
+            assert contents(tmp_path / "slurm") == contents(tmp_path / "local")
             waiting = executor.submit(time.sleep, 600)
             executor.shutdown(wait=False, cancel_futures=True)
             assert waiting.cancelled()
