@@ -67,7 +67,7 @@ def test_quantized_weights_are_assumed_anew(assumed: Profile, file: str) -> None
     [
         (FITTED, {"quantization": "awq"}, "profiles assume --gpu h100-64gb --llm llama-3.1-8b-instruct-awq"),
         (FITTED, {"pipeline_parallel": 2}, "pipeline_parallel = 2: how fast stages are is not known"),
-        ("", {"quantization": "abacus"}, "abacus"),
+        ("", {"quantization": "abacus"}, "quantization = 'abacus', but it must be one of fp8, awq, gptq"),
     ],
 )
 def test_what_is_not_known_is_refused(name: str, flags: dict[str, str], message: str, file: str) -> None:

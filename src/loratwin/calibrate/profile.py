@@ -211,7 +211,7 @@ def domain_of(runs: Iterable[Run]) -> Domain:
         max_num_seqs=span("max_num_seqs"),
         max_num_batched_tokens=span("max_num_batched_tokens"),
         gpu_memory_utilization=(min(utilization), max(utilization)),
-        served_adapters=(1, max(used)),
+        served_adapters=(min(1, max(used)), max(used)),
         prompt_tokens_mean=(1.0, max(prompts)),
         output_tokens_mean=(1.0, max(outputs)),
     )

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from loratwin.errors import InputError
-from loratwin.llms import LlmShapes, find_llm
+from loratwin.llms import LlmShapes, find_llm, quantized_name
 from loratwin.perf.assume import assume
 from loratwin.perf.gpus import find_gpu
 from loratwin.perf.launch import reference_gpu
@@ -49,7 +49,7 @@ def served_profile(name: str, quantization: str | None = None, pipeline_parallel
 
 def _with_weights(profile: Profile, quantization: str) -> Profile:
     """The same GPU and engine with the LLM's weights quantized, assumed anew."""
-    llm = f"{profile.llm.name}-{quantization}"
+    llm = quantized_name(profile.llm.name, quantization)
     gpu, gpus = reference_gpu(profile), profile.memory.tensor_parallel
     if profile.origin != "assumed":
         raise InputError(
