@@ -25,6 +25,8 @@ class RunningServers:
         Tokens that the KV cache of each holds; None: it does not say. Empty: nothing is known.
     server_args
         What they were started with; empty: not known.
+    server_env
+        Their environment variables that say how they compute, as NAME=value; None: not known.
     step_logs
         Folder of each server's step log; empty: none.
     """
@@ -36,6 +38,7 @@ class RunningServers:
     engine_version: str = ""
     gpu: str = ""
     server_args: tuple[str, ...] = ()
+    server_env: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     step_logs: tuple[Path, ...] = ()
 

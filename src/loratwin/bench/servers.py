@@ -185,6 +185,7 @@ class LaunchedServers:
             engine_version=servers[0].engine_version,
             gpu=gpu_name() or "cpu",
             server_args=servers[0].args,
+            server_env=servers[0].env,
             notes=_notes(servers, self.mps),
             step_logs=step_logs,
         )

@@ -11,6 +11,7 @@ from loratwin.calibrate.evidence import Evidence
 from loratwin.calibrate.regression.clients import ClientFit
 from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
+from loratwin.calibrate.server import profiled_server
 from loratwin.errors import DataError
 from loratwin.llms import LlmShapes
 from loratwin.perf import Domain, Frontend, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
@@ -59,6 +60,7 @@ def measured_profile(
         domain=domain_of(runs),
         uncertainty=uncertainty_of(steps, loads, overhead),
         card=measured_card(evidence, llm, steps, loads, overhead, law, unmatched or {}),
+        server=profiled_server(evidence),
     )
 
 
@@ -92,6 +94,7 @@ def profile_around(
             "domain": domain_of(runs),
             "card": card_around(start, evidence, fit, overhead, unmatched),
             "origin": "fitted",
+            "server": profiled_server(evidence),
             "uncertainty": uncertainty.model_copy(update=errors),
         }
     )

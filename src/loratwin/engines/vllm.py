@@ -137,6 +137,12 @@ def adapter_word(name: str, path: str) -> str:
 
 _RUNTIME_ADAPTERS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
+_VARIABLES = (
+    r"VLLM_(?!LOG|CACHE_ROOT|CONFIG_ROOT|ASSETS|HOST_IP|PORT|.*USAGE|DO_NOT_TRACK|BUILD|IMAGE_TAG|.*(PATH|DIR|TIMEOUT)).+",
+    r"OMP_NUM_THREADS|NCCL_.+|PYTORCH_(CUDA_)?ALLOC_CONF",
+)
+"""Beside them `envs.py` has names of places, of logs and of times to wait, which do not change a step."""
+
 _CAVEATS_FIRST = (
     "The profile is of vLLM 0.8.5 (V1 engine) with prefix caching off. It is on by default; what prompts share is "
     "simulated where the workload says it (prefix, sessions), and is faster than simulated where it does not.",
@@ -195,6 +201,7 @@ VLLM = Engine(
     logs_steps=True,
     generations=GENERATIONS,
     deployments=_deployments,
+    variables=_VARIABLES,
     image=("vllm/vllm-openai:v{version}", {"VLLM_NO_USAGE_STATS": "1"}),
     option_names=lambda: listed_options("vllm_options.txt"),
 )
