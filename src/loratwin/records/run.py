@@ -276,6 +276,8 @@ class Provenance:
         What the server was started with, without secrets; empty: unknown.
     server_env
         Environment variables of the server that say how it computes, as NAME=value, without secrets; None: unknown.
+    assumed
+        Fields of `EngineConfig` that nobody told of the server: the engine's defaults stand in their place.
     profile, profile_hash
         Simulated runs: name and hash of the profile.
     workload_hash, seed
@@ -291,6 +293,7 @@ class Provenance:
     gpu: str = ""
     server_args: tuple[str, ...] = ()
     server_env: tuple[str, ...] | None = None
+    assumed: tuple[str, ...] = ()
     profile: str | None = None
     profile_hash: str | None = None
     workload_hash: str | None = None
@@ -299,7 +302,8 @@ class Provenance:
 
     def as_plain(self) -> dict[str, Any]:
         """As records have it: without what nobody knew before there was a place for it."""
-        return {name: value for name, value in asdict(self).items() if name != "server_env" or value is not None}
+        later = {"server_env": None, "assumed": ()}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
