@@ -13,9 +13,12 @@ from loratwin.calibrate.checks.check import Checked, CheckPrediction, CheckScore
 from loratwin.calibrate.checks.learned import with_measured_errors
 from loratwin.calibrate.checks.loads import Check, make_checks
 from loratwin.calibrate.checks.plausible import plausible_profiles
+from loratwin.calibrate.loop.text import as_text, checked_data
+from loratwin.calibrate.regression.drift import reference_step_s
 from loratwin.metrics import starvation, summarize
 from loratwin.perf import Profile
 from loratwin.perf.uncertainty import Uncertainty
+from loratwin.records import ReferenceLoad
 from loratwin.simulate import simulate
 from tests.calibrate.known_steps import ADAPTERS, config_of, known_design, known_profile
 
@@ -114,6 +117,26 @@ def test_measured_runs_are_scored_against_their_prediction() -> None:
     assert found.mean_error("itl_mean_ms") == pytest.approx(-errors["itl_mean_ms"])
 
 
+def test_a_check_on_a_slower_machine_says_so() -> None:
+    profile = known_profile()
+    profile = profile.model_copy(update={"card": profile.card.model_copy(update={"usual_reference": 1.2})})
+    check = checks()[4]
+    usual_s = 1.2 * reference_step_s(profile.step_time, check.config, profile.behaviour)
+    run = replace(simulate(check.workload, profile, check.config), reference=ReferenceLoad(usual_s, 4 * usual_s))
+    found = score_checks([CheckPrediction(check.name, {}, False, 0.0)], {check.name: [run]}, profile)
+    ((name, (factor,)),) = found.machine
+    assert name == check.name and factor == pytest.approx(2.0)
+    assert f"2.00 to 2.00 ({name}) times as long as in the calibration: it was NOT steady" in as_text(
+        replace(checked_once(), machine=found.machine)
+    )
+    assert checked_data(found)["machine"] == {name: [factor]}
+    assert score_checks([], {check.name: [run]}, known_profile()).machine == ()  # nothing to compare with
+
+
+def checked_once() -> Checked:
+    return Checked((CheckScore("x", "itl_mean_ms", Predicted(11.0, 9.0, 12.0), (9.5,)),), (("x", False, (False,)),))
+
+
 def test_a_wrong_verdict_counts_as_wrong() -> None:
     found = Checked((), (("x", True, (False, True)),))
     assert found.verdicts_right == (1, 2)
@@ -127,6 +150,12 @@ def test_a_profile_learns_how_far_off_it_was() -> None:
     learned = with_measured_errors(known_profile(), checked)
     assert learned.uncertainty is not None
     assert learned.uncertainty.error("itl_mean_ms", "open", 0.5) == pytest.approx(0.2, abs=1e-3)
+    assert learned.uncertainty.error("itl_mean_ms", "open", 0.95) > 0.3  # six do not show the largest
+    simulated = Uncertainty(standard_errors={}, machine=0.1)
+    unsteady = with_measured_errors(known_profile().model_copy(update={"uncertainty": simulated}), checked)
+    assert unsteady.uncertainty is not None and unsteady.uncertainty.machine == 0.1
+    expected = (0.2**2 - (0.6745 * 0.1) ** 2) ** 0.5  # the rest is simulated
+    assert unsteady.uncertainty.error("itl_mean_ms", "open", 0.5) == pytest.approx(expected, abs=1e-3)
     assert "itl_mean_ms" not in learned.uncertainty.residual.get("saturated", {})
     assert "MAPE" in learned.card.held_out_error["itl_mean_ms, before the check was learned from"]
     assert isinstance(predict_check(checks()[0], learned, draws=2), CheckPrediction)

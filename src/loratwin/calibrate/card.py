@@ -8,11 +8,13 @@ import numpy as np
 
 from loratwin.calibrate.evidence import Evidence
 from loratwin.calibrate.regression.clients import ClientFit
+from loratwin.calibrate.regression.drift import Drift
 from loratwin.calibrate.regression.overhead import FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
 from loratwin.engines.registry import recorded_arguments
 from loratwin.llms import LlmShapes, names_llm
 from loratwin.perf import Card, Profile
+from loratwin.records.run import STEADY
 
 _SAME_KV = 1.05
 """KV caches of the same server, from start to start, differ less."""
@@ -26,6 +28,7 @@ def measured_card(
     steps: StepFit,
     loads: LoadTimes,
     overhead: FittedValue,
+    drift: Drift,
     law: str,
     unmatched: Mapping[str, str],
 ) -> Card:
@@ -35,11 +38,41 @@ def measured_card(
         *evidence.notes,
         *_other_llm(evidence, llm),
         *filter(None, [law]),
+        *drift_notes(drift),
         *_late(evidence, overhead),
         *_kv_differs(evidence),
         *_unknown(steps, loads, overhead),
     )
-    return _card(evidence, steps, notes, unmatched)
+    usual = None if np.isnan(drift.usual) else round(drift.usual, 5)
+    return _card(evidence, steps, notes, unmatched).model_copy(update={"usual_reference": usual})
+
+
+def drift_notes(drift: Drift) -> list[str]:
+    """How steady the machine was, and what became of it."""
+    notes = []
+    if drift.factors:
+        by_time = sorted(drift.factors.items(), key=lambda one: one[1])
+        (fastest, least), (slowest, most) = by_time[0], by_time[-1]
+        error = "" if np.isnan(drift.error) else f", each +-{100 * drift.error:.0f} %"
+        notes.append(
+            f"the machine's speed: reference loads took {least:.2f} ({fastest}) to {most:.2f} ({slowest}) times the "
+            f"usual of {len(drift.factors)} runs{error}; {_taken_out(drift)}"
+        )
+    if drift.again:
+        measured, left = zip(*drift.again.values(), strict=True)
+        after = f", {min(left):.2f} to {max(left):.2f} with that taken out" if drift.part else ""
+        notes.append(
+            f"identical runs, measured again: their steps took {min(measured):.2f} to {max(measured):.2f} times as "
+            f"long ({len(measured)} pairs){after}"
+        )
+    return notes
+
+
+def _taken_out(drift: Drift) -> str:
+    if drift.part:
+        return f"taken out of the step times by {100 * drift.part:.0f} %, and in the intervals"
+    steady = all(1 / STEADY <= factor <= STEADY for factor in drift.factors.values())
+    return "steady" if steady else "not taken out, since the runs do not follow them"
 
 
 def card_around(

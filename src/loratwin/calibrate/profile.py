@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
 from loratwin.calibrate.card import card_around, measured_card
 from loratwin.calibrate.evidence import Evidence
 from loratwin.calibrate.regression.clients import ClientFit
+from loratwin.calibrate.regression.drift import Drift
 from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
-from loratwin.calibrate.server import profiled_server
+from loratwin.calibrate.robust import error_quantiles
 from loratwin.errors import DataError
 from loratwin.llms import LlmShapes
 from loratwin.perf import Domain, Frontend, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
 from loratwin.perf.memory import GIB
 from loratwin.perf.step_time import NO_TIMES
-from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty
+from loratwin.perf.uncertainty import LEVELS, Uncertainty
 from loratwin.records import EngineConfig, Run
-
-_FIGURES = ("itl_mean_ms", "tpot_mean_ms", "ttft_mean_ms")
-"""Figures that are off as much as the step time is; of the throughput this holds where the server is saturated."""
 
 
 def measured_profile(
@@ -30,6 +29,7 @@ def measured_profile(
     steps: StepFit,
     loads: LoadTimes,
     overhead: FittedValue,
+    drift: Drift,
     law: str = "",
     unmatched: Mapping[str, str] | None = None,
 ) -> Profile:
@@ -37,6 +37,8 @@ def measured_profile(
 
     Parameters
     ----------
+    drift
+        Of the machine's speed: what of it was taken out of the steps is how far a server in use may be off.
     law
         Why runs without adapters were left out; "": they were not.
     unmatched
@@ -58,9 +60,8 @@ def measured_profile(
         loading=loading_of(loads, steps.swap_extra_s),
         frontend=frontend_of(runs, overhead),
         domain=domain_of(runs),
-        uncertainty=uncertainty_of(steps, loads, overhead),
-        card=measured_card(evidence, llm, steps, loads, overhead, law, unmatched or {}),
-        server=profiled_server(evidence),
+        uncertainty=uncertainty_of(steps, loads, overhead, drift),
+        card=measured_card(evidence, llm, steps, loads, overhead, drift, law, unmatched or {}),
     )
 
 
@@ -80,7 +81,7 @@ def profile_around(
 ) -> Profile:
     """The profile that clients' figures made of a start, and what they left of it."""
     runs, tells_kv = list(evidence.all.values()), bool(evidence.kv_tokens)
-    uncertainty = uncertainty_of(fit.steps, LoadTimes(UNKNOWN, UNKNOWN), overhead)
+    uncertainty = uncertainty_of(fit.steps, LoadTimes(UNKNOWN, UNKNOWN), overhead, Drift())
     theirs = start.uncertainty.standard_errors if start.uncertainty else {}
     parts = ("loading",) if tells_kv else ("loading", "memory")
     kept = {name: error for name, error in theirs.items() if name.split(".")[0] in parts}
@@ -94,7 +95,6 @@ def profile_around(
             "domain": domain_of(runs),
             "card": card_around(start, evidence, fit, overhead, unmatched),
             "origin": "fitted",
-            "server": profiled_server(evidence),
             "uncertainty": uncertainty.model_copy(update=errors),
         }
     )
@@ -214,13 +214,13 @@ def domain_of(runs: Iterable[Run]) -> Domain:
         max_num_seqs=span("max_num_seqs"),
         max_num_batched_tokens=span("max_num_batched_tokens"),
         gpu_memory_utilization=(min(utilization), max(utilization)),
-        served_adapters=(min(1, max(used)), max(used)),
+        served_adapters=(1, max(used)),
         prompt_tokens_mean=(1.0, max(prompts)),
         output_tokens_mean=(1.0, max(outputs)),
     )
 
 
-def uncertainty_of(steps: StepFit, loads: LoadTimes, overhead: FittedValue) -> Uncertainty:
+def uncertainty_of(steps: StepFit, loads: LoadTimes, overhead: FittedValue, drift: Drift) -> Uncertainty:
     """Standard errors of all coefficients that are not 0, correlations of those of the step time."""
     model = steps.model.model_dump()
     drawn = {n: v for n, v in steps.draws.items() if n in model and n not in NO_TIMES and model[n] > 0 and v.std() > 0}
@@ -237,19 +237,17 @@ def uncertainty_of(steps: StepFit, loads: LoadTimes, overhead: FittedValue) -> U
         standard_errors=errors,
         correlated=names,
         correlation=tuple(tuple(float(v) for v in row) for row in correlation),
-        residual=_residual(steps),
-        source="bootstrap over runs and stretches of time; residual: whole runs, fitted without each",
+        machine=_machine(steps, drift),
+        source="bootstrap over runs and stretches of time; machine: whole runs, fitted without each, and drift",
     )
 
 
-def _residual(steps: StepFit) -> dict[Regime, dict[str, Quantiles]]:
-    """Errors of figures for want of better: those of the step time of whole runs, fitted without each.
+def _machine(steps: StepFit, drift: Drift) -> float:
+    """Spread of a common factor of all times: of whole runs, fitted without each, and the drift that was taken out.
 
-    A check replaces them by errors of the figures themselves.
+    So that 90 % of the runs lie within 90 % of it, a further one counted in (`error_quantiles`).
     """
-    errors = np.abs(np.array(list(steps.held_out.values())))
-    if len(errors) < 3:
-        return {}
-    quantiles = tuple(round(float(q), 5) for q in np.quantile(errors, LEVELS))
-    open_: dict[str, Quantiles] = dict.fromkeys(_FIGURES, quantiles)
-    return {"open": open_, "saturated": {**open_, "total_throughput": quantiles}}
+    level = LEVELS.index(0.9)
+    apart = [np.array(list(steps.held_out.values())), drift.taken_out]
+    wide = [error_quantiles(errors)[level] for errors in apart if len(errors) >= 3]
+    return round(float(np.hypot.reduce(wide)) / NormalDist().inv_cdf(0.95), 5) if wide else 0.0

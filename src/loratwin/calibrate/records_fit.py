@@ -9,11 +9,12 @@ client can.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loratwin.calibrate.evidence import Evidence, gather
 from loratwin.calibrate.profile import around, measured_profile, profile_around
 from loratwin.calibrate.regression.clients import client_overheads, fit_clients
+from loratwin.calibrate.regression.drift import Drift, measured_drift, with_repetitions
 from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes, fit_loads, overhead_of, with_clients
 from loratwin.calibrate.regression.step_log import LEAST_ROWS, StepFit, fit_steps, of_one_law
 from loratwin.calibrate.rows.clients import beside_logged, client_rows
@@ -42,12 +43,15 @@ class RecordsFit:
         The fit of the step time.
     loads, overhead
         What the records told of them; without logged steps loads are unknown.
+    drift
+        How the machine's speed changed under the runs whose steps were logged.
     """
 
     profile: Profile
     steps: StepFit
     loads: LoadTimes
     overhead: FittedValue
+    drift: Drift = field(default_factory=Drift)
 
 
 def fit_records(
@@ -104,10 +108,12 @@ def _from_logs(evidence: Evidence, llm: LlmShapes, draws: int, rows: StepRows, l
     """
     if not any(run.config.max_loras for run in evidence.logged.values()):
         raise DataError("no run is of a server with adapters (--enable-lora): it cannot be told what they cost")
-    steps = fit_steps(rows, evidence.server.graph_tokens, draws)
+    drift = measured_drift(evidence.logged, rows, evidence.engine.behaviour, evidence.server.graph_tokens)
+    steps = fit_steps(drift.without(rows), evidence.server.graph_tokens, draws)
+    drift = with_repetitions(drift, evidence.logged, rows, steps)
     loads, overhead = fit_loads(evidence.logged.values()), overhead_of(evidence)
-    profile = measured_profile(evidence, llm, steps, loads, overhead, law)
-    return RecordsFit(profile, steps, loads, overhead)
+    profile = measured_profile(evidence, llm, steps, loads, overhead, drift, law)
+    return RecordsFit(profile, steps, loads, overhead, drift)
 
 
 def _from_both(evidence: Evidence, llm: LlmShapes, draws: int, rows: StepRows, law: str) -> RecordsFit:
@@ -117,13 +123,14 @@ def _from_both(evidence: Evidence, llm: LlmShapes, draws: int, rows: StepRows, l
     unlogged = {name: run for name, run in evidence.unlogged.items() if name not in left_out}
     matches, unmatched = operating_points(unlogged, known.profile)
     of_clients = client_rows(matches, known.profile, evidence.in_time) if matches else None
+    rows = known.drift.without(rows)
     if of_clients is not None:
         rows = beside_logged(rows, of_clients, known.steps.between_runs)
     steps, overhead = fit_steps(rows, evidence.server.graph_tokens, draws), known.overhead
     if of_clients is not None:
         overhead = with_clients(overhead, client_overheads(of_clients, steps.model).values())
-    profile = measured_profile(evidence, llm, steps, known.loads, overhead, law, unmatched)
-    return RecordsFit(profile, steps, known.loads, overhead)
+    profile = measured_profile(evidence, llm, steps, known.loads, overhead, known.drift, law, unmatched)
+    return RecordsFit(profile, steps, known.loads, overhead, known.drift)
 
 
 def _from_clients(evidence: Evidence, draws: int, start: Profile) -> RecordsFit:

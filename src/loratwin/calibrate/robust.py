@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loratwin.metrics.intervals import t_quantile
+from loratwin.perf.uncertainty import LEVELS, Quantiles
+
 F8 = NDArray[np.float64]
 
 Pull = Callable[[F8], F8]
@@ -131,3 +134,27 @@ def _unit(given: F8 | None, table: F8, values: F8 | None, target: F8) -> F8:
     if values is None:
         return np.full(len(target), float(np.median(target)))
     return np.asarray(np.maximum(table @ values, _LEAST * target))
+
+
+def error_quantiles(errors: F8) -> Quantiles:
+    """How large the size of a further error of the same kind is, at `LEVELS`.
+
+    The k-th of n sizes is the level k / (n + 1) of a further one (Vovk et al. 2005: conformal prediction), linear
+    between them; beyond the largest they grow as Student's t with n degrees of freedom does.
+
+    Parameters
+    ----------
+    errors
+        Logarithms of measured / predicted, shape (n,).
+    """
+    sizes, n = np.sort(np.abs(errors)), len(errors)
+    known = np.arange(n + 1) / (n + 1)
+    most = known[-1]
+
+    def at(level: float) -> float:
+        if level <= most:
+            return float(np.interp(level, known, [0.0, *sizes]))
+        return float(sizes[-1] * t_quantile((1 + level) / 2, n) / t_quantile((1 + most) / 2, n))
+
+    first, second, third, fourth = (round(at(level), 5) for level in LEVELS)
+    return first, second, third, fourth

@@ -38,17 +38,9 @@ class Card(BaseModel):
     command: str
     source: str
     held_out_error: dict[str, str]  # metric: figure, in words
+    usual_reference: float | None = None
+    """Time between tokens of the reference load on the machine at its usual speed, by what the step time says of it."""
     notes: tuple[str, ...] = ()
-
-
-class ProfiledServer(BaseModel):
-    """What the servers that were measured ran with, beside what a plan decides; None: not known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    options: tuple[str, ...] | None = None  # each with its value, as "--dtype bfloat16"
-    environment: tuple[str, ...] | None = None  # NAME=value of variables that say how the engine computes
-    varied: tuple[str, ...] = ()  # options and variables that some of the servers had, and others not
 
 
 def _known_coefficients(profile: Profile) -> None:
@@ -77,7 +69,6 @@ class Profile(BaseModel):
     card: Card
     origin: Literal["fitted", "assumed"] = "fitted"  # assumed: no measurement of this GPU, engine and LLM
     uncertainty: Uncertainty | None = None
-    server: ProfiledServer | None = None  # None: not known
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -122,11 +113,11 @@ class Profile(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Hash of everything that a prediction depends on (not the card, how uncertain it is, nor the server's flags).
+        """Hash of everything that a prediction depends on (not the card, nor how uncertain it is).
 
         Fields that keep their default do not count, so that a field added later changes no hash.
         """
-        return self._hash({"card", "uncertainty", "server"})
+        return self._hash({"card", "uncertainty"})
 
     @property
     def checksum(self) -> str:
@@ -147,7 +138,14 @@ class Profile(BaseModel):
             return self
         parts = {name: getattr(self, name).model_dump() for name in PARTS}
         drawn = self.uncertainty.sample(parts, rng)
-        return self.model_copy(update={name: type(getattr(self, name))(**drawn[name]) for name in PARTS})
+        one = self.model_copy(update={name: type(getattr(self, name))(**drawn[name]) for name in PARTS})
+        spread = self.uncertainty.machine
+        return one.slower(float(np.exp(spread * rng.standard_normal()))) if spread else one
+
+    def slower(self, factor: float) -> Profile:
+        """The profile of the same server on a machine that takes so many times as long for all but loads."""
+        frontend = self.frontend.model_copy(update={"overhead_s": self.frontend.overhead_s * factor})
+        return self.model_copy(update={"step_time": self.step_time.scaled(factor), "frontend": frontend})
 
 
 def _folder() -> Any:
@@ -259,9 +257,12 @@ def parse_profile(text: str, where: str) -> Profile:
 def dump_profile(profile: Profile) -> str:
     """The profile as YAML text, with its hash: who changes a coefficient by accident is told."""
     data = profile.model_dump(mode="json")
-    for name in ("uncertainty", "server"):
-        if data[name] is None:
-            del data[name]
+    if profile.uncertainty is None:
+        del data["uncertainty"]
+    elif not profile.uncertainty.machine:
+        del data["uncertainty"]["machine"]
+    if profile.card.usual_reference is None:
+        del data["card"]["usual_reference"]
     data = {"format": data.pop("format"), "hash": profile.checksum, **data}
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 

@@ -46,6 +46,9 @@ class Uncertainty(BaseModel):
     correlated: tuple[str, ...] = ()  # coefficients of the correlation matrix
     correlation: tuple[tuple[float, ...], ...] = ()  # its rows
     residual: dict[Regime, dict[str, Quantiles]] = {}  # of figures of `metrics.Summary`, at LEVELS
+    machine: NonNegativeFloat = 0.0
+    """Spread of the logarithm of a factor that all times of one run have in common: a machine is faster at one time
+    than at another, and a formula is off by more in one workload than in another."""
     errors: dict[Regime, dict[str, SignedQuantiles]] = {}
     """Of log(measured / predicted), with its sign, at `PROBABILITIES`: of figures as a plan states them, percentiles
     too."""
@@ -160,6 +163,13 @@ def widened(quantiles: Quantiles, half_width: float) -> Quantiles:
     """Quantiles at `LEVELS` with another error beside, of which 90 % are smaller than `half_width`."""
     more = [half_width * _two_sided(level) / _two_sided(0.9) for level in LEVELS]
     first, second, third, fourth = (math.hypot(*pair) for pair in zip(quantiles, more, strict=True))
+    return first, second, third, fourth
+
+
+def narrowed(quantiles: Quantiles, spread: float) -> Quantiles:
+    """Quantiles at `LEVELS` without a normal error of this spread, which is counted elsewhere; not below 0."""
+    left = [math.sqrt(max(0.0, q**2 - (spread * _two_sided(p)) ** 2)) for q, p in zip(quantiles, LEVELS, strict=True)]
+    first, second, third, fourth = (round(value, 5) for value in left)
     return first, second, third, fourth
 
 

@@ -48,13 +48,19 @@ def profile_text(profile: Profile) -> str:
     errors = card.pop("held_out_error") or {"": "not stated"}
     state = {"engine": profile.engine, "origin": profile.origin, "hash of the coefficients": profile.digest}
     sections = {
-        profile.name: {**card, **state},
+        profile.name: {**{name: value for name, value in card.items() if value is not None}, **state},
         "held-out error (runs that were not fitted)": errors,
         "domain (beyond it, results are marked)": {name: f"{low} to {high}" for name, (low, high) in domain.items()},
         **{title.replace("_", " "): values for title, values in parts.items()},
-        **({"standard errors": uncertainty["standard_errors"] or {"": "not stated"}} if uncertainty else {}),
+        **({"standard errors": _standard_errors(uncertainty)} if uncertainty else {}),
     }
     return "\n\n".join("\n".join([title, *_rows(values)]) for title, values in sections.items())
+
+
+def _standard_errors(uncertainty: Mapping[str, Any]) -> dict[str, object]:
+    machine = uncertainty["machine"]
+    common = {"all times together, by a factor": f"{100 * machine:.3g} %"} if machine else {}
+    return {**uncertainty["standard_errors"], **common} or {"": "not stated"}
 
 
 def _rows(values: Mapping[str, object]) -> list[str]:

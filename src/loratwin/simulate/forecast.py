@@ -144,7 +144,7 @@ def _forecast(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, leve
     """Intervals from runs that differ in seed and plausible profile."""
     summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
     notes = each_once(note for outcome in outcomes for note in outcome.notes)
-    if uncertainty is None or not uncertainty.residual:
+    if uncertainty is None or not (uncertainty.residual or uncertainty.machine):
         notes += ("the profile states no held-out errors: intervals lack the model's own error",)
     ended = fmean(outcome.ended_share for outcome in outcomes)
     return Forecast(

@@ -37,15 +37,16 @@ REFERENCE = "reference"
 REFERENCE_FILE = "reference.json"
 """Seconds between tokens that they found, by field of `records.ReferenceLoad`."""
 
-_REFERENCE_IN_FLIGHT, _REFERENCE_PROMPT, _REFERENCE_OUTPUT = 4, 8, 32
+REFERENCE_IN_FLIGHT, REFERENCE_PROMPT, REFERENCE_OUTPUT = 4, 8, 32
+"""Of a reference load: requests, of each server, and their tokens."""
 
 
 def reference_phase(num_servers: int) -> Phase:
     """The reference load: the LLM itself, so that it leaves the adapters' slots alone; more requests than can end."""
     num = 8192 * num_servers
     return Phase(
-        REFERENCE, (-1,) * num, (_REFERENCE_PROMPT,) * num, (_REFERENCE_OUTPUT,) * num,
-        _REFERENCE_IN_FLIGHT * num_servers,
+        REFERENCE, (-1,) * num, (REFERENCE_PROMPT,) * num, (REFERENCE_OUTPUT,) * num,
+        REFERENCE_IN_FLIGHT * num_servers,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from loratwin.calibrate.checks.loads import Check
 from loratwin.calibrate.checks.plausible import DRAWS, LEVEL, plausible_profiles
+from loratwin.calibrate.regression.drift import reference_step_s
 from loratwin.metrics import Summary, summarize
 from loratwin.perf import Profile
 from loratwin.records import Run
@@ -81,10 +82,13 @@ class Checked:
         One for each check and figure.
     starved
         Verdicts: name of the check, predicted, measured in each repetition.
+    machine
+        Name of the check, and for each repetition how many times as long as in the calibration the reference load took.
     """
 
     scores: tuple[CheckScore, ...]
     starved: tuple[tuple[str, bool, tuple[bool, ...]], ...]
+    machine: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     def mean_error(self, figure: str) -> float:
         """Mean of |error| over the checks."""
@@ -146,7 +150,9 @@ def _figures(check: Check, profile: Profile) -> Summary:
     return summarize(simulate(check.workload, profile, check.config), percentiles=False)
 
 
-def score_checks(predictions: Sequence[CheckPrediction], measured: Mapping[str, Sequence[Run]]) -> Checked:
+def score_checks(
+    predictions: Sequence[CheckPrediction], measured: Mapping[str, Sequence[Run]], profile: Profile | None = None
+) -> Checked:
     """Compare predictions with the measurements of each check, in the order of the predictions.
 
     Parameters
@@ -155,6 +161,8 @@ def score_checks(predictions: Sequence[CheckPrediction], measured: Mapping[str, 
         Of `predict_check`, made before anything was measured.
     measured
         By name of the check: its repetitions. A check without is left out.
+    profile
+        Which is checked: its card says how fast the machine was; None: that is not compared.
     """
     scores, starved = [], []
     for prediction in predictions:
@@ -166,4 +174,19 @@ def score_checks(predictions: Sequence[CheckPrediction], measured: Mapping[str, 
             if np.isfinite([*values, predicted.value]).all():
                 scores.append(CheckScore(prediction.name, name, predicted, values))
         starved.append((prediction.name, prediction.starved, tuple(summary.starved for summary in summaries)))
-    return Checked(tuple(scores), tuple(starved))
+    machine = {name: _slower(runs, profile) for name, runs in measured.items()} if profile is not None else {}
+    return Checked(
+        tuple(scores), tuple(starved), tuple((name, factors) for name, factors in machine.items() if factors)
+    )
+
+
+def _slower(runs: Sequence[Run], profile: Profile) -> tuple[float, ...]:
+    """How many times as long the runs' reference loads took as at the calibration; none where either is not known."""
+    usual = profile.card.usual_reference
+    if usual is None:
+        return ()
+    return tuple(
+        run.reference.mean_s / (usual * reference_step_s(profile.step_time, run.config, profile.behaviour))
+        for run in runs
+        if run.reference is not None
+    )

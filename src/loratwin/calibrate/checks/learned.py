@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from loratwin.calibrate.checks.check import FIGURES, Checked
+from loratwin.calibrate.robust import error_quantiles
 from loratwin.perf import Profile, Uncertainty
-from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime
+from loratwin.perf.uncertainty import Quantiles, Regime, narrowed
 
 FEWEST = 6
 """Measurements below which quantiles of their errors say nothing."""
@@ -31,7 +32,9 @@ def with_measured_errors(profile: Profile, checked: Checked) -> Profile:
     }
     card = profile.card.model_copy(update={"held_out_error": {**profile.card.held_out_error, **errors}})
     known = profile.uncertainty or Uncertainty(standard_errors={})
-    residual = {regime: {**known.residual.get(regime, {}), **_quantiles(checked, regime)} for regime in _REGIMES}
+    residual = {
+        regime: {**known.residual.get(regime, {}), **_quantiles(checked, regime, known.machine)} for regime in _REGIMES
+    }
     uncertainty = known.model_copy(update={"residual": residual})
     return profile.model_copy(update={"card": card, "uncertainty": uncertainty})
 
@@ -39,8 +42,9 @@ def with_measured_errors(profile: Profile, checked: Checked) -> Profile:
 _REGIMES: tuple[Regime, ...] = ("open", "saturated")
 
 
-def _quantiles(checked: Checked, regime: Regime) -> dict[str, Quantiles]:
-    """By figure: quantiles of |log(measured / predicted)| at LEVELS; servers that were predicted to starve saturate."""
+def _quantiles(checked: Checked, regime: Regime, machine: float) -> dict[str, Quantiles]:
+    """By figure: how large |log(measured / predicted)| of a further run is at LEVELS, beyond what plausible profiles
+    are apart by themselves; servers that were predicted to starve saturate."""
     saturated = {name for name, said, _ in checked.starved if said}
     known: dict[str, Quantiles] = {}
     for figure in FIGURES:
@@ -51,6 +55,6 @@ def _quantiles(checked: Checked, regime: Regime) -> dict[str, Quantiles]:
             for value in score.measured
         ]
         if len(errors) >= FEWEST:
-            a, b, c, d = (round(float(q), 5) for q in np.quantile(errors, LEVELS))
-            known[figure] = (a, b, c, d)
+            simulated = 0.0 if (figure, regime) == ("total_throughput", "open") else machine
+            known[figure] = narrowed(error_quantiles(np.array(errors)), simulated)
     return known

@@ -16,16 +16,16 @@ DRAWS = 24
 def plausible_profiles(profile: Profile, draws: int = DRAWS, seed: int = 0) -> list[Profile]:
     """Coefficients within their errors, and all step times and overheads times a common lognormal factor.
 
-    The machine as a whole is faster at one time than at another. The factor spreads so that LEVEL of the runs that were
-    not fitted lie within LEVEL of it (the profile's residual).
+    The machine as a whole is faster at one time than at another: the profile's own `machine`. Of a profile without it
+    the factor spreads so that LEVEL of the runs that were not fitted lie within LEVEL of it (the profile's residual).
     """
-    known = profile.uncertainty
-    spread = known.error("itl_mean_ms", "open", LEVEL) / NormalDist().inv_cdf((1 + LEVEL) / 2) if known else 0.0
+    known, spread = profile.uncertainty, 0.0
+    if known is not None and not known.machine:
+        spread = known.error("itl_mean_ms", "open", LEVEL) / NormalDist().inv_cdf((1 + LEVEL) / 2)
     rng = np.random.default_rng(seed)
     return [_plausible(profile, spread, rng) for _ in range(draws)]
 
 
 def _plausible(profile: Profile, spread: float, rng: np.random.Generator) -> Profile:
-    one, factor = profile.sample(rng), float(np.exp(spread * rng.standard_normal()))
-    frontend = one.frontend.model_copy(update={"overhead_s": one.frontend.overhead_s * factor})
-    return one.model_copy(update={"step_time": one.step_time.scaled(factor), "frontend": frontend})
+    one = profile.sample(rng)
+    return one.slower(float(np.exp(spread * rng.standard_normal()))) if spread else one

@@ -116,7 +116,7 @@ def check_server(
     for slots in sorted({check.config.max_loras for check in checks}):
         at_once = [check for check in checks if check.config.max_loras == slots]
         _measure_checks(at_once, source, files, repeats, measured, listener)
-    checked = score_checks(predictions, measured)
+    checked = score_checks(predictions, measured, profile)
     write_atomically(files.path / "check.json", as_json(checked))
     write_atomically(files.path / "check.md", as_markdown(checked))
     return ServerCheck(files, profile, checked, measured)

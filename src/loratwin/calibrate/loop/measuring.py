@@ -36,6 +36,9 @@ empty again when the window opens, so that more requests warm nothing further.
 
 _OPEN_WARM_UP = 16
 
+REFERENCE_S = 0.75
+"""Seconds of the reference load before and after each run."""
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -119,7 +122,9 @@ def busy_note(load: float, cores: int) -> str:
 def run_options(planned: PlannedRun, source: ServerSource, preload: bool) -> Options:
     """Prompts keep their random seed: a run that is begun again must not find its own in the server's prefix cache."""
     warm_up = min(planned.in_flight, _MOST_WARM_UP) or _OPEN_WARM_UP
-    return Options(in_flight=planned.in_flight, warm_up=warm_up, preload=preload, headers=source.headers)
+    return Options(
+        in_flight=planned.in_flight, warm_up=warm_up, preload=preload, reference_s=REFERENCE_S, headers=source.headers
+    )
 
 
 def _measured(planned: PlannedRun, running: RunningServers, options: Options, listener: Listener) -> Run:

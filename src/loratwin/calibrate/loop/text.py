@@ -12,6 +12,8 @@ from loratwin.calibrate.checks.check import FIGURES, Checked, CheckScore
 from loratwin.calibrate.checks.plausible import LEVEL
 from loratwin.calibrate.design import Design
 from loratwin.calibrate.records_fit import RecordsFit
+from loratwin.calibrate.regression.drift import Drift
+from loratwin.records.run import STEADY
 
 _TITLES = {"total_throughput": "tokens/s", "itl_mean_ms": "ITL ms", "ttft_mean_ms": "TTFT ms"}
 
@@ -35,10 +37,19 @@ def progress_line(fit: RecordsFit) -> str:
     missing = [name for name, why in fit.steps.unknown.items() if why != "not told from 0"]
     between = fit.steps.between_runs
     known_to = "?" if isnan(between) else f"{100 * between:.0f} %"
+    machine = f"; {_drift_words(fit.drift)}" if not fit.drift.is_steady else ""
     return (
-        f"a run's step time is known to {known_to}; least sure: {sure or 'nothing'}; "
+        f"a run's step time is known to {known_to}{machine}; least sure: {sure or 'nothing'}; "
         f"not told yet: {', '.join(missing) or 'nothing'}"
     )
+
+
+def _drift_words(drift: Drift) -> str:
+    """What is known of a machine that is not steady, in a few words."""
+    seen = [*drift.factors.values()] or [as_measured for as_measured, _ in drift.again.values()]
+    last = f", now {[*drift.factors.values()][-1]:.2f}" if drift.factors else ""
+    what = "usual time" if drift.factors else "time when measured again"
+    return f"the machine is NOT steady: {min(seen):.2f} to {max(seen):.2f} of its {what}{last}"
 
 
 def _value(fit: RecordsFit, name: str) -> float:
@@ -99,6 +110,17 @@ def summary_lines(checked: Checked) -> Iterator[str]:
         )
     right, of = checked.verdicts_right
     yield f"starved or not: {right} of {of} as predicted"
+    yield from _machine_lines(checked)
+
+
+def _machine_lines(checked: Checked) -> Iterator[str]:
+    """How fast the machine was, by the calibration's usual speed."""
+    factors = [(factor, name) for name, of_runs in checked.machine for factor in of_runs]
+    if factors:
+        (least, _), (most, slowest) = min(factors), max(factors)
+        steady = least >= 1 / STEADY and most <= STEADY
+        took = f"reference loads took {least:.2f} to {most:.2f} ({slowest}) times as long as in the calibration"
+        yield f"the machine: {took}" + ("" if steady else ": it was NOT steady, and errors are the machine's, too")
 
 
 def as_text(checked: Checked) -> str:
@@ -137,6 +159,7 @@ def checked_data(checked: Checked) -> dict[str, Any]:
         "mean_error": {figure: _known(checked.mean_error(figure)) for figure in FIGURES},
         "coverage": {figure: _known(checked.coverage(figure)) for figure in FIGURES},
         "verdicts_right": list(checked.verdicts_right),
+        "machine": {name: list(factors) for name, factors in checked.machine},
     }  # fmt: skip
 
 

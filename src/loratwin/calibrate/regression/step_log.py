@@ -115,9 +115,7 @@ def fit_steps(rows: StepRows, graph_tokens: float, draws: int = DRAWS, seed: int
     """
     if len(rows) < LEAST_ROWS:
         raise DataError(f"{len(rows)} rows of steps are too few to fit a step time: at least {LEAST_ROWS} are needed")
-    usable, unknown = _usable(rows)
-    roofline = _best_roofline(rows, usable)
-    kept = _telling(rows, roofline, usable)
+    kept, roofline, usable, unknown = _told(rows)
     unknown |= {COEFFICIENTS[c]: "not told from 0" for c in usable if c not in kept and c < len(COEFFICIENTS)}
     columns = roofline.columns(rows, kept)
     solution = _solve(rows, columns)
@@ -131,6 +129,28 @@ def fit_steps(rows: StepRows, graph_tokens: float, draws: int = DRAWS, seed: int
         num_outliers=int(np.count_nonzero(np.abs(solution.error) > _OUTLIER * spread(solution.error))),
         unknown=unknown,
     )
+
+
+def _told(rows: StepRows) -> tuple[list[int], _Roofline, list[int], dict[str, str]]:
+    """Columns that tell something, and the roofline's shape; all that vary; why others were left out."""
+    usable, unknown = _usable(rows)
+    roofline = _best_roofline(rows, usable)
+    return _telling(rows, roofline, usable), roofline, usable, unknown
+
+
+def told_by(rows: StepRows, graph_tokens: float) -> tuple[F8, StepTimeModel]:
+    """The columns that rows tell something of, and the step time that follows: `fit_steps` without its errors."""
+    kept, roofline, *_ = _told(rows)
+    columns = roofline.columns(rows, kept)
+    return columns, _model(_solve(rows, columns).values, kept, roofline, graph_tokens)
+
+
+def run_errors(rows: StepRows, columns: F8) -> F8:
+    """log(measured / fitted) time of each run's steps, around their median. Shape (runs that have rows,)."""
+    predicted = np.bincount(rows.run, columns @ _solve(rows, columns).values)
+    there = predicted > 0
+    errors = np.log(np.bincount(rows.run, rows.duration_s)[there] / predicted[there])
+    return np.asarray(errors - np.median(errors))
 
 
 def _usable(rows: StepRows) -> tuple[list[int], dict[str, str]]:
