@@ -18,6 +18,7 @@ from loratwin.metrics import summarize
 from loratwin.perf import Profile, StepTimeModel, dump_profile, find_gpu, load_profile
 from loratwin.records import Run
 from loratwin.simulate import simulate
+from loratwin.workload import draw, parse_spec
 from tests.calibrate.known_clients import OVERHEAD_S, client_runs, drawn, off_start, seen
 from tests.calibrate.known_steps import LLM, STEP_TIME, config_of, known_design, known_profile
 from tests.slow import slow
@@ -188,6 +189,27 @@ def test_a_known_gpu_is_assumed_to_start_from() -> None:
     assert said == pytest.approx(true, rel=0.05)
 
 
+def test_records_without_adapters_and_of_one_length_leave_attention_to_physics(tmp_path: Path) -> None:
+    """Of prompts of one length nothing tells a pair of tokens from a token: what is wrong of the one is the other's."""
+    truth = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
+    slow = truth.step_time.model_copy(update={"token_s": 1.6 * truth.step_time.token_s})
+    server = truth.model_copy(update={"step_time": slow})
+    config = config_of(known_design().servers[0]).replace(max_loras=0, max_num_seqs=64, max_num_batched_tokens=8192)
+    lengths = {"prompt": {"kind": "fixed", "tokens": 900}, "output": {"kind": "fixed", "tokens": 60}}
+    runs = {}
+    for rate in (3, 6, 9):
+        spec = {"window_s": 10.0, "lengths": lengths, "base": {"rate": rate, "arrivals": "poisson"}}
+        runs[f"at-{rate}"] = seen(simulate(draw(parse_spec(spec), rate), server, config))
+    found = fit_records(gather(runs), truth.llm, draws=2, start=truth).profile
+    assert found.domain.served_adapters == (0, 0)
+    path = tmp_path / "profile.yaml"
+    path.write_text(dump_profile(found))
+    assert load_profile(str(path)) == found
+    pairs = found.step_time.prefill_context_s / truth.step_time.prefill_context_s
+    assert 0.5 < pairs < 2
+    assert found.step_time.token_s > 1.3 * truth.step_time.token_s
+
+
 @pytest.mark.parametrize(
     ("name", "gpu"),
     [
@@ -214,4 +236,5 @@ def test_every_coefficient_has_a_place() -> None:
     from loratwin.calibrate.regression.clients import NAMES
 
     fixed = {"roofline_power", "graph_tokens", "expert_s", "expert_share", "mixed_context_s"}
+    fixed |= {"reread_context_s", "reread_beyond"}
     assert set(NAMES) - {"overhead_s"} == set(StepTimeModel.model_fields) - fixed

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from loratwin.calibrate.evidence import gather, read_records
+from loratwin.calibrate.server import profiled_server
 from loratwin.errors import DataError
+from loratwin.perf import ProfiledServer
 from loratwin.records import Run, save_run
 from tests.calibrate.known_steps import begun_before, known_runs, with_loads
 
@@ -92,6 +94,23 @@ def test_servers_that_run_the_llm_in_another_way_are_no_evidence_for_one_profile
     assert list(found.refused) == [name]
     assert f"'{' '.join(args).replace('=', ' ')}', that of most evidence 'as by default'" in found.refused[name]
     assert not found.notes
+
+
+def test_what_the_servers_ran_with_is_known_and_what_varied_is_said() -> None:
+    flags = ("--dtype", "bfloat16", "--max-num-seqs", "16", "--distributed-executor-backend", "uni")
+    good = {name: with_args(run, *flags) for name, run in runs().items()}
+    assert profiled_server(gather(good)) == ProfiledServer(
+        options=("--dtype bfloat16", "--distributed-executor-backend uni"), environment=None
+    )
+    name = list(good)[1]
+    odd = with_args(good[name], "--dtype", "bfloat16", "--block-size", "32")
+    told = replace(odd, provenance=replace(odd.provenance, server_env=("OMP_NUM_THREADS=1",)))
+    assert profiled_server(gather({**good, name: told})) == ProfiledServer(
+        options=("--dtype bfloat16",),
+        environment=("OMP_NUM_THREADS=1",),
+        varied=("--distributed-executor-backend uni", "--block-size 32"),
+    )
+    assert profiled_server(gather(runs())) is None
 
 
 def test_what_is_the_default_in_other_words_is_no_other_way() -> None:

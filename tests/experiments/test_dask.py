@@ -19,7 +19,13 @@ from loratwin.errors import InputError
 from loratwin.experiments import dask_executor
 from loratwin.learn.cases.design import design
 from loratwin.learn.cases.generate import generate
-from tests.slow import SLOW
+from loratwin.plan.many import PlanQuestion, plan_many
+from loratwin.simulate import sweep_many
+from loratwin.workload import load_specs
+from tests.simulate.servers import PROFILE
+from tests.simulate.test_many import QUESTION, workloads
+from tests.simulate.test_many import contents as tree
+from tests.slow import SLOW, slow
 
 CASES = int(os.environ.get("LORATWIN_DASK_CASES", 40 if SLOW else 6))
 """Workloads; with 200 it takes a quarter of an hour on two cores."""
@@ -84,6 +90,19 @@ def test_shards_are_byte_equal_whatever_made_them(tmp_path: Path) -> None:
     assert workers[0].returncode == -signal.SIGKILL
     assert done.num_new == done.num_shards
     assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+
+
+@slow
+def test_simulations_and_plans_are_byte_equal_whatever_made_them(tmp_path: Path) -> None:
+    specs = load_specs([workloads(tmp_path / "w", *(0.1 * i for i in range(1, 7)))])
+    plans = PlanQuestion(PROFILE, seeds=(0,), options={"slots": (2, 4), "max_num_seqs": (32,)})
+    sweep_many(specs, QUESTION, tmp_path / "local" / "s", processes=2)
+    plan_many(specs, plans, tmp_path / "local" / "p")
+    with cluster(tmp_path) as (address, _), dask_executor(address) as executor:
+        assert sweep_many(specs, QUESTION, tmp_path / "dask" / "s", executor=executor).num_new == len(specs)
+        assert plan_many(specs, plans, tmp_path / "dask" / "p", executor=executor).num_new == len(specs)
+    made = {place: tree(tmp_path / place) for place in ("local", "dask")}
+    assert made["dask"] == made["local"] and len(made["local"]) == 2 * (2 + len(specs))
 
 
 def kill_in_the_middle(folder: Path, worker: subprocess.Popen[bytes]) -> None:

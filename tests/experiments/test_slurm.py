@@ -1,7 +1,10 @@
 """A real Slurm: an array of twelve runs, two of them killed, one that fails, a new controller in between.
 
 Without LORATWIN_REAL=1 only what is refused before anything is submitted is looked at. Servers are of known timing;
-with LORATWIN_SLURM_SERVER=vllm they are a real vLLM on CPU, which takes a quarter of an hour on two free cores.
+with LORATWIN_SLURM_SERVER=vllm they are a real vLLM on CPU, which takes half an hour on two free cores:
+
+    LORATWIN_REAL=1 LORATWIN_SLURM_SERVER=vllm python -m pytest -n 0 -o faulthandler_timeout=0 \\
+        tests/experiments/test_slurm.py -k twelve
 """
 
 from __future__ import annotations
@@ -32,13 +35,18 @@ from loratwin.experiments import (
     read_state,
 )
 from loratwin.experiments.executors import queued_jobs
+from loratwin.simulate import sweep_many
 from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
+from loratwin.workload import load_specs
 from tests.experiments.grids import LATE, SERVER, all_made, made, small_grid
+from tests.simulate.test_many import QUESTION, contents, workloads
 from tests.slurm import PARTITION, Slurm, slurm
 from tests.vllm_cpu import needs_vllm, server_command, server_env
 
 RUNS = 12
 QUICK = os.environ.get("LORATWIN_SLURM_SERVER") != "vllm"
+START_S, LONGEST_S = (400, 1200) if QUICK else (1500, 9000)
+"""A server's start, and all that is waited for, at most: a real one takes minutes where others use the cores."""
 
 
 def twelve(folder: Path) -> Path:
@@ -58,7 +66,7 @@ def twelve(folder: Path) -> Path:
         "name": "twelve",
         "server": {
             "command": shlex.join(command), "args": args, "lora_folder": "adapters", "environment": server_env(),
-            "start_timeout_s": 400,
+            "start_timeout_s": START_S,
         },
         "workload": {"file": "traffic.yaml"},
         "bench": {"window_s": 5, "warm_up": 2, "in_flight": 2, "seed": list(range(RUNS))},
@@ -75,7 +83,7 @@ def prepared(path: Path, output: Path) -> tuple[Experiments, list[str]]:
 
 
 @needs_vllm
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(3000 if QUICK else 4 * LONGEST_S)
 def test_an_array_of_twelve_survives_and_is_made_whole(tmp_path: Path) -> None:
     path = twelve(tmp_path)
     with slurm(tmp_path) as cluster:
@@ -102,7 +110,7 @@ def test_an_array_of_twelve_survives_and_is_made_whole(tmp_path: Path) -> None:
 
 @needs_vllm
 def test_any_task_goes_to_slurm_as_to_any_executor(tmp_path: Path) -> None:
-    """One job, an array in order, an exception that comes back; one killed from outside, one cancelled."""
+    """One job, an array in order, an exception that comes back; one killed from outside, simulations, one cancelled."""
     with slurm(tmp_path):
         options = SlurmOptions(partition=PARTITION, minutes=5)
         with cluster_executor("slurm", tmp_path / "jobs", options, "powers") as executor:
@@ -115,6 +123,10 @@ def test_any_task_goes_to_slurm_as_to_any_executor(tmp_path: Path) -> None:
             subprocess.run(["scancel", "--user", "root"], check=True)
             with pytest.raises(DataError, match="ended without a result"):
                 killed.result(timeout=300)
+            specs = load_specs([workloads(tmp_path / "w", 0.2, 0.6)])
+            sweep_many(specs, QUESTION, tmp_path / "slurm", executor=executor)
+            sweep_many(specs, QUESTION, tmp_path / "local")
+            assert contents(tmp_path / "slurm") == contents(tmp_path / "local")
             waiting = executor.submit(time.sleep, 600)
             executor.shutdown(wait=False, cancel_futures=True)
             assert waiting.cancelled()
@@ -165,7 +177,7 @@ def _records(experiments: Experiments, names: list[str]) -> dict[str, int]:
     return {name: path.stat().st_mtime_ns for name, path in paths.items() if path.exists()}
 
 
-def _until(holds: Callable[[], Any], seconds: float = 1200.0) -> None:
+def _until(holds: Callable[[], Any], seconds: float = LONGEST_S) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

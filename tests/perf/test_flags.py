@@ -32,8 +32,13 @@ def file(assumed: Profile, tmp_path: Path) -> str:
 
 def test_keys_and_values_of_8_bits_are_read_in_about_half_the_time(assumed: Profile) -> None:
     model, notes = step_time_of(assumed, CONFIG.replace(kv_cache_dtype="fp8"))
-    assert 0.45 < model.context_s / assumed.step_time.context_s < 0.65
-    assert model == assumed.step_time.model_copy(update={"context_s": model.context_s})
+    usual = assumed.step_time
+    factor = model.context_s / usual.context_s
+    assert 0.45 < factor < 0.65
+    read = {"reread_context_s": usual.reread_context_s * factor, "reread_beyond": usual.reread_beyond / factor}
+    assert model.reread_context_s == pytest.approx(read["reread_context_s"])
+    assert model.reread_beyond == pytest.approx(read["reread_beyond"])
+    assert model.model_copy(update={name: getattr(usual, name) for name in (*read, "context_s")}) == usual
     assert notes and "no such server was compared" in notes[0]
     assert step_time_of(assumed, CONFIG) == (assumed.step_time, ())
     assert step_time_of(assumed, CONFIG.replace(kv_cache_dtype="bfloat16"))[0] == assumed.step_time
@@ -62,7 +67,7 @@ def test_quantized_weights_are_assumed_anew(assumed: Profile, file: str) -> None
     [
         (FITTED, {"quantization": "awq"}, "profiles assume --gpu h100-64gb --llm llama-3.1-8b-instruct-awq"),
         (FITTED, {"pipeline_parallel": 2}, "pipeline_parallel = 2: how fast stages are is not known"),
-        ("", {"quantization": "abacus"}, "abacus"),
+        ("", {"quantization": "abacus"}, "quantization = 'abacus', but it must be one of fp8, awq, gptq"),
     ],
 )
 def test_what_is_not_known_is_refused(name: str, flags: dict[str, str], message: str, file: str) -> None:

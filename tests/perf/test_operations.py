@@ -189,6 +189,29 @@ def test_beside_a_prompt_a_decode_request_is_a_whole_tile(gpu: str, llm: str, mo
     assert (extra > 0) == more
 
 
+@pytest.mark.parametrize(
+    ("gpu", "again"),
+    [
+        ("a100-80gb", 3 * (200_000 - 40 * 2**20 / 512)),  # 4 heads share keys; a head's key and value have 512 bytes
+        ("rtx-4090", None),  # its cache holds them
+        ("h100-sxm", None),  # another kernel
+    ],
+)
+def test_beside_a_prompt_heads_read_again_what_the_cache_does_not_hold(gpu: str, again: float | None) -> None:
+    """The grid goes through all requests for one head of the queries before the next (engine.md 1.10)."""
+    cost = assume(find_gpu(gpu), find_llm("llama-3.1-8b-instruct"), "vllm-0.19.0").step_time.resolve(0, 8)
+    context = 100_000 if gpu == "rtx-4090" else 200_000
+    mixed = StepFeatures(50, 64, context, 0, 0, 0, 0, 0, 0, 50)
+    once = cost._replace(reread_context_s=0.0)
+    assert step_time_s(cost, mixed._replace(prefill_tokens=0)) == step_time_s(once, mixed._replace(prefill_tokens=0))
+    more = step_time_s(cost, mixed) - step_time_s(cost._replace(mixed_context_s=0.0, reread_context_s=0.0), mixed)
+    if again is None:
+        assert more == pytest.approx(cost.mixed_context_s * context, abs=1e-12)
+    else:
+        assert more == pytest.approx(again * cost.context_s)
+        assert more > cost.mixed_context_s * context
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the measured operations (shared/data/operations)")
 class TestMeasured:
     """Against the files that the tables come from."""

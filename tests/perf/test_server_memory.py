@@ -49,6 +49,9 @@ def test_types_of_numbers() -> None:
     assert 0.5 * of_16 < of_8 < 0.6 * of_16
     with pytest.raises(InputError, match="dtype = 'int3', but it must be one of auto, bfloat16"):
         gib("weights", dtype="int3")
+    assert gib("weights", quantization="bitsandbytes") == gib("weights", quantization="bnb-4bit") < of_8
+    with pytest.raises(InputError, match="quantization = 'int3', but it must be one of fp8, awq"):
+        gib("weights", quantization="int3")
 
 
 def test_a_cache_of_a_given_size_is_that_size_and_must_fit() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from loratwin.errors import InputError, UnknownNameError
+from loratwin.perf import ProfiledServer
 from loratwin.plan import Plan, commands, host_memory_gib, lora_modules, plan, plan_json, serve_command
 from loratwin.plan.deploy import MOST_LISTED
 from loratwin.records import EngineConfig
@@ -173,3 +174,47 @@ def test_flags_that_every_configuration_has_stand_in_the_command() -> None:
         assert words[words.index(option) + 1] == value
     assert "--enforce-eager" in words and "--quantization" not in words
     assert any("enforce_eager" in note for note in found.notes)
+
+
+def profiled(plan: Plan, **server: object) -> Plan:
+    """The same plan with a profile whose servers ran so."""
+    return replace(plan, profile=plan.profile.model_copy(update={"server": ProfiledServer.model_validate(server)}))
+
+
+def test_the_command_is_the_server_that_was_profiled() -> None:
+    found = profiled(
+        of_profile("vllm-0.32.0", kv_gib=3.0000001),
+        options=("--dtype bfloat16", "--enforce-eager", "--distributed-executor-backend uni"),
+        environment=("OMP_NUM_THREADS=1", "VLLM_CPU_OMP_THREADS_BIND=0-1 2"),
+    )
+    (only,) = commands(found)
+    first, *_, eager, _ = only.text.splitlines()
+    assert first.startswith(
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True VLLM_CPU_KVCACHE_SPACE=3 OMP_NUM_THREADS=1 "
+        "VLLM_CPU_OMP_THREADS_BIND='0-1 2' vllm serve"
+    )
+    assert eager == "  --dtype bfloat16 --enforce-eager --distributed-executor-backend uni \\"
+    assert not any("profiled" in remark for remark in only.remarks)
+
+
+def test_what_is_asked_of_the_plan_goes_before_what_was_profiled() -> None:
+    found = profiled(of_profile(), options=("--dtype bfloat16", "--enforce-eager"), environment=())
+    assert found.best is not None
+    best = replace(found.best, config=found.best.config.replace(dtype="float16"))
+    text = serve_command(replace(found, choice=replace(found.choice, best=best)))
+    assert "--dtype float16" in text and "bfloat16" not in text and "--enforce-eager" in text
+
+
+def test_what_is_not_known_of_the_profiled_server_is_said() -> None:
+    said = "Not known of the server that was profiled: its flags beside these (as --enforce-eager, --dtype)"
+    assert f"{said} and its environment." in commands(of_profile())[0].remarks
+    (only,) = commands(profiled(of_profile("vllm-0.32.0"), options=()))
+    assert "Not known of the server that was profiled: its environment." in only.remarks
+    (varied,) = commands(profiled(of_profile("vllm-0.32.0"), options=(), environment=(), varied=("--enforce-eager",)))
+    assert "Some of the servers that were profiled had it, others not: --enforce-eager." in varied.remarks
+
+
+def test_other_versions_do_not_get_the_flags_of_the_profiled_one() -> None:
+    own, current = commands(profiled(of_profile(), options=("--enforce-eager",), environment=("NCCL_DEBUG=INFO",)))
+    assert "--enforce-eager" in own.text and "NCCL_DEBUG=INFO" in own.text
+    assert "--enforce-eager" not in current.text and "NCCL_DEBUG" not in current.text

@@ -9,7 +9,7 @@ import pytest
 
 from loratwin.errors import InputError
 from loratwin.perf import load_profile
-from loratwin.report.twin import twin_of
+from loratwin.report.twin import twin_of, with_arguments
 from loratwin.workload import served_workload
 from tests.metrics.runs import NEVER, make_run
 from tests.report.measured import PROFILE, measured, simulated
@@ -69,3 +69,25 @@ def test_several_servers_are_refused() -> None:
     run = replace(run, requests=replace(run.requests, replica=np.array([0, 1], dtype=np.int32)))
     with pytest.raises(InputError, match="2 servers answered"):
         twin_of(run, load_profile(PROFILE))
+
+
+def test_what_a_server_did_not_tell_is_said_and_taken_from_the_user() -> None:
+    base = measured()
+    provenance = replace(base.provenance, server_args=(), assumed=("max_lora_rank", "max_num_seqs"))
+    run = replace(base, config=base.config.replace(max_lora_rank=8), provenance=provenance)
+    assert run.adapters.rank.max() > 8
+    with pytest.raises(InputError, match=r"above max_lora_rank = 8; .*did not tell.*max_lora_rank = 8.*--server-args"):
+        twin_of(run, load_profile(PROFILE))
+    (told,) = with_arguments({"run": run}, "--max-lora-rank 64 --max-num-seqs 77").values()
+    assert told.config == run.config.replace(max_lora_rank=64, max_num_seqs=77)
+    assert told.provenance.assumed == ()
+    (partly,) = with_arguments({"run": run}, "--max-lora-rank 64").values()
+    notes = twin_of(partly, load_profile(PROFILE)).provenance.notes
+    assert f"the server did not tell its limits; assumed: max_num_seqs = {run.config.max_num_seqs}" in notes
+    twin = twin_of(partly, load_profile(PROFILE))
+    assert with_arguments({"twin": twin}, "--max-lora-rank 8")["twin"] is twin
+
+
+def test_arguments_told_afterwards_are_checked() -> None:
+    with pytest.raises(InputError, match="no whole number"):
+        with_arguments({"run": measured()}, "--max-num-seqs many")

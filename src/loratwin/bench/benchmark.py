@@ -65,6 +65,7 @@ def measure(
     options.check()
     files.check_free()
     with servers.running(workload.adapters.name, options.headers, files.logs, listener) as running:
+        running = running.holding(workload.adapters.rank.tolist())
         run = _measured(workload, running, options, files.partial, listener)
     start_s = window_start_s(files.partial)  # servers are stopped by now, and their step logs whole
     run, written = files.write(run, start_s, running.kv_tokens, running.step_logs)

@@ -147,6 +147,8 @@ def _provenance(workload: Workload, servers: RunningServers, options: Options) -
         llm=servers.llm,
         gpu=servers.gpu,
         server_args=servers.server_args,
+        server_env=servers.server_env,
+        assumed=servers.assumed,
         workload_hash=workload.digest,
         seed=workload.seed,
         notes=(f"{options.api}, {loop}, prompts: {options.prompts} (seed {options.prompt_seed})", *servers.notes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def save_context(folder: Path, context: RecordContext) -> None:
         "adapters": [list(context.adapters.name), context.adapters.rank.tolist(), _rates(context.adapters)],
         "config": context.config.model_dump(),
         "kv_tokens": context.kv_tokens,
-        "provenance": asdict(context.provenance),
+        "provenance": context.provenance.as_plain(),
     }
     write_atomically(folder / _FILE, json.dumps(plain))
 

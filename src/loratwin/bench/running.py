@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
+from loratwin.records.config import ranks_that_hold
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class RunningServers:
         Tokens that the KV cache of each holds; None: it does not say. Empty: nothing is known.
     server_args
         What they were started with; empty: not known.
+    server_env
+        Their environment variables that say how they compute, as NAME=value; None: not known.
+    assumed
+        Fields of `config` that nobody told.
     step_logs
         Folder of each server's step log; empty: none.
     """
@@ -36,6 +41,8 @@ class RunningServers:
     engine_version: str = ""
     gpu: str = ""
     server_args: tuple[str, ...] = ()
+    server_env: tuple[str, ...] | None = None
+    assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     step_logs: tuple[Path, ...] = ()
 
@@ -52,6 +59,15 @@ class RunningServers:
         (name, served), num = pairs[0], len(pairs)
         note = f"{num} adapters of the workload stand for others on the server: {name} is {served}, ..."
         return replace(self, notes=(*self.notes, note))
+
+    def holding(self, ranks: Sequence[int]) -> RunningServers:
+        """The same with room for adapters of these ranks, where nobody told it: the servers do serve them."""
+        highest = max(ranks, default=0)
+        if "max_lora_rank" not in self.assumed or highest <= self.config.max_lora_rank:
+            return self
+        rank = ranks_that_hold(highest)[0]
+        note = f"max_lora_rank is taken to be {rank}, which the workload's adapters need"
+        return replace(self, config=self.config.replace(max_lora_rank=rank), notes=(*self.notes, note))
 
 
 def assign_adapters(wanted: Sequence[str], served: Sequence[str], given: Sequence[str] = ()) -> tuple[str, ...]:

@@ -7,23 +7,20 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from loratwin.bench.listener import SILENT, Listener
 from loratwin.bench.running import RunningServers, assign_adapters
 from loratwin.bench.shared.requests import parse_url
+from loratwin.bench.told import facts_with_slots, what_is_told
 from loratwin.engines.arguments import ServerArguments, as_words
-from loratwin.engines.config import engine_config
 from loratwin.engines.config_file import with_config_file
-from loratwin.engines.engine import UNKNOWN_GPU, Gpu
 from loratwin.engines.registry import DEFAULT, ENGINES, find_engine
 from loratwin.engines.server_line import find_line
 from loratwin.errors import DataError, InputError
 from loratwin.launch import Server, load_adapters, start_mps, start_replicas
 from loratwin.probe import server_arguments
-from loratwin.records import EngineConfig
 from loratwin.synthetic import lora_modules_args, read_adapters
-from loratwin.telemetry import ServerFacts, gpu_name, server_facts
+from loratwin.telemetry import ServerFacts, gpu_name
 
 
 class Servers(Protocol):
@@ -85,15 +82,18 @@ class GivenServers:
         if self.lora_folder is not None:
             _register(urls, facts, self.lora_folder, headers)
             facts = [_facts(url, headers) for url in urls]  # they have other adapters now
-        config, note = _config(facts[0], self.server_args, _gpu_of(urls[0]))
+        told = what_is_told(facts[0], urls[0], self.server_args)
         running = RunningServers(
             urls=tuple(urls),
             names=(*_names(wanted, facts, self.adapters), self.llm or _llm(facts[0], urls[0])),
-            config=config,
+            config=told.config,
             kv_tokens=tuple(server.kv_tokens for server in facts),
             engine_version=facts[0].engine_version,
-            gpu=gpu_name(),
-            notes=(note,),
+            gpu=gpu_name() or told.gpu,
+            server_args=told.server_args,
+            server_env=told.server_env,
+            assumed=told.assumed,
+            notes=(told.note,),
         )
         yield running.noting_names(wanted)
 
@@ -185,6 +185,7 @@ class LaunchedServers:
             engine_version=servers[0].engine_version,
             gpu=gpu_name() or "cpu",
             server_args=servers[0].args,
+            server_env=servers[0].env,
             notes=_notes(servers, self.mps),
             step_logs=step_logs,
         )
@@ -268,7 +269,7 @@ def _names(wanted: Sequence[str], facts: Sequence[ServerFacts], given: Sequence[
 
 def _facts(url: str, headers: Mapping[str, str]) -> ServerFacts:
     try:
-        return server_facts(url, headers)
+        return facts_with_slots(url, headers)
     except DataError as error:
         raise InputError(f"no usable server at {url}: {error}{_hint(str(error))}") from None
 
@@ -286,36 +287,6 @@ def _llm(facts: ServerFacts, url: str) -> str:
     if facts.llm is None:
         raise InputError(f"{url} does not name its LLM; give it: --llm NAME")
     return facts.llm
-
-
-def _gpu_of(url: str) -> Gpu | None:
-    """None: this machine's, where the server is; else unknown: a server elsewhere does not tell its GPU."""
-    host = urlsplit(url).hostname or ""
-    return None if host in ("localhost", "::1") or host.startswith("127.") else UNKNOWN_GPU
-
-
-def _config(
-    facts: ServerFacts, server_args: str | Sequence[str] | ServerArguments | None, gpu: Gpu | None = None
-) -> tuple[EngineConfig, str]:
-    """The configuration by what the user and the server say; the rest is the engine's default, and the note says so.
-
-    A server that does not tell its engine is taken for a vLLM.
-    """
-    kind = find_engine(facts.engine or DEFAULT)
-    if server_args is not None:
-        config = engine_config(ServerArguments.of(kind, server_args), facts, gpu)
-        return config, "limits of the server as given by --server-args, not checked with it"
-    known = [name for name in _LIMITS if getattr(facts, name) is not None]
-    missing = "all limits" if not known else f"all limits but {', '.join(known)}"
-    where = "on this machine" if gpu is None else "on a GPU below 70 GiB"
-    note = (
-        f"the server does not tell {missing}: the defaults of {facts.engine_version or kind.title} {where} are "
-        "assumed (--server-args says what it runs with)"
-    )
-    return engine_config(ServerArguments(kind).put(enable_lora=True), facts, gpu).replace(max_cpu_loras=None), note
-
-
-_LIMITS = ("max_loras", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
 
 
 def _notes(servers: Sequence[Server], mps: bool) -> tuple[str, ...]:

@@ -13,7 +13,11 @@ from loratwin.calibrate.regression.clients import ClientFit
 from loratwin.calibrate.regression.drift import Drift
 from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
+<<<<<<< HEAD
+from loratwin.calibrate.server import profiled_server
+=======
 from loratwin.calibrate.robust import error_quantiles
+>>>>>>> ee719a4 (mine)
 from loratwin.errors import DataError
 from loratwin.llms import LlmShapes
 from loratwin.perf import Domain, Frontend, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
@@ -60,8 +64,14 @@ def measured_profile(
         loading=loading_of(loads, steps.swap_extra_s),
         frontend=frontend_of(runs, overhead),
         domain=domain_of(runs),
+<<<<<<< HEAD
+        uncertainty=uncertainty_of(steps, loads, overhead),
+        card=measured_card(evidence, llm, steps, loads, overhead, law, unmatched or {}),
+        server=profiled_server(evidence),
+=======
         uncertainty=uncertainty_of(steps, loads, overhead, drift),
         card=measured_card(evidence, llm, steps, loads, overhead, drift, law, unmatched or {}),
+>>>>>>> ee719a4 (mine)
     )
 
 
@@ -95,6 +105,7 @@ def profile_around(
             "domain": domain_of(runs),
             "card": card_around(start, evidence, fit, overhead, unmatched),
             "origin": "fitted",
+            "server": profiled_server(evidence),
             "uncertainty": uncertainty.model_copy(update=errors),
         }
     )
@@ -214,7 +225,7 @@ def domain_of(runs: Iterable[Run]) -> Domain:
         max_num_seqs=span("max_num_seqs"),
         max_num_batched_tokens=span("max_num_batched_tokens"),
         gpu_memory_utilization=(min(utilization), max(utilization)),
-        served_adapters=(1, max(used)),
+        served_adapters=(min(1, max(used)), max(used)),
         prompt_tokens_mean=(1.0, max(prompts)),
         output_tokens_mean=(1.0, max(outputs)),
     )

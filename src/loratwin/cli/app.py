@@ -39,7 +39,7 @@ from loratwin.cli.commands import (
     validate,
 )
 from loratwin.cli.options import with_json_value
-from loratwin.errors import LoratwinError
+from loratwin.errors import LoratwinError, SeveralErrors
 from loratwin.version import __version__
 
 INPUT_ERROR, NOT_WRITTEN, INTERRUPTED, READER_GONE = 2, 74, 130, 141  # 74: EX_IOERR of sysexits.h
@@ -71,7 +71,8 @@ class Commands(TyperGroup):
                 sys.stdout.flush()  # here, where a reader that went away can still be handled
             return result
         except LoratwinError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            for each in error.errors if isinstance(error, SeveralErrors) else (error,):
+                print(f"error: {' '.join(str(each).split())}", file=sys.stderr)
             _exit(INPUT_ERROR)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

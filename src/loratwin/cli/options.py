@@ -46,6 +46,13 @@ SloKept = Annotated[
     str | None, typer.Option("--slo", help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms.", show_default=False)
 ]
 Workload = Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")]
+Workloads = Annotated[
+    list[str],
+    typer.Argument(
+        help="Workload file, example:NAME, or a record to replay; several, or a folder of files: one table.",
+        show_default=False,
+    ),
+]
 ProfileGiven = Annotated[
     str, typer.Option("--profile", help="GPU, engine version and LLM; or a profile file.", show_default=False)
 ]
@@ -57,6 +64,8 @@ StartTimeout = Annotated[float, typer.Option("--start-timeout", help="Seconds th
 ApiKeyEnv = Annotated[
     str, typer.Option("--api-key-env", help="Environment variable with the API key, if there is one.")
 ]
+RunsOn = Annotated[str, typer.Option("--on", help="Where to run: local, slurm, or dask://HOST:PORT.")]
+SlurmMinutes = Annotated[int, typer.Option("--minutes", min=1, help="slurm: time limit of each job.")]
 SlurmPartition = Annotated[str | None, typer.Option("--partition", help="slurm: partition.")]
 
 STDOUT = Path("-")

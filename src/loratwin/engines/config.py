@@ -57,6 +57,19 @@ def asked_config(arguments: ServerArguments) -> dict[str, Any]:
     return values
 
 
+def changed_config(config: EngineConfig, arguments: ServerArguments) -> EngineConfig:
+    """A configuration with what these arguments say in its place; what they do not say stays.
+
+    Raises
+    ------
+    InputError
+        The arguments are such as the engine refuses, or do not fit the rest.
+    """
+    arguments.check()
+    asked = asked_config(arguments.put(enable_lora=True) if config.max_loras else arguments)
+    return config.replace(**asked)
+
+
 def _gpu() -> Gpu:
     program = shutil.which("nvidia-smi")
     if program is not None:

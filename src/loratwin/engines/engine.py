@@ -118,6 +118,8 @@ class Engine:
         All options of all versions, without dashes, to find slips before a server is started; empty: not known.
     deployments
         What a plan gives commands for, by the version of its profile and the size of a CPU's KV cache (GiB) or None.
+    variables
+        Environment variables that say how it computes: regular expressions of whole names.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Engine:
     deployments: Callable[[str, float | None], tuple[Deployment, ...]]
     image: tuple[str, Mapping[str, str]]
     option_names: Callable[[], frozenset[str]]
+    variables: tuple[str, ...] = ()
     rank_labels: tuple[str, ...] = ()
     part_labels: tuple[str, ...] = ()
 

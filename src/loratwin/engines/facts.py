@@ -28,6 +28,9 @@ class ServerFacts:
     max_loras: int | None = None  # of vLLM only after its first requests
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
+    gpu_memory_utilization: float | None = None
+    kv_cache_dtype: str | None = None
+    enable_prefix_caching: bool | None = None
 
     @property
     def engine_version(self) -> str:

@@ -22,6 +22,7 @@ from loratwin.engines.versions import (
 )
 from loratwin.errors import DataError, InputError
 from loratwin.http import Connection
+from loratwin.records.config import KV_NUMBER_BYTES
 
 OPTIONS = {
     **COMMON,
@@ -99,8 +100,23 @@ def _tells(connection: Connection, page: str) -> dict[str, Any] | None:
     version = answer.get("version") if isinstance(answer, dict) else None
     if not version and not any(line.startswith("vllm:") for line in page.splitlines()):
         return None
-    block_size, kv_tokens = kv_cache(labels(page, CACHE_INFO))
-    return {"version": str(version) if version else None, "block_size": block_size, "kv_tokens": kv_tokens}
+    said = labels(page, CACHE_INFO)
+    block_size, kv_tokens = kv_cache(said)
+    told = {"version": str(version) if version else None, "block_size": block_size, "kv_tokens": kv_tokens}
+    return told | _cache_settings(said)
+
+
+def _cache_settings(said: Mapping[str, str]) -> dict[str, Any]:
+    """What else the labels tell, where it is not as the engine has it unless told."""
+    share_ = said.get("gpu_memory_utilization", "")
+    found: dict[str, Any] = {}
+    with suppress(ValueError):
+        found["gpu_memory_utilization"] = float(share_)
+    if said.get("cache_dtype", "auto") in KV_NUMBER_BYTES:
+        found["kv_cache_dtype"] = said.get("cache_dtype")
+    if said.get("enable_prefix_caching") == "False":  # where it is on, the twin asks the workload
+        found["enable_prefix_caching"] = False
+    return found
 
 
 def _defaults(known: Mapping[str, Any], version: str, gpu: Gpu) -> dict[str, Any]:
@@ -136,6 +152,12 @@ def adapter_word(name: str, path: str) -> str:
 
 
 _RUNTIME_ADAPTERS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+
+_VARIABLES = (
+    r"VLLM_(?!LOG|CACHE_ROOT|CONFIG_ROOT|ASSETS|HOST_IP|PORT|.*USAGE|DO_NOT_TRACK|BUILD|IMAGE_TAG|.*(PATH|DIR|TIMEOUT)).+",
+    r"OMP_NUM_THREADS|NCCL_.+|PYTORCH_(CUDA_)?ALLOC_CONF",
+)
+"""Beside them `envs.py` has names of places, of logs and of times to wait, which do not change a step."""
 
 _CAVEATS_FIRST = (
     "The profile is of vLLM 0.8.5 (V1 engine) with prefix caching off. It is on by default; what prompts share is "
@@ -195,6 +217,7 @@ VLLM = Engine(
     logs_steps=True,
     generations=GENERATIONS,
     deployments=_deployments,
+    variables=_VARIABLES,
     image=("vllm/vllm-openai:v{version}", {"VLLM_NO_USAGE_STATS": "1"}),
     option_names=lambda: listed_options("vllm_options.txt"),
 )

@@ -10,7 +10,14 @@ experiments.make(names, local_executor())
 
 from loratwin.experiments.collect import RunTable, collect
 from loratwin.experiments.containers import Container, definition
-from loratwin.experiments.executors import SlurmOptions, cluster_executor, dask_executor, executor_at, local_executor
+from loratwin.experiments.executors import (
+    SlurmOptions,
+    beside_here,
+    cluster_executor,
+    dask_executor,
+    executor_at,
+    local_executor,
+)
 from loratwin.experiments.experiments import Experiments, Planned, plan_runs
 from loratwin.experiments.grid import Grid, expand, load_grid, parse_grid
 from loratwin.experiments.published import published_grid, read_dictionary, write_published
@@ -24,6 +31,7 @@ __all__ = [
     "RunTable",
     "SlurmOptions",
     "State",
+    "beside_here",
     "cluster_executor",
     "collect",
     "dask_executor",

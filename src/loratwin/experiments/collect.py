@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -12,8 +10,8 @@ from typing import Any
 
 from loratwin.errors import DataError
 from loratwin.experiments.experiments import Experiments
-from loratwin.extras import required
 from loratwin.metrics import Summary
+from loratwin.records.rows import rows_csv, rows_parquet
 
 FIGURES = tuple(field.name for field in fields(Summary))
 
@@ -54,29 +52,13 @@ class RunTable:
         if path.suffix == ".csv":
             write_atomically(path, self.as_csv())
         elif path.suffix == ".parquet":
-            write_atomically(path, self._as_parquet())
+            write_atomically(path, rows_parquet(self.columns, self.rows))
         else:
             raise DataError(f"{path}: the name must end in .parquet or .csv")
 
     def as_csv(self) -> str:
         """As text."""
-        out = io.StringIO()
-        writer = csv.DictWriter(out, self.columns, lineterminator="\n", restval="")
-        writer.writeheader()
-        for row in self.rows:
-            writer.writerow({name: _cell(value) for name, value in row.items()})
-        return out.getvalue()
-
-    def _as_parquet(self) -> bytes:
-        required("pyarrow", "a parquet table", "parquet")
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        columns = {name: pa.array(_of_one_type([row.get(name) for row in self.rows])) for name in self.columns}
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table(columns), sink)
-        data: bytes = sink.getvalue().to_pybytes()
-        return data
+        return rows_csv(self.columns, self.rows)
 
 
 def collect(folder: str | Path) -> RunTable:
@@ -101,15 +83,3 @@ def _rows(experiments: Experiments) -> Iterator[dict[str, Any]]:
         if state.host:
             row |= {"took_s": state.took_s, "host": state.host}
         yield row | spec["values"] | state.summary
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else json.dumps(value) if isinstance(value, (list, dict)) else value
-
-
-def _of_one_type(values: list[Any]) -> list[Any]:
-    """As text, where they are of several types: a column has one."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int, float} and kinds != {int}:
-        return [None if value is None else float(value) for value in values]
-    return values if len(kinds) <= 1 and not kinds & {list, dict} else [None if v is None else str(v) for v in values]

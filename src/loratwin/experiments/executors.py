@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,33 @@ def executor_at(place: str, folder: Path, jobs: int = 1) -> Executor:
         As `cluster_executor`.
     """
     return local_executor(jobs) if place == "local" else cluster_executor(place, folder, SlurmOptions(), "")
+
+
+def beside_here(
+    place: str, output: Path, name: str, partition: str | None = None, minutes: int = 60
+) -> AbstractContextManager[Executor | None]:
+    """Where simulations run: a cluster's executor, or None, as the processes that a simulation starts itself are meant.
+
+    Parameters
+    ----------
+    place
+        `local`, or as of `cluster_executor`.
+    output
+        Folder of the results; what submitit writes lies beside it.
+    name
+        Of the jobs.
+    partition, minutes
+        slurm: as of `SlurmOptions`.
+
+    Raises
+    ------
+    InputError
+        As `cluster_executor`.
+    """
+    if place == "local":
+        return nullcontext()
+    folder = output.with_name(f"{output.name}-slurm")
+    return cluster_executor(place, folder, SlurmOptions(partition, minutes=minutes), name)
 
 
 def cluster_executor(place: str, folder: Path, options: SlurmOptions, name: str) -> Executor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from loratwin.engines.registry import DEFAULT, engine_of, find_engine
 from loratwin.errors import InputError
 from loratwin.fleet.placement import Placement
 from loratwin.perf import Profile, load_profile
-from loratwin.plan.deploy import server_options
+from loratwin.plan.deploy import profiled_options, server_options
 from loratwin.workload import BASE
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -31,6 +32,8 @@ class Shard:
         Where the weights are found.
     options
         Lines of vLLM's options, all values written out, without the adapters.
+    profiled
+        Those of them that the servers of the profile had, beside what was planned.
     values
         Those that formats have keys for, by the names that all engines share.
     adapters
@@ -41,6 +44,7 @@ class Shard:
     version: str
     llm: str
     options: tuple[str, ...]
+    profiled: tuple[str, ...]
     values: Mapping[str, object]
     adapters: tuple[str, ...]
     gpus: int
@@ -74,8 +78,8 @@ def _shard(placement: Placement, k: int, profile: Profile) -> Shard:
     adapters = tuple(placement.adapters[i] for i in held.tolist() if i != BASE)
     lines = server_options(profile, server.config, len(adapters))
     words = tuple(word for line in lines for word in ServerArguments(engine).put(**line).words)
+    theirs = tuple(word for option in profiled_options(profile, words) for word in shlex.split(option))
     values = {name: value for line in lines for name, value in line.items()}
     llm = profile.llm.given or profile.llm.repository or profile.llm.name
-    return Shard(
-        server.name, profile.engine.rpartition("-")[2], llm, words, values, adapters, profile.memory.tensor_parallel
-    )
+    name, version, gpus = server.name, profile.engine.rpartition("-")[2], profile.memory.tensor_parallel
+    return Shard(name, version, llm, (*words, *theirs), theirs, values, adapters, gpus)

@@ -105,7 +105,7 @@ def production_stack(shards: Sequence[Shard], tag: str) -> Documents:
                     "gpuMemoryUtilization": float(str(known["gpu_memory_utilization"])),
                     "extraArgs": [
                         "--max-cpu-loras", str(known["max_cpu_loras"]), "--max-lora-rank", str(known["max_lora_rank"]),
-                        "--max-num-batched-tokens", str(known["max_num_batched_tokens"]),
+                        "--max-num-batched-tokens", str(known["max_num_batched_tokens"]), *shard.profiled,
                     ],
                 },
                 "env": [{"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "True"}],

@@ -95,8 +95,9 @@ def decode_sum_s(cost: StepCost, work: StepWork, dense_s: Count) -> Count:
 def larger_sum_s(cost: StepCost, work: StepWork, time_s: Count) -> Count:
     """The same with what steps that hold prefill, or are beyond the graphs, take besides: 0 in all others."""
     prefill = cost.prefill_step_s * work.prefill_step + cost.prefill_context_s * work.prefill_context
-    prefill = prefill + cost.mixed_context_s * (work.decode_context * work.prefill_step)
-    return time_s + prefill + cost.eager_s * work.eager
+    again = cost.reread_context_s * (work.decode_context - cost.reread_beyond)
+    mixed = work.prefill_step * np.maximum(cost.mixed_context_s * work.decode_context, again)
+    return time_s + prefill + mixed + cost.eager_s * work.eager
 
 
 @jit

@@ -40,6 +40,15 @@ def listens(pids: Iterable[int], port: int) -> bool | None:
     return any(sockets & _open(pid) for pid in pids)
 
 
+def listening(port: int) -> list[int]:
+    """Ids of the processes that listen on a port, lowest first, as far as they are ours to look at (by /proc)."""
+    sockets = _listening(port)
+    if not sockets:
+        return []
+    pids = sorted(int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    return [pid for pid in pids if sockets & _open(pid)]
+
+
 def _listening(port: int) -> set[str] | None:
     """Sockets in state LISTEN (0A) on the port, as links in /proc/PID/fd name them."""
     found = set()

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from loratwin.engines.arguments import HIDDEN, ServerArguments
+from loratwin.engines.as_started import own_variables
 from loratwin.engines.config import engine_config
 from loratwin.engines.facts import ServerFacts, facts_of
 from loratwin.engines.registry import find_engine
@@ -37,7 +38,14 @@ class Server:
     """A server that answers. Made by `start_server`; stopped at the end of a `with`, by `stop`, or when we are gone."""
 
     def __init__(
-        self, guarded: Guarded, url: str, port: int, log: Path, arguments: ServerArguments, facts: ServerFacts
+        self,
+        guarded: Guarded,
+        url: str,
+        port: int,
+        log: Path,
+        arguments: ServerArguments,
+        facts: ServerFacts,
+        env: Mapping[str, str],
     ) -> None:
         self._guarded = guarded
         self.url = url
@@ -46,6 +54,8 @@ class Server:
         self.log_path = log
         self.args = (arguments.engine.options["model"].name, arguments.model, *arguments.without("model").shown)
         """All arguments as given to the engine, `***` for secrets."""
+        self.env = own_variables(env, arguments.engine.variables)
+        """Environment variables that say how it computes, as NAME=value."""
         self.engine_version = f"{arguments.engine.name}-{facts.version or 'unknown'}"
         self.kv_tokens = facts.kv_tokens
         """Tokens that the KV cache holds; None where the server does not say."""
@@ -135,7 +145,7 @@ def start_server(
         with Connection(url, bearer(environment.get(given.engine.key_variable or "")), FACTS_TIMEOUT_S) as connection:
             facts = facts_of(given.engine, connection, text)
         recorded = passed.plus((given.engine.options["api_key"].name, HIDDEN) if secrets else ())
-        return Server(guarded, url, port, log, recorded, facts)
+        return Server(guarded, url, port, log, recorded, facts, environment)
     except BaseException:  # Ctrl-C too
         guarded.stop(GRACE_S if guarded.poll() is None else 0.0)
         raise

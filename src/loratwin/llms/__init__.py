@@ -6,7 +6,7 @@ from loratwin.llms.dealing import check_dealt
 from loratwin.llms.facts import LlmFacts, facts_of, llm_facts
 from loratwin.llms.layers import Attention, Cache, Layers, Linear, Slice
 from loratwin.llms.lora import lora_modules, lora_tensors, slot_bytes
-from loratwin.llms.names import find_llm, llm_names, names_llm
+from loratwin.llms.names import find_llm, llm_names, names_llm, quantized_name
 from loratwin.llms.shapes import LlmShapes, Product, speed_unknown
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "lora_modules",
     "lora_tensors",
     "names_llm",
+    "quantized_name",
     "shapes_from_config",
     "slot_bytes",
     "speed_unknown",

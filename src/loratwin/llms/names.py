@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.llms.config import CACHED, REPOSITORY, shapes_from, shapes_from_config
-from loratwin.llms.quantization import MARKS
+from loratwin.llms.quantization import MARKS, METHODS
 from loratwin.llms.shapes import LlmShapes
 from loratwin.tables import read_yaml_table
 
@@ -79,6 +79,25 @@ def find_llm(name: str, engine: str = "vllm-0.8.5") -> LlmShapes:
     if found is None:
         raise _unknown(asked)
     return _from_table(asked, found, engine, note)
+
+
+def quantized_name(name: str, quantization: str) -> str:
+    """What an LLM is called whose weights are quantized so.
+
+    Parameters
+    ----------
+    quantization
+        As `--quantization` of vLLM has it, or as names of such LLMs end.
+
+    Raises
+    ------
+    InputError
+        Neither.
+    """
+    mark = METHODS.get(quantization, quantization)
+    if not MARKS.fullmatch(f"-{mark}"):
+        raise InputError(f"quantization = {quantization!r}, but it must be one of {', '.join(METHODS)}")
+    return f"{name}-{mark}"
 
 
 def _copy_of(name: str) -> _Known | None:

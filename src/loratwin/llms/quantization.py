@@ -323,6 +323,12 @@ MARKS = re.compile(
 )
 """What a name ends with when the weights are quantized."""
 
+METHODS = {
+    **{name: name for name in ("fp8", "awq", "gptq", "w4a16", "w8a8", "bnb-4bit", "bnb-8bit", "nvfp4", "mxfp4")},
+    "awq_marlin": "awq", "gptq_marlin": "gptq", "bitsandbytes": "bnb-4bit",
+}  # fmt: skip
+"""The plain ones among these, and what vLLM's `--quantization` calls them."""
+
 
 def by_name(name: str, has_experts: bool = False) -> Quantization:
     """What a name says of the weights: every linear layer of the layers, of a mixture that NVIDIA made the experts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.as_started import own_variables
 from loratwin.engines.config import engine_config
 from loratwin.engines.facts import ServerFacts
 from loratwin.engines.registry import DEFAULT
@@ -66,6 +68,7 @@ def offline_run(
             llm=arguments.model,
             gpu=server["gpu"],
             server_args=tuple(arguments.shown),
+            server_env=own_variables(os.environ, arguments.engine.variables),
             notes=("in phases: all prompts, then all decode; no client, no HTTP", *notes),
         ),
         steps=read_steps(log, start, start, float(told["end_s"])),

@@ -10,7 +10,16 @@ from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu, find_gpu, gpu_names
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import AssumedMemory, MemoryModel, ReplayedMemory, lora_reserved_bytes
-from loratwin.perf.profile import Card, Profile, dump_profile, load_profile, parse_profile, profile_names, user_names
+from loratwin.perf.profile import (
+    Card,
+    Profile,
+    ProfiledServer,
+    dump_profile,
+    load_profile,
+    parse_profile,
+    profile_names,
+    user_names,
+)
 from loratwin.perf.sizing import ServerMemory, server_memory
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.store import add_profile, profile_file, save_profile
@@ -29,6 +38,7 @@ __all__ = [
     "MemoryModel",
     "Part",
     "Profile",
+    "ProfiledServer",
     "ReplayedMemory",
     "ServerMemory",
     "StepTimeModel",

@@ -32,7 +32,7 @@ from loratwin.perf.gpus import Gpu
 from loratwin.perf.launch import Launch, assumed_base, launch_of, reference_gpu
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import AssumedMemory, MemoryModel, ReplayedMemory
-from loratwin.perf.memory_rules import CONTEXT_GIB, Sampler, memory_rules, sampler_bytes
+from loratwin.perf.memory_rules import CONTEXT_GIB, NOT_SORTING, SORTING, Sampler, memory_rules, sampler_bytes
 from loratwin.perf.operations.step import BaseStep, StepSum
 from loratwin.perf.operations.tables import operations_of
 from loratwin.perf.profile import Card, Profile, load_profile, shipped_names
@@ -64,6 +64,10 @@ TRANSFER = {
 """Half-widths of 90 % intervals of log(measured / predicted) of saturated servers that nothing was fitted to: GPUs and
 engines of public runs, four to seven (`loratwin.validate.transfer` computes them; in the report of `loratwin validate
 public`; of the throughputs the larger). Most of it is one H100 that took 1.6 to 1.9 times as long for large steps."""
+
+OTHER_SAMPLER = (1 - NOT_SORTING / SORTING) / 1.645
+"""Relative error of the sampler's bytes where images differ in whether FlashInfer is there (0.9 to 0.12, engine.md
+1.8): with it lies at the end of the 90 % interval around what is taken, without it."""
 
 OTHER_GPU = 1.7
 """Times as far off on a GPU that no reference was measured on."""
@@ -266,7 +270,7 @@ def _memory(target: Work, engine: str, references: Sequence[Profile], sampler: S
         + several * rules.several_gib,
         other_error_gib=hypot(rules.other_error, several * rules.several_error),
         sampler_copies=fmean(each.memory.sampler_copies for each in alike) if alike else copies,
-        sampler_error=0.3 if unsure else 0.05,
+        sampler_error=OTHER_SAMPLER if unsure else 0.05,
         state_copies=rules.state_bytes / 4,
         context_gib=0.0 if rules.context_inside else CONTEXT_GIB,
         graph_mib=rules.graph_mib,
@@ -300,6 +304,8 @@ def _step_time(target: Work, base: BaseStep, launch: Launch, references: Sequenc
         expert_s=base.expert_s,
         expert_share=base.expert_share,
         mixed_context_s=base.mixed_context_s,
+        reread_context_s=base.reread_context_s,
+        reread_beyond=base.reread_beyond,
         prefill_step_s=launch.prefill_step_s,
         eager_s=launch.eager_s,
     )

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from loratwin.errors import InputError
-from loratwin.llms import LlmShapes, find_llm
+from loratwin.llms import LlmShapes, find_llm, quantized_name
 from loratwin.perf.assume import assume
 from loratwin.perf.gpus import find_gpu
 from loratwin.perf.launch import reference_gpu
@@ -49,7 +49,7 @@ def served_profile(name: str, quantization: str | None = None, pipeline_parallel
 
 def _with_weights(profile: Profile, quantization: str) -> Profile:
     """The same GPU and engine with the LLM's weights quantized, assumed anew."""
-    llm = f"{profile.llm.name}-{quantization}"
+    llm = quantized_name(profile.llm.name, quantization)
     gpu, gpus = reference_gpu(profile), profile.memory.tensor_parallel
     if profile.origin != "assumed":
         raise InputError(
@@ -66,7 +66,8 @@ def step_time_of(profile: Profile, config: EngineConfig) -> tuple[StepTimeModel,
     if config.quantization and not profile.llm.quantization:
         notes.append(f"quantization = {config.quantization}: the profile knows weights as the checkpoint has them")
     if factor != 1.0:
-        model = model.model_copy(update={"context_s": model.context_s * factor})
+        read = {name: getattr(model, name) * factor for name in ("context_s", "reread_context_s")}
+        model = model.model_copy(update={**read, "reread_beyond": model.reread_beyond / factor})
         notes.append(
             f"kv_cache_dtype = {config.kv_cache_dtype}: reading the cache takes {factor:.2f} times as long, as "
             "measured operations say; no such server was compared"

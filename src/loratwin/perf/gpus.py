@@ -28,6 +28,7 @@ class Gpu(BaseModel):
     memory_gb_per_s: PositiveFloat  # 1e9 bytes/s
     tflops: PositiveFloat  # dense bf16, 1e12 floating-point operations/s
     sms: PositiveInt  # streaming multiprocessors (compute units of AMD)
+    cache_mib: NonNegativeFloat = 0.0  # second-level cache, MiB; 0: not told
     link_gb_per_s: PositiveFloat  # GPU to GPU, both directions, 1e9 bytes/s
     source: str
     printed: tuple[str, ...] = ()  # names that nvidia-smi (rocm-smi) prints

@@ -43,6 +43,16 @@ class Card(BaseModel):
     notes: tuple[str, ...] = ()
 
 
+class ProfiledServer(BaseModel):
+    """What the servers that were measured ran with, beside what a plan decides; None: not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    options: tuple[str, ...] | None = None  # each with its value, as "--dtype bfloat16"
+    environment: tuple[str, ...] | None = None  # NAME=value of variables that say how the engine computes
+    varied: tuple[str, ...] = ()  # options and variables that some of the servers had, and others not
+
+
 def _known_coefficients(profile: Profile) -> None:
     """Refuse an uncertainty of something that is no coefficient."""
     for name in profile.uncertainty.standard_errors if profile.uncertainty else ():
@@ -69,6 +79,7 @@ class Profile(BaseModel):
     card: Card
     origin: Literal["fitted", "assumed"] = "fitted"  # assumed: no measurement of this GPU, engine and LLM
     uncertainty: Uncertainty | None = None
+    server: ProfiledServer | None = None  # None: not known
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -113,11 +124,11 @@ class Profile(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Hash of everything that a prediction depends on (not the card, nor how uncertain it is).
+        """Hash of everything that a prediction depends on (not the card, how uncertain it is, nor the server's flags).
 
         Fields that keep their default do not count, so that a field added later changes no hash.
         """
-        return self._hash({"card", "uncertainty"})
+        return self._hash({"card", "uncertainty", "server"})
 
     @property
     def checksum(self) -> str:
@@ -257,12 +268,18 @@ def parse_profile(text: str, where: str) -> Profile:
 def dump_profile(profile: Profile) -> str:
     """The profile as YAML text, with its hash: who changes a coefficient by accident is told."""
     data = profile.model_dump(mode="json")
+<<<<<<< HEAD
+    for name in ("uncertainty", "server"):
+        if data[name] is None:
+            del data[name]
+=======
     if profile.uncertainty is None:
         del data["uncertainty"]
     elif not profile.uncertainty.machine:
         del data["uncertainty"]["machine"]
     if profile.card.usual_reference is None:
         del data["card"]["usual_reference"]
+>>>>>>> ee719a4 (mine)
     data = {"format": data.pop("format"), "hash": profile.checksum, **data}
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast, get_args
 from loratwin.engines.flags import DTYPES
 from loratwin.engines.versions import UNTOLD, check_config, default_limits, generation_of, limits_beside, profile_run_of
 from loratwin.errors import InputError
-from loratwin.llms import LlmShapes, find_llm
+from loratwin.llms import LlmShapes, find_llm, quantized_name
 from loratwin.perf.account import MemoryAccount, memory_account
 from loratwin.perf.assume import assume_memory
 from loratwin.perf.gpus import Gpu, find_gpu
@@ -112,7 +112,7 @@ def server_memory(
         Something is not known, or vLLM refuses it.
     """
     found = find_gpu(gpu, gpu_memory_gib)
-    shapes = _of_dtype(find_llm(f"{llm}-{quantization}" if quantization else llm, engine), dtype)
+    shapes = _of_dtype(find_llm(quantized_name(llm, quantization) if quantization else llm, engine), dtype)
     stage = stage_of(shapes, pipeline_parallel)
     memory = assume_memory(found, stage, engine, tensor_parallel, sampler=_sampler(sampler))
     config = config_with_defaults(found, engine, settings)

@@ -131,7 +131,10 @@ def step_columns(
     return StepColumns(np.column_stack(columns), np.asarray(work.tokens))
 
 
-_NOT_FITTED = ("weights_s", "token_s", "roofline_power", "expert_s", "expert_share", "mixed_context_s")
+_NOT_FITTED = (
+    "weights_s", "token_s", "roofline_power", "expert_s", "expert_share",
+    "mixed_context_s", "reread_context_s", "reread_beyond",
+)  # fmt: skip
 """Coefficients that are the kernel's as they are: the roofline's, and those that only operations tell."""
 
 _SWITCHES = ("graph_tokens", "graph_fine_tokens", "base_graphs", "hidden_walk")
@@ -148,7 +151,7 @@ def _switches(engine: EngineBehaviour, graph_tokens: float, max_num_seqs: int) -
     }
 
 
-NO_TIMES = frozenset({"roofline_power", "graph_tokens", "expert_share"})
+NO_TIMES = frozenset({"roofline_power", "graph_tokens", "expert_share", "reread_beyond"})
 """Fields of `StepTimeModel` that are no seconds."""
 
 
@@ -163,7 +166,7 @@ class StepTimeModel(BaseModel):
     weights_s: PositiveFloat  # read all weights, launch all layers
     token_s: PositiveFloat  # per token in the dense layers where compute binds
     roofline_power: float = Field(ge=1)  # 1 adds the two, large takes the maximum
-    # The following, but for `graph_tokens` and the last three, are linear: seconds for each unit that `TERMS` says.
+    # The following, but for `graph_tokens` and the last five, are linear: seconds for each unit that `TERMS` says.
     running_s: NonNegativeFloat
     context_s: NonNegativeFloat
     prefill_context_s: NonNegativeFloat
@@ -186,6 +189,8 @@ class StepTimeModel(BaseModel):
     expert_s: NonNegativeFloat = 0.0  # of an LLM with experts: to read all of them
     expert_share: float = Field(default=0.0, ge=0, lt=1)  # part of them that one token is sent to
     mixed_context_s: NonNegativeFloat = 0.0  # per KV token that decode requests read in a step with prefill, more
+    reread_context_s: NonNegativeFloat = 0.0  # the same beyond so many, where that is more
+    reread_beyond: NonNegativeFloat = 0.0  # tokens
 
     def scaled(self, factor: float) -> StepTimeModel:
         """All durations times a factor."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from loratwin.engines.arguments import ServerArguments
@@ -10,7 +11,7 @@ from loratwin.engines.engine import Deployment, Engine
 from loratwin.engines.registry import engine_of
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.llms import slot_bytes
-from loratwin.perf import Profile
+from loratwin.perf import Profile, ProfiledServer
 from loratwin.perf.memory import GIB
 from loratwin.plan.choice import Candidate
 from loratwin.plan.result import Plan
@@ -37,7 +38,7 @@ def commands(plan: Plan) -> list[Command]:
         return []
     whose = "on which the profile was measured" if plan.profile.origin == "fitted" else "for which it is assumed"
     own, *others = _deployments(plan)
-    first = Command(f"{own.title}, {whose}", serve_command(plan, own.key), own.remarks)
+    first = Command(f"{own.title}, {whose}", serve_command(plan, own.key), (*own.remarks, *_as_profiled(plan.profile)))
     return [first, *(Command(one.title, serve_command(plan, one.key), one.remarks) for one in others)]
 
 
@@ -51,7 +52,25 @@ def _engine(plan: Plan) -> Engine:
 
 
 def _deployments(plan: Plan) -> tuple[Deployment, ...]:
-    return _engine(plan).deployments(plan.profile.engine, plan.profile.memory.kv_gib)
+    """The version of the profile, first, in the environment of its servers."""
+    first, *others = _engine(plan).deployments(plan.profile.engine, plan.profile.memory.kv_gib)
+    server = plan.profile.server or ProfiledServer()
+    theirs = dict(variable.partition("=")[::2] for variable in server.environment or ())
+    return (first._replace(environment={**first.environment, **theirs}), *others)
+
+
+def _as_profiled(profile: Profile) -> list[str]:
+    """What is not known of the servers that were measured; of an assumed profile there were none."""
+    if profile.origin == "assumed":
+        return []
+    server = profile.server or ProfiledServer()
+    unknown = {"flags beside these (as --enforce-eager, --dtype)": server.options, "environment": server.environment}
+    lines = []
+    if missing := [what for what, known in unknown.items() if known is None]:
+        lines.append(f"Not known of the server that was profiled: its {' and its '.join(missing)}.")
+    if server.varied:
+        lines.append(f"Some of the servers that were profiled had it, others not: {', '.join(server.varied)}.")
+    return lines
 
 
 def serve_command(plan: Plan, version: str | None = None, adapters_folder: str = ADAPTERS_FOLDER) -> str:
@@ -83,7 +102,11 @@ def serve_command(plan: Plan, version: str | None = None, adapters_folder: str =
     listed = '"${modules[@]}"' if many else " ".join(shlex.quote(module) for module in modules)
     read = ["mapfile -t modules < lora-modules.txt"] if many else []
     option = _engine(plan).options["lora_modules"].name
-    lines = [_start(plan, known[chosen]), *_flags(plan, plan.best), f"  {option} {listed}"]
+    flags = _flags(plan, plan.best)
+    if chosen == next(iter(known)):
+        theirs = profiled_options(plan.profile, " ".join(flags))
+        flags += [f"  {' '.join(theirs)}"] if theirs else []
+    lines = [_start(plan, known[chosen]), *flags, f"  {option} {listed}"]
     return "\n".join([*read, " \\\n".join(lines)])
 
 
@@ -94,7 +117,7 @@ def lora_modules(plan: Plan, adapters_folder: str = ADAPTERS_FOLDER) -> list[str
 
 
 def _start(plan: Plan, deployment: Deployment) -> str:
-    environment = " ".join(f"{name}={value}" for name, value in deployment.environment.items())
+    environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in deployment.environment.items())
     return f"{environment} {' '.join(_engine(plan).program)} {shlex.quote(repository(plan))}"
 
 
@@ -120,6 +143,16 @@ def _flags(plan: Plan, best: Candidate) -> list[str]:
     empty = ServerArguments(_engine(plan))
     lines = server_options(plan.profile, config, len(plan.served))
     return [f"  {' '.join(empty.put(**line).words)}" for line in lines]
+
+
+def profiled_options(profile: Profile, said: Sequence[str] | str) -> list[str]:
+    """Options that the servers of the profile had, each with its value for a shell, beside those that are said."""
+    if profile.server is None or not profile.server.options:
+        return []
+    engine = engine_of(profile.engine)
+    given = ServerArguments(engine, said).fields_given
+    theirs = ServerArguments(engine, " ".join(profile.server.options))
+    return theirs.without(*filter(None, given)).shown_parts
 
 
 def server_options(profile: Profile, config: EngineConfig, num_adapters: int) -> list[dict[str, object]]:

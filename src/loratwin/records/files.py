@@ -163,7 +163,7 @@ def _header(run: Run) -> dict[str, Any]:
         "kv_tokens": run.kv_tokens,
         "client_overhead_s": run.client_overhead_s,
         "config": run.config.model_dump(),
-        "provenance": asdict(run.provenance),
+        "provenance": run.provenance.as_plain(),
         "gauges": None if run.gauges is None else as_plain(asdict(run.gauges)),
         "adapters": {"name": list(run.adapters.name), **_columns_as_lists(run.adapters)},
         "steps": None if run.steps is None else _columns_as_lists(run.steps),

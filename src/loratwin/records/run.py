@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any, Literal, get_args
 
@@ -274,6 +274,10 @@ class Provenance:
         As NVML names it; of a server on CPU: "cpu".
     server_args
         What the server was started with, without secrets; empty: unknown.
+    server_env
+        Environment variables of the server that say how it computes, as NAME=value, without secrets; None: unknown.
+    assumed
+        Fields of `EngineConfig` that nobody told of the server: the engine's defaults stand in their place.
     profile, profile_hash
         Simulated runs: name and hash of the profile.
     workload_hash, seed
@@ -288,11 +292,18 @@ class Provenance:
     llm: str = ""
     gpu: str = ""
     server_args: tuple[str, ...] = ()
+    server_env: tuple[str, ...] | None = None
+    assumed: tuple[str, ...] = ()
     profile: str | None = None
     profile_hash: str | None = None
     workload_hash: str | None = None
     seed: int | None = None
     notes: tuple[str, ...] = ()
+
+    def as_plain(self) -> dict[str, Any]:
+        """As records have it: without what nobody knew before there was a place for it."""
+        later = {"server_env": None, "assumed": ()}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from loratwin.report.runs_table import print_runs, runs_text
     from loratwin.report.sweep_table import print_sweep, sweep_text
     from loratwin.report.tables import check_csv_folder
-    from loratwin.report.twin import twin_of, twins_of
+    from loratwin.report.twin import twin_of, twins_of, with_arguments
     from loratwin.report.write import as_text, check_html, check_outputs, write_report, write_tables
 
 _HOMES = {
@@ -34,7 +34,7 @@ _HOMES = {
     "runs_table": ("print_runs", "runs_text"),
     "sweep_table": ("print_sweep", "sweep_text"),
     "tables": ("check_csv_folder",),
-    "twin": ("twin_of", "twins_of"),
+    "twin": ("twin_of", "twins_of", "with_arguments"),
     "write": ("as_text", "check_html", "check_outputs", "write_report", "write_tables"),
 }
 """Imported when asked for: a table needs no plots."""
@@ -58,6 +58,7 @@ __all__ = [
     "sweep_text",
     "twin_of",
     "twins_of",
+    "with_arguments",
     "write_report",
     "write_tables",
 ]

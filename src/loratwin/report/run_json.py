@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from loratwin.metrics import (
@@ -56,7 +55,7 @@ def _run_json(name: str, run: Run, slo: Slo | None, adapters: bool) -> dict[str,
         "window_s": run.window_s,
         "config": run.config.model_dump(),
         "kv_tokens": run.kv_tokens,
-        "provenance": asdict(run.provenance),
+        "provenance": run.provenance.as_plain(),
         "figures": as_plain(run_figures(run, slo)),
         "starved": verdict.starved,
         "starved_reason": verdict.reason,

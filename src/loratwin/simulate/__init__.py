@@ -5,17 +5,20 @@ from loratwin.simulate.engine import served_capacity, simulate
 from loratwin.simulate.files import check_runs_path, save_runs
 from loratwin.simulate.forecast import Forecast, PredictionInterval, forecast, plausible_profile
 from loratwin.simulate.lines import check_line, on_line
+from loratwin.simulate.many import Answers, SweepQuestion, sweep_many
 from loratwin.simulate.outcome import Outcome, each_once, outcome, try_config
 from loratwin.simulate.series import TimeSeries, time_series
 from loratwin.simulate.sweep import Replications, Sweep, adapter_rows, replicate, server_configs, sweep
 
 __all__ = [
+    "Answers",
     "Draw",
     "Forecast",
     "Outcome",
     "PredictionInterval",
     "Replications",
     "Sweep",
+    "SweepQuestion",
     "TimeSeries",
     "adapter_rows",
     "chance_kept",
@@ -33,6 +36,7 @@ __all__ = [
     "server_configs",
     "simulate",
     "sweep",
+    "sweep_many",
     "time_series",
     "try_config",
 ]

@@ -21,7 +21,7 @@ from loratwin.workload.arrivals import (
 )
 from loratwin.workload.draw import draw
 from loratwin.workload.examples import copy_example, example_names, example_path
-from loratwin.workload.files import load_spec, parse_spec
+from loratwin.workload.files import load_spec, load_specs, parse_spec
 from loratwin.workload.hours import BusiestHour, busiest_hour, part_of, varies
 from loratwin.workload.lengths import Fixed, Histogram, Lognormal, SampledLengths, Separate, Uniform
 from loratwin.workload.popularity import Equal, RateChoices, Zipf
@@ -82,6 +82,7 @@ __all__ = [
     "first_part",
     "grown",
     "load_spec",
+    "load_specs",
     "parse_spec",
     "part_of",
     "rank_of",

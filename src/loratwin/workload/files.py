@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from loratwin.errors import InputError
+from loratwin.errors import InputError, LoratwinError, SeveralErrors
 from loratwin.records.files import is_run_file
 from loratwin.refusals import one_line
 from loratwin.workload.examples import example_path
@@ -17,6 +17,9 @@ from loratwin.workload.recorded import record_as_spec
 from loratwin.workload.spec import WorkloadSpec
 
 EXAMPLE = "example:"
+
+SUFFIXES = (".yaml", ".yml")
+"""What is a workload in a folder of them; what else lies there, as traces, is theirs."""
 
 
 def load_spec(path: str | Path) -> WorkloadSpec:
@@ -40,6 +43,54 @@ def load_spec(path: str | Path) -> WorkloadSpec:
     file = example_path(str(path).removeprefix(EXAMPLE)) if str(path).startswith(EXAMPLE) else Path(path)
     data = record_as_spec(file) if is_run_file(file) else _read_yaml(file)
     return parse_spec(data, source=str(path), folder=file.parent)
+
+
+def load_specs(given: Sequence[str | Path]) -> dict[str, WorkloadSpec]:
+    """Read several workloads, by name: each as of `load_spec`, or a folder, whose .yaml and .yml files are meant.
+
+    Returns
+    -------
+    dict of WorkloadSpec
+        In the order given, a folder's by name. Names are those of the files without their suffix.
+
+    Raises
+    ------
+    InputError
+        A folder without workloads, or two workloads of one name.
+    SeveralErrors
+        What is wrong with each that cannot be read.
+    """
+    specs: dict[str, WorkloadSpec] = {}
+    errors: list[LoratwinError] = []
+    for name, path in _by_name(given).items():
+        try:
+            specs[name] = load_spec(path)
+        except LoratwinError as error:
+            errors.append(error)
+    if errors:
+        raise SeveralErrors(errors)
+    return specs
+
+
+def _by_name(given: Sequence[str | Path]) -> dict[str, str]:
+    paths: dict[str, str] = {}
+    for path in (path for one in given for path in _workloads_of(str(one))):
+        name = Path(path.removeprefix(EXAMPLE)).stem
+        if name in paths:
+            raise InputError(f"{paths[name]} and {path} are both called {name}: results are kept by that name")
+        paths[name] = path
+    return paths
+
+
+def _workloads_of(given: str) -> Iterator[str]:
+    folder = Path(given)
+    if not folder.is_dir():
+        yield given
+        return
+    found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    if not found:
+        raise InputError(f"{folder}: a folder without workloads (files {', '.join(SUFFIXES)})")
+    yield from map(str, found)
 
 
 def parse_spec(data: Any, source: str = "workload", folder: Path | None = None) -> WorkloadSpec:

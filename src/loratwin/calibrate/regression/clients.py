@@ -119,6 +119,8 @@ def _prior(rows: ClientRows, start: Profile, factor: float, formula: _Formula) -
         least = _SHARE / largest[i] if largest[i] > 0 else 0.0
         if name == "eager_s" and start.step_time.graph_tokens == 0:
             least = 0.0  # every step is eager: told apart from the weights by nothing
+        if name == "prefill_context_s" and centre[i] > 0:
+            least = 0.0  # told apart from the tokens by lengths alone, which clients seldom vary; physics knows it
         width[i] = max(TRUSTED * stated if trusted and stated else PRIOR * centre[i], least)
     return Prior(centre, np.maximum(width, 1e-15))
 
@@ -214,7 +216,7 @@ def _model(values: F8, start: Profile) -> StepTimeModel:
     weights_s, token_s = _positive(values)
     linear = {name: float(value) for name, value in zip(COEFFICIENTS, values, strict=False)}
     # The formula has no term for experts (weights stand for both), nor for context beside prompts (these stand for it).
-    without = {"expert_s": 0.0, "expert_share": 0.0, "mixed_context_s": 0.0}
+    without = {"expert_s": 0.0, "expert_share": 0.0, "mixed_context_s": 0.0, "reread_context_s": 0.0}
     return start.step_time.model_copy(update={**linear, "weights_s": weights_s, "token_s": token_s, **without})
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import JsonFile, Processes, ProfileGiven, SlurmPartition, Workload, check_json, show
+from loratwin.cli.options import (
+    JsonFile,
+    Processes,
+    ProfileGiven,
+    RunsOn,
+    SlurmMinutes,
+    SlurmPartition,
+    Workload,
+    check_json,
+    show,
+)
 from loratwin.errors import UnknownNameError
 from loratwin.lists import known_words
 from loratwin.progress import announce_compilation, staged_progress
@@ -33,14 +42,14 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="Of the order of the workloads, and of their draws.")] = 0,
     processes: Processes = 2,
     partition: SlurmPartition = None,
-    minutes: Annotated[int, typer.Option(min=1, help="slurm: time limit of each shard.")] = 60,
-    on: Annotated[str, typer.Option(help="Where to run: local, slurm, or dask://HOST:PORT.")] = "local",
+    minutes: SlurmMinutes = 60,
+    on: RunsOn = "local",
 ) -> None:
     """Run the twin on many workloads; goes on where it was interrupted.
 
     For example: loratwin learn generate --design broad --cases 500 -o shards
     """
-    from loratwin.experiments import SlurmOptions, cluster_executor
+    from loratwin.experiments import beside_here
     from loratwin.learn.cases.design import design as cases_of
     from loratwin.learn.cases.generate import generate as run
     from loratwin.learn.cases.search import SEARCHES
@@ -48,8 +57,7 @@ def generate(
     if search not in SEARCHES:
         raise UnknownNameError("search", search, SEARCHES)
     chosen = cases_of(design, cases, seed)
-    folder, options = output.with_name(f"{output.name}-slurm"), SlurmOptions(partition, minutes=minutes)
-    place = nullcontext() if on == "local" else cluster_executor(on, folder, options, "learn")
+    place = beside_here(on, output, "learn", partition, minutes)
     with staged_progress(compiles=True) as progress, place as executor:
         done = run(chosen, output, search, seed, processes, partial(progress, "simulating shards"), executor)
     new = f"{done.num_new} new shard{'' if done.num_new == 1 else 's'}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from loratwin.cli.many import Place, answer, are_several
 from loratwin.cli.options import (
     CsvFolder,
     Dtype,
@@ -21,8 +22,11 @@ from loratwin.cli.options import (
     Processes,
     ProfileGiven,
     Quantization,
+    RunsOn,
     SloKept,
-    Workload,
+    SlurmMinutes,
+    SlurmPartition,
+    Workloads,
     check_json,
     prints_json,
     show,
@@ -34,7 +38,7 @@ from loratwin.progress import simulations
 
 
 def plan(
-    workload: Workload,
+    workload: Workloads,
     profile: ProfileGiven,
     serve: Serve = None,
     objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
@@ -119,7 +123,13 @@ def plan(
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that each figure is the mean of.")] = 3,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="HTML report to write; by default plan.html.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            help="HTML report to write; by default plan.html. Of several workloads a folder for all plans, which the "
+            "same command goes on with.",
+            show_default=False,
+        ),
     ] = None,
     json: JsonFile = None,
     csv: CsvFolder = None,
@@ -134,8 +144,13 @@ def plan(
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="With --fast: check with the twin, or only print the answer.")
     ] = True,
+    on: RunsOn = "local",
+    partition: SlurmPartition = None,
+    minutes: SlurmMinutes = 60,
 ) -> None:
     """Find the slots and limits to run for a workload on one GPU, or how many of its adapters one GPU serves.
+
+    Of several workloads, or a folder of them, each gets a plan of its own, and one table says all.
 
     For example: loratwin plan example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     """
@@ -144,6 +159,7 @@ def plan(
     from loratwin.perf import served_profile
     from loratwin.plan import HEADROOM, parse_headroom, plan_text
     from loratwin.plan.line import line_change, line_change_json, line_change_text
+    from loratwin.plan.many import PlanQuestion, plan_many
     from loratwin.plan.text import predicted_text
     from loratwin.plan.what_if import check_names, parse_added, parse_scale, plan_and_cases, plan_and_cases_json
     from loratwin.records import would_replace
@@ -157,7 +173,6 @@ def plan(
         "slo_for": slo_for,
         "headroom": HEADROOM if headroom is None else parse_headroom(headroom),
         "confidence": confidence,
-        "seeds": range(seed, seed + seeds),
         "slots": None if slots is None else whole_numbers("--slots", slots),
         "max_num_seqs": None if max_num_seqs is None else whole_numbers("--max-num-seqs", max_num_seqs),
         "max_num_batched_tokens": max_num_batched_tokens,
@@ -176,12 +191,17 @@ def plan(
         "extrapolate": extrapolate,
         "fast": fast,
         "hours": hours,
-        "processes": processes,
-        "name": workload,
     }
+    tried = range(seed, seed + seeds)
     changes = [*map(parse_scale, scale or ()), *map(parse_added, add or ())]
     chosen_profile = served_profile(profile, quantization, pipeline_parallel)
-    spec = load_spec(workload)
+    if are_several(workload, on):
+        question = PlanQuestion(chosen_profile, tried, changes, options)
+        place = Place(on, processes, partition, minutes)
+        answer(plan_many, question, workload, output, json, place, serve=serve, csv=csv, no_check=not check)
+        return
+    (name,) = workload
+    spec = load_spec(name)
     line = line_beside(serve, chosen_profile)
     check_names(changes, spec)
     if not check:
@@ -191,20 +211,22 @@ def plan(
         return
     output = output or Path("plan.html")
     check_html(output)
-    check_json(json, (output,), (workload, profile))
-    if would_replace(output, (workload, profile)):
+    check_json(json, (output,), (name, profile))
+    if would_replace(output, (name, profile)):
         raise InputError(f"{output} is a file that the plan is made of: give another name")
     if csv is not None:
         check_csv_folder(csv)
     with simulations() as progress:
-        answer, cases = plan_and_cases(spec, chosen_profile, changes, progress=progress, **options)
-        changed = line_change(answer, spec, line, processes=processes, progress=progress) if line else None
-    write_report(answer, output, what_if=cases)
+        found, cases = plan_and_cases(
+            spec, chosen_profile, changes, seeds=tried, processes=processes, name=name, progress=progress, **options
+        )
+        changed = line_change(found, spec, line, processes=processes, progress=progress) if line else None
+    write_report(found, output, what_if=cases)
     if csv is not None:
-        write_tables(answer, csv, what_if=cases)
-    beside = "" if changed is None else f"\n\n{line_change_text(changed, answer)}"
+        write_tables(found, csv, what_if=cases)
+    beside = "" if changed is None else f"\n\n{line_change_text(changed, found)}"
     more = {} if changed is None else {"your_line": as_plain(line_change_json(changed))}
-    show(json, lambda: plan_text(answer, cases) + beside, lambda: plan_and_cases_json(answer, cases) | more)
+    show(json, lambda: plan_text(found, cases) + beside, lambda: plan_and_cases_json(found, cases) | more)
     typer.echo(f"\nReport: {output}", err=prints_json(json))
 
 

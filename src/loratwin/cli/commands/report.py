@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from loratwin.cli.options import CsvFolder, HtmlFile, JsonFile, SloChecked, check_json, prints_json, show
+from loratwin.cli.serve import Serve
 from loratwin.progress import announce_compilation
 
 RUNS = "runs"
@@ -38,6 +39,11 @@ def report(
         str | None,
         typer.Option(help="Profile (or its file) to simulate the requests of each measured run with, beside it."),
     ] = None,
+    serve: Serve = None,
+    server_args: Annotated[
+        str | None,
+        typer.Option(help="What the measured servers ran with, where the records do not tell it, in one string."),
+    ] = None,
     slo: SloChecked = None,
     adapters: Annotated[
         bool, typer.Option("--adapters", help="Show each adapter (the HTML file always does).")
@@ -54,12 +60,22 @@ def report(
     from loratwin.calibrate.results.read import load_runs_or_results
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
-    from loratwin.report import check_outputs, print_runs, runs_as_json, twins_of, write_report, write_tables
+    from loratwin.report import (
+        check_outputs,
+        print_runs,
+        runs_as_json,
+        twins_of,
+        with_arguments,
+        write_report,
+        write_tables,
+    )
 
     check_outputs(output, csv)
     check_json(json, (output,), runs)
     limits = parse_slo(slo) if slo is not None else None
     shown = load_runs_or_results(runs)
+    if server_args is not None:
+        shown = with_arguments(shown, server_args)
     if profile is not None:
         performance = load_profile(profile)
         announce_compilation()

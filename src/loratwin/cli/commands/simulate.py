@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.many import Place, answer, are_several
 from loratwin.cli.options import (
     Dtype,
     EnablePrefixCaching,
@@ -17,9 +18,13 @@ from loratwin.cli.options import (
     KvCacheMemoryBytes,
     MaxLoraRank,
     PipelineParallel,
+    Processes,
     Quantization,
+    RunsOn,
     SloChecked,
-    Workload,
+    SlurmMinutes,
+    SlurmPartition,
+    Workloads,
     check_json,
     prints_json,
     show,
@@ -31,7 +36,7 @@ from loratwin.progress import counted_runs
 
 
 def simulate(
-    workload: Workload,
+    workload: Workloads,
     profile: Annotated[str, typer.Option(help="Profile (GPU/engine/LLM, see `loratwin profiles list`) or its file.")],
     serve: Serve = None,
     max_loras: Annotated[
@@ -77,12 +82,20 @@ def simulate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Write the run to .json or .parquet, or all runs to a folder.", metavar="PATH"
+            "--output",
+            "-o",
+            help="Write the run to .json or .parquet, or all runs to a folder; of several workloads a folder for all "
+            "results, which the same command goes on with.",
+            metavar="PATH",
         ),
     ] = None,
     json: JsonFile = None,
+    on: RunsOn = "local",
+    processes: Processes = 1,
+    partition: SlurmPartition = None,
+    minutes: SlurmMinutes = 60,
 ) -> None:
-    """Simulate a workload on a server, or on several that differ in their slots.
+    """Simulate a workload on a server, or on several that differ in their slots; or many workloads.
 
     For example: loratwin simulate example:support-desk --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
     --max-loras 16,32,64
@@ -90,41 +103,55 @@ def simulate(
     from loratwin.metrics import parse_slo
     from loratwin.perf import served_profile
     from loratwin.report import print_sweep
-    from loratwin.simulate import check_runs_path, on_line, save_runs, server_configs, sweep
+    from loratwin.simulate import (
+        SweepQuestion,
+        check_runs_path,
+        on_line,
+        save_runs,
+        server_configs,
+        sweep,
+        sweep_many,
+    )
     from loratwin.workload import load_spec
 
-    spec, performance = load_spec(workload), served_profile(profile, quantization, pipeline_parallel)
-    configs = server_configs(
-        spec,
-        performance,
-        None if max_loras is None else whole_numbers("--max-loras", max_loras),
-        max_cpu_loras=max_cpu_loras,
-        max_lora_rank=max_lora_rank,
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_model_len=max_model_len,
-        gpu_memory_utilization=gpu_memory_utilization,
-        max_in_flight=max_in_flight,
-        fully_sharded_loras=fully_sharded_loras,
-        enforce_eager=enforce_eager,
-        kv_cache_dtype=kv_cache_dtype,
-        kv_cache_memory_bytes=kv_cache_memory_bytes,
-        enable_prefix_caching=enable_prefix_caching,
-        dtype=dtype,
-        quantization=quantization,
-    )
-    if line_beside(serve, performance) is not None:
+    performance = served_profile(profile, quantization, pipeline_parallel)
+    slots = None if max_loras is None else whole_numbers("--max-loras", max_loras)
+    options = {
+        "max_cpu_loras": max_cpu_loras,
+        "max_lora_rank": max_lora_rank,
+        "max_num_seqs": max_num_seqs,
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "max_model_len": max_model_len,
+        "gpu_memory_utilization": gpu_memory_utilization,
+        "max_in_flight": max_in_flight,
+        "fully_sharded_loras": fully_sharded_loras,
+        "enforce_eager": enforce_eager,
+        "kv_cache_dtype": kv_cache_dtype,
+        "kv_cache_memory_bytes": kv_cache_memory_bytes,
+        "enable_prefix_caching": enable_prefix_caching,
+        "dtype": dtype,
+        "quantization": quantization,
+    }
+    limits, tried = parse_slo(slo) if slo is not None else None, range(seed, seed + seeds)
+    as_line = line_beside(serve, performance) is not None
+    if are_several(workload, on):
+        question = SweepQuestion(performance, slots, options, list(tried), slo, intervals, adapters, series, as_line)
+        answer(sweep_many, question, workload, output, json, Place(on, processes, partition, minutes))
+        return
+    (name,) = workload
+    spec = load_spec(name)
+    configs = server_configs(spec, performance, slots, **options)
+    if as_line:
         configs = [on_line(config) for config in configs]
-    limits = parse_slo(slo) if slo is not None else None
     num_runs = len(configs) * seeds
     if output is not None:
         check_runs_path(output, num_runs)
-    check_json(json, (output,), (workload, profile))
+    check_json(json, (output,), (name, profile))
     with counted_runs(num_runs) as progress:
         done = sweep(
-            spec, performance, configs, seeds=range(seed, seed + seeds), slo=limits, intervals=intervals,
+            spec, performance, configs, seeds=tried, slo=limits, intervals=intervals,
             keep="all" if output else "first" if adapters or series else "none",
-            with_steps=series, progress=progress, name=workload,
+            with_steps=series, processes=processes, progress=progress, name=name,
         )  # fmt: skip
     if done.none_starts:
         raise CapacityError(done.none_starts)

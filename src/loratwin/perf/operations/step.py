@@ -74,7 +74,7 @@ class StepSum:
         """Attention over prompts of so many tokens and pairs of a token and one before it; 0 where there are none."""
         total = np.zeros(len(tokens))
         for count, attention in self.attentions:
-            heads, kv_heads = self._heads(attention)
+            heads, kv_heads = self.heads(attention)
             if attention.kind == "linear":
                 total += count * self.operations.linear.prompt_s(tokens, heads)
                 continue
@@ -86,7 +86,7 @@ class StepSum:
 
     def _one_decode_s(self, attention: Attention, requests: F8, context: F8) -> F8:
         gpu = self.operations.gpu
-        heads, kv_heads = self._heads(attention)
+        heads, kv_heads = self.heads(attention)
         if attention.kind == "linear":
             return self.operations.linear.decode_s(requests, heads)
         number_bytes = self.llm.kv_number_bytes or self.llm.dtype_bytes
@@ -122,7 +122,7 @@ class StepSum:
         sizes = [(each.times * each.experts * each.n * each.k, each.used / each.experts) for each in layers]
         return max(sizes, default=(0, 0.0))[1]
 
-    def _heads(self, attention: Attention) -> tuple[int, int]:
+    def heads(self, attention: Attention) -> tuple[int, int]:
         """Of queries and of keys on this GPU."""
         t = self.tensor_parallel
         kv_heads = 1 if attention.kind == "latent" else max(1, attention.num_kv_heads // t)
@@ -171,6 +171,21 @@ def mixed_context_s(of: StepSum, prefill_context_s: float, context_s: float) -> 
     return max(0.0, QUERY_ROWS * prefill_context_s - context_s)
 
 
+def rereads(of: StepSum, context_s: float) -> tuple[float, float]:
+    """Seconds more for each KV token of decode requests beside a prompt, and beyond how many (engine.md 1.10).
+
+    FlashAttention 2 goes through all requests for one head of the queries before it comes to the next one: keys and
+    values are read again for each head that shares them, but for as many as the second-level cache holds.
+    """
+    full = [each for _, each in of.attentions if each.kind == "full"]
+    cache_bytes = of.operations.gpu.cache_mib * 2**20
+    if not (of.operations.tiles_queries and cache_bytes and full):
+        return 0.0, 0.0
+    heads, kv_heads = of.heads(full[0])
+    token_bytes = (full[0].key_size + full[0].value_size) * (of.llm.kv_number_bytes or of.llm.dtype_bytes)
+    return (heads / kv_heads - 1) * context_s, cache_bytes / token_bytes
+
+
 class BaseStep(NamedTuple):
     """The kernel's coefficients without LoRA (`StepTimeModel`), and how well they say the sum."""
 
@@ -185,6 +200,8 @@ class BaseStep(NamedTuple):
     error: float  # mean of |log(formula / sum)| over the steps
     worst: float
     mixed_context_s: float = 0.0
+    reread_context_s: float = 0.0
+    reread_beyond: float = 0.0
 
     def dense_s(self, tokens: F8) -> F8:
         """Seconds in the dense layers: the kernel's formula (`kernel.cost.dense_time_s`)."""
@@ -222,7 +239,9 @@ def base_step(of: StepSum, max_num_seqs: int, max_num_batched_tokens: int, kv_to
     found = _least_squares(lambda p: weight * off(p), np.log(start))
     error = np.abs(off(found))
     base = _coefficients(found, of.expert_share)._replace(error=float(error.mean()), worst=float(error.max()))
-    return base._replace(mixed_context_s=mixed_context_s(of, base.prefill_context_s, base.context_s))
+    again_s, beyond = rereads(of, base.context_s)
+    mixed_s = mixed_context_s(of, base.prefill_context_s, base.context_s)
+    return base._replace(mixed_context_s=mixed_s, reread_context_s=again_s, reread_beyond=beyond)
 
 
 def _coefficients(p: F8, expert_share: float) -> BaseStep:

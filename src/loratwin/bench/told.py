@@ -1,0 +1,103 @@
+"""What is known of a server that runs already: from the user, its process on this machine, itself, its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from loratwin.engines.arguments import ServerArguments
+from loratwin.engines.config import engine_config
+from loratwin.engines.engine import UNKNOWN_GPU
+from loratwin.engines.registry import DEFAULT, find_engine
+from loratwin.errors import DataError
+from loratwin.http import Connection
+from loratwin.launch.local import is_local, local_server
+from loratwin.records import EngineConfig
+from loratwin.telemetry import ServerFacts, server_facts
+
+_LIMITS = ("max_loras", "max_lora_rank", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens",
+           "gpu_memory_utilization")  # fmt: skip
+"""What decides how a server serves adapters; `assumed` where nobody tells it."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of a server.
+
+    Parameters
+    ----------
+    config
+        Its limits; what nobody tells is the engine's default.
+    note
+        Where they are from.
+    assumed
+        Fields of `config` that nobody tells.
+    server_args, server_env
+        What it was started with, as records have it.
+    gpu
+        "cpu": its process is on this machine, where NVML finds no GPU; "": not known.
+    """
+
+    config: EngineConfig
+    note: str
+    assumed: tuple[str, ...] = ()
+    server_args: tuple[str, ...] = ()
+    server_env: tuple[str, ...] | None = None
+    gpu: str = ""
+
+
+def what_is_told(facts: ServerFacts, url: str, given: str | Sequence[str] | ServerArguments | None = None) -> Told:
+    """The configuration of the server at an address; one that does not tell its engine is taken for a vLLM.
+
+    Parameters
+    ----------
+    facts
+        What the server said of itself.
+    given
+        What it runs with, by the user, who is believed.
+
+    Raises
+    ------
+    InputError
+        The arguments are such as the engine refuses.
+    """
+    kind = find_engine(facts.engine or DEFAULT)
+    gpu = None if is_local(url) else UNKNOWN_GPU  # a server elsewhere does not tell its GPU
+    started = local_server(url) if given is None else None
+    if started is not None and started.arguments.engine is kind:
+        config = engine_config(started.arguments, facts, gpu)
+        note = "limits of the server as its command line on this machine says"
+        return Told(config, note, server_args=started.arguments.shown, server_env=started.env, gpu="cpu")
+    if given is not None:
+        arguments = ServerArguments.of(kind, given)
+        config = engine_config(arguments, facts, gpu)
+        note = "limits of the server as given by --server-args, not checked with it"
+        return Told(config, note, server_args=arguments.shown)
+    assumed = tuple(name for name in _LIMITS if getattr(facts, name, None) is None)
+    where = "on this machine" if gpu is None else "on a GPU below 70 GiB"
+    note = (
+        f"the server does not tell {', '.join(assumed)}: the defaults of {facts.engine_version or kind.title} {where} "
+        "are assumed (--server-args or --serve says what it runs with)"
+    )
+    config = engine_config(ServerArguments(kind).put(enable_lora=True), facts, gpu).replace(max_cpu_loras=None)
+    return Told(config, note, assumed)
+
+
+def facts_with_slots(url: str, headers: Mapping[str, str], timeout_s: float = 60.0) -> ServerFacts:
+    """What a server says of itself; where its engine tells the slots after the first LoRA request only, that is sent.
+
+    Raises
+    ------
+    DataError
+        It does not answer.
+    """
+    facts = server_facts(url, headers)
+    engine = find_engine(facts.engine or DEFAULT)
+    if facts.max_loras is not None or not facts.adapters or facts.engine is None or engine.adapter_info is None:
+        return facts
+    question = {"model": next(iter(facts.adapters)), "prompt": "a", "max_tokens": 1}
+    with suppress(DataError), Connection(url, headers, timeout_s) as connection:
+        connection.request("/v1/completions", question)
+        return server_facts(url, headers)
+    return facts
