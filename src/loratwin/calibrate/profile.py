@@ -13,11 +13,8 @@ from loratwin.calibrate.regression.clients import ClientFit
 from loratwin.calibrate.regression.drift import Drift
 from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit
-<<<<<<< HEAD
-from loratwin.calibrate.server import profiled_server
-=======
 from loratwin.calibrate.robust import error_quantiles
->>>>>>> ee719a4 (mine)
+from loratwin.calibrate.server import profiled_server
 from loratwin.errors import DataError
 from loratwin.llms import LlmShapes
 from loratwin.perf import Domain, Frontend, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
@@ -64,14 +61,9 @@ def measured_profile(
         loading=loading_of(loads, steps.swap_extra_s),
         frontend=frontend_of(runs, overhead),
         domain=domain_of(runs),
-<<<<<<< HEAD
-        uncertainty=uncertainty_of(steps, loads, overhead),
-        card=measured_card(evidence, llm, steps, loads, overhead, law, unmatched or {}),
-        server=profiled_server(evidence),
-=======
         uncertainty=uncertainty_of(steps, loads, overhead, drift),
         card=measured_card(evidence, llm, steps, loads, overhead, drift, law, unmatched or {}),
->>>>>>> ee719a4 (mine)
+        server=profiled_server(evidence),
     )
 
 

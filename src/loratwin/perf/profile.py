@@ -268,18 +268,13 @@ def parse_profile(text: str, where: str) -> Profile:
 def dump_profile(profile: Profile) -> str:
     """The profile as YAML text, with its hash: who changes a coefficient by accident is told."""
     data = profile.model_dump(mode="json")
-<<<<<<< HEAD
     for name in ("uncertainty", "server"):
         if data[name] is None:
             del data[name]
-=======
-    if profile.uncertainty is None:
-        del data["uncertainty"]
-    elif not profile.uncertainty.machine:
+    if profile.uncertainty is not None and not profile.uncertainty.machine:
         del data["uncertainty"]["machine"]
     if profile.card.usual_reference is None:
         del data["card"]["usual_reference"]
->>>>>>> ee719a4 (mine)
     data = {"format": data.pop("format"), "hash": profile.checksum, **data}
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 

@@ -1,0 +1,66 @@
+"""The minutes of a calibration, kept: what still fits is judged by what starts and runs have taken so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from time import monotonic
+
+from loratwin.calibrate.design import OVERHEAD_S, START_S
+
+_RECENT = 6
+"""Runs whose time beyond their window says what the next will take."""
+
+
+@dataclass
+class Budget:
+    """Seconds to measure in, from now on.
+
+    Parameters
+    ----------
+    seconds
+        Starts of servers, warm-ups and reference loads included.
+    reserved_s
+        Of these, what later servers need.
+    """
+
+    seconds: float
+    reserved_s: float = 0.0
+    clock: Callable[[], float] = monotonic
+    _starts: list[float] = field(default_factory=list)
+    _beyond: list[float] = field(default_factory=list)
+    _began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = self.clock()
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left, those for later servers included."""
+        return self.seconds - (self.clock() - self._began)
+
+    @property
+    def start_s(self) -> float:
+        """What a start of a server takes: as seen, else as a design has it."""
+        return fmean(self._starts) if self._starts else START_S
+
+    def run_s(self, window_s: float) -> float:
+        """What a run takes, by those before it."""
+        return window_s + (fmean(self._beyond[-_RECENT:]) if self._beyond else OVERHEAD_S)
+
+    def server_s(self, windows_s: Sequence[float]) -> float:
+        """What a server takes with runs of these windows."""
+        return self.start_s + sum(map(self.run_s, windows_s))
+
+    def holds(self, window_s: float) -> bool:
+        """Whether a further run fits beside what is reserved."""
+        return self.run_s(window_s) <= self.left_s - self.reserved_s
+
+    def started(self, took_s: float) -> None:
+        """A server was started in so many seconds."""
+        self._starts.append(took_s)
+
+    def ran(self, window_s: float, took_s: float) -> None:
+        """A run of such a window took so many seconds."""
+        self._beyond.append(max(0.0, took_s - window_s))
