@@ -1,10 +1,14 @@
-"""What holds for all tests: how many random examples they try, and that workers compile the kernel once."""
+"""What holds for all tests: how many random examples they try, and that workers compile each kernel once."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,30 +19,58 @@ from tests.slow import SLOW
 # Random examples: the same few every day, other and many more with LORATWIN_SLOW=1 (`slow.examples` for single tests).
 # None has a deadline and none may be too slow to be drawn: both are of the wall clock, which a busy machine fails.
 _PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("everyday", derandomize=True, max_examples=100, **_PATIENT)
+settings.register_profile("everyday", derandomize=True, max_examples=40, **_PATIENT)
 settings.register_profile("thorough", max_examples=1000, print_blob=True, **_PATIENT)
 settings.load_profile("thorough" if SLOW else "everyday")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """As many processes as cores, and at least four: many tests wait for servers that they have started."""
-    return max(4, os.cpu_count() or 1)
+    """As many processes as cores, and at least three: many tests wait for servers that they have started."""
+    return max(3, os.cpu_count() or 1)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where workers of pytest-xdist start without a compiled kernel, one compiles it and the others wait."""
-    if os.environ.get("PYTEST_XDIST_WORKER") and session.items and "loratwin.kernel" in sys.modules:
-        _compile_the_kernel()
+    """Where workers of pytest-xdist start without compiled kernels, each is compiled by one and the others wait."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and session.items and "loratwin.kernel" in sys.modules:
+        from loratwin.kernel.jit import cache_folder
+
+        if not os.access(cache_folder(), os.W_OK):
+            return  # each compiles them for itself
+        kernels = [_compile_the_engine]
+        if any("fleet" in item.nodeid for item in session.items):
+            kernels.append(_compile_the_fleet)
+        for compile_it in kernels[:: -1 if int(worker.removeprefix("gw")) % 2 else 1]:  # two of them at a time
+            with _one_at_a_time(cache_folder() / f"lock{compile_it.__name__}"):
+                compile_it(cache_folder())
 
 
-def _compile_the_kernel() -> None:
+@contextmanager
+def _one_at_a_time(path: Path, limit_s: float = 600.0) -> Iterator[None]:
+    """Hold a lock among processes; who has waited for the limit goes on without, and compiles for itself."""
+    deadline = time.monotonic() + limit_s
+    with path.open("w") as lock:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.1)
+        yield
+
+
+def _compile_the_engine(folder: Path) -> None:
     from loratwin.kernel import is_compiled, run_engine
-    from loratwin.kernel.jit import cache_folder
     from tests.kernel.strategies import large_scenario
 
-    if not os.access(cache_folder(), os.W_OK):
-        return  # each compiles it for itself
-    with (cache_folder() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_compiled():
-            run_engine(*large_scenario(seed=0))
+    if not is_compiled():
+        run_engine(*large_scenario(seed=0))
+
+
+def _compile_the_fleet(folder: Path) -> None:
+    from loratwin.kernel import RouterRule
+    from tests.kernel.strategies import large_scenario
+    from tests.kernel.test_fleet import alone
+
+    if not any(folder.glob("*/fleet.serve-*.nbi")):
+        alone(large_scenario(seed=0), RouterRule(0), 0.0)

@@ -9,7 +9,7 @@ from hypothesis import settings
 
 SLOW = os.environ.get("LORATWIN_SLOW") == "1"
 
-slow = pytest.mark.skipif(not SLOW, reason="takes more than ten seconds: set LORATWIN_SLOW=1")
+slow = pytest.mark.skipif(not SLOW, reason="repeats in full what others try every day: set LORATWIN_SLOW=1")
 """Put on a test of something that other tests go through every day, too."""
 
 

@@ -36,6 +36,7 @@ from loratwin.perf.gpu_share import gpu_busy, host_s
 from loratwin.records import EngineConfig
 from loratwin.simulate import server_configs, simulate
 from loratwin.workload import draw, parse_spec
+from tests.slow import SLOW
 
 MEASURED = Path(__file__).parents[3] / "shared" / "data" / "batch_sweep_and_replication.csv"
 needs_data = pytest.mark.skipif(not MEASURED.exists(), reason="measured tables (../shared/data) are not here")
@@ -102,12 +103,12 @@ def test_the_repairman_against_a_simulation() -> None:
     rng = np.random.default_rng(0)
     number, host, gpu = 3, 2.0, 1.0
     free_s, done, ready = 0.0, 0, [0.0] * number
-    for _ in range(200_000):
+    for _ in range(200_000 if SLOW else 50_000):
         who = int(np.argmin(ready))
         free_s = max(free_s, ready[who]) + rng.exponential(gpu)
         done += 1
         ready[who] = free_s + rng.exponential(host)
-    assert number * free_s / done == pytest.approx(cycle_s(host, gpu, number), rel=0.01)
+    assert number * free_s / done == pytest.approx(cycle_s(host, gpu, number), rel=0.01 if SLOW else 0.02)
 
 
 def test_replicas_of_a_busy_gpu_share_it_and_of_an_idle_one_do_not() -> None:
@@ -266,7 +267,7 @@ def numbers(rows: list[dict[str, str]], llm: str) -> list[int]:
 
 
 @needs_data
-@pytest.mark.parametrize("llm", ["opt-1.3b", "opt-2.7b", "llama-2-7b"])
+@pytest.mark.parametrize("llm", ["opt-1.3b", "opt-2.7b", "llama-2-7b"] if SLOW else ["llama-2-7b"])
 def test_the_twin_says_the_same_batch_to_one_step_of_the_grid(llm: str) -> None:
     """Of an assumed profile of a later engine: V0 measured, V1 simulated."""
     (measured,) = [sweep for sweep in read_sweeps(MEASURED) if sweep.llm == llm]
@@ -318,7 +319,7 @@ def test_the_hosts_part_of_steps_by_hand() -> None:
 
 
 @needs_data
-@pytest.mark.parametrize("llm", ["opt-1.3b", "opt-2.7b"])
+@pytest.mark.parametrize("llm", ["opt-1.3b", "opt-2.7b"] if SLOW else ["opt-1.3b"])
 def test_the_twins_replicas_beside_the_published_ones(llm: str) -> None:
     """Two replicas of an assumed profile of a later engine: throughput within 10 %. Four, whose host is the first
     engine's, are not: it was slower, and left the GPU more time for others."""

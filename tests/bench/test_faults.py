@@ -92,9 +92,9 @@ def test_such_a_run_is_invalid_and_says_why(faulty):
     ("names", "words", "said"),
     [
         (("llm", "a-0"), (), "the workload has 2 adapters and the server 1"),
-        (("llm", "a-0", "a-1"), ("--adapters", "a-0,zz"), "no 'zz'"),
         (("llm", "status-404", "a-1"), ("--adapters", "status-404,a-1"), "'status-404': HTTP 404 as asked for"),
-        (("llm", "a-0", "a-1"), ("--llm", "gone"), "'gone': HTTP 404 The model `gone` does not exist."),
+        pytest.param(("llm", "a-0", "a-1"), ("--adapters", "a-0,zz"), "no 'zz'", marks=slow),
+        pytest.param(("llm", "a-0", "a-1"), ("--llm", "gone"), "'gone': HTTP 404 The model `gone` does", marks=slow),
     ],
 )
 def test_what_is_wrong_before_the_window_ends_the_command(tmp_path, names, words, said):
@@ -167,6 +167,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     assert not (tmp_path / f"{MID}.partial").exists()
 
 
+@slow
 def test_a_stop_before_the_first_request_leaves_nothing(tmp_path):
     """SIGTERM, as of Slurm, is as good as Ctrl-C. The window is open, and its first request due only in 15 seconds."""
     path = workload_file(tmp_path, 60, count=1, rate=0.04, arrivals="deterministic")
@@ -191,6 +192,7 @@ def test_the_window_ends_in_time_however_much_is_due(tmp_path):
     assert any("were never sent" in reason for reason in run.invalid)
 
 
+@slow
 def test_the_load_client_is_killed(tmp_path):
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
         client = client_in_mid_run(tmp_path, server)
@@ -229,6 +231,7 @@ def test_a_record_is_not_replaced_unasked(tmp_path):
     assert (tmp_path / "bench.json").read_text() == "mine"
 
 
+@slow
 def test_a_full_disk_is_said_before_the_run(tmp_path):
     """The limit on file sizes stands for the disk: the journal of 100,000 requests does not fit."""
     path = workload_file(tmp_path, 1000, count=1, rate=100)
@@ -260,6 +263,7 @@ time.time_ns = lambda: int(time.time() * 1e9)
 """
 
 
+@slow
 def test_steps_of_the_wall_clock_change_nothing(tmp_path):
     """Every look at the wall clock is an hour off, in either direction."""
     (tmp_path / "sitecustomize.py").write_text(CLOCK_STEPS)

@@ -15,6 +15,7 @@ import loratwin as package
 from loratwin.cli.app import Commands, app
 from loratwin.errors import InputError
 from tests.cli.program import PROGRAM, loratwin
+from tests.slow import slow
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 HEAVY = {"numpy", "numba", "pydantic", "matplotlib", "rich", "yaml", "jinja2", "pyarrow", "scipy"}
@@ -136,7 +137,15 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("arguments", [["schema"], ["examples"], ["--version"], ["plan", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["schema"],
+        pytest.param(["examples"], marks=slow),
+        pytest.param(["--version"], marks=slow),
+        pytest.param(["plan", "--help"], marks=slow),
+    ],
+)
 def test_output_that_finds_no_space_is_one_line(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)

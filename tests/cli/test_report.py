@@ -18,6 +18,7 @@ from tests.cli.program import loratwin
 from tests.metrics.runs import make_run
 from tests.report.measured import NASTY, PROFILE, measured, simulated
 from tests.report.page import Page
+from tests.slow import slow
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,7 @@ def test_json_holds_the_figures_and_their_differences(folder: Path) -> None:
     assert found["workloads_differ"] == ["names of adapters"]
 
 
+@slow
 def test_the_html_file_is_written_beside_a_simulation_of_the_same_requests(folder: Path) -> None:
     (folder / "pages").mkdir()
     done = report(folder, "measured.json", "--profile", PROFILE, "-o", "pages/report.html")

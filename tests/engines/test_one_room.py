@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import loratwin
+from tests.slow import slow
 
 SOURCE = Path(loratwin.__file__).parent
 ROOMS = ("engines/", "probe/server/")  # the room itself; a plugin of vLLM, which runs inside of it
@@ -58,6 +59,7 @@ def test_what_decides(text: str, decides: bool) -> None:
     assert deciding(text) is decides
 
 
+@slow
 def test_no_literal_outside_the_room_decides_by_an_engine() -> None:
     found = []
     for path in sorted(SOURCE.rglob("*.py")):

@@ -79,6 +79,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
+@slow
 def test_shards_are_byte_equal_whatever_made_them(tmp_path: Path) -> None:
     cases = design("published", CASES, 0)
     generate(cases, tmp_path / "local", processes=2)

@@ -29,6 +29,7 @@ from loratwin.experiments import (
 from loratwin.records import load_run
 from loratwin.report.grid_page import grid_html
 from tests.experiments.grids import LATE, all_made, made, small_grid
+from tests.slow import slow
 
 
 def prepared(path: Path, output: Path) -> tuple[Experiments, list[str]]:
@@ -79,6 +80,7 @@ def test_a_server_that_does_not_start_is_a_failure_with_its_reason(tmp_path: Pat
     assert experiments.prepare(grid, plan_runs(grid, path.parent)) == names
 
 
+@slow
 def test_a_killed_run_is_made_again_and_what_it_left_is_kept(tmp_path: Path) -> None:
     """kill -9 in the window: interrupted, not running; the next attempt is whole."""
     experiments, names = prepared(small_grid(tmp_path / "g", [1], [1], window_s=30.0), tmp_path / "out")
@@ -143,6 +145,7 @@ def test_the_plan_shows_commands_and_what_is_left_out(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@slow
 def test_the_command_of_a_run_is_what_is_measured(tmp_path: Path) -> None:
     """`loratwin bench` reads it: run by hand, it makes the same record."""
     _, names = prepared(small_grid(tmp_path / "g", [1], [1]), tmp_path / "out")
@@ -202,7 +205,11 @@ def test_a_damaged_state_is_no_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("profiler", "exported"), [("nsys", ["nsys.nsys-rep", "nsys.sqlite"]), ("ncu", ["ncu.csv", "ncu.ncu-rep"])]
+    ("profiler", "exported"),
+    [
+        ("nsys", ["nsys.nsys-rep", "nsys.sqlite"]),
+        pytest.param("ncu", ["ncu.csv", "ncu.ncu-rep"], marks=slow),
+    ],
 )
 def test_a_server_under_a_profiler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profiler: str, exported: list[str]
@@ -236,6 +243,7 @@ else:
     assert "--trace cuda,nvtx,osrt" in report if profiler == "nsys" else "--launch-count 200" in report
 
 
+@slow
 def test_a_disk_that_fills_costs_the_run_and_nothing_else(tmp_path: Path) -> None:
     """The record cannot be written: that run is to be made again; what was done before stays."""
     experiments, names = prepared(small_grid(tmp_path / "g", [1], [1, 2]), tmp_path / "out")

@@ -24,7 +24,7 @@ from tests.kernel.strategies import (
 )
 from tests.slow import SLOW
 
-EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "5000" if SLOW else "400"))
+EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "5000" if SLOW else "120"))
 LARGE_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
@@ -56,13 +56,13 @@ def test_the_kernel_does_what_the_reference_does_with_a_prefix_cache(scenario: S
     assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(8 if SLOW else 4))
 def test_the_kernel_does_what_the_reference_does_in_larger_workloads(seed: int) -> None:
     scenario = large_scenario(seed)
     assert difference(slow_columns(run_slow(scenario)), fast_columns(run_fast(scenario))) is None
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(2 if SLOW else 1))
 def test_the_kernel_does_what_the_reference_does_in_a_crowd(seed: int) -> None:
     """Tens of thousands wait and are skipped: whatever counts them without a visit to each counts right."""
     scenario = crowd(seed)
@@ -71,7 +71,7 @@ def test_the_kernel_does_what_the_reference_does_in_a_crowd(seed: int) -> None:
     assert difference(slow_columns(slow), fast_columns(run_fast(scenario))) is None
 
 
-@settings(max_examples=max(EXAMPLES // 30, 1), suppress_health_check=LARGE_IS_FINE)
+@settings(max_examples=max(EXAMPLES // 30, 10), suppress_health_check=LARGE_IS_FINE)
 @given(scenarios())
 def test_events_are_only_watched_and_a_second_run_gives_the_same_bytes(scenario: Scenario) -> None:
     watched, unwatched = fast_columns(run_fast(scenario)), fast_columns(run_fast(scenario, record_events=False))
@@ -81,7 +81,7 @@ def test_events_are_only_watched_and_a_second_run_gives_the_same_bytes(scenario:
     }
 
 
-@settings(max_examples=max(EXAMPLES // 30, 1), suppress_health_check=LARGE_IS_FINE)
+@settings(max_examples=max(EXAMPLES // 30, 10), suppress_health_check=LARGE_IS_FINE)
 @given(scenarios(), st.data())
 def test_what_comes_later_changes_nothing_before(scenario: Scenario, data: st.DataObject) -> None:
     """A request that arrives later, and the end of the window, cannot be known in advance."""

@@ -32,7 +32,7 @@ from tests.reference import routers
 from tests.reference.fleet import Router, Spec, serve
 from tests.slow import SLOW
 
-EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "2000" if SLOW else "150"))
+EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "2000" if SLOW else "60"))
 LARGE_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 AFFINITIES = {NO_AFFINITY: "", ACTIVE_TWICE: "twice", ACTIVE: "once", RESIDENCY: "residency"}
 
@@ -164,12 +164,12 @@ def test_a_server_alone_in_pieces_is_the_whole_run_byte_for_byte(
     same_bytes(scenario, rule, every_s)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(4 if SLOW else 2))
 def test_larger_servers_in_pieces_too(seed: int) -> None:
     same_bytes(large_scenario(seed), RouterRule(SCORERS, RESIDENCY, 1, 1, 1, 1), 0.02)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(4 if SLOW else 2))
 def test_totals_are_those_of_the_steps(seed: int) -> None:
     scenario = large_scenario(seed)
     steps, totals = run_engine(*scenario).steps, alone(scenario, RouterRule(LEAST_IN_FLIGHT), 0.0).totals

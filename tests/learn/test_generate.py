@@ -19,7 +19,7 @@ from loratwin.learn.cases.shards import Manifest, read_manifest, shard_path, wri
 from loratwin.perf import load_profile
 from loratwin.simulate import workers
 from tests.learn.small import minute_case
-from tests.slow import SLOW
+from tests.slow import slow
 
 CASES = [minute_case(number) for number in range(5)]
 
@@ -92,13 +92,14 @@ def test_after_kill_9_it_goes_on_with_the_same_bytes(folder: Path, tmp_path: Pat
     assert contents(target) == contents(folder)
 
 
+@slow
 def test_any_number_of_processes_writes_the_same_bytes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "SPAWN_S", 0.0)
     monkeypatch.setattr(shards, "SHARD_CASES", 8)  # of the other process, which knows nothing of our patch
     one, two = tmp_path / "one", tmp_path / "two"
-    cases = [minute_case(number) for number in range(17 if SLOW else 9)]
+    cases = [minute_case(number) for number in range(17)]
     generate(cases, one, processes=1)
     generate(cases, two, processes=2)
     assert len(contents(one)) == 1 + -(-len(cases) // 8)

@@ -39,7 +39,7 @@ def _small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def learned() -> LearnedModel:
-    return train(made_up(40))
+    return train(made_up(40 if SLOW else 24))
 
 
 def rewritten(tmp_path: Path, **changes: object) -> Path:

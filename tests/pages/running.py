@@ -1,8 +1,8 @@
 """Blocks of a page executed in order, in a folder of their own: files written, commands and Python run.
 
 What a page says of its reader's world stands for something smaller: the server at port 8000 is one of known timing at
-another port, ten minutes of measuring are two seconds, workloads to learn from are fewer, and every day an hour of
-traffic is two minutes.
+another port, ten minutes of measuring are two seconds, workloads to learn from are fewer; every day an hour of traffic
+is half a minute, and plans try two numbers of slots.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ SHORTER = {
     "start + 60": "start + 2",
     "measure(loratwin.draw(workload,": "measure(loratwin.draw(workload.model_copy(update={'window_s': 2.0}),",
 }
+EVERY_DAY = {
+    "plan traffic.yaml": "plan traffic.yaml --slots 16,64 --seeds 1",
+    "find_plan(workload, profile,": "find_plan(workload, profile, slots=[16, 64], seeds=[0],",
+}
 
 Serve = Callable[[ExitStack, Path], str]
 """Starts a server for the commands of a folder; its URL."""
@@ -54,7 +58,7 @@ class Page:
         if block.mark == "not run" or (block.mark == "slow" and not SLOW):
             check(block)
         elif block.name:
-            (self.folder / block.name).write_text(block.code if SLOW else _of_two_minutes(block), encoding="utf-8")
+            (self.folder / block.name).write_text(block.code if SLOW else _of_half_a_minute(block), encoding="utf-8")
         elif block.language == "bash":
             for line in lines(block.code):
                 self._command(line, block.place)
@@ -77,15 +81,15 @@ class Page:
 
     def _here(self, text: str) -> str:
         """What a block says, in this smaller world."""
-        for said, shorter in SHORTER.items():
+        for said, shorter in (SHORTER | ({} if SLOW else EVERY_DAY)).items():
             text = text.replace(said, shorter)
         if URL in text and not self._url:
             self._url = self._serve(self._stack, self.folder)
         return text.replace(URL, self._url)
 
 
-def _of_two_minutes(block: Block) -> str:
-    """A workload of an hour, or of ten minutes, as one of two minutes."""
+def _of_half_a_minute(block: Block) -> str:
+    """A workload of an hour, or of ten minutes, as one of half a minute."""
     if block.language != "yaml" or "window_s" in block.code:
-        return block.code.replace("window_s: 600", "window_s: 120")
-    return "window_s: 120\n" + block.code
+        return block.code.replace("window_s: 600", "window_s: 30")
+    return "window_s: 30\n" + block.code

@@ -67,7 +67,7 @@ def test_the_verdict_stands_at_the_top(made: Callable[[], Plan]) -> None:
     ("memory", "server", "serves"),
     [
         ({}, "one GPU", "one GPU serves"),
-        ({"kv_gib": 1.0}, "one server", "one server serves"),
+        pytest.param({"kv_gib": 1.0}, "one server", "one server serves", marks=slow),
         ({"tensor_parallel": 2}, "2 GPUs together", "2 GPUs together serve"),
     ],
 )
@@ -79,6 +79,7 @@ def test_what_serves_is_what_the_profile_is_of(memory: dict[str, object], server
     assert "this GPU" not in text and ("one gpu" in text.lower()) == (not memory)
 
 
+@slow
 def test_the_same_plan_gives_the_same_bytes() -> None:
     assert plan_report(impossible()) == report(impossible)
 

@@ -159,6 +159,7 @@ def test_workloads_and_servers_that_differ_are_noted() -> None:
     assert "The workloads differ" not in Page(alone()).text
 
 
+@slow
 def test_the_same_runs_give_the_same_bytes() -> None:
     assert made_small() == small()
 
@@ -174,10 +175,14 @@ def test_the_same_runs_give_the_same_bytes_in_another_process() -> None:
     "run",
     [
         make_run([]),
-        make_run([1.0], kind="measured", sent=[float("nan")], scheduled=[1.0]),
+        pytest.param(make_run([1.0], kind="measured", sent=[float("nan")], scheduled=[1.0]), marks=slow),
         make_run([1.0], kind="measured", sent=[1.0], scheduled=[1.0], failure=[0], failures=("HTTP 500",)),
-        make_run([1.0], first=[2.0], finish=[2.0], output=[1], adapter=[-1], num_adapters=0),
-        make_run([1.0], first=[1.0], finish=[1.0], sent=[1.0], scheduled=[1.0], kind="measured"),
+        pytest.param(
+            make_run([1.0], first=[2.0], finish=[2.0], output=[1], adapter=[-1], num_adapters=0), marks=slow
+        ),
+        pytest.param(
+            make_run([1.0], first=[1.0], finish=[1.0], sent=[1.0], scheduled=[1.0], kind="measured"), marks=slow
+        ),
         make_run(
             [1.0], first=[2.0], sent=[1.0], scheduled=[1.0], received=[9], kind="measured", num_adapters=0,
             adapter=[-1], gaps=GapHistogram(np.full((1, 20), 2)),

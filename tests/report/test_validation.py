@@ -25,6 +25,7 @@ from loratwin.validate.decisions import Point
 from loratwin.validate.scores import METRICS
 from tests.calibrate.measured import LLAMA, QWEN, Row, by_hand, row, serving_runs
 from tests.report.page import Page
+from tests.slow import slow
 
 NASTY = '<b>& "$x_1$"|'
 FIGURES: dict[str, Any] = {
@@ -149,6 +150,7 @@ def test_every_metric_has_its_figure_with_its_unit(v: Validation) -> None:
         assert f"measured, {UNITS[metric]}" in page.text
 
 
+@slow
 def test_the_same_validation_gives_the_same_bytes(v: Validation) -> None:
     assert validation_html(v) == validation_html(v)
     assert validation_markdown(v) == validation_markdown(v)

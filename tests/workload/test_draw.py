@@ -13,6 +13,7 @@ import pytest
 
 from loratwin.errors import InputError
 from loratwin.workload import BASE, Workload, WorkloadSpec, draw, uniform_groups
+from tests.slow import SLOW
 
 ALL_KINDS: dict[str, Any] = {
     "window_s": 200,
@@ -90,9 +91,12 @@ def test_the_same_seed_gives_the_same_arrays_in_another_process() -> None:
         "from tests.workload.test_draw import *;"
         "print(digest(draw(WorkloadSpec.model_validate(ALL_KINDS), 11)))"
     )  # another value of PYTHONHASHSEED in each process
-    there = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
+    there = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(2 if SLOW else 1)
+    ]
     here = digest(draw(WorkloadSpec.model_validate(ALL_KINDS), 11))
-    assert [run.stdout.strip() for run in there] == [here, here]
+    assert [run.stdout.strip() for run in there] == [here] * len(there)
     assert here != digest(draw(WorkloadSpec.model_validate(ALL_KINDS), 12))
 
 
