@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 
 from loratwin.bench.files import RecordFiles
+from loratwin.bench.running import RunningServers
 from loratwin.bench.shared.failures import FILE, MAX_KINDS, Failures, read_failures
 from loratwin.errors import DataError
-from loratwin.records import load_run
+from loratwin.records import EngineConfig, load_run
 from tests.metrics.runs import make_run
 from tests.probe.test_log import step, write
+
+
+def servers_with(step_logs):
+    """Servers that were measured, and logged their steps."""
+    count = len(step_logs)
+    urls = tuple(f"http://127.0.0.1:{8000 + i}" for i in range(count))
+    return RunningServers(urls, ("llm",), EngineConfig(max_loras=1), (None,) * count, step_logs=tuple(step_logs))
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -23,7 +31,7 @@ def test_step_logs_without_steps_cost_the_steps_and_not_the_record(tmp_path, rep
         log.mkdir()
     run = make_run([0.0, 1.0], kind="measured", sent=[0.0, 1.0], scheduled=[0.0, 1.0])
     run = replace(run, requests=replace(run.requests, replica=np.array([0, replicas - 1], dtype=np.int32)))
-    shown, written = files.write(run, 0.0, [None] * replicas, logs)
+    shown, written = files.write(run, 0.0, servers_with(logs))
     assert len(written) == (1 if replicas == 1 else 3) and all(path.is_file() for path in written)
     assert not files.partial.exists()
     kept = load_run(tmp_path / "run.json")
@@ -39,7 +47,7 @@ def test_what_is_shown_is_what_is_written(tmp_path):
     (tmp_path / "log").mkdir()
     write(tmp_path / "log", "steps", 1, [step(0, 1, 2), step(1, 2, 3)], engine=1)
     run = make_run([0.0, 1.0], kind="measured", sent=[0.0, 1.0], scheduled=[0.0, 1.0])
-    shown, written = files.write(run, 0.0, [None], [tmp_path / "log"])
+    shown, written = files.write(run, 0.0, servers_with([tmp_path / "log"]))
     assert len(shown.steps) == 2 and len(load_run(written[0]).steps) == 2
 
 

@@ -16,26 +16,30 @@ from loratwin.lazy import lazy_names
 
 if TYPE_CHECKING:
     from loratwin.bench.benchmark import load_requests, measure, recovered
-    from loratwin.bench.listener import Listener, Progress
+    from loratwin.bench.listener import SILENT, Listener, Progress
     from loratwin.bench.options import Options, key_headers
     from loratwin.bench.servers import GivenServers, LaunchedServers, choose_servers
     from loratwin.bench.session import recover, was_interrupted
+    from loratwin.bench.shared.routing import Routing
 
 _HOMES = {
     "benchmark": ("load_requests", "measure", "recovered"),
-    "listener": ("Listener", "Progress"),
+    "listener": ("SILENT", "Listener", "Progress"),
     "options": ("Options", "key_headers"),
     "servers": ("GivenServers", "LaunchedServers", "choose_servers"),
     "session": ("recover", "was_interrupted"),
+    "shared.routing": ("Routing",),
 }
 """Imported when asked for: the process that sends the load is of this package, too, and must stay small."""
 
 __all__ = [
+    "SILENT",
     "GivenServers",
     "LaunchedServers",
     "Listener",
     "Options",
     "Progress",
+    "Routing",
     "choose_servers",
     "key_headers",
     "load_requests",

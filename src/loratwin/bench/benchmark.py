@@ -68,7 +68,7 @@ def measure(
         running = running.holding(workload.adapters.rank.tolist())
         run = _measured(workload, running, options, files.partial, listener)
     start_s = window_start_s(files.partial)  # servers are stopped by now, and their step logs whole
-    run, written = files.write(run, start_s, running.kv_tokens, running.step_logs)
+    run, written = files.write(run, start_s, running)
     for path in written:
         listener.line(f"written: {path}")
     return run

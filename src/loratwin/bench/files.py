@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from loratwin.bench.prepare import unfinished
-from loratwin.bench.replicas import of_replica
+from loratwin.bench.replicas import of_server
+from loratwin.bench.running import RunningServers
 from loratwin.errors import DataError, InputError
 from loratwin.extras import required
 from loratwin.probe import read_notes, read_steps, write_parquet
@@ -56,9 +56,7 @@ class RecordFiles:
         if self.partial.exists():
             raise unfinished(self.partial)
 
-    def write(
-        self, run: Run, start_s: float, kv_tokens: Sequence[int | None], step_logs: Sequence[Path]
-    ) -> tuple[Run, list[Path]]:
+    def write(self, run: Run, start_s: float, servers: RunningServers) -> tuple[Run, list[Path]]:
         """Write the record(s); then the folder of what was being measured is no more needed.
 
         A step log that cannot be read costs the steps, and a note says so; never the record.
@@ -67,10 +65,8 @@ class RecordFiles:
         ----------
         start_s
             When the window opened, on the monotonic clock.
-        kv_tokens
-            Of each server.
-        step_logs
-            Folder of each server's log; empty: none.
+        servers
+            That were measured.
 
         Returns
         -------
@@ -79,14 +75,15 @@ class RecordFiles:
         list of Path
             The files.
         """
-        logs = [_LoggedSteps.read(log, start_s, run.window_s) for log in step_logs]
+        logs = [_LoggedSteps.read(log, start_s, run.window_s) for log in servers.step_logs]
         run = run.with_notes([note for log in logs for note in log.notes])
-        steps = [log.series for log in logs] or [None] * len(kv_tokens)
+        steps = [log.series for log in logs] or [None] * len(servers.kv_tokens)
         run = replace(run, steps=steps[0]) if len(steps) == 1 else run
         written = [save_run(run, self.path)]
-        for i, (tokens, series) in enumerate(zip(kv_tokens, steps, strict=True)) if len(steps) > 1 else ():
-            name = self.path.with_name(f"{self.path.stem}-replica-{i}{self.path.suffix}")
-            written.append(save_run(of_replica(run, i, tokens, series), name))
+        for i, series in enumerate(steps) if len(steps) > 1 else ():
+            one = of_server(run, i, servers, series)
+            what = servers.planned[i].name if servers.planned else f"replica-{i}"
+            written.append(save_run(one, self.path.with_name(f"{self.path.stem}-{what}{self.path.suffix}")))
         if find_spec("pyarrow"):
             readable = [(i, log.folder) for i, log in enumerate(logs) if log.series is not None]
             written += [self._raw_steps(i, folder, start_s) for i, folder in readable]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from loratwin.bench.shared.requests import Api
+from loratwin.bench.shared.routing import Routing
 from loratwin.errors import InputError
 from loratwin.http import bearer
 from loratwin.workload import ArrivalPattern
@@ -49,6 +50,8 @@ class Options:
         (`Run.reference`); 0: none.
     headers
         HTTP headers, as an API key; never written to a file.
+    routing
+        Which server gets which request; None: they are alike, and get them in turn.
     """
 
     api: Api = "completions"
@@ -61,6 +64,7 @@ class Options:
     phase_timeout_s: float = 600.0
     reference_s: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
+    routing: Routing | None = None
 
     def of(self, pattern: ArrivalPattern) -> Options:
         """With the workload's own closed loop, if it is one and no other number was asked for.

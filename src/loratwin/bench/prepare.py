@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from itertools import chain
 from math import ceil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from loratwin.bench.record_context import RecordContext, save_context
 from loratwin.bench.running import RunningServers
 from loratwin.bench.shared.job import Job, Phase
 from loratwin.bench.shared.journal import RequestJournal, Shape, bins_per_octave
+from loratwin.bench.shared.routing import Routing
 from loratwin.bench.shared.sharing import save_sharing
 from loratwin.errors import InputError
 from loratwin.records import AdapterTable, Provenance, Samples
@@ -35,6 +37,8 @@ def prepare(workload: Workload, servers: RunningServers, options: Options, folde
     if not workload.num_requests:
         raise InputError("the workload has no requests in the window: nothing to measure")
     _check_sharing(workload, options)
+    if options.routing is not None and options.in_flight:
+        raise InputError("--in-flight: a fleet needs requests that come at their times (open loop)")
     if options.prompts == "random":  # the lengths of other prompts are what the server counts
         _check_lengths(workload, servers.config.max_model_len)
     try:
@@ -96,6 +100,8 @@ def _fill(workload: Workload, servers: RunningServers, options: Options, folder:
     journal.counters[0] = workload.num_requests
     if workload.sharing is not None:
         save_sharing(workload.sharing, folder)
+    if options.routing is not None:
+        options.routing.save(folder)
     _job(workload, servers, options).save(folder)
     save_context(folder, context_of(workload, servers, options, ()))
 
@@ -116,15 +122,26 @@ def _job(workload: Workload, servers: RunningServers, options: Options) -> Job:
 
 
 def _phases(workload: Workload, num_servers: int, options: Options) -> Iterator[Phase]:
-    """Each server sees each adapter once, in order, so that those in the slots afterwards are the last ones."""
+    """Each server sees each of its adapters once, in order, so that those in the slots afterwards are the last ones."""
+    routing = options.routing or _all_alike(len(workload.adapters), num_servers)
     if options.preload and len(workload.adapters):
-        adapters = tuple(np.repeat(np.arange(len(workload.adapters)), num_servers).tolist())
+        held = [routing.servers_of(adapter).tolist() for adapter in range(len(workload.adapters))]
+        adapters = tuple(adapter for adapter, servers in enumerate(held) for _ in servers)
         num = len(adapters)
-        yield Phase("adapters", adapters, (8,) * num, (1,) * num, _PRELOAD_IN_FLIGHT)
+        yield Phase("adapters", adapters, (8,) * num, (1,) * num, _PRELOAD_IN_FLIGHT, tuple(chain(*held)))
     if num := min(options.warm_up, workload.num_requests):
         first = (column[:num].tolist() for column in (workload.adapter, workload.prompt_tokens, workload.output_tokens))
         adapter, prompt, output = map(tuple, first)
-        yield Phase("warm-up", adapter, prompt, output, options.in_flight or _WARM_UP_IN_FLIGHT)
+        held = [routing.servers_of(number).tolist() for number in adapter]
+        server = tuple(servers[i % len(servers)] for i, servers in enumerate(held))
+        yield Phase("warm-up", adapter, prompt, output, options.in_flight or _WARM_UP_IN_FLIGHT, server)
+
+
+def _all_alike(num_adapters: int, num_servers: int) -> Routing:
+    """Every server holds every adapter."""
+    rows = num_adapters + 1
+    first = np.arange(rows + 1, dtype=np.int64) * num_servers
+    return Routing(first, np.tile(np.arange(num_servers, dtype=np.int32), rows), None, np.zeros(0))
 
 
 def context_of(

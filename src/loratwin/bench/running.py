@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
@@ -13,15 +14,43 @@ from loratwin.records.config import ranks_that_hold
 
 
 @dataclass(frozen=True)
+class PlannedServer:
+    """One of several servers that hold different adapters, as a plan has it.
+
+    Parameters
+    ----------
+    name
+        As `gpu-0`.
+    config
+        What it was started with.
+    adapters
+        Numbers of the workload's adapters that it holds, ascending.
+    """
+
+    name: str
+    config: EngineConfig
+    adapters: tuple[int, ...]
+
+    def told(self, told: Mapping[str, Any]) -> tuple[EngineConfig, tuple[str, ...]]:
+        """Its configuration with what the server itself says, and a note for each difference."""
+        differ = {name: value for name, value in told.items() if getattr(self.config, name) not in (None, value)}
+        notes = tuple(
+            f"{self.name} runs with {name} = {value}, planned was {getattr(self.config, name)}"
+            for name, value in differ.items()
+        )
+        return self.config.replace(**told), notes
+
+
+@dataclass(frozen=True)
 class RunningServers:
-    """Servers that answer and serve the same.
+    """Servers that answer.
 
     Parameters
     ----------
     names
         The servers' name of each adapter of the workload, in order; the last is the LLM's own.
     config
-        Of each server. What nobody told is the engine's default, and `notes` say so.
+        Of each server, of the first where they differ. What nobody told is the engine's default, and `notes` say so.
     kv_tokens
         Tokens that the KV cache of each holds; None: it does not say. Empty: nothing is known.
     server_args
@@ -32,6 +61,8 @@ class RunningServers:
         Fields of `config` that nobody told.
     step_logs
         Folder of each server's step log; empty: none.
+    planned
+        Of each server, where they hold different adapters; empty: all serve the same.
     """
 
     urls: tuple[str, ...]
@@ -45,6 +76,7 @@ class RunningServers:
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     step_logs: tuple[Path, ...] = ()
+    planned: tuple[PlannedServer, ...] = ()
 
     @property
     def llm(self) -> str:

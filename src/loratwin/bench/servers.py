@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from loratwin.bench.listener import SILENT, Listener
-from loratwin.bench.running import RunningServers, assign_adapters
+from loratwin.bench.running import PlannedServer, RunningServers, assign_adapters
 from loratwin.bench.shared.requests import parse_url
-from loratwin.bench.told import facts_with_slots, what_is_told
+from loratwin.bench.told import Told, facts_with_slots, what_is_told
 from loratwin.engines.arguments import ServerArguments, as_words
 from loratwin.engines.config_file import with_config_file
 from loratwin.engines.registry import DEFAULT, ENGINES, find_engine
@@ -58,6 +58,8 @@ class GivenServers:
         Name of the LLM itself; None: as the server says.
     lora_folder
         Adapters of `make_adapters` to register first; the servers must see the same folder.
+    planned
+        What a plan says of each, where they hold different adapters; empty: all serve the same.
     """
 
     urls: str | Sequence[str]
@@ -65,6 +67,7 @@ class GivenServers:
     server_args: str | Sequence[str] | ServerArguments | None = None
     llm: str | None = None
     lora_folder: str | Path | None = None
+    planned: Sequence[PlannedServer] = ()
 
     @contextmanager
     def running(
@@ -79,21 +82,26 @@ class GivenServers:
         """
         urls = _different([self.urls] if isinstance(self.urls, str) else self.urls)
         facts = [_facts(url, headers) for url in urls]
+        held = [{wanted[number] for number in server.adapters} for server in self.planned]
         if self.lora_folder is not None:
-            _register(urls, facts, self.lora_folder, headers)
+            _register(urls, facts, self.lora_folder, headers, held)
             facts = [_facts(url, headers) for url in urls]  # they have other adapters now
-        told = what_is_told(facts[0], urls[0], self.server_args)
+        told = [what_is_told(its, url, self.server_args) for its, url in zip(facts, urls, strict=True)]
+        planned, notes = _as_planned(self.planned, told)
+        names = _names_held(wanted, planned, facts, urls) if planned else _names(wanted, facts, self.adapters)
+        first = told[0]
         running = RunningServers(
             urls=tuple(urls),
-            names=(*_names(wanted, facts, self.adapters), self.llm or _llm(facts[0], urls[0])),
-            config=told.config,
+            names=(*names, self.llm or _llm(facts[0], urls[0])),
+            config=planned[0].config if planned else first.config,
             kv_tokens=tuple(server.kv_tokens for server in facts),
             engine_version=facts[0].engine_version,
-            gpu=gpu_name() or told.gpu,
-            server_args=told.server_args,
-            server_env=told.server_env,
-            assumed=told.assumed,
-            notes=(told.note,),
+            gpu=gpu_name() or first.gpu,
+            server_args=first.server_args,
+            server_env=first.server_env,
+            assumed=() if planned else first.assumed,
+            notes=notes if planned else (first.note,),
+            planned=planned,
         )
         yield running.noting_names(wanted)
 
@@ -253,12 +261,46 @@ def _different(urls: Sequence[str]) -> list[str]:
 
 
 def _register(
-    urls: Sequence[str], facts: Sequence[ServerFacts], folder: str | Path, headers: Mapping[str, str]
+    urls: Sequence[str],
+    facts: Sequence[ServerFacts],
+    folder: str | Path,
+    headers: Mapping[str, str],
+    held: Sequence[Collection[str]],
 ) -> None:
+    """Register a folder's adapters, of each server those that it holds; `held` empty: all."""
     made = {adapter.name: adapter.path for adapter in read_adapters(folder)}
     key = headers.get("Authorization", "").removeprefix("Bearer ") or None
-    for url, server in zip(urls, facts, strict=True):
-        load_adapters(url, made, api_key=key, engine=server.engine or DEFAULT)
+    for url, server, names in zip(urls, facts, held or [made] * len(urls), strict=True):
+        its = {name: path for name, path in made.items() if name in names}
+        load_adapters(url, its, api_key=key, engine=server.engine or DEFAULT)
+
+
+def _as_planned(
+    planned: Sequence[PlannedServer], told: Sequence[Told]
+) -> tuple[tuple[PlannedServer, ...], tuple[str, ...]]:
+    """What was planned with what each server tells of itself, and where the two differ; empty: nothing was planned."""
+    servers: list[PlannedServer] = []
+    notes: list[str] = []
+    for server, its in zip(planned, told, strict=True) if planned else ():
+        config, differences = server.told(its.limits())
+        servers.append(replace(server, config=config))
+        notes += differences
+    return tuple(servers), tuple(notes)
+
+
+def _names_held(
+    wanted: Sequence[str], planned: Sequence[PlannedServer], facts: Sequence[ServerFacts], urls: Sequence[str]
+) -> tuple[str, ...]:
+    """The workload's names, which each server must know of the adapters that it holds."""
+    for server, its, url in zip(planned, facts, urls, strict=True):
+        missing = [wanted[number] for number in server.adapters if wanted[number] not in its.adapters]
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise InputError(
+                f"{server.name} ({url}) does not serve {missing[0]!r}{more}, which the plan puts there; "
+                "--lora-folder registers adapters, or give the addresses in the plan's order"
+            )
+    return tuple(wanted)
 
 
 def _names(wanted: Sequence[str], facts: Sequence[ServerFacts], given: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
@@ -45,6 +46,10 @@ class Told:
     server_args: tuple[str, ...] = ()
     server_env: tuple[str, ...] | None = None
     gpu: str = ""
+
+    def limits(self) -> dict[str, Any]:
+        """Fields of `config` that somebody tells."""
+        return {name: getattr(self.config, name) for name in _LIMITS if name not in self.assumed}
 
 
 def what_is_told(facts: ServerFacts, url: str, given: str | Sequence[str] | ServerArguments | None = None) -> Told:

@@ -5,6 +5,7 @@ from loratwin.fleet import load_placement, split_requests
 
 from loratwin.fleet.files import check_placement_path, load_placement, placement_json, save_placement
 from loratwin.fleet.gpus import Gpus, parse_gpus
+from loratwin.fleet.measuring import client_routers, fleet_twin, measure_fleet, placement_to_measure
 from loratwin.fleet.placement import Placement, Server
 from loratwin.fleet.plan_result import FleetPlan
 from loratwin.fleet.planning import Wishes, plan_fleet
@@ -23,11 +24,15 @@ __all__ = [
     "Wishes",
     "adapter_rows",
     "check_placement_path",
+    "client_routers",
     "find_router",
+    "fleet_twin",
     "load_placement",
+    "measure_fleet",
     "parse_gpus",
     "part_of_server",
     "placement_json",
+    "placement_to_measure",
     "plan_fleet",
     "routing_numbers",
     "save_placement",

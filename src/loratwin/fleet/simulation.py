@@ -22,7 +22,7 @@ from loratwin.simulate.outcome import each_once
 from loratwin.simulate.workers import Progress, Workers, silent
 from loratwin.version import __version__
 from loratwin.workload import BASE, Workload
-from loratwin.workload.arrays import I4
+from loratwin.workload.arrays import F8, I4
 from loratwin.workload.streams import stream
 
 SCRAPE_S = 0.05
@@ -171,6 +171,11 @@ def servers_beforehand(placement: Placement, workload: Workload, router: Router)
     return holders.server[entry]
 
 
+def router_numbers(workload: Workload) -> F8:
+    """What a router that looks at the servers draws for each request, in [0, 1), shape (num_requests, 2)."""
+    return stream(workload.seed, "fleet", "router").random((workload.num_requests, 2))
+
+
 def _rows(workload: Workload) -> I4:
     """Row of the holders for each request: the last is for those without adapter."""
     return np.where(workload.adapter == BASE, len(workload.adapters), workload.adapter).astype(np.int32)
@@ -219,9 +224,8 @@ def _looking(
         )
     output = _outputs(placement, workload, profiles)
     requests = Requests(workload.arrival_s, workload.adapter, workload.prompt_tokens, output)
-    rng = stream(workload.seed, "fleet", "router")
     phase_s = stream(workload.seed, "fleet", "scrapes").random(placement.num_servers) * scrape_s
-    numbers = rng.random((workload.num_requests, 2))
+    numbers = router_numbers(workload)
     trace = run_fleet(requests, models, holders, router.rule, numbers, Scrapes(scrape_s, phase_s))
     progress(placement.num_servers)
     table = {column: getattr(trace, column) for column in _Part._fields[:5]} | {"output_tokens": output}

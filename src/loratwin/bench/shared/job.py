@@ -22,6 +22,8 @@ class Phase:
     ----------
     adapter, prompt_tokens, output_tokens
         One value for each request.
+    server
+        The same, where servers hold different adapters; empty: in turn.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Phase:
     prompt_tokens: tuple[int, ...]
     output_tokens: tuple[int, ...]
     in_flight: int
+    server: tuple[int, ...] = ()
 
 
 REFERENCE = "reference"
@@ -57,7 +60,7 @@ class Job:
     Parameters
     ----------
     urls
-        One for each server; requests go to them in turn.
+        One for each server.
     names
         The adapters' names on the server, in the workload's order; the last is the LLM's own.
     in_flight

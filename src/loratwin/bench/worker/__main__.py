@@ -28,11 +28,13 @@ from loratwin.bench.shared.failures import Failures
 from loratwin.bench.shared.job import HEADERS_VARIABLE, REFERENCE, REFERENCE_FILE, Job, Phase, reference_phase
 from loratwin.bench.shared.journal import RequestJournal, Shape
 from loratwin.bench.shared.requests import Prompts, RequestMaker, parse_url
+from loratwin.bench.shared.routing import Routing
 from loratwin.bench.shared.sharing import load_sharing
 from loratwin.bench.worker.chat_words import prompts_of_words
 from loratwin.bench.worker.feeds import ClosedLoop, Conversations, OpenLoop
 from loratwin.bench.worker.load import Feed, Load, Window
 from loratwin.bench.worker.prompts import RandomIds, Texts, Words, load_texts
+from loratwin.bench.worker.routers import Beforehand, InTurn, Router, router_of
 from loratwin.bench.worker.shared_prompts import SharedPrompts
 from loratwin.errors import LoratwinError
 from loratwin.records import write_atomically
@@ -64,12 +66,12 @@ class LoadClient:
     continuous_usage: bool = True
     first_prompt: int = 0
 
-    def load_before(self, journal: RequestJournal) -> Load:
+    def load_before(self, journal: RequestJournal, router: Router) -> Load:
         """For requests before the window: prompts before its first, that neither it nor another phase sends."""
         self.first_prompt -= journal.shape.num_rows
-        return self.load(journal, self.first_prompt)
+        return self.load(journal, router, self.first_prompt)
 
-    def load(self, journal: RequestJournal, first_prompt: int = 0) -> Load:
+    def load(self, journal: RequestJournal, router: Router, first_prompt: int = 0) -> Load:
         """A load generator that writes to this journal."""
         endpoints = [parse_url(url) for url in self.job.urls]
         maker = RequestMaker(
@@ -77,7 +79,7 @@ class LoadClient:
         )  # fmt: skip
         tls = ssl.create_default_context() if any(endpoint.tls for endpoint in endpoints) else None
         failures = Failures(journal.folder)
-        return Load(asyncio.get_running_loop(), endpoints, maker, journal, failures, tls)
+        return Load(asyncio.get_running_loop(), endpoints, maker, router, journal, failures, tls)
 
 
 async def measure(folder: Path) -> None:
@@ -127,9 +129,14 @@ async def _run_phase(client: LoadClient, phase: Phase) -> None:
     say(phase_done=phase.name, **counts)
 
 
+def _router_before(client: LoadClient, phase: Phase) -> Router:
+    """Who chooses servers before the window."""
+    return Beforehand(phase.server) if phase.server else InTurn(len(client.job.urls))
+
+
 async def _phase_load(client: LoadClient, phase: Phase) -> tuple[dict[str, Any], bool]:
     journal, num = _phase_journal(client, phase), len(phase.adapter)
-    load = client.load_before(journal)
+    load = client.load_before(journal, _router_before(client, phase))
     start = monotonic()
     await _until(client, load, ClosedLoop(phase.in_flight, start, journal), start, client.job.phase_timeout_s)
     load.close()
@@ -168,7 +175,7 @@ async def _run_reference(client: LoadClient, when: str) -> None:
     say(phase=REFERENCE, of=0)
     await asyncio.sleep(_SETTLE_S)
     journal = _phase_journal(client, phase)
-    load, start = client.load_before(journal), monotonic()
+    load, start = client.load_before(journal, _router_before(client, phase)), monotonic()
     await _until(client, load, ClosedLoop(phase.in_flight, start, journal), start, lasts_s)
     load.close()
     first, last = journal.array("first_token_s"), journal.array("last_token_s")
@@ -182,7 +189,7 @@ async def _run_reference(client: LoadClient, when: str) -> None:
 
 
 async def _run_window(client: LoadClient, journal: RequestJournal) -> None:
-    load = client.load(journal)
+    load = client.load(journal, router_of(Routing.load(client.folder), len(client.job.urls)))
     await load.connect(_CONNECTIONS_AHEAD)
     gc.collect()
     gc.freeze()

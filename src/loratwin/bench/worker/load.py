@@ -20,6 +20,7 @@ from loratwin.bench.shared.journal import COUNTERS, LEAST_GAP_S, RequestJournal
 from loratwin.bench.shared.requests import Endpoint, RequestMaker
 from loratwin.bench.worker.connection import StreamConnection
 from loratwin.bench.worker.pacer import make_pacer
+from loratwin.bench.worker.routers import Router
 
 _SENT, _FINISHED, _FAILED, _TOKENS, _IN_FLIGHT, _CONNECTIONS, _SENT_AGAIN = (
     COUNTERS.index(name) for name in ("sent", "finished", "failed", "tokens", "in_flight", "connections", "sent_again")
@@ -58,10 +59,12 @@ class Feed(Protocol):
 
 
 class Load:
-    """Sends requests of a feed to servers in turn, until the window ends.
+    """Sends requests of a feed to servers, until the window ends.
 
     Parameters
     ----------
+    router
+        Chooses the server of each.
     journal
         Has the requests (adapter, lengths) and takes the times.
     """
@@ -71,11 +74,13 @@ class Load:
         loop: asyncio.AbstractEventLoop,
         endpoints: Sequence[Endpoint],
         maker: RequestMaker,
+        router: Router,
         journal: RequestJournal,
         failures: Failures,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._loop, self._endpoints, self._maker, self._tls = loop, endpoints, maker, tls
+        self._router = router
         self.journal, self.failures = journal, failures
         self._idle: list[list[StreamConnection]] = [[] for _ in endpoints]
         self._busy: set[StreamConnection] = set()
@@ -152,7 +157,7 @@ class Load:
             self._pacer.set(at)
 
     def _send(self, row: int) -> None:
-        server = row % len(self._endpoints)
+        server = self._router.choose(row, self._adapter[row])
         self._replica[row] = server
         request = self._maker.make(server, self._adapter[row], row, self._prompt[row], self._output[row])
         connection = self._free(server)
@@ -304,6 +309,7 @@ class Load:
         self._ended(row, now, failed=True)
 
     def _ended(self, row: int, now: float, failed: bool) -> None:
+        self._router.ended(self._replica[row])
         if self._feed is not None and not self._done.done():
             self._feed.ended(row, now, failed)
             if (at := self._feed.when()) is not None:

@@ -25,6 +25,16 @@ def bench(
     launch: Annotated[
         str | None, typer.Option(help="Start a server for the benchmark: vllm or sglang.", metavar="ENGINE")
     ] = None,
+    fleet: Annotated[
+        Path | None,
+        typer.Option(
+            help="Placement, or a plan of a fleet: --url of each of its servers, in its order.", metavar="PLAN"
+        ),
+    ] = None,
+    router: Annotated[
+        str,
+        typer.Option(help="With --fleet: which router to be; one that looks into servers has an address of its own."),
+    ] = "fractions",
     serve: Serve = None,
     server_args: Annotated[str | None, typer.Option(help=_ARGS)] = None,
     server_command: ServerCommand = None,
@@ -75,10 +85,13 @@ def bench(
     """
     from loratwin.bench import Options, choose_servers, key_headers, load_requests, measure, recovered, was_interrupted
     from loratwin.bench.options import REFERENCE_S
+    from loratwin.fleet import fleet_twin, measure_fleet, placement_to_measure
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
     from loratwin.report import check_outputs, print_runs, runs_as_json, twins_of, write_report
 
+    alike = {"--launch": launch, "--serve": serve, "--server-args": server_args, "--adapters": adapters}
+    placement = None if fleet is None else placement_to_measure(fleet, {**alike, "--profile": profile})
     limits = parse_slo(slo) if slo is not None else None
     check_outputs(report)
     twin = None if profile is None else load_profile(profile)
@@ -89,7 +102,7 @@ def bench(
     elif workload is None:
         raise InputError("no workload: give a file, example:NAME, or a record to replay (or --recover FOLDER)")
     else:
-        servers = choose_servers(
+        servers = None if placement is not None else choose_servers(
             url or (), launch, line=serve, args=server_args, command=server_command, replicas=replicas, mps=mps,
             steps=steps, timeout_s=start_timeout, lora_folder=lora_folder, llm=llm,
             adapters=tuple(name.strip() for name in adapters.split(",")) if adapters else (),
@@ -100,8 +113,17 @@ def bench(
             scrape_every_s=scrape_every, reference_s=REFERENCE_S * reference, headers=key_headers(api_key_env),
         )  # fmt: skip
         with measuring() as listener:
-            run = measure(requests, servers, output, options=options, force=force, listener=listener)
+            if placement is not None:
+                run = measure_fleet(
+                    placement, requests, url or (), output, router=router, options=options, llm=llm,
+                    lora_folder=lora_folder, force=force, listener=listener,
+                )  # fmt: skip
+            elif servers is not None:
+                run = measure(requests, servers, output, options=options, force=force, listener=listener)
     runs = {output.stem: run}
+    if placement is not None:
+        announce_compilation()
+        runs["twin"] = fleet_twin(placement, run, router)
     if twin is not None:
         announce_compilation()
         runs |= twins_of(runs, twin)
