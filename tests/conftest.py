@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.slow import SLOW
 
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a child that hangs says where, when it is aborted
+
 # Random examples: the same few every day, other and many more with LORATWIN_SLOW=1 (`slow.examples` for single tests).
 # None has a deadline and none may be too slow to be drawn: both are of the wall clock, which a busy machine fails.
 _PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}

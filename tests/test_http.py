@@ -14,6 +14,7 @@ import pytest
 
 from loratwin.errors import DataError, InputError
 from loratwin.http import NO_ANSWER, Connection, NoAnswerError, ask, bearer, root_url
+from tests.processes import LIMIT_S
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -56,7 +57,7 @@ def echo() -> Iterator[tuple[str, list[Any]]]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join()
+        thread.join(LIMIT_S)
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def answering(*answers: bytes) -> Iterator[str]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        thread.join()
+        thread.join(LIMIT_S)
         for client in accepted:
             client.close()
 

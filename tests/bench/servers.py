@@ -17,6 +17,7 @@ import yaml
 from loratwin.metrics import client_figures
 from loratwin.records import Run
 from tests.cli.program import PROGRAM, loratwin
+from tests.processes import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +63,7 @@ def timed_server(
         yield TimedServer(process, truth)
     finally:
         process.kill()
-        process.wait()
+        process.wait(LIMIT_S)
         assert process.stdout is not None
         process.stdout.close()
 

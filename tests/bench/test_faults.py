@@ -14,6 +14,7 @@ from loratwin.metrics import client_figures, failures_by_kind, finished
 from loratwin.records import load_run
 from loratwin.workload import draw, load_spec
 from tests.cli.program import loratwin_process
+from tests.processes import ended, until
 from tests.slow import slow
 
 from .servers import bench, on_time, processes_with, start_bench, timed_server, workload_file
@@ -37,7 +38,7 @@ def faulty(tmp_path_factory):
     return load_run(folder / MID), done
 
 
-def ended(run, adapter):
+def rows_ended(run, adapter):
     """The requests of an adapter that came to an end, good or bad, in the window: on a busy machine not all do."""
     return (run.requests.adapter == adapter) & ~np.isnan(run.requests.finish_s)
 
@@ -48,7 +49,7 @@ def ended(run, adapter):
 )
 def test_each_fault_is_named_and_counted_on_its_adapter(faulty, adapter, kind):
     run, _ = faulty
-    rows = ended(run, adapter)
+    rows = rows_ended(run, adapter)
     failure = run.requests.failure[rows]
     assert len(failure) and {run.failures[code] for code in failure} == {kind}
     assert not finished(run)[rows].any()
@@ -56,26 +57,26 @@ def test_each_fault_is_named_and_counted_on_its_adapter(faulty, adapter, kind):
 
 def test_the_healthy_adapter_is_not_harmed(faulty):
     run, _ = faulty
-    rows = ended(run, 0)
+    rows = rows_ended(run, 0)
     assert rows.any() and (run.requests.failure[rows] == -1).all() and (run.requests.received_tokens[rows] == 8).all()
 
 
 def test_tokens_before_a_cut_are_counted(faulty):
     run, _ = faulty
-    rows = ended(run, 2)
+    rows = rows_ended(run, 2)
     assert rows.any() and (run.requests.received_tokens[rows] == 3).all()
 
 
 def test_wrong_token_counts_are_told(faulty):
     run, _ = faulty
-    rows = ended(run, 5)
+    rows = rows_ended(run, 5)
     assert (run.requests.output_tokens[rows] == 4).all() and (run.requests.asked_tokens[rows] == 8).all()
     assert client_figures(run).wrong_length == rows.sum() > 0
 
 
 def test_an_answer_without_a_reason_for_finishing_is_finished_all_the_same(faulty):
     run, _ = faulty
-    rows = ended(run, 6)
+    rows = rows_ended(run, 6)
     assert rows.any() and finished(run)[rows].all() and (run.requests.output_tokens[rows] == 8).all()
     span = run.requests.finish_s[rows] - run.requests.first_token_s[rows]
     assert np.median(span) > 0.02  # seven gaps of 5 ms, and not until the connection closes
@@ -119,7 +120,7 @@ def test_a_server_that_is_killed_in_mid_run(tmp_path):
         wait_for(tmp_path / f"{MID}.partial" / "window.json", client)
         time.sleep(2)
         server.kill()
-        out, err = client.communicate()
+        out, err = ended(client)
     assert client.returncode == 0, err
     run = load_run(tmp_path / MID)
     figures, kinds = client_figures(run), dict(failures_by_kind(run))
@@ -131,9 +132,7 @@ def test_a_server_that_is_killed_in_mid_run(tmp_path):
 
 
 def wait_for(path: Path, client):
-    while not path.exists():
-        assert client.poll() is None, client.communicate()[1]
-        time.sleep(0.05)
+    until(path.exists, client)
 
 
 def client_in_mid_run(folder, server, seconds=1.5):
@@ -159,7 +158,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
         client = client_in_mid_run(tmp_path, server)
         client.send_signal(signal.SIGINT)
-        _, err = client.communicate()
+        _, err = ended(client)
     assert client.returncode == 130, err
     run = load_run(tmp_path / MID)
     finished_early(run)
@@ -176,7 +175,7 @@ def test_a_stop_before_the_first_request_leaves_nothing(tmp_path):
         client = start_bench(path, "--url", server.url, "-o", MID, folder=tmp_path)
         wait_for(tmp_path / f"{MID}.partial" / "window.json", client)
         client.send_signal(signal.SIGTERM)
-        _, err = client.communicate()
+        _, err = ended(client)
     assert client.returncode == 130 and "error" not in err, err
     assert not list(tmp_path.glob(f"{MID}*"))
 
@@ -198,7 +197,7 @@ def test_the_load_client_is_killed(tmp_path):
         client = client_in_mid_run(tmp_path, server)
         (worker,) = processes_with(f"loratwin.bench.worker {MID}.partial")
         os.kill(worker, signal.SIGKILL)
-        _, err = client.communicate()
+        _, err = ended(client)
     assert client.returncode == 0, err
     run = load_run(tmp_path / MID)
     finished_early(run)
@@ -209,9 +208,8 @@ def test_everything_is_killed_and_recovered(tmp_path):
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
         client = client_in_mid_run(tmp_path, server)
         os.kill(client.pid, signal.SIGKILL)
-        _, err = client.communicate()
-        while processes_with(f"loratwin.bench.worker {MID}.partial"):
-            time.sleep(0.1)
+        _, err = ended(client)
+        until(lambda: not processes_with(f"loratwin.bench.worker {MID}.partial"), every_s=0.1)
         assert "Traceback" not in err and "BrokenPipe" not in err
         again = bench("workload.yaml", "--url", server.url, "-o", MID, folder=tmp_path)
     assert again.returncode == 2 and f"--recover {MID}.partial" in again.stderr

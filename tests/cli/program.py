@@ -35,7 +35,9 @@ def loratwin_process(
     """Run `loratwin ARGUMENTS` in a process of its own; options are those of `subprocess.run`."""
     with pytest.MonkeyPatch.context() as patch:
         _set(patch, env)
-        return subprocess.run([*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, **options)
+        return subprocess.run(
+            [*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, **({"timeout": 1800} | options)
+        )
 
 
 def loratwin_here(

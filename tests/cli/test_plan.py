@@ -15,6 +15,7 @@ import pytest
 
 from loratwin.perf import dump_profile, load_profile, profile_names
 from tests.cli.program import loratwin
+from tests.processes import ended
 
 PROFILE = ("--profile", "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
 QUICK = ("--seeds", "1", "--slots", "4,8", "--max-num-seqs", "256")
@@ -120,7 +121,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     time.sleep(1.5)  # it imports, simulates, or starts its second process: any moment will do
     assert program.poll() is None
     os.killpg(program.pid, signal.SIGINT)
-    output, errors = program.communicate()  # returns when the last process of the group is gone
+    output, errors = ended(program)  # returns when the last process of the group is gone
     assert (program.returncode, output) == (130, "")
     assert errors.splitlines()[-1] == "interrupted"
     assert "Traceback" not in errors

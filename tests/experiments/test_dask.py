@@ -22,6 +22,7 @@ from loratwin.learn.cases.generate import generate
 from loratwin.plan.many import PlanQuestion, plan_many
 from loratwin.simulate import sweep_many
 from loratwin.workload import load_specs
+from tests.processes import LIMIT_S
 from tests.simulate.servers import PROFILE
 from tests.simulate.test_many import QUESTION, workloads
 from tests.simulate.test_many import contents as tree
@@ -71,7 +72,7 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, list[subproce
     finally:
         for process in (*started, scheduler):
             process.kill()
-            process.wait()
+            process.wait(LIMIT_S)
         log.close()
 
 
@@ -87,7 +88,7 @@ def test_shards_are_byte_equal_whatever_made_them(tmp_path: Path) -> None:
         killer = threading.Thread(target=kill_in_the_middle, args=(tmp_path / "dask", workers[0]))
         killer.start()
         done = generate(cases, tmp_path / "dask", executor=executor)
-        killer.join()
+        killer.join(LIMIT_S)
     assert workers[0].returncode == -signal.SIGKILL
     assert done.num_new == done.num_shards
     assert contents(tmp_path / "dask") == contents(tmp_path / "local")

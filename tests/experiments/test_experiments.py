@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from loratwin.experiments import (
 from loratwin.records import load_run
 from loratwin.report.grid_page import grid_html
 from tests.experiments.grids import LATE, all_made, made, small_grid
+from tests.processes import LIMIT_S, until
 from tests.slow import slow
 
 
@@ -87,16 +87,11 @@ def test_a_killed_run_is_made_again_and_what_it_left_is_kept(tmp_path: Path) -> 
     folder = tmp_path / "out" / names[0]
     code = "import sys; from loratwin.experiments import make_run; make_run(sys.argv[1])"
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (folder / "record.json.partial" / "window.json").exists():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
+    until((folder / "record.json.partial" / "window.json").exists, process)
     assert experiments.counts() == {"running": 1} and make_run(str(folder)) == "running"
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    while experiments.counts() != {"interrupted": 1}:  # its load client notices, and goes
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process.wait(LIMIT_S)
+    until(lambda: experiments.counts() == {"interrupted": 1})  # its load client notices, and goes
     spec = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(spec | {"window_s": 2.0}))
     assert made(folder) == "done"
@@ -268,10 +263,7 @@ def test_a_run_that_is_interrupted_is_made_again(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
-    while not (folder / "record.json.partial" / "window.json").exists():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
+    until((folder / "record.json.partial" / "window.json").exists, process)
     process.terminate()
-    assert process.wait(60) != 0
+    assert process.wait(LIMIT_S) != 0
     assert experiments.counts() == {"interrupted": 1} and experiments.missing(names) == names

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from loratwin.launch import Server, start_server
+from tests.processes import until
 
 STAND_IN = [sys.executable, "-I", "-S", str(Path(__file__).with_name("stand_in.py"))]
 
@@ -26,9 +26,9 @@ def alive(pids: Iterable[int]) -> list[int]:
 
 
 def gone(pids: Iterable[int]) -> bool:
-    """Wait until none of them runs; pytest-timeout knows when that will not be."""
-    while alive(pids):
-        time.sleep(0.05)
+    """Wait until none of them runs."""
+    pids = list(pids)
+    until(lambda: not alive(pids))
     return True
 
 

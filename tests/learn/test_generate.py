@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from loratwin.learn.cases.shards import Manifest, read_manifest, shard_path, wri
 from loratwin.perf import load_profile
 from loratwin.simulate import workers
 from tests.learn.small import minute_case
+from tests.processes import LIMIT_S, until
 from tests.slow import slow
 
 CASES = [minute_case(number) for number in range(5)]
@@ -80,10 +80,9 @@ def test_after_kill_9_it_goes_on_with_the_same_bytes(folder: Path, tmp_path: Pat
     )
     target = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", code, str(target)])
-    while not shard_path(target, 0).exists() and process.poll() is None:
-        time.sleep(0.001)
+    until(lambda: shard_path(target, 0).exists() or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.wait(LIMIT_S)
     for stray in target.glob(".*.tmp"):
         stray.unlink()  # what a killed process leaves is never taken for a shard
     kept = len(list(target.glob("*.parquet")))

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from loratwin.cli.app import app
 from loratwin.errors import DataError, InputError
 from loratwin.offline import Batch, batch_grid, measure_offline
 from loratwin.synthetic import make_adapters, make_llm, numbered
+from tests.processes import ended, until
 
 
 def test_every_combination_once() -> None:
@@ -77,11 +77,9 @@ def test_the_program_is_gone_when_we_are_interrupted(made: Path, tmp_path: Path)
     script = f"echo $$ > {tmp_path / 'pid'}; exec sleep 600"
     command = [sys.executable, "-m", "loratwin", *words, "--python", f"sh -c '{script}'"]
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
-        assert started.poll() is None
-        time.sleep(0.05)
+    until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), started)
     started.send_signal(signal.SIGINT)
-    _, said = started.communicate(timeout=60)
+    _, said = ended(started)
     assert started.returncode == 130 and said.splitlines()[-1] == "interrupted"
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)

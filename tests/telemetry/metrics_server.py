@@ -75,9 +75,3 @@ def metrics_server() -> Iterator[MetricsServer]:
         yield server
     finally:
         server.stop()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another thread does; pytest-timeout knows when it will not come."""
-    while not condition():
-        time.sleep(0.005)

@@ -13,7 +13,7 @@ import pytest
 from loratwin.errors import InputError
 from loratwin.records.series import Samples
 from loratwin.telemetry import GpuSampler, gpu_name, read_journal
-from tests.telemetry.metrics_server import until
+from tests.processes import until
 
 
 class NVMLError(Exception):

@@ -14,7 +14,8 @@ from loratwin.records.columns import FloatArray
 from loratwin.records.series import Samples, Series
 from loratwin.telemetry import Scrape, increase, read_journal
 from loratwin.telemetry.cadence import Cadence
-from tests.telemetry.metrics_server import MetricsServer, metrics_server, until
+from tests.processes import until
+from tests.telemetry.metrics_server import MetricsServer, metrics_server
 
 EVERY_S = 0.05
 
