@@ -23,6 +23,7 @@ from loratwin.advise import (
     best_replicas,
     cycle_s,
     predict_replicas,
+    price_slots,
     read_sweeps,
     sweep_of_runs,
     sweep_twin,
@@ -31,10 +32,11 @@ from loratwin.advise.text import fixed_tokens
 from loratwin.cli.app import app
 from loratwin.errors import CapacityError, DataError, InputError
 from loratwin.llms import find_llm
+from loratwin.metrics import summarize
 from loratwin.perf import assume, find_gpu, load_profile
 from loratwin.perf.gpu_share import gpu_busy, host_s
 from loratwin.records import EngineConfig
-from loratwin.simulate import server_configs, simulate
+from loratwin.simulate import served_capacity, server_configs, simulate
 from loratwin.workload import draw, parse_spec
 from tests.slow import SLOW
 
@@ -303,6 +305,40 @@ def test_slots_of_the_twins_server() -> None:
     workload = draw(parse_spec(yaml.safe_load(BURST.replace("7200", "5"))))
     few, each, many = (sweep_twin(workload, profile, [1, 8], slots) for slots in (1, None, 64))
     assert few.points[0].kv_tokens > each.points[0].kv_tokens > many.points[0].kv_tokens
+
+
+def test_slots_in_place_of_free_memory_are_priced_by_the_twin(tmp_path: Path) -> None:
+    """As `simulate` has each number; the most leave the KV cache that the batch fills, one more does not."""
+    profile = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
+    (tmp_path / "many.yaml").write_text(BURST.replace("7200", "10").replace("count: 3", "count: 12"))
+    workload = draw(parse_spec(yaml.safe_load((tmp_path / "many.yaml").read_text())))
+    advice = advise_batch(sweep_twin(workload, profile, [1, 32, 64], 2), multiple=2.0)
+    found = price_slots(advice, workload, profile, 2)
+    assert found is not None and advice.point is not None and found.rank == 16
+    assert [price.slots for price in found.prices[:3]] == [2, 8, 16]
+    for price in (found.prices[0], found.prices[-1]):
+        (config,) = server_configs(workload, profile, [price.slots], max_num_seqs=advice.point.batch)
+        alone = summarize(simulate(workload, profile, config))
+        assert (price.throughput, price.itl_ms, price.swap_ins) == (
+            alone.total_throughput, alone.itl_mean_ms, alone.swap_ins
+        )  # fmt: skip
+    most = found.prices[-1].slots
+    (one_more,) = server_configs(workload, profile, [most + 1], max_num_seqs=advice.point.batch)
+    beyond = served_capacity(profile, one_more)  # the longest request, or the batch, has no place
+    assert found.prices[-1].kv_tokens >= advice.kv_tokens_needed
+    assert not beyond.starts or beyond.tokens < advice.kv_tokens_needed
+    assert found.best.throughput >= 0.999 * max(p.throughput for p in found.prices if p.itl_ms <= advice.slo_ms)
+    twin = ["--workload", str(tmp_path / "many.yaml"), "--profile", profile.name, "--max-loras", "2"]
+    said = CliRunner().invoke(app, ["advise", "batch", *twin, "--batches", "1,32,64"]).output
+    assert f"{most:,} slots: {found.prices[-1].throughput:,.0f} tokens/s" in said
+
+
+def test_where_nothing_is_free_no_slots_are_priced() -> None:
+    profile = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
+    workload = draw(parse_spec(yaml.safe_load(BURST.replace("7200", "5"))))
+    full = advise_batch(sweep(BATCHES[:8], kv=400 * 96))
+    assert not full.knee and price_slots(full, workload, profile) is None
+    assert price_slots(advise_batch(sweep(), slo_ms=1.0), workload, profile) is None
 
 
 def test_the_hosts_part_of_steps_by_hand() -> None:

@@ -9,6 +9,7 @@ from loratwin.advise.replicas import (
     cycle_s,
     predict_replicas,
 )
+from loratwin.advise.slots import SlotPrice, SlotPrices, price_slots
 from loratwin.advise.sources import find_sweep, known_shapes
 from loratwin.advise.sweep import BatchPoint, BatchSweep, read_sweeps, sweep_of_runs, sweep_twin
 
@@ -18,6 +19,8 @@ __all__ = [
     "BatchSweep",
     "ReplicaAdvice",
     "Replicas",
+    "SlotPrice",
+    "SlotPrices",
     "advise_batch",
     "advise_replicas",
     "best_replicas",
@@ -26,6 +29,7 @@ __all__ = [
     "find_sweep",
     "known_shapes",
     "predict_replicas",
+    "price_slots",
     "read_sweeps",
     "sweep_of_runs",
     "sweep_twin",

@@ -7,8 +7,10 @@ from typing import Any
 
 from loratwin.advise.batch import BatchAdvice, efficiency
 from loratwin.advise.replicas import ReplicaAdvice
+from loratwin.advise.slots import SlotPrices
 from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.errors import InputError
+from loratwin.formatting import change, milliseconds
 from loratwin.llms import LlmShapes, slot_bytes
 from loratwin.records.plain import as_plain
 
@@ -32,7 +34,9 @@ def fixed_tokens(llm: LlmShapes | None, name: str = "") -> float:
     return (llm.weight_bytes_on_gpu(1) + OTHER_GIB * GIB) / llm.kv_bytes_per_token
 
 
-def batch_text(advice: BatchAdvice, llm: LlmShapes | None, rank: int = 16) -> list[str]:
+def batch_text(
+    advice: BatchAdvice, llm: LlmShapes | None, rank: int = 16, prices: SlotPrices | None = None
+) -> list[str]:
     """What to run, what it costs, and what it leaves free: a line for each.
 
     Parameters
@@ -41,6 +45,8 @@ def batch_text(advice: BatchAdvice, llm: LlmShapes | None, rank: int = 16) -> li
         None: bytes are not told.
     rank
         Of the adapter slots that would fit what is free.
+    prices
+        What these slots are worth, where the twin was asked.
     """
     head = [f"{advice.sweep.llm} ({advice.sweep.source}): {len(advice.sweep.points)} batches"]
     if advice.point is None:
@@ -61,7 +67,25 @@ def batch_text(advice: BatchAdvice, llm: LlmShapes | None, rank: int = 16) -> li
         lines.append("there is no knee: throughput grows until the KV cache is full, so nothing is free")
     elif llm is not None:
         lines += _free(advice, llm, rank)
-    return head + lines
+    return head + lines + _priced(prices)
+
+
+def _priced(prices: SlotPrices | None) -> list[str]:
+    """A line for each number of slots, then which to take."""
+    if prices is None:
+        return []
+    first, best = prices.prices[0], prices.best
+    gain = change(best.throughput / first.throughput - 1)
+    keep = f"{first.slots} slots are enough" if best is first else f"best within the limit: {best.slots} slots, {gain}"
+    return [
+        f"what slots of rank {prices.rank} are worth at this batch (simulated):",
+        *(
+            f"  {price.slots:>5,} slots: {price.throughput:,.0f} tokens/s, {price.itl_ms:.1f} ms between tokens, TTFT "
+            f"{milliseconds(price.ttft_ms)}, {price.swap_ins:,} swap-ins, {price.kv_tokens:,} KV tokens"
+            for price in prices.prices
+        ),
+        f"{keep} tokens/s" if best is not first else keep,
+    ]
 
 
 def _free(advice: BatchAdvice, llm: LlmShapes, rank: int) -> list[str]:
@@ -85,7 +109,7 @@ def command(llm: LlmShapes, batch: int, kv_bytes: float) -> str:
     return f"{engine.plain_command} {shlex.join(words)}"
 
 
-def batch_json(advice: BatchAdvice) -> dict[str, Any]:
+def batch_json(advice: BatchAdvice, prices: SlotPrices | None = None) -> dict[str, Any]:
     """As plain data."""
     point = advice.point
     return {
@@ -100,6 +124,7 @@ def batch_json(advice: BatchAdvice) -> dict[str, Any]:
         "kv_tokens_needed": advice.kv_tokens_needed,
         "kv_share_free": advice.kv_free,
         "knee": advice.knee,
+        "slots": None if prices is None else as_plain(prices) | {"best": prices.best.slots},
     }
 
 

@@ -48,17 +48,21 @@ def batch(
     max_loras: Slots = None,
     json: JsonFile = None,
 ) -> None:
-    """Say beyond which batch more memory buys almost nothing (arXiv 2503.08311).
+    """Say beyond which batch more memory buys almost nothing (arXiv 2503.08311), and what slots in its place give.
 
     For example: loratwin advise batch sweep.csv --llm opt-1.3b --times 2
     """
-    from loratwin.advise import advise_batch, known_shapes
+    from loratwin.advise import advise_batch, known_shapes, price_slots
     from loratwin.advise.text import batch_json, batch_text
+    from loratwin.bench import load_requests
+    from loratwin.perf import load_profile
 
     check_json(json, inputs=sources or ())
     advice = advise_batch(_sweep(sources, llm, workload, profile, batches, max_loras), itl_ms, times, epsilon)
-    shapes = known_shapes(llm or advice.sweep.llm)
-    show(json, lambda: "\n".join(batch_text(advice, shapes, rank)), lambda: batch_json(advice))
+    shapes, prices = known_shapes(llm or advice.sweep.llm), None
+    if workload is not None and profile is not None:
+        prices = price_slots(advice, load_requests(workload), load_profile(profile), max_loras, rank)
+    show(json, lambda: "\n".join(batch_text(advice, shapes, rank, prices)), lambda: batch_json(advice, prices))
 
 
 @app.command()
