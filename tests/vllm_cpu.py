@@ -24,7 +24,8 @@ VERSION = "0.32.0"
 
 needs_time = pytest.mark.skipif(
     os.environ.get("LORATWIN_REAL_LONG") != "1",
-    reason="takes ten minutes and more on a machine with nothing else to do: set LORATWIN_REAL_LONG=1, too",
+    reason="takes ten minutes and more on a machine with nothing else to do: set LORATWIN_REAL_LONG=1, too "
+    "(and -o faulthandler_timeout=0, which else ends every test after a quarter of an hour)",
 )
 """Beside `needs_vllm`, where figures are compared that another program on the machine spoils."""
 

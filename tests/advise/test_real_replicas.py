@@ -2,9 +2,10 @@
 
 A core stands for the GPU. Replicas on one core share all of their steps (busy = 1); with a core each they share nothing
 (busy = 0): the ends of the model between which GPUs are. What comes is printed; a busy machine says anything, so that
-only what must hold on any is asserted. LORATWIN_REAL=1, best on an idle machine:
+only what must hold on any is asserted. Best on an idle machine:
 
-    LORATWIN_REAL=1 python -m pytest -s tests/advise/test_real_replicas.py
+    LORATWIN_REAL=1 LORATWIN_REAL_LONG=1 python -m pytest -n 0 -s -o faulthandler_timeout=0 \\
+        tests/advise/test_real_replicas.py
 """
 
 from __future__ import annotations
