@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 VERSION = "0.32.0"
+ACCELERATE = "1.15.0"
 
 needs_time = pytest.mark.skipif(
     os.environ.get("LORATWIN_REAL_LONG") != "1",
@@ -53,6 +54,19 @@ def vllm_python() -> Path:
         if not (folder / "complete").exists():
             _install(folder)
     return folder / "bin" / "python"
+
+
+def transformers_packages() -> Path:
+    """A folder for PYTHONPATH with what `transformers serve` needs beside the packages of vLLM: accelerate (1 MB)."""
+    folder = CACHE / f"accelerate-{ACCELERATE}"
+    python = vllm_python()
+    with _locked(f"{folder.name}.install"):
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted installation
+            pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q"]
+            _run([*pip, "install", "--no-deps", "--target", str(folder), f"accelerate=={ACCELERATE}"])
+            (folder / "complete").touch()
+    return folder
 
 
 def server_env() -> dict[str, str]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from loratwin.bench.running import assign_adapters
-from loratwin.bench.shared.requests import RequestMaker, parse_url
+from loratwin.bench.shared.requests import RequestForm, RequestMaker, parse_url
 from loratwin.bench.worker.chat_words import CANDIDATES, single_tokens
 from loratwin.bench.worker.prompts import RandomIds, Texts, Words, load_texts
 from loratwin.errors import DataError, InputError
@@ -36,9 +36,21 @@ def test_no_adapter_is_the_llm_itself():
     assert parsed(maker().make(0, -1, 0, 3, 1))[2]["model"] == "llm"
 
 
+def test_what_a_server_refuses_is_left_out_and_min_tokens_takes_the_place_of_ignore_eos():
+    form = RequestForm(stream_options=False, continuous_usage=False, ignore_eos=False, min_tokens=True)
+    body = parsed(maker(form=form).make(0, 0, 5, 17, 9))[2]
+    assert set(body) == {"model", "prompt", "min_tokens", "max_tokens", "stream", "temperature"}
+    assert body["min_tokens"] == body["max_tokens"] == 9
+    assert form.left_out == ("stream_options", "continuous_usage", "ignore_eos")
+    bare = RequestForm(ignore_eos=False, temperature=False)
+    assert bare.left_out == ("ignore_eos", "temperature", "min_tokens") and RequestForm().left_out == ()
+
+
 def test_a_chat_has_messages():
     endpoints = [parse_url("http://host:8000")]
-    chat = RequestMaker(endpoints, ["llm"], Texts(["hello"]), "chat", {"Authorization": "Bearer k"}, False)
+    chat = RequestMaker(
+        endpoints, ["llm"], Texts(["hello"]), "chat", {"Authorization": "Bearer k"}, RequestForm(continuous_usage=False)
+    )
     line, headers, body = parsed(chat.make(0, -1, 0, 5, 2))
     assert line == "POST /v1/chat/completions HTTP/1.1" and headers["Authorization"] == "Bearer k"
     assert body["messages"] == [{"role": "user", "content": "hello"}]

@@ -8,15 +8,16 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from loratwin.bench.listener import Progress
+from loratwin.bench.listener import Listener, Progress
 from loratwin.bench.shared.job import HEADERS_VARIABLE
 from loratwin.bench.shared.journal import RequestJournal
+from loratwin.bench.shared.left_out import what_it_costs
 from loratwin.errors import InputError
 
 WATCH_S = 0.5
@@ -73,7 +74,7 @@ class ClientProcess:
         self.lines.put({"ended": True})
 
 
-def follow(client: ClientProcess, folder: Path, watch: Callable[[Progress], None], window_s: float) -> str | None:
+def follow(client: ClientProcess, folder: Path, listener: Listener, window_s: float) -> str | None:
     """Follow the load client to its end; why it ended early, or None.
 
     Raises
@@ -81,7 +82,7 @@ def follow(client: ClientProcess, folder: Path, watch: Callable[[Progress], None
     InputError
         What goes wrong before the window opens.
     """
-    following = _Following(folder, watch, window_s)
+    following = _Following(folder, listener, window_s)
     try:
         while not following.ended:
             following.take(client)
@@ -96,8 +97,8 @@ def follow(client: ClientProcess, folder: Path, watch: Callable[[Progress], None
 class _Following:
     """Where the load client is."""
 
-    def __init__(self, folder: Path, watch: Callable[[Progress], None], window_s: float) -> None:
-        self._folder, self._watch, self._window_s = folder, watch, window_s
+    def __init__(self, folder: Path, listener: Listener, window_s: float) -> None:
+        self._folder, self._watch, self._tell, self._window_s = folder, listener.progress, listener.line, window_s
         self._journal = RequestJournal.open(folder)
         self._phase, self._since_s, self._of = "starting", monotonic(), 0
         self.start_s: float | None = None
@@ -136,6 +137,9 @@ class _Following:
             self.ended = True
         elif line.get("phase") == "done":
             self.done = True
+        elif "left_out" in line:
+            for cost in what_it_costs(line["left_out"]):
+                self._tell(cost)
         elif "phase_done" in line:
             _check_phase(line)
         elif "phase" in line:

@@ -14,6 +14,7 @@ from loratwin.bench.record_context import RecordContext
 from loratwin.bench.shared.failures import read_failures
 from loratwin.bench.shared.job import REFERENCE_FILE, Job
 from loratwin.bench.shared.journal import COLUMNS, LEAST_GAP_S, RequestJournal
+from loratwin.bench.shared.left_out import load_left_out, what_it_costs
 from loratwin.errors import DataError
 from loratwin.metrics import validity
 from loratwin.records import (
@@ -62,7 +63,7 @@ def run_from_journal(
     job, journal, start = Job.load(folder), RequestJournal.open(folder), window_start_s(folder)
     window_s = job.window_s if ended_s is None else min(ended_s, job.window_s)
     columns = {name: _from_start(name, journal.array(name), start) for name in COLUMNS}
-    reference = _reference(folder)
+    reference, left_out = _reference(folder), load_left_out(folder)
     kinds = read_failures(folder, int(columns["failure"].max(initial=-1)) + 1)
     run = Run(
         kind="measured",
@@ -71,7 +72,11 @@ def run_from_journal(
         adapters=context.adapters,
         config=context.config,
         kv_tokens=context.kv_tokens,
-        provenance=replace(context.provenance, notes=(*context.provenance.notes, *_notes(journal, kinds, reference))),
+        provenance=replace(
+            context.provenance,
+            left_out=left_out,
+            notes=(*context.provenance.notes, *what_it_costs(left_out), *_notes(journal, kinds, reference)),
+        ),
         failures=tuple(kinds),
         gauges=scraped_gauges(context.samples),
         prefix_cache=scraped_prefix_counts(context.samples, context.config.block_size),

@@ -17,6 +17,7 @@ from loratwin.engines.config_file import with_config_file
 from loratwin.engines.registry import DEFAULT, ENGINES, find_engine
 from loratwin.engines.server_line import find_line
 from loratwin.errors import DataError, InputError
+from loratwin.http import NoAnswerError
 from loratwin.launch import Server, load_adapters, start_mps, start_replicas
 from loratwin.probe import server_arguments
 from loratwin.synthetic import lora_modules_args, read_adapters
@@ -81,11 +82,11 @@ class GivenServers:
             One does not answer, is given twice, or lacks an adapter.
         """
         urls = _different([self.urls] if isinstance(self.urls, str) else self.urls)
-        facts = [_facts(url, headers) for url in urls]
+        facts = [_facts(url, headers, self.llm) for url in urls]
         held = [{wanted[number] for number in server.adapters} for server in self.planned]
         if self.lora_folder is not None:
             _register(urls, facts, self.lora_folder, headers, held)
-            facts = [_facts(url, headers) for url in urls]  # they have other adapters now
+            facts = [_facts(url, headers, self.llm) for url in urls]  # they have other adapters now
         told = [what_is_told(its, url, self.server_args) for its, url in zip(facts, urls, strict=True)]
         planned, notes = _as_planned(self.planned, told)
         names = _names_held(wanted, planned, facts, urls) if planned else _names(wanted, facts, self.adapters)
@@ -309,16 +310,22 @@ def _names(wanted: Sequence[str], facts: Sequence[ServerFacts], given: Sequence[
     return assign_adapters(wanted, served, given) if wanted else ()
 
 
-def _facts(url: str, headers: Mapping[str, str]) -> ServerFacts:
+def _facts(url: str, headers: Mapping[str, str], llm: str | None = None) -> ServerFacts:
+    """What a server says; one whose LLM the user names need not list its models, as long as it answers at all."""
     try:
         return facts_with_slots(url, headers)
     except DataError as error:
+        if llm is not None and not isinstance(error, NoAnswerError) and not str(error).endswith(_KEYS):
+            return ServerFacts()
         raise InputError(f"no usable server at {url}: {error}{_hint(str(error))}") from None
+
+
+_KEYS = ("HTTP 401", "HTTP 403")
 
 
 def _hint(error: str) -> str:
     """What would be right, where the error alone does not say it."""
-    if error.endswith(("HTTP 401", "HTTP 403")):
+    if error.endswith(_KEYS):
         return " (the API key is missing or wrong; it is taken from $OPENAI_API_KEY, or --api-key-env)"
     if "CERTIFICATE_VERIFY_FAILED" in error:
         return " (the environment variable SSL_CERT_FILE names a file with certificates to trust)"

@@ -36,7 +36,7 @@ def measure_window(
     """
     prepare(workload, servers, options, folder)
     with sampling(servers, options, folder) as sampled, ClientProcess(folder, options.headers) as client:
-        trouble = follow(client, folder, listener.progress, workload.window_s)
+        trouble = follow(client, folder, listener, workload.window_s)
         ended_s = None if trouble is None else _end_s(folder)
         samples = sampled.take(window_start_s(folder), workload.window_s if ended_s is None else ended_s)
     listener.progress(Progress(DONE, 0.0, 0.0))

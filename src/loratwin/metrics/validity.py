@@ -29,6 +29,9 @@ FAILED_SHARE = 0.01
 WRONG_LENGTH_SHARE = 0.01
 """Share of the finished requests that may have another length than asked for; throughput is off by as much."""
 
+LENGTHS_AS_THEY_COME = "min_tokens"
+"""Among the fields that a server refused: nothing is left that controls how long its answers are."""
+
 
 def validity(run: Run) -> tuple[str, ...]:
     """Reasons to mark a measured run invalid; empty: its figures may be trusted.
@@ -100,6 +103,8 @@ def _nothing(run: Run) -> str:
 
 
 def _wrong_length(run: Run) -> str:
+    if LENGTHS_AS_THEY_COME in run.provenance.left_out:  # the record says so
+        return ""
     num, done = int(np.count_nonzero(wrong_length(run))), int(np.count_nonzero(finished(run)))
     if num <= WRONG_LENGTH_SHARE * done:
         return ""

@@ -278,6 +278,8 @@ class Provenance:
         Environment variables of the server that say how it computes, as NAME=value, without secrets; None: unknown.
     assumed
         Fields of `EngineConfig` that nobody told of the server: the engine's defaults stand in their place.
+    left_out
+        Fields of requests that the server refused, so that they were not sent (`RequestForm.left_out`).
     profile, profile_hash
         Simulated runs: name and hash of the profile.
     workload_hash, seed
@@ -294,6 +296,7 @@ class Provenance:
     server_args: tuple[str, ...] = ()
     server_env: tuple[str, ...] | None = None
     assumed: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     profile: str | None = None
     profile_hash: str | None = None
     workload_hash: str | None = None
@@ -302,7 +305,7 @@ class Provenance:
 
     def as_plain(self) -> dict[str, Any]:
         """As records have it: without what nobody knew before there was a place for it."""
-        later = {"server_env": None, "assumed": ()}
+        later = {"server_env": None, "assumed": (), "left_out": ()}
         return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 

@@ -69,6 +69,57 @@ class Prompts(Protocol):
         """What the answer was."""
 
 
+@dataclass(frozen=True)
+class RequestForm:
+    """What is sent beside the LLM, a prompt and a limit: all of it, or what a server takes.
+
+    Parameters
+    ----------
+    token_ids
+        Prompts are token ids (completions), else texts.
+    stream_options
+        Ask for a count of tokens in the end.
+    continuous_usage
+        With every event, too.
+    ignore_eos
+        The length is then exactly what was asked for (vLLM's and SGLang's own; llama.cpp has it, too).
+    min_tokens
+        Says the same where that is refused.
+    temperature
+        0: no sampling.
+    """
+
+    token_ids: bool = True
+    stream_options: bool = True
+    continuous_usage: bool = True
+    ignore_eos: bool = True
+    min_tokens: bool = False
+    temperature: bool = True
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What a server refused, by name; `min_tokens` where lengths are not controlled at all."""
+        names = ("token_ids", "stream_options", "continuous_usage", "ignore_eos", "temperature")
+        refused = tuple(name for name in names if not getattr(self, name))
+        return (*refused, "min_tokens") if not (self.ignore_eos or self.min_tokens) else refused
+
+    def fields(self, return_token_ids: bool = False) -> dict[str, object]:
+        """Fields of every request."""
+        continuous = {"continuous_usage_stats": True} if self.continuous_usage else {}
+        fields: dict[str, object] = {"stream": True}
+        fields |= {"stream_options": {"include_usage": True, **continuous}} if self.stream_options else {}
+        fields |= {"ignore_eos": True} if self.ignore_eos else {}
+        fields |= {"temperature": 0} if self.temperature else {}
+        if return_token_ids:  # vLLM's, by 0.11; others leave it alone
+            fields["return_token_ids"] = True
+        return fields
+
+
+FULL = RequestForm()
+
+PATHS: dict[Api, str] = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
+
+
 class RequestMaker:
     """Makes the bytes of any request.
 
@@ -78,8 +129,8 @@ class RequestMaker:
         The adapters' names on the server; the last is the LLM's own.
     headers
         Sent with every request; an API key is one of them, and is kept nowhere else.
-    continuous_usage
-        Ask for a count with every event, not only with the last.
+    form
+        What is sent beside the prompt.
     first_prompt
         Which prompt row 0 has; those after it follow.
     """
@@ -91,23 +142,24 @@ class RequestMaker:
         prompts: Prompts,
         api: Api = "completions",
         headers: Mapping[str, str] | None = None,
-        continuous_usage: bool = True,
+        form: RequestForm = FULL,
         first_prompt: int = 0,
     ) -> None:
         self._prompts, self._first_prompt = prompts, first_prompt
-        target = "/v1/completions" if api == "completions" else "/v1/chat/completions"
-        self._heads = [_head(endpoint, target, headers or {}) for endpoint in endpoints]
+        self._heads = [_head(endpoint, PATHS[api], headers or {}) for endpoint in endpoints]
         opening, self._closing = _around_prompt(api)
         self._openings = [b'{"model":' + json.dumps(name).encode() + opening for name in names]
-        self._tail, self._tail_with_ids = _tail(continuous_usage), _tail(continuous_usage, return_token_ids=True)
-        self._limit = b',"max_tokens":'  # max_completion_tokens of OpenAI's chat is a synonym in vLLM and SGLang
+        self._tail, self._tail_with_ids = _tail(form.fields()), _tail(form.fields(return_token_ids=True))
+        # max_completion_tokens of OpenAI's chat is a synonym in vLLM and SGLang
+        self._limit = b',"min_tokens":%d,"max_tokens":%d' if form.min_tokens else b',"max_tokens":%d'
+        self._limits = 2 if form.min_tokens else 1
 
     def make(self, server: int, adapter: int, row: int, prompt_tokens: int, output_tokens: int) -> bytes:
         """The whole request. `adapter` -1 is the LLM without one."""
         body = b"".join(
             (
                 self._openings[adapter], self._prompts.value(self._first_prompt + row, prompt_tokens),
-                self._closing, self._limit, b"%d" % output_tokens,
+                self._closing, self._limit % ((output_tokens,) * self._limits),
                 self._tail_with_ids if self.repeats_answer(row) else self._tail,
             )
         )  # fmt: skip
@@ -139,12 +191,5 @@ def _around_prompt(api: Api) -> tuple[bytes, bytes]:
     return b',"messages":[{"role":"user","content":', b"}]"
 
 
-def _tail(continuous_usage: bool, return_token_ids: bool = False) -> bytes:
-    options: dict[str, object] = {
-        "stream": True,
-        "stream_options": {"include_usage": True, **({"continuous_usage_stats": True} if continuous_usage else {})},
-        "ignore_eos": True,  # vLLM's and SGLang's own: the length is then exactly what was asked for
-        "temperature": 0,
-        **({"return_token_ids": True} if return_token_ids else {}),  # vLLM's, by 0.11; others leave it alone
-    }
-    return b"," + json.dumps(options, separators=(",", ":")).encode()[1:]
+def _tail(fields: Mapping[str, object]) -> bytes:
+    return b"," + json.dumps(fields, separators=(",", ":")).encode()[1:]

@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import resource
+import shutil
 import signal
 import ssl
 import sys
@@ -27,16 +28,18 @@ import numpy as np
 from loratwin.bench.shared.failures import Failures
 from loratwin.bench.shared.job import HEADERS_VARIABLE, REFERENCE, REFERENCE_FILE, Job, Phase, reference_phase
 from loratwin.bench.shared.journal import RequestJournal, Shape
-from loratwin.bench.shared.requests import Prompts, RequestMaker, parse_url
+from loratwin.bench.shared.left_out import save_left_out
+from loratwin.bench.shared.requests import FULL, Prompts, RequestForm, RequestMaker, parse_url
 from loratwin.bench.shared.routing import Routing
 from loratwin.bench.shared.sharing import load_sharing
-from loratwin.bench.worker.chat_words import prompts_of_words
+from loratwin.bench.worker.chat_words import prompts_of_words, texts_of_words
 from loratwin.bench.worker.feeds import ClosedLoop, Conversations, OpenLoop
+from loratwin.bench.worker.form import find_form, is_refusal
 from loratwin.bench.worker.load import Feed, Load, Window
 from loratwin.bench.worker.prompts import RandomIds, Texts, Words, load_texts
 from loratwin.bench.worker.routers import Beforehand, InTurn, Router, router_of
 from loratwin.bench.worker.shared_prompts import SharedPrompts
-from loratwin.errors import LoratwinError
+from loratwin.errors import InputError, LoratwinError
 from loratwin.records import write_atomically
 
 LEAD_S = 0.25
@@ -63,7 +66,7 @@ class LoadClient:
     headers: dict[str, str]
     prompts: Prompts
     stopping: asyncio.Event
-    continuous_usage: bool = True
+    form: RequestForm = FULL
     first_prompt: int = 0
 
     def load_before(self, journal: RequestJournal, router: Router) -> Load:
@@ -75,7 +78,7 @@ class LoadClient:
         """A load generator that writes to this journal."""
         endpoints = [parse_url(url) for url in self.job.urls]
         maker = RequestMaker(
-            endpoints, self.job.names, self.prompts, self.job.api, self.headers, self.continuous_usage, first_prompt,
+            endpoints, self.job.names, self.prompts, self.job.api, self.headers, self.form, first_prompt,
         )  # fmt: skip
         tls = ssl.create_default_context() if any(endpoint.tls for endpoint in endpoints) else None
         failures = Failures(journal.folder)
@@ -102,8 +105,7 @@ async def measure(folder: Path) -> None:
 
 
 async def _prompts(folder: Path, job: Job, journal: RequestJournal) -> Prompts:
-    before = (tokens for phase in (_first_question(job), *job.phases) for tokens in phase.prompt_tokens)
-    longest = int(journal.array("prompt_tokens").max(initial=max(before)))
+    longest = _longest(job, journal)
     if job.prompts != "random":
         return Texts(load_texts(Path(job.prompts)))
     alone: RandomIds | Words = RandomIds(job.prompt_seed, longest)
@@ -112,6 +114,12 @@ async def _prompts(folder: Path, job: Job, journal: RequestJournal) -> Prompts:
         alone = await asyncio.to_thread(prompts_of_words, job.urls[0], job.names[-1], headers, job.prompt_seed, longest)
     sharing = load_sharing(folder)
     return alone if sharing is None else SharedPrompts(alone, sharing, journal.array("prompt_tokens"))
+
+
+def _longest(job: Job, journal: RequestJournal) -> int:
+    """Tokens of the longest prompt, those before the window included."""
+    before = (tokens for phase in (_first_question(job), *job.phases) for tokens in phase.prompt_tokens)
+    return int(journal.array("prompt_tokens").max(initial=max(before)))
 
 
 def _first_question(job: Job) -> Phase:
@@ -123,15 +131,40 @@ def _first_question(job: Job) -> Phase:
 async def _run_phase(client: LoadClient, phase: Phase) -> None:
     say(phase=phase.name, of=len(phase.adapter))
     counts, refused = await _phase_load(client, phase)
-    if refused and client.continuous_usage:  # an API that does not know `continuous_usage_stats`
-        client.continuous_usage = False
-        counts, refused = await _phase_load(client, phase)
+    if refused:
+        await _find_form(client)
+        counts, _ = await _phase_load(client, phase)
     say(phase_done=phase.name, **counts)
 
 
 def _router_before(client: LoadClient, phase: Phase) -> Router:
     """Who chooses servers before the window."""
     return Beforehand(phase.server) if phase.server else InTurn(len(client.job.urls))
+
+
+async def _find_form(client: LoadClient) -> None:
+    """What the first server takes of our fields is all that is sent from now on; the record says what is left out."""
+    job, folder = client.job, client.folder
+    asked = (job.urls[0], job.names[-1], job.api, client.headers)
+    client.form = await asyncio.to_thread(find_form, *asked)
+    save_left_out(folder, client.form.left_out)
+    say(left_out=client.form.left_out)
+    if client.form.token_ids or job.prompts != "random":
+        return
+    journal = RequestJournal.open(folder)
+    client.prompts = await _texts(folder, job, journal, client.headers)
+
+
+async def _texts(folder: Path, job: Job, journal: RequestJournal, headers: dict[str, str]) -> Prompts:
+    """Random prompts as texts, where the server takes no token ids."""
+    sharing = load_sharing(folder)
+    if sharing is not None and sharing.waits:
+        raise InputError(
+            "the server takes no token ids as prompts: a conversation (sessions) cannot be repeated token by token"
+        )
+    seed, longest = job.prompt_seed, _longest(job, journal)
+    alone = await asyncio.to_thread(texts_of_words, job.urls[0], job.names[-1], headers, seed, longest)
+    return alone if sharing is None else SharedPrompts(alone, sharing, journal.array("prompt_tokens"))
 
 
 async def _phase_load(client: LoadClient, phase: Phase) -> tuple[dict[str, Any], bool]:
@@ -145,13 +178,14 @@ async def _phase_load(client: LoadClient, phase: Phase) -> tuple[dict[str, Any],
     unanswered = num - journal.count("finished") - journal.count("failed")
     counts = {"took_s": monotonic() - start, "failed": failed, "details": kinds, "unanswered": unanswered}
     journal.close()
-    return counts, "HTTP 400" in kinds and phase.name == "first question"
+    return counts, phase.name == "first question" and any(map(is_refusal, kinds))
 
 
 def _phase_journal(client: LoadClient, phase: Phase) -> RequestJournal:
     """A journal with the requests of a phase, in place of an earlier one of its name."""
     folder = client.folder / phase.name.replace(" ", "-")
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of the same phase, asked in another form
+    folder.mkdir()
     num = len(phase.adapter)
     journal = RequestJournal.create(folder, Shape(num, len(client.job.names) - 1, 1))
     for name in ("adapter", "prompt_tokens", "output_tokens"):

@@ -1,9 +1,11 @@
-"""Words of one token each, found by asking the server: a chat takes no token ids, and its template adds tokens."""
+"""Words of one token each, found by asking the server: where it takes no token ids, as no chat does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
+from loratwin.bench.shared.requests import PATHS, Api
 from loratwin.bench.worker.prompts import Words
 from loratwin.errors import InputError
 from loratwin.http import Connection, NoAnswerError
@@ -34,6 +36,19 @@ def prompts_of_words(url: str, model: str, headers: Mapping[str, str], seed: int
     return Words(seed, words, overhead, longest)
 
 
+def texts_of_words(url: str, model: str, headers: Mapping[str, str], seed: int, longest: int) -> Words:
+    """Prompts for completions of a server that takes no token ids: of the length asked for, if it counts them.
+
+    Where it does not, or no word of ours is one token, all of our words are taken for that.
+    """
+    words, overhead = CANDIDATES, 0
+    with suppress(InputError), Connection(url, headers, _TIMEOUT_S) as connection:
+        found, added = single_tokens(lambda text: _count_prompt(connection, model, text, "completions"))
+        if found:
+            words, overhead = found, added
+    return Words(seed, words, overhead, longest)
+
+
 def single_tokens(count: Callable[[str], int]) -> tuple[tuple[str, ...], int]:
     """Words that add one token each to a prompt, and the tokens of a prompt without any. `count` counts a text."""
     overhead = 2 * count(_anchor(1)) - count(_anchor(2))
@@ -55,16 +70,17 @@ def _singles(words: list[str], count: Callable[[str], int], overhead: int) -> li
     return _singles(words[:middle], count, overhead) + _singles(words[middle:], count, overhead)
 
 
-def _count_prompt(connection: Connection, model: str, text: str) -> int:
-    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 1}
+def _count_prompt(connection: Connection, model: str, text: str, api: Api = "chat") -> int:
+    prompt = {"messages": [{"role": "user", "content": text}]} if api == "chat" else {"prompt": text}
+    what = "a chat" if api == "chat" else "a completion"
     try:
-        answer = connection.request("/v1/chat/completions", body)
+        answer = connection.request(PATHS[api], {"model": model, **prompt, "max_tokens": 1})
     except NoAnswerError as error:
-        raise InputError(f"{connection.url}: no usable answer to a chat: {error.reason}") from None
+        raise InputError(f"{connection.url}: no usable answer to {what}: {error.reason}") from None
     if not answer.ok:
         said = " ".join(answer.text[:200].split())
-        raise InputError(f"{connection.url}: HTTP {answer.status} for a chat: {said}")
+        raise InputError(f"{connection.url}: HTTP {answer.status} for {what}: {said}")
     try:
         return int(answer.json()["usage"]["prompt_tokens"])
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{connection.url}: the answer to a chat does not count its prompt's tokens") from None
+        raise InputError(f"{connection.url}: the answer to {what} does not count its prompt's tokens") from None

@@ -110,11 +110,7 @@ class StreamedAnswer:
     def _count(self, choice: dict[str, Any] | None, usage: dict[str, Any] | None) -> None:
         if choice is None:
             if usage:
-                self.counted_prompt = _number(usage["prompt_tokens"])
-                self.counted_output = _number(usage["completion_tokens"])
-                details = usage.get("prompt_tokens_details")
-                if details and details.get("cached_tokens") is not None:
-                    self.counted_cached = _number(details["cached_tokens"])
+                self._final_count(usage)
             return
         if ids := choice.get("token_ids"):
             self.token_ids.extend(map(_number, ids))
@@ -124,6 +120,15 @@ class StreamedAnswer:
             self.tokens += 1
         if choice.get("finish_reason") is not None:
             self.finished = True
+            if usage:  # the last count, where no event of its own has it (transformers, Ollama)
+                self._final_count(usage)
+
+    def _final_count(self, usage: dict[str, Any]) -> None:
+        self.counted_prompt = _number(usage["prompt_tokens"])
+        self.counted_output = _number(usage["completion_tokens"])
+        details = usage.get("prompt_tokens_details")
+        if details and details.get("cached_tokens") is not None:
+            self.counted_cached = _number(details["cached_tokens"])
 
 
 def _number(value: Any) -> int:
