@@ -213,11 +213,13 @@ def test_everything_is_killed_and_recovered(tmp_path):
         assert "Traceback" not in err and "BrokenPipe" not in err
         again = bench("workload.yaml", "--url", server.url, "-o", MID, folder=tmp_path)
     assert again.returncode == 2 and f"--recover {MID}.partial" in again.stderr
-    done = bench("--recover", f"{MID}.partial", "-o", MID, folder=tmp_path)
+    (tmp_path / f"{MID.removesuffix('.json')}-logs" / "steps-0").mkdir(parents=True)  # of a server that never logged
+    done = bench("--recover", f"{MID}.partial", folder=tmp_path)  # the record's name is the folder's
     assert done.returncode == 0, done.stderr
     run = load_run(tmp_path / MID)
     finished_early(run)
-    assert "was killed" in run.invalid[0]
+    assert "was killed" in run.invalid[0] and not any("never sent" in reason for reason in run.invalid)
+    assert any("no steps in this record" in note for note in run.provenance.notes)  # the log was looked for
     assert run.provenance.seed == 0 and run.adapters.name == ("a-0", "a-1")
 
 

@@ -148,5 +148,7 @@ def test_adapters_that_are_missing():
         assign_adapters(["x", "y", "z"], ["x", "y"])
     with pytest.raises(InputError, match="no 'q'; it has x"):
         assign_adapters(["x"], ["x"], ["q"])
+    with pytest.raises(InputError, match="no 'nope'; it has a1, a2, .*, a8 and 16 more"):
+        assign_adapters(["x"], [f"a{i}" for i in range(1, 25)], ["nope"])
     with pytest.raises(InputError, match="1 names for the workload's 2"):
         assign_adapters(["x", "y"], ["x", "y"], ["x"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loratwin.metrics import jain, per_adapter
+from loratwin.metrics import client_per_adapter, jain, per_adapter
 from loratwin.metrics.groups import NO_ADAPTER
 from tests.metrics.runs import NEVER, make_run
 
@@ -80,3 +80,13 @@ def test_jain(shares: list[float], expected: float) -> None:
 @pytest.mark.parametrize("shares", [[], [0.0, 0.0], [np.nan]])
 def test_jain_of_nothing_is_undefined(shares: list[float]) -> None:
     assert np.isnan(jain(shares))
+
+
+def test_an_adapter_of_few_requests_with_its_last_on_the_way_is_said_not_to_starve() -> None:
+    run = make_run(
+        [1.0, 2.0, 9.9], first=[1.5, 2.5, 9.95], finish=[2.0, 3.0, NEVER], admitted=[1.0, 2.0, 9.9],
+        adapter=[0, 0, 0], kind="measured",
+    )  # fmt: skip
+    figures = client_per_adapter(run)
+    assert figures.served_share[0] == pytest.approx(2 / 3) and not figures.starved[0]
+    assert figures.only_unfinished.tolist() == [True, False]

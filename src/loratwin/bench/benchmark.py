@@ -6,15 +6,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from loratwin.bench.files import RecordFiles
+from loratwin.bench.files import PARTIAL, RecordFiles
 from loratwin.bench.listener import SILENT, Listener
 from loratwin.bench.options import Options
 from loratwin.bench.result import window_start_s
 from loratwin.bench.running import RunningServers
 from loratwin.bench.servers import Servers
-from loratwin.bench.session import measure_window, nothing_measured, recover
+from loratwin.bench.session import measure_window, nothing_measured, recorded_servers, recover
 from loratwin.errors import InputError
-from loratwin.records import Run, load_run, save_run
+from loratwin.records import Run, load_run
 from loratwin.workload import Workload, WorkloadSpec, draw, load_spec, recorded_workload
 
 
@@ -69,6 +69,7 @@ def measure(
         run = _measured(workload, running, options, files.partial, listener)
     start_s = window_start_s(files.partial)  # servers are stopped by now, and their step logs whole
     run, written = files.write(run, start_s, running)
+    files.done()
     for path in written:
         listener.line(f"written: {path}")
     return run
@@ -84,7 +85,7 @@ def _measured(workload: Workload, running: RunningServers, options: Options, fol
         raise
 
 
-def recovered(folder: Path, output: str | Path, force: bool = False) -> tuple[Run, Path]:
+def recovered(folder: Path, output: str | Path | None = None, force: bool = False) -> tuple[Run, list[Path]]:
     """The record of a benchmark whose processes were killed, written; what `loratwin bench --recover` does.
 
     Parameters
@@ -92,9 +93,16 @@ def recovered(folder: Path, output: str | Path, force: bool = False) -> tuple[Ru
     folder
         Its .partial folder; can be removed afterwards.
     output
-        The record, .json or .parquet.
+        The record, .json or .parquet; None: what the folder is the beginning of, `NAME.json` of `NAME.json.partial`.
     force
         Replace one that is there.
+
+    Returns
+    -------
+    Run
+        What is in the record, with the steps that servers of ours logged.
+    list of Path
+        The files.
 
     Raises
     ------
@@ -103,9 +111,12 @@ def recovered(folder: Path, output: str | Path, force: bool = False) -> tuple[Ru
     DataError
         There is nothing measured in the folder, or it is damaged.
     """
-    files = RecordFiles(output, force)
-    run = recover(folder)
-    return run, save_run(run, files.path)
+    run, own = recover(folder), folder.with_name(folder.name.removesuffix(PARTIAL))
+    if output is None and own == folder:
+        raise InputError(f"--recover {folder}: its name does not end in {PARTIAL}; name the record with -o")
+    files = RecordFiles(own if output is None else output, force)
+    logs = RecordFiles(own, force=True).step_logs() if own != folder else []
+    return files.write(run, window_start_s(folder), recorded_servers(folder, run, logs))
 
 
 def load_requests(source: str | Path, seed: int = 0, window_s: float | None = None) -> Workload:

@@ -26,6 +26,9 @@ DEAD_SERVER_S = 30.0
 
 INTERRUPTED = "interrupted by the user"
 
+WARNED_S = 5.0
+"""When whoever waits is told so, and may end it now."""
+
 _GRACE_S = 10.0
 
 
@@ -104,6 +107,7 @@ class _Following:
         self.start_s: float | None = None
         self.done = self.ended = False
         self._dead: str | None = None
+        self._warned = False
         self._answered = 0
         self._answered_at_s = monotonic()
 
@@ -157,6 +161,13 @@ class _Following:
         )
         if tokens + finished > self._answered or not failed:
             self._answered, self._answered_at_s = tokens + finished, monotonic()
+            self._warned = False
+        elif not self._warned and monotonic() - self._answered_at_s > WARNED_S:
+            self._warned = True
+            self._tell(
+                f"the server has answered nothing for {WARNED_S:.0f} s, and {failed:,} requests failed: Ctrl-C ends "
+                f"the run and keeps what was measured; it ends by itself after {DEAD_SERVER_S:.0f} s of this"
+            )
         elif self._dead is None and monotonic() - self._answered_at_s > DEAD_SERVER_S:
             self._dead = f"the server answered nothing for {DEAD_SERVER_S:.0f} s while requests failed: ended early"
             client.stop()

@@ -15,6 +15,9 @@ from loratwin.extras import required
 from loratwin.probe import read_notes, read_steps, write_parquet
 from loratwin.records import Run, StepSeries, check_writable, save_run
 
+PARTIAL = ".partial"
+"""At the end of the name of the folder of what is being measured."""
+
 
 class RecordFiles:
     """Where everything of a benchmark goes, from the name of its record.
@@ -42,7 +45,7 @@ class RecordFiles:
         if path.exists() and not force:
             raise InputError(f"{path} is there already: give another name with -o, or --force to replace it")
         self.path = path
-        self.partial = path.with_name(path.name + ".partial")
+        self.partial = path.with_name(path.name + PARTIAL)
         self.logs = path.with_name(path.stem + "-logs")
 
     def check_free(self) -> None:
@@ -57,7 +60,7 @@ class RecordFiles:
             raise unfinished(self.partial)
 
     def write(self, run: Run, start_s: float, servers: RunningServers) -> tuple[Run, list[Path]]:
-        """Write the record(s); then the folder of what was being measured is no more needed.
+        """Write the record(s); then the folder of what was being measured is no more needed (`done`).
 
         A step log that cannot be read costs the steps, and a note says so; never the record.
 
@@ -87,8 +90,15 @@ class RecordFiles:
         if find_spec("pyarrow"):
             readable = [(i, log.folder) for i, log in enumerate(logs) if log.series is not None]
             written += [self._raw_steps(i, folder, start_s) for i, folder in readable]
-        shutil.rmtree(self.partial)
         return run, written
+
+    def step_logs(self) -> list[Path]:
+        """Folders of the step logs that servers of this record wrote, in their order."""
+        return sorted(self.logs.glob("steps-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+
+    def done(self) -> None:
+        """Remove the folder of what was being measured."""
+        shutil.rmtree(self.partial)
 
     def _raw_steps(self, i: int, log: Path, start_s: float) -> Path:
         path = self.path.with_name(f"{self.path.stem}-steps-{i}.parquet")

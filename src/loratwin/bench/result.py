@@ -68,7 +68,7 @@ def run_from_journal(
     run = Run(
         kind="measured",
         window_s=window_s,
-        requests=_requests(columns, window_s),
+        requests=_requests(columns, window_s, cut_short=ended_s is not None),
         adapters=context.adapters,
         config=context.config,
         kv_tokens=context.kv_tokens,
@@ -100,10 +100,15 @@ def _from_start(name: str, values: AnyArray, start: float) -> AnyArray:
     return values - start if COLUMNS[name] == "d" else values
 
 
-def _requests(columns: dict[str, AnyArray], window_s: float) -> RequestTable:
-    """The requests that were due in the window, in order of their sending."""
+def _requests(columns: dict[str, AnyArray], window_s: float, cut_short: bool = False) -> RequestTable:
+    """The requests that were due in the window, in order of their sending.
+
+    Of a window that was cut short those up to the last that was sent: the client did not come to the others.
+    """
     due = columns["scheduled_s"] < window_s  # False for NaN: rows of a closed loop that were never due
     sent = columns["sent_s"]
+    if cut_short:
+        due &= columns["scheduled_s"] <= columns["scheduled_s"][~np.isnan(sent)].max(initial=-np.inf)
     arrival = np.where(np.isnan(sent), columns["scheduled_s"], sent)
     rows = np.flatnonzero(due)
     rows = rows[np.argsort(arrival[rows], kind="stable")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loratwin.errors import InputError
+from loratwin.formatting import first_of
 from loratwin.records import EngineConfig
 from loratwin.records.config import ranks_that_hold
 
@@ -102,6 +103,9 @@ class RunningServers:
         return replace(self, config=self.config.replace(max_lora_rank=rank), notes=(*self.notes, note))
 
 
+_MOST_NAMED = 8
+
+
 def assign_adapters(wanted: Sequence[str], served: Sequence[str], given: Sequence[str] = ()) -> tuple[str, ...]:
     """The server's adapter for each adapter of the workload.
 
@@ -128,7 +132,7 @@ def assign_adapters(wanted: Sequence[str], served: Sequence[str], given: Sequenc
 def _given(wanted: Sequence[str], served: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
     for name in given:
         if served and name not in served:
-            known = ", ".join(sorted(served, key=_natural)[:8])
+            known = first_of(sorted(served, key=_natural), _MOST_NAMED)
             raise InputError(f"--adapters: the server has no {name!r}; it has {known}")
     if len(given) < len(wanted):
         raise InputError(f"--adapters: {len(given)} names for the workload's {len(wanted)} adapters")

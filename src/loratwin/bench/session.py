@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from loratwin.bench.record_context import load_context
 from loratwin.bench.result import run_from_journal, window_start_s
 from loratwin.bench.running import RunningServers
 from loratwin.bench.sampling import name_servers, sampling
+from loratwin.bench.shared.job import Job
 from loratwin.bench.shared.journal import RequestJournal
 from loratwin.errors import DataError
 from loratwin.records import Run
@@ -53,6 +55,13 @@ def was_interrupted(run: Run) -> bool:
 def nothing_measured(folder: Path) -> bool:
     """Whether a benchmark ended before its first request was sent, so that its folder is of no use."""
     return not (folder / "window.json").exists() or not RequestJournal.open(folder).count("sent")
+
+
+def recorded_servers(folder: Path, run: Run, step_logs: Sequence[Path]) -> RunningServers:
+    """The servers of a benchmark as far as its folder and its record tell them; of several, as those of the first."""
+    job = Job.load(folder)
+    kv_tokens = (run.kv_tokens,) * len(job.urls)
+    return RunningServers(job.urls, job.names, run.config, kv_tokens, step_logs=tuple(step_logs))
 
 
 def recover(folder: Path) -> Run:

@@ -12,6 +12,7 @@ from loratwin.metrics.gaps import gap_percentiles_by_adapter_s
 from loratwin.metrics.groups import Groups, share
 from loratwin.metrics.latency import e2e_s, finished, tpot_s, ttft_s
 from loratwin.metrics.slo import Slo
+from loratwin.metrics.starvation import STARVED_RATIO
 from loratwin.metrics.status import censored, failed, sent
 from loratwin.metrics.throughput import within
 from loratwin.records import Run
@@ -58,6 +59,12 @@ class ClientAdapterFigures:
 
     def __len__(self) -> int:
         return len(self.name)
+
+    @property
+    def only_unfinished(self) -> BoolArray:
+        """Lost a tenth of its tokens and is not starved: nobody was left behind, the last were still on their way."""
+        lost: BoolArray = (self.served_share <= STARVED_RATIO) & ~self.starved
+        return lost
 
     def worst_first(self) -> IntArray:
         """Rows with requests: the starved, then by the share that was served, then by TTFT p99, the longest first."""

@@ -85,6 +85,10 @@ _ADAPTER_COLUMNS = (
 _ONLY_IF_ANY = ("failed", "refused")
 
 
+LAST_ON_THEIR_WAY = "not starved: its last were on their way"
+"""Of an adapter whose share is low, as of one with few requests, one of them still running at the end."""
+
+
 def adapters_table(look: Look, slo: Slo | None = None, most: int | None = ADAPTERS_SHOWN) -> Table:
     """The adapters of a run, the worst first; a column that no adapter has a figure in is left out.
 
@@ -99,7 +103,7 @@ def adapters_table(look: Look, slo: Slo | None = None, most: int | None = ADAPTE
     kept = slo_rows(look.run, slo) if slo is not None else None
     rows = []
     for i in figures.worst_first()[:most]:
-        verdict = _verdict(figures.name[i], bool(figures.starved[i]), bool(few[i]), kept)
+        verdict = _verdict(figures, i, bool(few[i]), kept)
         cells = [
             numeric(
                 float(getattr(figures, key)[i]), unit, "few" if few[i] and key in ("ttft_p99_ms", "lag_p99_ms") else ""
@@ -113,12 +117,13 @@ def adapters_table(look: Look, slo: Slo | None = None, most: int | None = ADAPTE
     return Table(name, title, [*head, Column("verdict", "verdict", is_word=True)], rows, find="customer")
 
 
-def _verdict(name: str, starves: bool, few: bool, kept: SloRows | None) -> Cell:
-    misses = kept is not None and name in kept.missing
-    bad = " and ".join(["starves"] * starves + ["misses the SLO"] * misses)
+def _verdict(figures: ClientAdapterFigures, i: int, few: bool, kept: SloRows | None) -> Cell:
+    misses = kept is not None and figures.name[i] in kept.missing
+    bad = " and ".join(["starves"] * bool(figures.starved[i]) + ["misses the SLO"] * misses)
     if bad:
         return word(bad, "bad")
-    return word("too few requests for a p99" if few else "")
+    said = [LAST_ON_THEIR_WAY] * bool(figures.only_unfinished[i]) + ["too few requests for a p99"] * few
+    return word("; ".join(said))
 
 
 def _is_known(figures: ClientAdapterFigures, key: str) -> bool:

@@ -27,6 +27,7 @@ from loratwin.metrics import (
 from loratwin.records import Run
 from loratwin.records.columns import FloatArray
 from loratwin.report.console import MOST_NAMES, as_text, box, console, limited, say
+from loratwin.report.run_tables import LAST_ON_THEIR_WAY
 
 _LEAST_WIDTH, _TITLE_WIDTH, _COLUMN_WIDTH = 140, 40, 24
 
@@ -154,7 +155,8 @@ def _print_adapters(out: Console, name: str, run: Run, slo: Slo | None) -> None:
     table.add_column("")
     for i in figures.worst_first():
         cells = [number(float(values[i])) for values in columns.values()]
-        table.add_row(Text(figures.name[i]), *cells, Text("starves", "red") if figures.starved[i] else "")
+        on_their_way = LAST_ON_THEIR_WAY if figures.only_unfinished[i] else ""
+        table.add_row(Text(figures.name[i]), *cells, Text("starves", "red") if figures.starved[i] else on_their_way)
     out.print(table)
 
 

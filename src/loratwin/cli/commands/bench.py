@@ -69,7 +69,10 @@ def bench(
     slo: SloChecked = None,
     profile: Annotated[str | None, typer.Option(help="Show the twin's figures beside, with this profile.")] = None,
     per_adapter: Annotated[bool, typer.Option("--per-adapter", help="Show each adapter.")] = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The record, .json or .parquet.")] = Path("bench.json"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The record (.json, .parquet). Default: bench.json, or the folder's own."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a self-contained HTML report.", metavar="FILE.html")
     ] = None,
@@ -97,8 +100,8 @@ def bench(
     twin = None if profile is None else load_profile(profile)
     check_json(json, (output, report), filter(None, (workload, profile)))
     if recover is not None:
-        run, path = recovered(recover, output, force)
-        typer.echo(f"written: {path} ({recover} can be removed)", err=True)
+        run, (path, *more) = recovered(recover, output, force)
+        typer.echo(f"written: {', '.join(map(str, (path, *more)))} ({recover} can be removed)", err=True)
     elif workload is None:
         raise InputError("no workload: give a file, example:NAME, or a record to replay (or --recover FOLDER)")
     else:
@@ -113,14 +116,15 @@ def bench(
             scrape_every_s=scrape_every, reference_s=REFERENCE_S * reference, headers=key_headers(api_key_env),
         )  # fmt: skip
         with measuring() as listener:
+            path = output or Path("bench.json")
             if placement is not None:
                 run = measure_fleet(
-                    placement, requests, url or (), output, router=router, options=options, llm=llm,
+                    placement, requests, url or (), path, router=router, options=options, llm=llm,
                     lora_folder=lora_folder, force=force, listener=listener,
                 )  # fmt: skip
             elif servers is not None:
-                run = measure(requests, servers, output, options=options, force=force, listener=listener)
-    runs = {output.stem: run}
+                run = measure(requests, servers, path, options=options, force=force, listener=listener)
+    runs = {path.stem: run}
     if placement is not None:
         announce_compilation()
         runs["twin"] = fleet_twin(placement, run, router)
