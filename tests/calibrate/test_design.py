@@ -9,6 +9,7 @@ import pytest
 
 from loratwin.calibrate.design import LEAST_WINDOW_S, Design, dump_design, load_design, make_design
 from loratwin.errors import InputError
+from loratwin.workload import Adapters
 from tests.calibrate.known_steps import ADAPTERS
 
 
@@ -49,7 +50,7 @@ def test_the_longest_context_of_an_llm_is_not_what_a_short_run_can_measure() -> 
 def test_a_budget_that_is_left_over_repeats_the_runs_before_it_lengthens_them() -> None:
     passes = [design(minutes).passes for minutes in (4.0, 7.0, 12.0, 60.0)]
     assert passes == [1, 2, 3, 3]
-    assert design(7.0).num_runs == 2 * design(4.0).num_runs
+    assert design(7.0).num_runs == 2 * design(4.5).num_runs
     windows = [design(minutes).servers[0].runs[0].window_s for minutes in (7.0, 12.0, 60.0)]
     assert 4.5 <= windows[0] < windows[2] == 60.0
 
@@ -79,6 +80,17 @@ def test_a_run_asks_for_its_adapters_in_equal_shares_and_within_its_lengths() ->
     assert drawn.digest == run.workload(ADAPTERS, 3).digest != run.workload(ADAPTERS, 4).digest
     base = next(each for each in design().servers[0].runs if each.name == "base").workload(ADAPTERS, 0)
     assert (base.adapter == -1).all()
+
+
+def test_the_first_adapters_have_all_ranks_among_them() -> None:
+    """Folders hold their adapters rank by rank as well as in turn; a batch of few shall not be of one rank alone."""
+    ranks = np.array([8] * 8 + [32] * 8, dtype=np.int32)
+    sorted_by_rank = Adapters(ADAPTERS.name, ranks, ADAPTERS.rate_per_s, ADAPTERS.group)
+    run = design().servers[1].runs[2]
+    for adapters in (ADAPTERS, sorted_by_rank):
+        who = np.unique(run.workload(adapters, 0).adapter)
+        assert len(who) == run.adapters == 4
+        assert sorted(adapters.rank[who]) == sorted([*sorted(set(adapters.rank.tolist()))] * 2)
 
 
 def test_more_adapters_than_the_server_has_are_refused() -> None:

@@ -14,10 +14,10 @@ from loratwin.calibrate.regression.drift import measured_drift, reference_step_s
 from loratwin.calibrate.robust import error_quantiles
 from loratwin.calibrate.rows.step_log import step_rows
 from loratwin.metrics import summarize
-from loratwin.perf import Profile
+from loratwin.perf import Profile, Uncertainty
 from loratwin.records import ReferenceLoad
 from loratwin.simulate import forecast, simulate
-from loratwin.workload import draw, parse_spec
+from loratwin.workload import WorkloadSpec, draw, parse_spec
 from tests.calibrate.known_machine import OVERHEAD, runs_slowed
 from tests.calibrate.known_steps import LLM, STEP_TIME, config_of, known_design, known_profile
 from tests.slow import slow
@@ -83,7 +83,7 @@ def test_reference_loads_that_the_runs_do_not_follow_take_nothing_out() -> None:
 
 
 @lru_cache(maxsize=1)
-def workload() -> object:
+def workload() -> WorkloadSpec:
     group = {"name": "a", "count": 16, "ranks": [8], "total_rate": 12.0}
     lengths = {"prompt": {"kind": "fixed", "tokens": 40}, "output": {"kind": "fixed", "tokens": 20}}
     return parse_spec({"window_s": 20.0, "lengths": lengths, "groups": [group]})
@@ -94,13 +94,31 @@ def workload() -> object:
 def test_intervals_hold_on_the_machine_at_every_speed_that_it_had(speed: float) -> None:
     """Throughput, latencies and their tails of single workloads; of a fit to a machine that was slowed by half."""
     config = config_of(known_design().servers[1])
-    predicted = forecast(workload(), fitted(2.0).profile, config, seeds=range(8)).intervals  # type: ignore[arg-type]
+    predicted = forecast(workload(), fitted(2.0).profile, config, seeds=range(8)).intervals
     held = []
     for seed in (101, 102):
-        seen = summarize(simulate(draw(workload(), seed), known_profile().slower(speed), config))  # type: ignore[arg-type]
+        seen = summarize(simulate(draw(workload(), seed), known_profile().slower(speed), config))
         for name in ("total_throughput", "itl_mean_ms", "tpot_mean_ms", "ttft_mean_ms", "ttft_p99_ms"):
             held.append(predicted[name].low <= getattr(seen, name) <= predicted[name].high)
     assert np.mean(held) >= 0.8
+
+
+def test_beyond_the_measured_batches_intervals_widen() -> None:
+    config = config_of(known_design().servers[1])
+    known = Uncertainty(standard_errors={}, machine=0.02)
+    profile = known_profile().model_copy(update={"uncertainty": known})
+    inside = forecast(workload(), profile, config, seeds=range(2)).intervals
+    few = known.model_copy(update={"beyond": (0.05, 0.3)})
+    beyond = forecast(
+        workload(),
+        profile.model_copy(update={"uncertainty": few}),
+        config,
+        seeds=range(2),
+    ).intervals
+    for name in ("itl_mean_ms", "ttft_p99_ms"):
+        assert beyond[name].model_error > inside[name].model_error + 0.3
+    assert few.error_beyond(0.05, 0.9) == 0.0 and few.error_beyond(0.1, 0.9) == pytest.approx(0.3)
+    assert few.error_beyond(0.2, 0.9) == pytest.approx(0.6) and known.error_beyond(1e6, 0.9) == 0.0
 
 
 def test_a_further_error_lies_within_the_stated_levels() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from loratwin.calibrate.regression.step_log import StepFit, fit_steps
-from loratwin.calibrate.rows.step_log import STEPS_PER_ROW, StepRows, run_columns, step_rows
+from loratwin.calibrate.rows.step_log import STEPS_PER_ROW, StepRows, run_columns, step_rows, tail_errors
 from loratwin.engines.versions import GENERATIONS, Generation
 from loratwin.errors import DataError
 from loratwin.kernel import StepFeatures, step_time_s
 from loratwin.perf import LoadingModel
+from loratwin.perf.step_time import COEFFICIENTS
 from loratwin.records import EngineConfig
 from loratwin.simulate import simulate
 from loratwin.workload import Workload
@@ -109,6 +112,29 @@ def test_a_disturbed_stretch_of_time_pulls_little() -> None:
     assert found.num_outliers >= 10
     for name, seconds in of_runs_s(found, clean).items():
         assert seconds == pytest.approx(clean.duration_s[clean.run == clean.names.index(name)].sum(), rel=0.03), name
+
+
+def test_the_slowest_steps_are_off_by_more_than_the_mean_where_a_machine_interrupts() -> None:
+    """Tails of the twin's own steps are as predicted; with every fortieth step six times as long they are not."""
+    run = known_runs()["few-full"]
+    model = STEP_TIME
+    steps = run.steps
+    assert steps is not None
+    load_s = np.float64(known_profile().loading.swap_in_s) * steps.swap_ins
+    plain = replace(run, steps=replace(steps, load_s=load_s))
+    longer = np.where(np.arange(len(steps)) % 40 == 7, 6.0, 1.0)
+    interrupted = replace(run, steps=replace(steps, duration_s=steps.duration_s * longer, load_s=load_s))
+    found = tail_errors({"plain": plain, "interrupted": interrupted}, model, BEHAVIOUR, 0.0)
+    assert found["plain"] == pytest.approx(0.0, abs=1e-6) and found["interrupted"] > 0.5
+
+
+def test_how_far_off_twice_the_batch_is_comes_from_the_largest_batches() -> None:
+    batch, per_doubling = fit_steps(rows(), 0.0, draws=0).beyond or (0.0, 0.0)
+    assert batch == pytest.approx(16, rel=0.1) and per_doubling < 0.3  # the formula is the server's own
+    bent = rows()
+    running = bent.features[:, COEFFICIENTS.index("running_s")]
+    bent = replace(bent, duration_s=bent.duration_s * np.where(running > 12, 1.6, 1.0))
+    assert (fit_steps(bent, 0.0, draws=0).beyond or (0.0, 0.0))[1] > 0.2
 
 
 def test_too_few_steps_are_refused() -> None:

@@ -9,11 +9,13 @@ another, and a run measured once cannot be told from its minute.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from loratwin.engines.arguments import ServerArguments
@@ -27,8 +29,8 @@ from loratwin.workload.strict import Strict
 START_S = 30.0
 """What a start is taken to last, as long as none was seen; of a large LLM it is minutes."""
 
-OVERHEAD_S = 3.5
-"""Seconds that a run takes beyond its window: load client, adapters brought in, step log read."""
+OVERHEAD_S = 5.5
+"""Seconds that a run takes beyond its window: load client, warm-up, reference loads, step log read."""
 
 LEAST_WINDOW_S, MOST_WINDOW_S = 4.0, 60.0
 MOST_PASSES = 3
@@ -68,7 +70,8 @@ class RunDesign(Strict):
             raise InputError(f"run {self.name}: needs {self.adapters} adapters, and the server has {len(adapters)}")
         rng = np.random.default_rng((seed, *self.name.encode()))
         num = max(_ROWS, 4 * self.in_flight)
-        who = rng.permutation(np.arange(num) % self.adapters) if self.adapters else np.full(num, -1)
+        turn = rng.permutation(np.arange(num) % self.adapters) if self.adapters else np.zeros(num, dtype=np.int64)
+        who = _ranks_in_turn(adapters)[turn] if self.adapters else np.full(num, -1)
         return Workload(
             arrival_s=np.zeros(num),
             adapter=who.astype(np.int32),
@@ -78,6 +81,16 @@ class RunDesign(Strict):
             window_s=self.window_s,
             seed=seed,
         )
+
+
+def _ranks_in_turn(adapters: Adapters) -> NDArray[np.int64]:
+    """Indices of the adapters, one of each rank after the other: the first few of them have all ranks among them."""
+    seen: Counter[int] = Counter()
+    turns = []
+    for rank in adapters.rank.tolist():
+        turns.append((seen[rank], rank))
+        seen[rank] += 1
+    return np.array(sorted(range(len(adapters)), key=lambda i: turns[i]), dtype=np.int64)
 
 
 class ServerDesign(Strict):

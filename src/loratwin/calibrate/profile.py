@@ -20,8 +20,11 @@ from loratwin.llms import LlmShapes
 from loratwin.perf import Domain, Frontend, LoadingModel, MemoryModel, Profile, lora_reserved_bytes
 from loratwin.perf.memory import GIB
 from loratwin.perf.step_time import NO_TIMES
-from loratwin.perf.uncertainty import LEVELS, Uncertainty
+from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty
 from loratwin.records import EngineConfig, Run
+
+_TAILS = ("itl_p99_ms", "ttft_p99_ms")
+"""Figures that are off by what the slowest steps are off."""
 
 
 def measured_profile(
@@ -241,8 +244,18 @@ def uncertainty_of(steps: StepFit, loads: LoadTimes, overhead: FittedValue, drif
         correlated=names,
         correlation=tuple(tuple(float(v) for v in row) for row in correlation),
         machine=_machine(steps, drift),
+        beyond=steps.beyond,
+        residual=_residual(steps),
         source="bootstrap over runs and stretches of time; machine: whole runs, fitted without each, and drift",
     )
+
+
+def _residual(steps: StepFit) -> dict[Regime, dict[str, Quantiles]]:
+    """What no factor of all times explains: tails, which a machine's interruptions lengthen more than the mean."""
+    if len(steps.tails) < 3:
+        return {}
+    tails = dict.fromkeys(_TAILS, error_quantiles(np.array(list(steps.tails.values()))))
+    return {"open": tails, "saturated": tails}
 
 
 def _machine(steps: StepFit, drift: Drift) -> float:

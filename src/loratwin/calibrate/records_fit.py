@@ -9,7 +9,7 @@ client can.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from loratwin.calibrate.evidence import Evidence, gather
 from loratwin.calibrate.profile import around, measured_profile, profile_around
@@ -19,7 +19,7 @@ from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTim
 from loratwin.calibrate.regression.step_log import LEAST_ROWS, StepFit, fit_steps, of_one_law
 from loratwin.calibrate.rows.clients import beside_logged, client_rows
 from loratwin.calibrate.rows.operating_point import operating_points
-from loratwin.calibrate.rows.step_log import StepRows, step_rows
+from loratwin.calibrate.rows.step_log import StepRows, step_rows, tail_errors
 from loratwin.calibrate.start import start_for
 from loratwin.engines.versions import UNTOLD
 from loratwin.errors import DataError
@@ -111,6 +111,7 @@ def _from_logs(evidence: Evidence, llm: LlmShapes, draws: int, rows: StepRows, l
     drift = measured_drift(evidence.logged, rows, evidence.engine.behaviour, evidence.server.graph_tokens)
     steps = fit_steps(drift.without(rows), evidence.server.graph_tokens, draws)
     drift = with_repetitions(drift, evidence.logged, rows, steps)
+    steps = _with_tails(steps, evidence)
     loads, overhead = fit_loads(evidence.logged.values()), overhead_of(evidence)
     profile = measured_profile(evidence, llm, steps, loads, overhead, drift, law)
     return RecordsFit(profile, steps, loads, overhead, drift)
@@ -127,10 +128,16 @@ def _from_both(evidence: Evidence, llm: LlmShapes, draws: int, rows: StepRows, l
     if of_clients is not None:
         rows = beside_logged(rows, of_clients, known.steps.between_runs)
     steps, overhead = fit_steps(rows, evidence.server.graph_tokens, draws), known.overhead
+    steps = _with_tails(steps, evidence)
     if of_clients is not None:
         overhead = with_clients(overhead, client_overheads(of_clients, steps.model).values())
     profile = measured_profile(evidence, llm, steps, known.loads, overhead, known.drift, law, unmatched)
     return RecordsFit(profile, steps, known.loads, overhead, known.drift)
+
+
+def _with_tails(steps: StepFit, evidence: Evidence) -> StepFit:
+    graphs = evidence.server.graph_tokens
+    return replace(steps, tails=tail_errors(evidence.logged, steps.model, evidence.engine.behaviour, graphs))
 
 
 def _from_clients(evidence: Evidence, draws: int, start: Profile) -> RecordsFit:

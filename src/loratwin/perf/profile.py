@@ -271,8 +271,9 @@ def dump_profile(profile: Profile) -> str:
     for name in ("uncertainty", "server"):
         if data[name] is None:
             del data[name]
-    if profile.uncertainty is not None and not profile.uncertainty.machine:
-        del data["uncertainty"]["machine"]
+    for name in ("machine", "beyond") if profile.uncertainty is not None else ():
+        if not data["uncertainty"][name]:  # later than the format: files without them stay as they are
+            del data["uncertainty"][name]
     if profile.card.usual_reference is None:
         del data["card"]["usual_reference"]
     data = {"format": data.pop("format"), "hash": profile.checksum, **data}

@@ -49,6 +49,9 @@ class Uncertainty(BaseModel):
     machine: NonNegativeFloat = 0.0
     """Spread of the logarithm of a factor that all times of one run have in common: a machine is faster at one time
     than at another, and a formula is off by more in one workload than in another."""
+    beyond: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
+    """Requests in the largest batch that was measured (mean of a run), and how far off a batch of twice as many is, as
+    log(measured / predicted) in 90 % of the cases."""
     errors: dict[Regime, dict[str, SignedQuantiles]] = {}
     """Of log(measured / predicted), with its sign, at `PROBABILITIES`: of figures as a plan states them, percentiles
     too."""
@@ -86,6 +89,13 @@ class Uncertainty(BaseModel):
         if wanted > scale[-1]:
             return quantiles[-1] * wanted / scale[-1]
         return float(np.interp(wanted, [0.0, *scale], [0.0, *quantiles]))
+
+    def error_beyond(self, batch: float, level: float) -> float:
+        """What is added to the error of times in a batch of so many requests: 0 as far as was measured."""
+        if self.beyond is None or not batch > self.beyond[0]:
+            return 0.0
+        measured, per_doubling = self.beyond
+        return per_doubling * math.log2(batch / measured) * _two_sided(level) / _two_sided(0.9)
 
     def deviations(self, figure: str, regime: Regime, log_ratio: float) -> float:
         """Which error log(measured / predicted) = `log_ratio` is, as standard deviations of a normal variable.

@@ -98,7 +98,8 @@ def calibrate_server(
         What was measured does not tell what adapters cost.
     """
     shapes, files = source.llm(llm), CalibrationFolder.made(folder)
-    measure_design(design_in(files, source, minutes, llm), source, folder, shapes, listener=listener)
+    design = design_in(files, source, minutes, llm)
+    measure_design(design, source, folder, shapes, listener=listener, minutes=minutes)
     fit = fit_records(gather(read_records(files.records)), shapes)
     save_profile(fit.profile, files.profile)
     fitted(fit, files.profile)

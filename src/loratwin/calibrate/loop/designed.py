@@ -9,6 +9,7 @@ from loratwin.bench import Listener
 from loratwin.bench.listener import SILENT
 from loratwin.calibrate.design import Design, ServerDesign, dump_design, load_design, make_design
 from loratwin.calibrate.evidence import gather
+from loratwin.calibrate.loop.budget import Budget
 from loratwin.calibrate.loop.folder import CalibrationFolder
 from loratwin.calibrate.loop.measuring import PlannedRun, measure_runs
 from loratwin.calibrate.loop.source import ServerSource
@@ -60,6 +61,7 @@ def measure_design(
     start: Profile | None = None,
     server: str | None = None,
     listener: Listener = SILENT,
+    minutes: float | None = None,
 ) -> None:
     """Measure all runs of a design; what `loratwin calibrate run` does. Runs whose record is there are left alone.
 
@@ -81,6 +83,9 @@ def measure_design(
         With a URL: which server of the design it is; None: as its slots and rank tell.
     listener
         Who is told how it goes on.
+    minutes
+        To measure in, from now on: repetitions that would take the time of servers that come later are left out, then
+        what does not fit, and the listener is told; None: all is measured, however long it takes.
 
     Raises
     ------
@@ -100,12 +105,21 @@ def measure_design(
         if llm is not None:
             listener.line(f"  {len(seen)} of {design.num_runs} runs; {_state(seen, llm, start)}")
 
-    for one in chosen:
+    budget = None if minutes is None else Budget(60 * minutes)
+    for i, one in enumerate(chosen):
         planned = _planned(one, design.passes, files, source)
-        measure_runs(source, one.arguments(source.engine), planned, files.logs(one.name), look, listener)
+        if budget is not None:
+            budget.reserved_s = sum(_first_pass_s(later, budget, files, source) for later in chosen[i + 1 :])
+        measure_runs(source, one.arguments(source.engine), planned, files.logs(one.name), look, listener, budget)
     for one in design.servers:
         if one not in chosen and not all(run.path.exists() for run in _planned(one, design.passes, files, source)):
             listener.line(_not_measured(one, source.engine))
+
+
+def _first_pass_s(server: ServerDesign, budget: Budget, folder: CalibrationFolder, source: ServerSource) -> float:
+    """What a server's runs, each once, still take."""
+    left = [run for run in _planned(server, 1, folder, source) if not run.path.exists()]
+    return budget.server_s([run.workload.window_s for run in left]) if left else 0.0
 
 
 def server_at_url(design: Design, source: ServerSource, name: str | None) -> ServerDesign:
@@ -171,5 +185,8 @@ def _planned(server: ServerDesign, passes: int, folder: CalibrationFolder, sourc
 def _state(runs: Mapping[str, Run], llm: LlmShapes, start: Profile | None) -> str:
     try:
         return progress_line(fit_records(gather(runs), llm, draws=12, start=start))
-    except DataError as error:
+    except (
+        DataError,
+        InputError,
+    ) as error:  # what cannot be fitted yet, or of an engine that does not tell its version
         return str(error)

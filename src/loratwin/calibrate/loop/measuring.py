@@ -14,6 +14,7 @@ from loratwin.bench.listener import SILENT
 from loratwin.bench.result import window_start_s
 from loratwin.bench.running import RunningServers
 from loratwin.bench.session import measure_window
+from loratwin.calibrate.loop.budget import Budget
 from loratwin.calibrate.loop.source import ServerSource
 from loratwin.engines.arguments import ServerArguments
 from loratwin.errors import DataError
@@ -69,6 +70,7 @@ def measure_runs(
     logs: Path,
     seen: Seen = lambda path, run: None,
     listener: Listener = SILENT,
+    budget: Budget | None = None,
 ) -> None:
     """Measure runs on one server; those whose record is there are not measured again.
 
@@ -78,6 +80,8 @@ def measure_runs(
         Of the design, for the server.
     logs
         Folder for what it prints and logs.
+    budget
+        Runs that do not fit into it are left out, which the listener is told; None: all are measured.
 
     Raises
     ------
@@ -92,14 +96,27 @@ def measure_runs(
             seen(run.path, load_run(run.path))
     if not missing:
         return
+    if budget is not None and budget.left_s < budget.server_s([missing[0].workload.window_s]):
+        listener.line(f"left out, since the minutes are over: {', '.join(run.path.stem for run in missing)}")
+        return
     if note := busy_note(os.getloadavg()[0], os.cpu_count() or 1):
         listener.line(note)
     asked: set[str] = set()  # each adapter once per start of the server, not once per run
+    began = time.monotonic()
     with source.server(arguments, source.adapters().name, logs, listener) as running:
+        if budget is not None:
+            budget.started(time.monotonic() - began)
         for run in missing:
+            if budget is not None and asked and not budget.holds(run.workload.window_s):
+                listener.line(f"{run.path.stem}: left out, since it does not fit into the minutes")
+                continue
             listener.line(f"{run.path.stem}: {run.about}")
             options = run_options(run, source, preload=not asked.issuperset(run.workload.adapters.name))
-            seen(run.path, _measured(run, running, options, listener))
+            began = time.monotonic()
+            record = _measured(run, running, options, listener)
+            if budget is not None:
+                budget.ran(run.workload.window_s, time.monotonic() - began)
+            seen(run.path, record)
             asked.update(run.workload.adapters.name)
 
 

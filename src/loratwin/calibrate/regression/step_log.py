@@ -10,8 +10,8 @@ runs and stretches of time weighted at random (Bayesian bootstrap: Rubin 1981), 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ _HUBER = 2.0  # spreads from which on a row's pull stops growing
 _ITERATIONS = 6
 _TELLING = 6.0  # squared spreads that a coefficient must explain to be kept, as a chi-squared number of one degree
 _OUTLIER = 6.0
+_SMALLER = 0.7  # of the largest batch, from which on runs are held out to see how far the formula carries
+_LEAST_PER_DOUBLING, _PER_DOUBLING, _MOST_PER_DOUBLING = 0.1, 0.3, 1.0
 _OTHER_LAW = 0.1  # log error from which on runs without adapters are no evidence for one formula with the others
 
 
@@ -65,6 +67,11 @@ class StepFit:
         Rows far beyond the spread; they pull little.
     unknown
         Coefficients that the evidence does not tell, and why.
+    beyond
+        Mean requests in the largest batch of a run, and the size of log(measured / predicted) for twice a batch that
+        was fitted: of the largest batches, fitted without them. None: nothing is fitted so.
+    tails
+        By run: how much farther the 99th percentile of its steps is off than their mean, as log(measured / predicted).
     """
 
     model: StepTimeModel
@@ -74,6 +81,8 @@ class StepFit:
     spread: float
     num_outliers: int
     unknown: dict[str, str]
+    beyond: tuple[float, float] | None = None
+    tails: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def between_runs(self) -> float:
@@ -128,6 +137,7 @@ def fit_steps(rows: StepRows, graph_tokens: float, draws: int = DRAWS, seed: int
         spread=spread(solution.error),
         num_outliers=int(np.count_nonzero(np.abs(solution.error) > _OUTLIER * spread(solution.error))),
         unknown=unknown,
+        beyond=_beyond(rows, kept, roofline),
     )
 
 
@@ -279,6 +289,22 @@ def _held_out(rows: StepRows, kept: Sequence[int], roofline: _Roofline) -> dict[
         predicted = float((roofline.columns(mine, kept) @ values).sum())
         errors[rows.names[i]] = float(np.log(mine.duration_s.sum() / max(predicted, 1e-9)))
     return errors
+
+
+def _beyond(rows: StepRows, kept: Sequence[int], roofline: _Roofline) -> tuple[float, float]:
+    """The largest batch of a run, and the error for twice a batch: the largest ones, predicted from the smaller."""
+    counts = np.maximum(1, np.bincount(rows.run, minlength=len(rows.names)))
+    running = rows.features[:, COEFFICIENTS.index("running_s")]
+    batch = np.bincount(rows.run, running, minlength=len(rows.names)) / counts
+    large = (batch > _SMALLER * batch.max())[rows.run]
+    smaller, larger = rows.take(~large), rows.take(large)
+    if len(smaller) < LEAST_ROWS:
+        return float(batch.max()), _PER_DOUBLING
+    values = _solve(smaller, roofline.columns(smaller, kept)).values
+    predicted = float((roofline.columns(larger, kept) @ values).sum())
+    error = abs(float(np.log(larger.duration_s.sum() / max(predicted, 1e-9))))
+    doublings = float(np.log2(batch.max() / max(1.0, batch[smaller.run].max())))
+    return float(batch.max()), min(_MOST_PER_DOUBLING, max(_LEAST_PER_DOUBLING, error / max(doublings, 0.5)))
 
 
 def of_one_law(rows: StepRows, without_adapters: Collection[str], graph_tokens: float) -> tuple[StepRows, str]:

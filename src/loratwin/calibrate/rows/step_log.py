@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from math import log
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ I8 = NDArray[np.int64]
 STEPS_PER_ROW = 8
 ROWS_PER_CHUNK = 8
 """Rows that are resampled together: neighbours share what disturbed the machine."""
+
+_TAIL_TOKENS = 200
+"""Steps and tokens of a run below which a 99th percentile says nothing."""
 
 MOST_GAP_S = 0.002
 """From the end of a step to the next that follows at once: the engine's loop. What is longer is idling."""
@@ -153,6 +157,37 @@ def run_columns(run: Run, behaviour: EngineBehaviour, graph_tokens: float) -> St
     config = run.config
     slots, rank, seqs = config.max_loras, config.max_lora_rank, config.max_num_seqs
     return step_columns(_features(run), slots, rank, behaviour, graph_tokens, seqs)
+
+
+def tail_errors(
+    runs: Mapping[str, Run], model: StepTimeModel, behaviour: EngineBehaviour, graph_tokens: float
+) -> dict[str, float]:
+    """By run: how much farther the 99th percentile of its steps is off than their mean, as log(measured / predicted).
+
+    A step counts as often as it has decode requests, each of which waits for it; runs of few such steps are left out.
+    """
+    found = {}
+    for name, run in runs.items():
+        steps = run.steps
+        if steps is None or steps.decode_requests.sum() < _TAIL_TOKENS or len(steps) < _TAIL_TOKENS:
+            continue
+        columns = run_columns(run, behaviour, graph_tokens)
+        load_s = np.zeros(len(steps)) if steps.load_s is None else steps.load_s
+        predicted = model.dense_s(columns.tokens) + columns.linear @ model.linear + load_s
+        ratios = [log(_p99(seconds, steps)) - log(_mean(seconds, steps)) for seconds in (steps.duration_s, predicted)]
+        found[name] = ratios[0] - ratios[1]
+    return found
+
+
+def _p99(seconds: F8, steps: StepSeries) -> float:
+    """Such that 99 % of the tokens of decode requests waited less."""
+    order = np.argsort(seconds)
+    share = np.cumsum(steps.decode_requests[order])
+    return float(seconds[order][np.searchsorted(share, 0.99 * share[-1])])
+
+
+def _mean(seconds: F8, steps: StepSeries) -> float:
+    return float(np.average(seconds, weights=steps.decode_requests))
 
 
 def _features(run: Run) -> StepFeatures:
