@@ -33,6 +33,7 @@ def test_step_logs_without_steps_cost_the_steps_and_not_the_record(tmp_path, rep
     run = replace(run, requests=replace(run.requests, replica=np.array([0, replicas - 1], dtype=np.int32)))
     shown, written = files.write(run, 0.0, servers_with(logs))
     assert len(written) == (1 if replicas == 1 else 3) and all(path.is_file() for path in written)
+    files.done()
     assert not files.partial.exists()
     kept = load_run(tmp_path / "run.json")
     assert shown.provenance == kept.provenance
