@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
-from loratwin.cli import main
+from loratwin.cli.app import app
 from tests.slow import SLOW
 
 PROGRAM = [sys.executable, "-c", "from loratwin.cli import main; main()"]
@@ -51,8 +53,14 @@ def loratwin_here(
         if cwd is not None:
             patch.chdir(cwd)
         with pytest.raises(SystemExit) as ended:
-            main()
+            _program()(prog_name="loratwin")
     return subprocess.CompletedProcess(list(arguments), _exit_code(ended.value), out.text(), err.text())
+
+
+@cache
+def _program() -> Any:
+    """What `loratwin.cli.main` calls, made once: typer takes a tenth of a second for the signatures of all commands."""
+    return typer.main.get_command(app)
 
 
 class _Output(io.TextIOWrapper):
