@@ -27,7 +27,7 @@ def group(**changes: Any) -> dict[str, Any]:
     return {"groups": [{key: value for key, value in (GROUP | changes).items() if value is not None}]}
 
 
-KEYS = "name, count, names, ranks, rate, total_rate, popularity, rates, arrivals, lengths, prefix, sessions"
+KEYS = "name, count, names, adapters, ranks, rate, total_rate, popularity, rates, arrivals, lengths, prefix, sessions"
 KINDS = "poisson, gamma, deterministic, on_off, diurnal, replay, clients, closed, at_once"
 FORMS = "must be one rank (16), ranks given in turn ([8, 16]), shares ({8: 0.5, 16: 0.5}), or {by_name: {adapter: 16}}"
 COUNT = "groups[0].count: this key is required, unless names, rates, weights or a trace with adapters tell it"

@@ -250,3 +250,23 @@ def test_ranks_of_the_adapters_in_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="ranks.folder: has no rank for adapter 'g-0'"):
         replay(tmp_path, OURS, ranks={"folder": "loras"})
     assert replay(tmp_path, OURS, ranks={"folder": "loras", "others": 8}).adapters.rank.tolist() == [16, 64, 8]
+
+
+def test_a_folder_of_adapters_tells_names_and_ranks(tmp_path: Path) -> None:
+    for name, rank in (("red", 64), ("blue", 16)):
+        (tmp_path / "loras" / name).mkdir(parents=True)
+        (tmp_path / "loras" / name / "adapter_config.json").write_text(f'{{"r": {rank}}}')
+    group: dict[str, Any] = {"name": "g", "adapters": "loras", "rate": 1}
+    spec = parse_spec({"groups": [group]}, folder=tmp_path)
+    assert (spec.groups[0].adapter_names(), spec.groups[0].rank_of_each().tolist()) == (("blue", "red"), [16, 64])
+    assert parse_spec(spec.model_dump(mode="json")) == spec, "a copy of it says the same"
+    few = parse_spec({"groups": [{**group, "names": ["org/red"]}]}, folder=tmp_path).groups[0]
+    assert (few.adapter_names(), few.rank_of_each().tolist()) == (("org/red",), [64])
+    for changes, message in (
+        ({"adapters": "absent"}, "adapters: no such file"),
+        ({"ranks": 8}, "ranks: the folder of the adapters tells them"),
+        ({"names": ["bleu"]}, "names: .*loras has no adapter 'bleu'; did you mean 'blue'"),
+        ({"count": 3}, "names: is for 2 adapters, but count is 3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            parse_spec({"groups": [{**group, **changes}]}, folder=tmp_path)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from loratwin.errors import InputError
 from loratwin.records.config import ranks_that_hold
 from loratwin.refusals import did_you_mean
 from loratwin.traces import MAX_TOKENS
+from loratwin.workload.adapter_folder import rank_of, ranks_in
 from loratwin.workload.arrays import F8, I4, OPEN, ArrivalPattern
 from loratwin.workload.arrivals import MAX_REQUESTS, AtOnce, ClientRates, Closed, Poisson, Process, Replay
 from loratwin.workload.lengths import Lengths, exactly_one
@@ -27,7 +30,7 @@ from loratwin.workload.popularity import (
     rank_list,
 )
 from loratwin.workload.sharegpt import ShareGpt
-from loratwin.workload.strict import Strict, either, refusal
+from loratwin.workload.strict import ExistingPath, Strict, either, refusal
 
 BASE_NAME = "base"
 """Reserved: the traffic that uses no adapter."""
@@ -85,6 +88,9 @@ class AdapterGroup(Strict):
     names: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
         None, description="Names of the adapters (default: name-0, name-1, ...)."
     )
+    adapters: ExistingPath | None = Field(
+        None, description="Folder of the adapters (PEFT), relative to this file: tells their names and ranks."
+    )
     ranks: Ranks = Field(
         8,
         description="LoRA rank: one (16), given in turn ([8, 16]), shares ({8: 0.5, 16: 0.5}), or {by_name: {a: 16}}.",
@@ -104,6 +110,8 @@ class AdapterGroup(Strict):
     def _consistent(self) -> AdapterGroup:
         if self.name == BASE_NAME:
             raise refusal("name", "is reserved for traffic without adapter")
+        if self.adapters is not None:
+            self._take_folder(self.adapters)
         self._check_rates()
         if self.count is None:
             object.__setattr__(self, "count", self._told_count())  # frozen, and not yet anybody's
@@ -111,6 +119,22 @@ class AdapterGroup(Strict):
         _check_sessions(self)
         self._check_ranks()
         return self
+
+    def _take_folder(self, folder: Path) -> None:
+        """Names, unless they are given, and ranks, as the folder has them now."""
+        try:
+            there = ranks_in(folder)
+        except InputError as error:
+            raise refusal("adapters", str(error)) from None
+        names = self.names or tuple(there)
+        object.__setattr__(self, "names", names)  # frozen, and not yet anybody's
+        absent = next((name for name in names if rank_of(name, there) is None), None)
+        if absent is not None:
+            raise refusal("names", f"{folder} has no adapter {absent!r}{did_you_mean(absent, list(there))}")
+        ranks = RanksByName(by_name={name: rank_of(name, there) for name in names})
+        if "ranks" in self.model_fields_set and self.ranks != ranks:
+            raise refusal("ranks", "the folder of the adapters tells them: leave out ranks or adapters")
+        object.__setattr__(self, "ranks", ranks)
 
     def _told_count(self) -> int:
         """How many adapters there are by all else that is said."""
