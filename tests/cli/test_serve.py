@@ -87,3 +87,46 @@ def test_what_a_line_lacks_is_said(tmp_path: Path) -> None:
     assert "+ --enable-lora\n" in done.stdout and "Now: without --enable-lora it serves none" in done.stdout
     done = loratwin(*plan, f"vllm serve {LLAMA} --max-num-seqs 64 --enable-lora --max-lora-rank 8")
     assert "it refuses 8 of 8 adapters: their rank is above 8" in done.stdout
+
+
+def adapters_of(folder: Path, base: str = LLAMA, rank: int = 32) -> str:
+    for i in range(8):
+        (folder / "loras" / f"a{i}").mkdir(parents=True)
+        config = json.dumps({"r": rank, "base_model_name_or_path": base})
+        (folder / "loras" / f"a{i}" / "adapter_config.json").write_text(config)
+    return str(folder / "loras")
+
+
+def test_a_line_and_a_gpu_need_no_profile(tmp_path: Path) -> None:
+    simulate = ("simulate", workload(tmp_path), "--serve", LINE, "--json")
+    done = loratwin(*simulate, "--gpu", "NVIDIA H100 80GB HBM3", "--lora-folder", adapters_of(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["results"][0]["config"]["max_lora_rank"] == 32
+    assert "no profile was measured for it; h100-sxm/vllm-0.32.0/llama-3.1-8b-instruct is assumed" in done.stderr
+    assert "8 adapters of the workload stand for others" in done.stderr and "c-0 is a0" in done.stderr
+    image = f"docker run vllm/vllm-openai:v0.8.5 --model {LINE.removeprefix('vllm serve ')}"
+    done = loratwin("simulate", workload(tmp_path), "--serve", image, "--gpu", "h100-64gb", "--json")
+    assert done.returncode == 0 and f"profile {PROFILE}\n" in done.stderr, "the one that was fitted to such a server"
+    for words, message in (
+        (("--serve", LINE), "--serve does not say on which GPU it runs: --gpu"),
+        ((), "no profile: --profile names one"),
+        (("--serve", LINE, "--gpu", "h1000"), "h1000"),
+        (("--gpu", "h100-sxm", "--profile", PROFILE), "--gpu h100-sxm: --profile"),
+    ):
+        done = loratwin("simulate", workload(tmp_path), *words)
+        assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_adapters_that_the_server_would_refuse(tmp_path: Path) -> None:
+    folder = adapters_of(tmp_path, "Qwen/Qwen2.5-7B-Instruct", 64)
+    for words, message in (
+        ((), "it is of Qwen/Qwen2.5-7B-Instruct (base_model_name_or_path), the server of meta-llama"),
+        (("--max-lora-rank", "32"), "rank 64 is above the server's --max-lora-rank 32; it is of Qwen"),
+    ):
+        for command in ("simulate", "plan"):
+            plain = (workload(tmp_path), "--profile", PROFILE, *words)
+            done = loratwin(command, *plain, "--lora-folder", folder)
+            assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    (tmp_path / "own.yaml").write_text("groups: [{name: c, adapters: loras, rate: 0.2}]")
+    done = loratwin("simulate", str(tmp_path / "own.yaml"), "--profile", PROFILE)
+    assert done.returncode == 2 and "it is of Qwen" in done.stderr

@@ -184,3 +184,32 @@ def test_of_several_servers_one_is_named(tmp_path: Path) -> None:
     path.write_text("spec: {{ .Values.x }}\n  y: []\n")
     with pytest.raises(InputError, match="a template of Helm: render it first"):
         find_line(str(path))
+
+
+POD = """\
+apiVersion: v1
+kind: Pod
+spec:
+  NODE
+  containers:
+    - {image: "vllm/vllm-openai:v0.11.0", args: [--model, LLM, --enable-lora]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("node", "gpu"),
+    [
+        ("nodeSelector: {nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3}", "NVIDIA-H100-80GB-HBM3"),
+        ("nodeSelector: {disk: ssd}", ""),
+        (
+            "affinity: {nodeAffinity: {required: [{matchExpressions: "
+            "[{key: nvidia.com/gpu.product, operator: In, values: [NVIDIA-L40S]}]}]}}",
+            "NVIDIA-L40S",
+        ),
+        ("nodeSelectorTerms: [{matchExpressions: [{key: nvidia.com/gpu.product, values: [NVIDIA-L4, L40S]}]}]", ""),
+    ],
+)
+def test_labels_of_nodes_tell_the_gpu(node: str, gpu: str, tmp_path: Path) -> None:
+    (tmp_path / "pod.yaml").write_text(POD.replace("NODE", node).replace("LLM", LLAMA))
+    line = find_line(str(tmp_path / "pod.yaml"))
+    assert (line.gpu, line.version) == (gpu, "vllm-0.11.0")

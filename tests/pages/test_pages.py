@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -81,7 +82,9 @@ def a_day(folder: Path) -> None:
     as_log(workload, folder / "day.jsonl")
     for i, name in enumerate(workload.adapters.name):
         (folder / "adapters" / name).mkdir(parents=True)
-        (folder / "adapters" / name / "adapter_config.json").write_text(f'{{"peft_type": "LORA", "r": {8 << i % 2}}}')
+        base = "meta-llama/Llama-3.1-8B-Instruct"
+        config = {"peft_type": "LORA", "r": 8 << i % 2, "base_model_name_or_path": base, "target_modules": "all-linear"}
+        (folder / "adapters" / name / "adapter_config.json").write_text(json.dumps(config))
 
 
 def own_llm(folder: Path) -> None:

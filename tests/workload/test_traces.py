@@ -263,10 +263,10 @@ def test_a_folder_of_adapters_tells_names_and_ranks(tmp_path: Path) -> None:
     few = parse_spec({"groups": [{**group, "names": ["org/red"]}]}, folder=tmp_path).groups[0]
     assert (few.adapter_names(), few.rank_of_each().tolist()) == (("org/red",), [64])
     for changes, message in (
-        ({"adapters": "absent"}, "adapters: no such file"),
-        ({"ranks": 8}, "ranks: the folder of the adapters tells them"),
-        ({"names": ["bleu"]}, "names: .*loras has no adapter 'bleu'; did you mean 'blue'"),
-        ({"count": 3}, "names: is for 2 adapters, but count is 3"),
+        ({"adapters": "absent"}, "adapters = .absent.: no such file"),
+        ({"ranks": 8}, "ranks = 8: the folder of the adapters tells them"),
+        ({"names": ["bleu"]}, "names.*loras has no adapter 'bleu'; did you mean 'blue'"),
+        ({"count": 3}, "is for 2 adapters, but count is 3"),
     ):
         with pytest.raises(InputError, match=message):
             parse_spec({"groups": [{**group, **changes}]}, folder=tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from loratwin.errors import InputError
 from loratwin.formatting import first_of
 from loratwin.records import EngineConfig
 from loratwin.records.config import ranks_that_hold
+from loratwin.workload.adapter_folder import natural, stand_ins
 
 
 @dataclass(frozen=True)
@@ -118,28 +118,21 @@ def assign_adapters(wanted: Sequence[str], served: Sequence[str], given: Sequenc
     """
     if given:
         return _given(wanted, served, given)
-    if set(wanted) <= set(served):
-        return tuple(wanted)
-    if len(served) < len(wanted):
+    taken = stand_ins(wanted, served)
+    if taken is None:
         missing = [name for name in wanted if name not in served]
         raise InputError(
             f"the workload has {len(wanted)} adapters and the server {len(served)} (it lacks {missing[0]!r}, ...); "
             "register more (loratwin adapters make, --lora-modules), or take a workload with fewer"
         )
-    return tuple(sorted(served, key=_natural)[: len(wanted)])
+    return taken
 
 
 def _given(wanted: Sequence[str], served: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
     for name in given:
         if served and name not in served:
-            known = first_of(sorted(served, key=_natural), _MOST_NAMED)
+            known = first_of(sorted(served, key=natural), _MOST_NAMED)
             raise InputError(f"--adapters: the server has no {name!r}; it has {known}")
     if len(given) < len(wanted):
         raise InputError(f"--adapters: {len(given)} names for the workload's {len(wanted)} adapters")
     return tuple(given[: len(wanted)])
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Orders a2 before a10."""
-    parts = re.split(r"(\d+)", name)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]

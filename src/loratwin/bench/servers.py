@@ -19,9 +19,11 @@ from loratwin.engines.server_line import find_line
 from loratwin.errors import DataError, InputError
 from loratwin.http import NoAnswerError
 from loratwin.launch import Server, load_adapters, start_mps, start_replicas
+from loratwin.llms import find_llm
 from loratwin.probe import server_arguments
 from loratwin.synthetic import lora_modules_args, read_adapters
 from loratwin.telemetry import ServerFacts, gpu_name
+from loratwin.workload.adapter_checks import check_folder
 
 
 class Servers(Protocol):
@@ -155,6 +157,8 @@ class LaunchedServers:
             They do not start, or lack an adapter.
         """
         given = with_config_file(ServerArguments.of(find_engine(self.engine), self.args))
+        if self.lora_folder is not None:
+            _check_folder(self.lora_folder, given)
         listener.line(f"starting {self.replicas} x {self.engine}; logs in {logs}")
         with ExitStack() as stack:
             mps = stack.enter_context(start_mps(logs)) if self.mps else None
@@ -302,6 +306,16 @@ def _names_held(
                 "--lora-folder registers adapters, or give the addresses in the plan's order"
             )
     return tuple(wanted)
+
+
+def _check_folder(folder: str | Path, given: ServerArguments) -> None:
+    """What the server would refuse once it has been started for minutes."""
+    rank = given.whole("max_lora_rank") or given.engine.default_lora_rank
+    try:
+        llm = find_llm(given.model)
+    except InputError:
+        llm = None  # not known by name: nothing to compare with
+    check_folder(folder, llm, rank)
 
 
 def _names(wanted: Sequence[str], facts: Sequence[ServerFacts], given: Sequence[str]) -> tuple[str, ...]:

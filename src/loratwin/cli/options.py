@@ -56,6 +56,24 @@ Workloads = Annotated[
 ProfileGiven = Annotated[
     str, typer.Option("--profile", help="GPU, engine version and LLM; or a profile file.", show_default=False)
 ]
+ProfileOrLine = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        help="Profile (GPU/engine/LLM, see `loratwin profiles list`) or its file; by default that of --serve's server.",
+        show_default=False,
+    ),
+]
+LineGpu = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu", help="GPU of --serve's server, instead of --profile; its speed is assumed if nothing was measured."
+    ),
+]
+LoraFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the adapters (PEFT): tells their ranks; what the server refuses is refused."),
+]
 ServerCommand = Annotated[
     str | None,
     typer.Option("--server-command", help="What the arguments are appended to. Default: the engine's own command."),

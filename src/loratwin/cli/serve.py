@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from loratwin.engines.server_line import ServerLine
-    from loratwin.perf import Profile
 
 _CHOSEN = {"plan": {"max_loras", "max_cpu_loras", "max_lora_rank", "max_num_seqs"}}
 """What a command looks for by itself, whatever the line says."""
@@ -33,16 +30,10 @@ def _as_typed(option: Any, value: Any) -> Any:
     return [text] if getattr(option, "multiple", False) else text
 
 
-def line_beside(given: str | None, profile: Profile) -> ServerLine | None:
-    """The server's line, if there is one, checked against a profile; what differs is said on stderr."""
-    if given is None:
-        return None
-    from loratwin.simulate.lines import line_beside
-
-    line, remarks = line_beside(given, profile)
+def note(remarks: Iterable[str]) -> None:
+    """What is taken for granted, on stderr: after all checks, so that an error stands alone."""
     for remark in remarks:
         typer.echo(f"note: {remark}", err=True)
-    return line
 
 
 Serve = Annotated[

@@ -100,6 +100,8 @@ class Engine:
         Series of finished requests, and its label with the reason; None: it tells none.
     adapter_info
         None: there is no such series.
+    default_lora_rank
+        Of slots unless told; None: as its adapters need it.
     rank_labels, part_labels
         Of series that show the same on every rank, and of series that are parts of a total beside them.
     key_variable
@@ -145,6 +147,7 @@ class Engine:
     image: tuple[str, Mapping[str, str]]
     option_names: Callable[[], frozenset[str]]
     variables: tuple[str, ...] = ()
+    default_lora_rank: int | None = None
     rank_labels: tuple[str, ...] = ()
     part_labels: tuple[str, ...] = ()
 

@@ -65,7 +65,7 @@ def _in_tree(node: Any, name: str, about: Mapping[str, Any]) -> Iterator[Started
     own = name or _name(node)
     found = _stack(node, own) or _container(node, own, about)
     if found is not None:
-        yield found
+        yield found._replace(gpu=about.get("gpu", ""))
         return
     for key, child in node.items():
         if key not in ("env", "environment"):
@@ -97,7 +97,32 @@ def _about(node: Mapping[str, Any]) -> dict[str, Any]:
         found["model"] = _repository(node["storageUri"])
     if isinstance(parallelism, dict) and isinstance(parallelism.get("tensor"), int):
         found["tensor"] = parallelism["tensor"]
+    if gpu := _gpu(node):
+        found["gpu"] = gpu
     return found
+
+
+_GPU_LABELS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "cloud.google.com/gke-accelerator",
+               "karpenter.k8s.aws/instance-gpu-name")  # fmt: skip
+"""Labels of Kubernetes' nodes that name their GPU."""
+
+
+def _gpu(node: Mapping[str, Any]) -> str:
+    """The GPU that a pod asks for by its node's labels; "": none, or several would do."""
+    selector = node.get("nodeSelector")
+    named = [selector.get(label) for label in _GPU_LABELS] if isinstance(selector, dict) else []
+    for part in (node.get("affinity"), node.get("nodeSelectorTerms")):
+        named += _required(part)
+    found = {str(name) for name in named if name}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _required(part: Any) -> list[Any]:
+    """Values of the terms that name a GPU, wherever they stand."""
+    if isinstance(part, dict) and part.get("key") in _GPU_LABELS and part.get("operator", "In") == "In":
+        return list(part.get("values") or ())
+    children = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    return [value for child in children for value in _required(child)]
 
 
 def _repository(uri: Any) -> str:

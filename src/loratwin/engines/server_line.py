@@ -38,11 +38,14 @@ class ServerLine:
         What it was read from, to be shown.
     version
         Of the engine, by the container's image, as "vllm-0.11.0"; "": not said.
+    gpu
+        As Kubernetes' labels name it; "": not said.
     """
 
     arguments: ServerArguments
     where: str
     version: str = ""
+    gpu: str = ""
 
     @property
     def parts(self) -> list[str]:
@@ -102,7 +105,7 @@ def _line(started: Started, folder: Path, where: str) -> ServerLine:
             _refuse_unknown(part, arguments, where)
     arguments.check()
     named = f"{where}#{started.name}" if started.name else where
-    return ServerLine(arguments, named, started.version)
+    return ServerLine(arguments, named, started.version, started.gpu)
 
 
 def _refuse_unknown(part: str, arguments: ServerArguments, where: str) -> None:

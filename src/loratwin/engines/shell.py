@@ -17,12 +17,13 @@ _VARIABLE = re.compile(r"\$\((\w+)\)|\$\{(\w+)(?::?-([^}]*))?\}|\$([A-Za-z_]\w*)
 
 
 class Started(NamedTuple):
-    """A server that something starts: its engine, its arguments, and the version if an image tells it."""
+    """A server that something starts: its engine, its arguments, and version and GPU where they are told."""
 
     name: str
     engine: str
     words: tuple[str, ...]
     version: str = ""
+    gpu: str = ""
 
 
 def started_by(

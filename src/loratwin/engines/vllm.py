@@ -22,7 +22,7 @@ from loratwin.engines.versions import (
 )
 from loratwin.errors import DataError, InputError
 from loratwin.http import Connection
-from loratwin.records.config import KV_NUMBER_BYTES
+from loratwin.records.config import KV_NUMBER_BYTES, EngineConfig
 
 OPTIONS = {
     **COMMON,
@@ -198,6 +198,7 @@ VLLM = Engine(
     program=("vllm", "serve"),
     options=OPTIONS,
     lora_is_on=lambda arguments: arguments.is_on("enable_lora"),
+    default_lora_rank=int(EngineConfig.model_fields["max_lora_rank"].default),
     defaults=_defaults,
     memory_default=GENERATIONS[0].gpu_memory_utilization,
     memory_share=_memory_share,

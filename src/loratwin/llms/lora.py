@@ -42,6 +42,22 @@ PARTS = {
 """What vLLM stacks, by the names that adapters use."""
 
 
+def adapter_modules(llm: LlmShapes) -> dict[str, str]:
+    """Modules that adapters may have, by the names that adapters use, and the part of a layer that each is in."""
+    found: dict[str, str] = {}
+    for linear in (linear for kind in llm.kinds for linear in kind.linears if linear.lora != "none"):
+        names = (linear.name,) if linear.lora == "whole" else PARTS.get(linear.name, (linear.name,))
+        if linear.experts:
+            names = (*names, *_OF_EXPERTS)
+        part = "mlp" if linear.experts or linear.name in _FEED_FORWARD else "self_attn"
+        found |= dict.fromkeys(names, part)
+    return found | (dict.fromkeys(("embed_tokens", "lm_head"), "") if llm.lora_on_vocabulary else {})
+
+
+_FEED_FORWARD = ("gate_up_proj", "down_proj")
+_OF_EXPERTS = ("gate_proj", "up_proj", "down_proj", "w1", "w2", "w3")
+
+
 def _slices(
     linear: Linear, tensor_parallel: int, target_modules: Sequence[str], fully_sharded: bool
 ) -> list[list[tuple[int, int]]]:

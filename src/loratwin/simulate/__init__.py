@@ -1,10 +1,11 @@
 """The twin: `simulate` one run, `sweep` configurations and seeds, `forecast` where a real run will lie."""
 
+from loratwin.simulate.asked import Asked, asked_of, asked_workload
 from loratwin.simulate.chance import Draw, chance_kept, draw_of
 from loratwin.simulate.engine import served_capacity, simulate
 from loratwin.simulate.files import check_runs_path, save_runs
 from loratwin.simulate.forecast import Forecast, PredictionInterval, forecast, plausible_profile
-from loratwin.simulate.lines import check_line, on_line
+from loratwin.simulate.lines import check_line, line_beside, on_line, server_profile
 from loratwin.simulate.many import Answers, SweepQuestion, sweep_many
 from loratwin.simulate.outcome import Outcome, each_once, outcome, try_config
 from loratwin.simulate.series import TimeSeries, time_series
@@ -12,6 +13,7 @@ from loratwin.simulate.sweep import Replications, Sweep, adapter_rows, replicate
 
 __all__ = [
     "Answers",
+    "Asked",
     "Draw",
     "Forecast",
     "Outcome",
@@ -21,12 +23,15 @@ __all__ = [
     "SweepQuestion",
     "TimeSeries",
     "adapter_rows",
+    "asked_of",
+    "asked_workload",
     "chance_kept",
     "check_line",
     "check_runs_path",
     "draw_of",
     "each_once",
     "forecast",
+    "line_beside",
     "on_line",
     "outcome",
     "plausible_profile",
@@ -34,6 +39,7 @@ __all__ = [
     "save_runs",
     "served_capacity",
     "server_configs",
+    "server_profile",
     "simulate",
     "sweep",
     "sweep_many",

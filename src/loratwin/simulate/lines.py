@@ -1,14 +1,70 @@
-"""A server's line beside a profile: whether they are of the same LLM and GPUs, and what the line's server is."""
+"""A server's line beside a profile: whether they are of the same LLM and GPUs, and a profile of the line's own."""
 
 from __future__ import annotations
 
 from loratwin.engines.flags import DTYPES
 from loratwin.engines.server_line import ServerLine, find_line
-from loratwin.engines.versions import engine_version
+from loratwin.engines.versions import UNTOLD, engine_version
 from loratwin.errors import InputError
 from loratwin.llms import find_llm
-from loratwin.perf import Profile
+from loratwin.perf import Profile, assume, find_gpu, load_profile, profile_names, served_profile
 from loratwin.records import EngineConfig
+
+
+def server_profile(
+    name: str | None,
+    line: str | None = None,
+    gpu: str | None = None,
+    quantization: str | None = None,
+    pipeline_parallel: int = 1,
+) -> tuple[Profile, tuple[str, ...]]:
+    """The profile that is named, else one of a line's GPU, LLM and version; and what is to be said of that.
+
+    Parameters
+    ----------
+    name
+        Of a profile or its file, as of `perf.served_profile`; None: the line tells.
+    line
+        As of `engines.server_line.find_line`.
+    gpu
+        The line's GPU, where it does not say it itself.
+    quantization, pipeline_parallel
+        As of `perf.served_profile`.
+
+    Raises
+    ------
+    InputError
+        Neither a profile nor a line is given, or the line does not tell LLM and GPU; or as `served_profile`.
+    """
+    if name is not None and gpu is not None:
+        raise InputError(f"--gpu {gpu}: --profile {name} is of a GPU already; give one of the two")
+    if name is not None:
+        return served_profile(name, quantization, pipeline_parallel), ()
+    if line is None:
+        raise InputError("no profile: --profile names one (`loratwin profiles list`), or --serve and --gpu tell of one")
+    return _of_line(find_line(line), gpu)
+
+
+def _of_line(line: ServerLine, gpu: str | None) -> tuple[Profile, tuple[str, ...]]:
+    """One that was fitted to such a server, else one that is assumed."""
+    if not (gpu or line.gpu):
+        raise InputError(f"{line.where} does not say on which GPU it runs: --gpu h100-sxm does, or --profile")
+    arguments = line.arguments
+    if not arguments.engine.generations:
+        raise InputError(f"{line.where} starts {arguments.engine.title}, whose speed cannot be assumed: --profile")
+    engine = line.version or UNTOLD
+    stages = arguments.whole("pipeline_parallel") or 1
+    if stages > 1:
+        raise InputError(
+            f"{line.where} has {stages} stages of layers (--pipeline-parallel-size); no profile is of that"
+        )
+    quantization = arguments.text("quantization")
+    llm = find_llm(f"{arguments.model}-{quantization}" if quantization else arguments.model, engine)
+    profile = assume(find_gpu(gpu or line.gpu), llm, engine, arguments.whole("tensor_parallel") or 1)
+    version = "" if line.version else f"; the line does not tell its version: taken to be {engine}"
+    if profile.name in profile_names():
+        return load_profile(profile.name), (f"{line.where}: profile {profile.name}{version}",)
+    return profile, (f"{line.where}: no profile was measured for it; {profile.name} is assumed{version}",)
 
 
 def line_beside(given: str, profile: Profile) -> tuple[ServerLine, tuple[str, ...]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,26 @@ def ranks_in(folder: str | Path) -> dict[str, int]:
     return {each.name: largest_rank(read_config(each)) for each in found}
 
 
-def rank_of(name: str, ranks: dict[str, int]) -> int | None:
+def rank_of(name: str, ranks: Mapping[str, int]) -> int | None:
     """Rank of an adapter, by its name or, of a name as `org/adapter`, by its last part; None: it is not there."""
-    return ranks.get(name, ranks.get(name.rstrip("/").rpartition("/")[2]))
+    return ranks.get(name, ranks.get(own_name(name)))
+
+
+def own_name(name: str) -> str:
+    """Of a name as `org/adapter` its last part, which is that of the folder."""
+    return name.rstrip("/").rpartition("/")[2]
+
+
+def stand_ins(wanted: Sequence[str], there: Sequence[str]) -> tuple[str, ...] | None:
+    """The adapter for each wanted one: of equal names, else those there in their natural order; None: too few."""
+    known = set(there)
+    equal = tuple(name if name in known else own_name(name) for name in wanted)
+    if known.issuperset(equal) and len(set(equal)) == len(equal):
+        return equal
+    return tuple(sorted(there, key=natural)[: len(wanted)]) if len(there) >= len(wanted) else None
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Orders a2 before a10."""
+    parts = re.split(r"(\d+)", name)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]

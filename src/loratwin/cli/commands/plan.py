@@ -17,10 +17,12 @@ from loratwin.cli.options import (
     JsonFile,
     KvCacheDtype,
     KvCacheMemoryBytes,
+    LineGpu,
+    LoraFolder,
     MaxLoraRank,
     PipelineParallel,
     Processes,
-    ProfileGiven,
+    ProfileOrLine,
     Quantization,
     RunsOn,
     SloKept,
@@ -31,7 +33,7 @@ from loratwin.cli.options import (
     prints_json,
     show,
 )
-from loratwin.cli.serve import Serve, line_beside
+from loratwin.cli.serve import Serve, note
 from loratwin.errors import InputError
 from loratwin.lists import whole_numbers
 from loratwin.progress import simulations
@@ -39,8 +41,10 @@ from loratwin.progress import simulations
 
 def plan(
     workload: Workloads,
-    profile: ProfileGiven,
+    profile: ProfileOrLine = None,
     serve: Serve = None,
+    gpu: LineGpu = None,
+    lora_folder: LoraFolder = None,
     objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
     slo: SloKept = None,
     slo_for: Annotated[
@@ -156,7 +160,6 @@ def plan(
     """
     from loratwin.learn import predict
     from loratwin.metrics import parse_slo
-    from loratwin.perf import served_profile
     from loratwin.plan import HEADROOM, parse_headroom, plan_text
     from loratwin.plan.line import line_change, line_change_json, line_change_text
     from loratwin.plan.many import PlanQuestion, plan_many
@@ -165,7 +168,7 @@ def plan(
     from loratwin.records import would_replace
     from loratwin.records.plain import as_plain
     from loratwin.report import check_csv_folder, check_html, write_report, write_tables
-    from loratwin.workload import load_spec
+    from loratwin.simulate import asked_of, server_profile
 
     options: dict[str, Any] = {
         "objective": objective,
@@ -194,28 +197,32 @@ def plan(
     }
     tried = range(seed, seed + seeds)
     changes = [*map(parse_scale, scale or ()), *map(parse_added, add or ())]
-    chosen_profile = served_profile(profile, quantization, pipeline_parallel)
+    chosen_profile, assumed = server_profile(profile, serve, gpu, quantization, pipeline_parallel)
     if are_several(workload, on):
+        note(assumed)
         question = PlanQuestion(chosen_profile, tried, changes, options)
         place = Place(on, processes, partition, minutes)
-        answer(plan_many, question, workload, output, json, place, serve=serve, csv=csv, no_check=not check)
+        without = {"serve": serve, "lora_folder": lora_folder, "csv": csv, "no_check": not check}
+        answer(plan_many, question, workload, output, json, place, **without)
         return
     (name,) = workload
-    spec = load_spec(name)
-    line = line_beside(serve, chosen_profile)
+    spec, line, remarks = asked_of(name, chosen_profile, serve, lora_folder, max_lora_rank)
     check_names(changes, spec)
     if not check:
         _check_no_plan(fast, output, json, csv)
+        note((*assumed, *remarks))
         said = predict(spec, chosen_profile, objective=objective, slots=options["slots"], seed=seed)
         typer.echo(predicted_text(said))
         return
     output = output or Path("plan.html")
     check_html(output)
-    check_json(json, (output,), (name, profile))
-    if would_replace(output, (name, profile)):
+    inputs = tuple(filter(None, (name, profile)))
+    check_json(json, (output,), inputs)
+    if would_replace(output, inputs):
         raise InputError(f"{output} is a file that the plan is made of: give another name")
     if csv is not None:
         check_csv_folder(csv)
+    note((*assumed, *remarks))
     with simulations() as progress:
         found, cases = plan_and_cases(
             spec, chosen_profile, changes, seeds=tried, processes=processes, name=name, progress=progress, **options

@@ -16,9 +16,12 @@ from loratwin.cli.options import (
     JsonFile,
     KvCacheDtype,
     KvCacheMemoryBytes,
+    LineGpu,
+    LoraFolder,
     MaxLoraRank,
     PipelineParallel,
     Processes,
+    ProfileOrLine,
     Quantization,
     RunsOn,
     SloChecked,
@@ -29,7 +32,7 @@ from loratwin.cli.options import (
     prints_json,
     show,
 )
-from loratwin.cli.serve import Serve, line_beside
+from loratwin.cli.serve import Serve, note
 from loratwin.errors import CapacityError
 from loratwin.lists import whole_numbers
 from loratwin.progress import counted_runs
@@ -37,8 +40,10 @@ from loratwin.progress import counted_runs
 
 def simulate(
     workload: Workloads,
-    profile: Annotated[str, typer.Option(help="Profile (GPU/engine/LLM, see `loratwin profiles list`) or its file.")],
+    profile: ProfileOrLine = None,
     serve: Serve = None,
+    gpu: LineGpu = None,
+    lora_folder: LoraFolder = None,
     max_loras: Annotated[
         list[str] | None,
         typer.Option(help="Slots; several (8,16,32, or repeated) are compared. Default: one for each adapter."),
@@ -101,20 +106,21 @@ def simulate(
     --max-loras 16,32,64
     """
     from loratwin.metrics import parse_slo
-    from loratwin.perf import served_profile
     from loratwin.report import print_sweep
     from loratwin.simulate import (
         SweepQuestion,
+        asked_of,
         check_runs_path,
+        line_beside,
         on_line,
         save_runs,
         server_configs,
+        server_profile,
         sweep,
         sweep_many,
     )
-    from loratwin.workload import load_spec
 
-    performance = served_profile(profile, quantization, pipeline_parallel)
+    performance, assumed = server_profile(profile, serve, gpu, quantization, pipeline_parallel)
     slots = None if max_loras is None else whole_numbers("--max-loras", max_loras)
     options = {
         "max_cpu_loras": max_cpu_loras,
@@ -133,20 +139,23 @@ def simulate(
         "quantization": quantization,
     }
     limits, tried = parse_slo(slo) if slo is not None else None, range(seed, seed + seeds)
-    as_line = line_beside(serve, performance) is not None
+    as_line = serve is not None
     if are_several(workload, on):
+        note((*assumed, *(line_beside(serve, performance)[1] if serve else ())))
         question = SweepQuestion(performance, slots, options, list(tried), slo, intervals, adapters, series, as_line)
-        answer(sweep_many, question, workload, output, json, Place(on, processes, partition, minutes))
+        place = Place(on, processes, partition, minutes)
+        answer(sweep_many, question, workload, output, json, place, lora_folder=lora_folder)
         return
     (name,) = workload
-    spec = load_spec(name)
+    spec, _, remarks = asked_of(name, performance, serve, lora_folder, max_lora_rank)
     configs = server_configs(spec, performance, slots, **options)
     if as_line:
         configs = [on_line(config) for config in configs]
     num_runs = len(configs) * seeds
     if output is not None:
         check_runs_path(output, num_runs)
-    check_json(json, (output,), (name, profile))
+    check_json(json, (output,), filter(None, (name, profile)))
+    note((*assumed, *remarks))
     with counted_runs(num_runs) as progress:
         done = sweep(
             spec, performance, configs, seeds=tried, slo=limits, intervals=intervals,
