@@ -76,6 +76,8 @@ def test_a_plan_says_what_to_change_and_what_it_brings(tmp_path: Path) -> None:
     assert "  - --max-lora-rank 32\n  + --max-lora-rank 16\n" in shown
     assert f"    {LLAMA}\n" in shown and "    --max-num-seq 64\n" in shown
     assert "TTFT mean" in shown and "margin" in shown
+    page = (tmp_path / "p.html").read_text()
+    assert "<h2>Your line</h2>" in page and "  + --max-loras 8\n" in page.partition("<h2>Your line</h2>")[2]
     data = json.loads((tmp_path / "p.json").read_text())["your_line"]
     assert data["now"]["config"]["max_loras"] == 2 and "+ --max-loras 8" in data["diff"]
 

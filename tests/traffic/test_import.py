@@ -16,6 +16,7 @@ from loratwin.http import ask
 from loratwin.perf import load_profile
 from loratwin.simulate import server_configs, simulate
 from loratwin.traffic import Sources, import_traffic
+from loratwin.traffic.importing import observe
 from loratwin.traffic.pages import is_page
 from loratwin.traffic.series import growth
 from loratwin.workload import Workload, draw, load_spec
@@ -110,6 +111,18 @@ def test_few_requests_have_the_lengths_of_all_scaled_to_their_mean(tmp_path: Pat
     rare = next(group for group in found.groups if group.name == "rare-0")
     assert rare.lengths.prompt.mean == pytest.approx(900) and rare.lengths.output.mean == pytest.approx(9)
     assert "lengths of 1 adapters: fewer than 20 requests" in (tmp_path / "w.yaml").read_text()
+
+
+def test_many_adapters_over_a_day_take_the_room_of_their_requests(tmp_path: Path) -> None:
+    """20,000 adapters have 29 million minutes in a day; only those in which something was asked are kept."""
+    names = [f"a{i % 20_000}" for i in range(40_000)]
+    rows = [f"{2.16 * i:.2f},{name},{10 + i % 7},5" for i, name in enumerate(names)]
+    (tmp_path / "log.csv").write_text("\n".join(["arrival_s,adapter,prompt_tokens,output_tokens", *rows]))
+    seen = observe(Sources((str(tmp_path / "log.csv"),)))
+    assert len(seen.names) == 20_000 and seen.cells.num_steps == 1440 and len(seen.cells.requests) <= 40_000
+    assert seen.num_requests == 40_000 and seen.cells.output_tokens.sum() == 200_000
+    assert seen.cells.by_step(seen.cells.requests).max() == pytest.approx(28, abs=1)
+    assert set(seen.cells.by_adapter(seen.cells.requests)) == {2.0}
 
 
 def test_two_pages_and_one(tmp_path: Path) -> None:

@@ -58,22 +58,23 @@ def test_what_prometheus_saw_is_what_was_sent(tmp_path: Path) -> None:
         sources = Sources((url,), since_s=end - begin, end_s=end, step_s=1.0)
         text, observed, _ = import_traffic(sources, tmp_path / "seen.yaml", "all", end - begin)
 
-    assert observed.requests.sum() == sum(after.requests_finished.values()) - sum(before.requests_finished.values())
+    assert observed.num_requests == sum(after.requests_finished.values()) - sum(before.requests_finished.values())
     run = load_run(tmp_path / "run.json").requests
     finished = ~np.isnan(run.finish_s)
     asked = after.prompt_tokens - before.prompt_tokens
     cut_off = int(run.prompt_tokens[~finished].sum())  # at the end: computed, some of them, and not counted
-    assert asked - cut_off <= observed.prompt_tokens.sum() <= asked
+    assert asked - cut_off <= observed.cells.prompt_tokens.sum() <= asked
     sent = int(finished.sum())
-    assert observed.requests.sum() == pytest.approx(sent, abs=40), "and what is asked before the window"
-    mean = observed.output_tokens.sum() / observed.requests.sum()
+    assert observed.num_requests == pytest.approx(sent, abs=40), "and what is asked before the window"
+    mean = observed.cells.output_tokens.sum() / observed.num_requests
     assert mean == pytest.approx(run.output_tokens[finished].mean(), rel=0.1)
 
     assert "whichever adapter was asked for" in text
     spec = load_spec(tmp_path / "seen.yaml")
     assert set(spec.groups[0].adapter_names()) <= {f"t-{i}" for i in range(4)}
-    rate = observed.requests.sum() / observed.span_s
+    rate = observed.num_requests / observed.span_s
     assert spec.total_rate_per_s == pytest.approx(rate, rel=0.02)
     drawn = draw(spec.model_copy(update={"window_s": 20_000.0}))
-    assert drawn.prompt_tokens.mean() == pytest.approx(observed.prompt_tokens.sum() / observed.requests.sum(), rel=0.02)
+    asked_mean = observed.cells.prompt_tokens.sum() / observed.num_requests
+    assert drawn.prompt_tokens.mean() == pytest.approx(asked_mean, rel=0.02)
     assert drawn.output_tokens.mean() == pytest.approx(mean, rel=0.02)

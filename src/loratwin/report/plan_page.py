@@ -15,6 +15,7 @@ from loratwin.plan import (
     lora_modules,
     verdict,
 )
+from loratwin.plan.line import LineChange, line_change_text
 from loratwin.plan.sentences import breaks_first, margin_text, server, serves
 from loratwin.plan.what_if import WhatIf
 from loratwin.report.page import HeadlineFigure, environment, milliseconds, share
@@ -23,7 +24,7 @@ from loratwin.report.plan_tables import not_starting, plan_tables, too_few
 from loratwin.version import __version__
 
 
-def plan_report(plan: Plan, cases: Sequence[WhatIf] = ()) -> str:
+def plan_report(plan: Plan, cases: Sequence[WhatIf] = (), line: LineChange | None = None) -> str:
     """The page as text. The same plan gives the same bytes.
 
     Parameters
@@ -32,9 +33,11 @@ def plan_report(plan: Plan, cases: Sequence[WhatIf] = ()) -> str:
         To be shown.
     cases
         Of `loratwin.plan.what_if`; empty: none are shown.
+    line
+        What to change in a server's line; None: none was given.
     """
     template = environment().get_template("plan.html.j2")
-    return template.render(**_content(plan, cases))
+    return template.render(**_content(plan, cases), line="" if line is None else line_change_text(line, plan))
 
 
 def _content(plan: Plan, cases: Sequence[WhatIf]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from loratwin.metrics import Slo, parse_slo
 from loratwin.perf import Profile
 from loratwin.plan import Plan, plan_text
 from loratwin.plan.compare import PlanComparison
+from loratwin.plan.line import LineChange
 from loratwin.plan.what_if import WhatIf
 from loratwin.records import Run, check_writable, write_atomically
 from loratwin.simulate import Sweep
@@ -23,6 +24,7 @@ def write_report(
     *,
     slo: Slo | str | None = None,
     what_if: Sequence[WhatIf] = (),
+    line: LineChange | None = None,
 ) -> Path:
     """Write one self-contained HTML file about a run, several side by side, a plan, or plans compared.
 
@@ -36,6 +38,8 @@ def write_report(
         Limits to check in runs, as `ttft_p99=2s,tpot_p99=100ms`; a plan has its own.
     what_if
         Cases of a plan (`loratwin.plan.what_if`).
+    line
+        What to change in a server's line for a plan (`loratwin.plan.line.line_change`).
 
     Returns
     -------
@@ -59,7 +63,7 @@ def write_report(
         return write_atomically(path, comparison_page(what))
     from loratwin.report.plan_page import plan_report
 
-    return write_atomically(path, plan_report(what, what_if))
+    return write_atomically(path, plan_report(what, what_if, line))
 
 
 def write_tables(

@@ -13,6 +13,7 @@ from loratwin.errors import DataError, InputError
 from loratwin.traces import Trace
 
 F8 = NDArray[np.float64]
+I8 = NDArray[np.int64]
 Hours = Literal["busiest", "median", "all"]
 HOUR_S = 3600.0
 ALL = "all that was seen"
@@ -28,16 +29,59 @@ class Buckets(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Cells:
+    """What was counted of each adapter in steps of time: only cells with something in them, by adapter, then by step.
+
+    10,000 adapters have 14 million steps in a day, and requests in few of them.
+    """
+
+    num_adapters: int
+    num_steps: int
+    adapter: I8
+    """Shape (num_cells,), as all below."""
+    step: I8
+    requests: F8
+    prompt_tokens: F8
+    """Sum over the requests of a cell."""
+    output_tokens: F8
+
+    def within(self, first: int, last: int) -> Cells:
+        """The cells of some steps, which count from `first`."""
+        kept = (self.step >= first) & (self.step < last)
+        values = (self.requests[kept], self.prompt_tokens[kept], self.output_tokens[kept])
+        return Cells(self.num_adapters, last - first, self.adapter[kept], self.step[kept] - first, *values)
+
+    def by_adapter(self, values: F8) -> F8:
+        """Sums of one of the columns, shape (num_adapters,)."""
+        return _sums(self.adapter, values, self.num_adapters)
+
+    def by_step(self, values: F8, adapter: int | None = None) -> F8:
+        """The same by step, of all adapters or of one; shape (num_steps,)."""
+        if adapter is None:
+            return _sums(self.step, values, self.num_steps)
+        first, last = np.searchsorted(self.adapter, (adapter, adapter + 1))
+        return _sums(self.step[first:last], values[first:last], self.num_steps)
+
+
+def _sums(place: I8, values: F8, num: int) -> F8:
+    return np.bincount(place, values, num).astype(np.float64, copy=False)
+
+
+def cells_of(requests: F8, prompt_tokens: F8, output_tokens: F8) -> Cells:
+    """From tables of shape (num_adapters, num_steps)."""
+    num_adapters, num_steps = requests.shape
+    at = np.nonzero((requests != 0) | (prompt_tokens != 0) | (output_tokens != 0))
+    return Cells(num_adapters, num_steps, at[0], at[1], requests[at], prompt_tokens[at], output_tokens[at])
+
+
+@dataclass(frozen=True, eq=False)
 class Observed:
-    """Requests of each adapter in steps of time. The arrays have shape (num_adapters, num_steps)."""
+    """Requests of each adapter in steps of time."""
 
     names: tuple[str, ...]
     """As in the source; "" is traffic without a name."""
     step_s: float
-    requests: F8
-    prompt_tokens: F8
-    """Sum over the requests of a step."""
-    output_tokens: F8
+    cells: Cells
     begin: str
     """When the first step begins, as the source has it."""
     source: str
@@ -53,19 +97,21 @@ class Observed:
     notes: tuple[str, ...] = ()
 
     @property
+    def num_requests(self) -> float:
+        """Of all adapters in all steps."""
+        return float(self.cells.requests.sum())
+
+    @property
     def span_s(self) -> float:
         """Seconds of all steps."""
-        return float(self.requests.shape[1] * self.step_s)
+        return float(self.cells.num_steps * self.step_s)
 
     @property
     def total(self) -> F8:
         """What steps are compared by: tokens, or requests where nothing tells tokens; shape (num_steps,)."""
-        tokens: F8 = (self.prompt_tokens + self.output_tokens).sum(axis=0)
-        return tokens if tokens.any() else self.requests.sum(axis=0)
-
-    def without_tokens(self) -> bool:
-        """Whether requests were counted, and no tokens."""
-        return not self.prompt_tokens.any() or not self.output_tokens.any()
+        cells = self.cells
+        tokens = cells.by_step(cells.prompt_tokens + cells.output_tokens)
+        return tokens if tokens.any() else cells.by_step(cells.requests)
 
 
 class Chosen(NamedTuple):
@@ -87,7 +133,7 @@ def choose(observed: Observed, hours: Hours, window_s: float = HOUR_S) -> Chosen
     """
     total = observed.total
     num = len(total)
-    if not observed.requests.sum() > 0:
+    if not observed.num_requests > 0:
         raise DataError(f"{observed.source}: no requests in {observed.span_s:g} s")
     length = max(1, round(window_s / observed.step_s))
     if hours == "all" or num <= length:
@@ -125,23 +171,20 @@ def of_trace(trace: Trace, base: Sequence[str], source: str) -> Observed:
         raise InputError(f"{source}: has no {' and no '.join(lacks)}; --column says where they are")
     step_s = 60.0 if trace.arrival_s[-1] - trace.arrival_s[0] >= 1800 else 1.0
     at = ((trace.arrival_s - trace.arrival_s[0]) / step_s).astype(np.int64)
-    names = ("", *trace.adapter_names)
     who = np.zeros(len(at), np.int64) if trace.adapter is None else trace.adapter.astype(np.int64) + 1
+    seen, who = np.unique(who, return_inverse=True)
     num = int(at[-1]) + 1
-    place = who * num + at
-    counted = [
-        np.bincount(place, weights=weights, minlength=len(names) * num).reshape(len(names), num)
+    place, row = np.unique(who * num + at, return_inverse=True)
+    requests, prompt, output = (
+        np.bincount(row, weights, len(place)).astype(np.float64)
         for weights in (None, trace.prompt_tokens, trace.output_tokens)
-    ]
-    seen = np.flatnonzero(counted[0].sum(axis=1) > 0)
-    requests, prompt, output = (np.asarray(each[seen], dtype=np.float64) for each in counted)
+    )
+    names = ("", *trace.adapter_names)
     origin = trace.facts.origin
     return Observed(
         names=tuple(names[i] for i in seen),
         step_s=step_s,
-        requests=requests,
-        prompt_tokens=prompt,
-        output_tokens=output,
+        cells=Cells(len(seen), num, place // num, place % num, requests, prompt, output),
         begin=f"{origin} (UTC)" if origin else f"{trace.arrival_s[0]:g} s of the log",
         source=source,
         trace=trace,

@@ -10,7 +10,7 @@ import numpy as np
 from loratwin.engines.registry import ENGINES
 from loratwin.errors import DataError
 from loratwin.telemetry.names import LENGTHS, distinct
-from loratwin.traffic.observed import F8, Buckets, Observed
+from loratwin.traffic.observed import F8, Buckets, Observed, cells_of
 
 _SERVER = ("job", "namespace", "pod", "instance")
 
@@ -102,7 +102,7 @@ def observed_of(
     running = _running(by_name, step_s)
     table = [np.array([each.get(name, np.zeros(num)) for name in names]) for each in (requests, prompt, output)]
     return Observed(
-        names, step_s, table[0], table[1], table[2], begin, source, prompt_buckets, output_buckets,
+        names, step_s, cells_of(*table), begin, source, prompt_buckets, output_buckets,
         base=names if running else (), running=running, notes=_notes(names, running, label),
     )  # fmt: skip
 

@@ -52,7 +52,7 @@ def workload_text(observed: Observed, chosen: Chosen, ranks: dict[str, int] | No
 
 
 def _head(observed: Observed, chosen: Chosen, window_s: float, groups: _Groups) -> list[str]:
-    requests = observed.requests[:, chosen.first : chosen.last].sum()
+    requests = groups.cells.requests.sum()
     begin = chosen.first * observed.step_s
     lines = [
         f"# Traffic seen through {observed.source}.",
@@ -69,14 +69,21 @@ class _Groups:
 
     def __init__(self, observed: Observed, chosen: Chosen, window_s: float, ranks: dict[str, int]) -> None:
         self._seen, self._chosen, self._window_s, self._ranks = observed, chosen, window_s, ranks
-        self._steps = slice(chosen.first, chosen.last)
-        counts = observed.requests[:, self._steps].sum(axis=1)
-        self._rows = [i for i in np.argsort(-counts, kind="stable") if counts[i] > 0]
+        self.cells = observed.cells.within(chosen.first, chosen.last)
+        self._counts = self.cells.by_adapter(self.cells.requests)
+        self._tokens = {
+            "prompt": self.cells.by_adapter(self.cells.prompt_tokens),
+            "output": self.cells.by_adapter(self.cells.output_tokens),
+        }
+        self._log = None if observed.trace is None else _Log(observed, chosen.first * observed.step_s, window_s)
+        self._rows = [int(i) for i in np.argsort(-self._counts, kind="stable") if self._counts[i] > 0]
         self._adapters = [i for i in self._rows if observed.names[i] and observed.names[i] not in observed.base]
-        self._base = [i for i in self._rows if i not in self._adapters]
+        taken = set(self._adapters)
+        self._base = [i for i in self._rows if i not in taken]
+        self._all: dict[str, list[tuple[int, int, int]]] = {}
         self._short = 0
         self._unsure = 0
-        self._names: dict[str, str] = {}
+        self._taken: set[str] = set()
         self._bodies = [self._group(i) for i in self._adapters]
 
     def unknown(self) -> list[str]:
@@ -112,8 +119,8 @@ class _Groups:
         """The traffic without adapter, unless it is all that could be counted of adapters."""
         if not self._base or self._seen.running:
             return []
-        rate = self._seen.requests[self._base][:, self._steps].sum() / self._window_s
-        rows = np.array(self._base)
+        rows = self._base
+        rate = self._num(rows) / self._window_s
         lines = ["base:", f"  rate: {rate:.6g}", *self._arrivals(rows, "  "), *self._lengths(rows, "  ")]
         return [*lines, ""]
 
@@ -127,8 +134,8 @@ class _Groups:
         """One group of all adapters, whose shares are told by how often each was seen running."""
         running = self._seen.running or {}
         share = np.array([-np.log1p(-min(present, 0.999)) for present in running.values()])
-        rate = self._seen.requests[:, self._steps].sum() / self._window_s
-        rows = np.array(self._base)
+        rows = self._base
+        rate = self._counts.sum() / self._window_s
         return [
             "  - name: adapters",
             f"    names: {json.dumps(list(running))}",
@@ -141,8 +148,8 @@ class _Groups:
 
     def _group(self, row: int) -> list[str]:
         name = self._seen.names[row]
-        rate = self._seen.requests[row, self._steps].sum() / self._window_s
-        rows = np.array([row])
+        rate = self._counts[row] / self._window_s
+        rows = [row]
         return [
             f"  - name: {self._group_name(name)}",
             f"    names: [{json.dumps(name)}]",
@@ -156,14 +163,13 @@ class _Groups:
         """A name that a group may have, and no other has."""
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:90] or "adapter"
         plain = f"{plain}-adapter" if plain == "base" else plain
-        taken = set(self._names.values())
         free = plain
-        while free in taken:
-            free = f"{plain}-{len(taken)}"
-        self._names[name] = free
+        while free in self._taken:
+            free = f"{plain}-{len(self._taken)}"
+        self._taken.add(free)
         return free
 
-    def _arrivals(self, rows: NDArray[np.intp], indent: str, one: bool = True) -> list[str]:
+    def _arrivals(self, rows: list[int], indent: str, one: bool = True) -> list[str]:
         """Burstiness where there is enough to tell it from chance."""
         hours = self._window_s / HOUR_S
         if self._chosen.why == ALL and 2 < hours <= self._chosen.last - self._chosen.first:
@@ -175,12 +181,12 @@ class _Groups:
             return []
         return [f"{indent}arrivals: {{kind: gamma, cv: {cv:.3g}}}"] if cv > 0 else []
 
-    def _by_hour(self, rows: NDArray[np.intp]) -> list[float]:
-        counts = self._seen.requests[rows][:, self._steps].sum(axis=0)
+    def _by_hour(self, rows: list[int]) -> list[float]:
+        counts = self._by_step(rows)
         parts = np.array_split(counts, max(1, round(self._window_s / HOUR_S)))
         return [float(part.mean()) * 3600 / self._seen.step_s for part in parts]
 
-    def _cv(self, rows: NDArray[np.intp]) -> float | None:
+    def _cv(self, rows: list[int]) -> float | None:
         """Standard deviation / mean of the gaps; 0: as Poisson, as far as can be told; None: too little was seen."""
         gaps = self._gaps(rows)
         if gaps is not None:
@@ -188,34 +194,25 @@ class _Groups:
                 return None
             cv, error = float(gaps.std() / gaps.mean()), 1 / np.sqrt(len(gaps))
         else:
-            counts = self._seen.requests[rows][:, self._steps].sum(axis=0)
+            counts = self._by_step(rows)
             if len(counts) < LEAST_FOR_CV or counts.sum() < LEAST_FOR_CV:
                 return None
             dispersion = float(counts.var() / counts.mean())
             cv, error = np.sqrt(dispersion), 0.5 * np.sqrt(2 / len(counts))
         return 0.0 if abs(cv - 1) < 2 * error else float(np.clip(cv, 0.05, _MOST_CV))
 
-    def _gaps(self, rows: NDArray[np.intp]) -> F8 | None:
+    def _gaps(self, rows: list[int]) -> F8 | None:
         """Seconds between the requests of a log; None: the source has no single requests."""
-        at = self._of_log(rows)
-        trace = self._seen.trace
-        if at is None or trace is None or trace.arrival_s is None:
-            return None
-        return np.diff(trace.arrival_s[at])
+        return None if self._log is None else np.diff(self._log.arrival_s[self._log.of(rows)])
 
-    def _of_log(self, rows: NDArray[np.intp]) -> NDArray[np.intp] | None:
-        """Requests of the log in the window."""
-        trace = self._seen.trace
-        if trace is None or trace.arrival_s is None:
-            return None
-        begin = trace.arrival_s[0] + self._chosen.first * self._seen.step_s
-        inside = (trace.arrival_s >= begin) & (trace.arrival_s < begin + self._window_s)
-        if trace.adapter is not None:
-            index = {name: i for i, name in enumerate(trace.adapter_names)} | {"": -1}
-            inside &= np.isin(trace.adapter, [index[self._seen.names[row]] for row in rows])
-        return np.flatnonzero(inside)
+    def _by_step(self, rows: list[int]) -> F8:
+        """Requests of some adapters in each step."""
+        total = np.zeros(self.cells.num_steps)
+        for row in rows:
+            total += self.cells.by_step(self.cells.requests, row)
+        return total
 
-    def _lengths(self, rows: NDArray[np.intp], indent: str) -> list[str]:
+    def _lengths(self, rows: list[int], indent: str) -> list[str]:
         prompt, output = (self._side(rows, side) for side in ("prompt", "output"))
         self._short += int(bool(self._seen.names[rows[0]]) and self._num(rows) < LEAST_LENGTHS)
         return [
@@ -224,25 +221,51 @@ class _Groups:
             f"{indent}  output: {_distribution(output)}",
         ]
 
-    def _num(self, rows: NDArray[np.intp]) -> float:
-        return float(self._seen.requests[rows][:, self._steps].sum())
+    def _num(self, rows: list[int]) -> float:
+        return float(self._counts[rows].sum())
 
-    def _side(self, rows: NDArray[np.intp], side: str) -> _Lengths:
-        sums = self._seen.prompt_tokens if side == "prompt" else self._seen.output_tokens
+    def _side(self, rows: list[int], side: str) -> _Lengths:
         requests = self._num(rows)
-        mean = float(sums[rows][:, self._steps].sum()) / requests
-        every = np.array(self._rows) if requests < LEAST_LENGTHS else rows
-        at = self._of_log(every)
-        trace = self._seen.trace
-        if at is not None and trace is not None:
-            values = trace.prompt_tokens if side == "prompt" else trace.output_tokens
-            assert values is not None  # or the log would have been refused
-            return _Lengths(mean, quantile_bins(values[at]))
+        mean = float(self._tokens[side][rows].sum()) / requests
+        if requests >= LEAST_LENGTHS:
+            return _Lengths(mean, self._bins(rows, side))
+        if side not in self._all:
+            self._all[side] = self._bins(self._rows, side)
+        return _Lengths(mean, self._all[side])
+
+    def _bins(self, rows: list[int], side: str) -> list[tuple[int, int, int]]:
+        if self._log is not None:
+            values = self._log.prompt_tokens if side == "prompt" else self._log.output_tokens
+            return quantile_bins(values[self._log.of(rows)])
         buckets = self._seen.prompt_buckets if side == "prompt" else self._seen.output_buckets
-        found = (
-            [] if buckets is None else [buckets[name] for row in every if (name := self._seen.names[row]) in buckets]
-        )
-        return _Lengths(mean, bucket_bins(found, self._steps))
+        found = [] if buckets is None else [buckets[name] for row in rows if (name := self._seen.names[row]) in buckets]
+        return bucket_bins(found, slice(self._chosen.first, self._chosen.last))
+
+
+class _Log:
+    """A log's requests in the window, in order of time, and which of them are whose."""
+
+    def __init__(self, seen: Observed, first_s: float, length_s: float) -> None:
+        trace = seen.trace
+        assert trace is not None and trace.arrival_s is not None  # or it would have been refused
+        assert trace.prompt_tokens is not None and trace.output_tokens is not None
+        begin = trace.arrival_s[0] + first_s
+        first, last = np.searchsorted(trace.arrival_s, (begin, begin + length_s))
+        self.arrival_s = trace.arrival_s[first:last]
+        self.prompt_tokens, self.output_tokens = trace.prompt_tokens[first:last], trace.output_tokens[first:last]
+        if trace.adapter is None:
+            whose = np.zeros(last - first, np.int64)
+        else:
+            index = {name: i for i, name in enumerate(seen.names)}
+            rows = np.array([index.get(name, -1) for name in ("", *trace.adapter_names)])
+            whose = rows[trace.adapter[first:last].astype(np.int64) + 1]
+        self._order = np.argsort(whose, kind="stable")
+        self._ends = np.searchsorted(whose[self._order], np.arange(len(seen.names) + 1))
+
+    def of(self, rows: list[int]) -> NDArray[np.intp]:
+        """Those of some adapters, in order of time."""
+        parts = [self._order[self._ends[row] : self._ends[row + 1]] for row in rows]
+        return parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
 
 
 def quantile_bins(values: NDArray[np.int32]) -> list[tuple[int, int, int]]:

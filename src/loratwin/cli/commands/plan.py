@@ -228,7 +228,7 @@ def plan(
             spec, chosen_profile, changes, seeds=tried, processes=processes, name=name, progress=progress, **options
         )
         changed = line_change(found, spec, line, processes=processes, progress=progress) if line else None
-    write_report(found, output, what_if=cases)
+    write_report(found, output, what_if=cases, line=changed)
     if csv is not None:
         write_tables(found, csv, what_if=cases)
     beside = "" if changed is None else f"\n\n{line_change_text(changed, found)}"

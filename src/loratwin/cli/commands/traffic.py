@@ -100,6 +100,6 @@ def import_(
         ),
         output, hours_named(hours), window,
     )  # fmt: skip
-    typer.echo(f"{seen.source}: {len(seen.names)} names, {seen.requests.sum():,.0f} requests in {seen.span_s:,.0f} s")
+    typer.echo(f"{seen.source}: {len(seen.names)} names, {seen.num_requests:,.0f} requests in {seen.span_s:,.0f} s")
     typer.echo(f"window: {chosen.why}; what could not be known stands at the head of the file")
     typer.echo(f"written: {output}", err=True)
