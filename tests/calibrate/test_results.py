@@ -235,3 +235,11 @@ def test_results_of_one_name_are_all_kept(tmp_path: Path) -> None:
         file.parent.mkdir()
         file.write_text(FILES["vllm.json"])
     assert list(load_runs_or_results(files)) == ["result", "result-2", "result-3"]
+
+
+def test_a_report_is_told_version_and_gpu_of_the_server(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(FILES["vllm.json"])
+    (small,) = load_runs_or_results([tmp_path / "a.json"]).values()
+    (large,) = load_runs_or_results([tmp_path / "a.json"], "vllm-0.32.0", "h100-sxm").values()
+    assert (small.config.max_num_seqs, large.config.max_num_seqs) == (256, 1024)
+    assert large.provenance.engine_version == "vllm-0.32.0" and large.provenance.gpu == "h100-sxm"

@@ -213,3 +213,9 @@ def test_labels_of_nodes_tell_the_gpu(node: str, gpu: str, tmp_path: Path) -> No
     (tmp_path / "pod.yaml").write_text(POD.replace("NODE", node).replace("LLM", LLAMA))
     line = find_line(str(tmp_path / "pod.yaml"))
     assert (line.gpu, line.version) == (gpu, "vllm-0.11.0")
+
+
+def test_a_file_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: &all\n  vllm: *all\n")
+    with pytest.raises(InputError, match="compose.yaml: a part of it holds itself"):
+        find_line(str(tmp_path / "compose.yaml"))

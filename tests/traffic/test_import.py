@@ -241,6 +241,18 @@ def test_parts_and_ranks_of_sglang_are_not_added_to_their_total(tmp_path: Path) 
     assert spec.total_rate_per_s == pytest.approx(1.0)
 
 
+def test_pods_of_two_engines_are_added_up(tmp_path: Path) -> None:
+    each: list[tuple[dict[str, str], list[float]]] = []
+    for prefix, requests in (("vllm", "request_success"), ("sglang", "num_requests")):
+        for name, step in ((requests, 60.0), ("prompt_tokens", 6000.0), ("generation_tokens", 600.0)):
+            labels = {"__name__": f"{prefix}:{name}_total", "model_name": "llama", "pod": prefix}
+            each.append((labels, [0.0, step, 2 * step]))
+    (tmp_path / "a.json").write_text(answer(*each))
+    spec, observed, _ = imported(tmp_path, tmp_path / "a.json")
+    assert spec.total_rate_per_s == pytest.approx(2.0)
+    assert observed.cells.prompt_tokens.sum() == 24_000 and observed.cells.output_tokens.sum() == 2_400
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -26,8 +26,9 @@ def _take(context: typer.Context, given: str | None) -> str | None:
 
 def _as_typed(option: Any, value: Any) -> Any:
     """A value as an option takes it from the command line."""
-    text = value if isinstance(value, bool | float) else str(value)
-    return [text] if getattr(option, "multiple", False) else text
+    several = [str(one) for one in value] if isinstance(value, list | tuple) else None
+    text = value if isinstance(value, bool | float) else ",".join(several) if several else str(value)
+    return (several or [text]) if getattr(option, "multiple", False) else text
 
 
 def note(remarks: Iterable[str]) -> None:

@@ -39,7 +39,10 @@ def started_in(path: Path) -> list[Started]:
     except (yaml.YAMLError, RecursionError) as error:
         hint = "; a template of Helm: render it first, or give its values" if _TEMPLATE.search(text) else ""
         raise InputError(f"--serve {path}: not YAML ({' '.join(str(error).split())[:120]}){hint}") from None
-    found = [one for document in documents for one in _in_tree(document, "", {})]
+    try:
+        found = [one for document in documents for one in _in_tree(document, "", {})]
+    except RecursionError:
+        raise InputError(f"--serve {path}: a part of it holds itself (an alias within its own anchor)") from None
     if not found and len(documents) == 1 and isinstance(documents[0], dict):
         found = _as_config(documents[0], str(path))
     return found

@@ -197,7 +197,7 @@ def _chunks(path: Path) -> Clients:
     for number, file in chunks.items():
         means = _dataset_means(file.with_name(f"chunk-{number}-dataset.json"))
         for row in csv.reader(file.read_text(encoding="utf-8-sig").splitlines()):
-            if len(row) >= 3 and of_cells.numbers(row[:1]).value[0] >= 0 and float(row[1]) >= 0:
+            if len(row) >= 3 and (of_cells.numbers(row[:2]).value >= 0).all():  # an empty cell is no window
                 values = (number, row[0], row[1], row[2], *means)
                 for key, value in zip(columns, values, strict=True):
                     columns[key].append(value)

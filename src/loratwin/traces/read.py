@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -129,8 +130,21 @@ def _plan(path: Path, table: Table, reading: Reading) -> _Plan:
 _MAPPED = Format("mapped", "mapped columns", (), (), (), needs=(), strict=True)
 
 
+def _listed(cell: Any) -> Any:
+    """A list as it is, or as CSV has it, in the text of JSON; empty where there is nothing; None: it is none."""
+    if isinstance(cell, str) and cell.strip():
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            return None
+        return cell if isinstance(cell, list) else None
+    return cell if isinstance(cell, (list, tuple, np.ndarray)) else []
+
+
 def _first(table: Table, column: str) -> Any:
-    return value_at(table.first, column)
+    """The first cell of a column with something in it; None: the first rows have none."""
+    cells = (value_at(row, column) for row in table.head)
+    return next((cell for cell in cells if cell is not None and str(cell).strip()), None)
 
 
 def _column(path: Path, table: Table, name: str) -> str:
@@ -296,8 +310,10 @@ class _Rows:
 
     def _blocks(self, piece: Piece, keep: NDArray[np.bool_]) -> None:
         cells = piece.cells[self.plan.columns["blocks"]]
-        lists = [cell if isinstance(cell, (list, tuple, np.ndarray)) else [] for cell in cells]
+        lists = [_listed(cell) for cell in cells]
         kept = [each for each, wanted in zip(lists, keep, strict=True) if wanted]
+        if any(each is None for each in kept):
+            raise InputError(f"{self.path}: {self.plan.columns['blocks']}: must be lists of whole numbers")
         self.parts.setdefault("length", []).append(np.fromiter(map(len, kept), np.int64, len(kept)))
         try:
             flat = np.array([block for each in kept for block in each], dtype=np.int64)

@@ -15,7 +15,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain, islice
+from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -56,8 +56,8 @@ class Table(NamedTuple):
     header: tuple[str, ...]
     kind: str
     """CSV, JSON or parquet; what `lines` count."""
-    first: Mapping[str, Any]
-    """The first row."""
+    head: Sequence[Mapping[str, Any]]
+    """The first rows, at least one."""
     pieces: Callable[[Sequence[str], Sequence[str]], Iterable[Piece]]
     """Rows with the cells of these columns, of which some are text whatever it looks like (adapters 7 and 007 are two);
     can be asked for once."""
@@ -107,18 +107,22 @@ def read_table(opened: Any, path: Path) -> Table:
 def _csv(path: Path, header_line: str, file: IO[str]) -> Table:
     delimiter = max(",;\t|", key=header_line.count)
     header = tuple(name.strip() for name in next(csv.reader([header_line], delimiter=delimiter)))
-    first_line = next((line for line in file if line.strip()), "")
-    if not first_line:
+    begin = list(islice(dropwhile(lambda line: not line.strip(), file), _HEAD))
+    head = [dict(zip(header, row, strict=False)) for row in csv.reader(begin, delimiter=delimiter) if any(row)]
+    if not head:
         raise InputError(f"{path}: has no requests")
-    first_cells = next(csv.reader([first_line], delimiter=delimiter), [])
-    lines = _Lines(chain([first_line], file), 2)
-    cells = dict(zip(header, first_cells, strict=False))
+    lines = _Lines(chain(begin, file), 2)
+    cells = {name: next((row[name] for row in head if row.get(name, "").strip()), "") for name in header}
     return Table(
         header,
         "CSV",
-        cells,
+        head,
         lambda wanted, texts: _csv_pieces(lines, header, wanted, delimiter, {**cells, **dict.fromkeys(texts, "")}),
     )
+
+
+_HEAD = 64
+"""Rows that tell what a column holds: the first one's cell may be empty."""
 
 
 class _Lines:
@@ -155,7 +159,7 @@ def _csv_pieces(
 
 
 def _dtype(cell: str) -> str:
-    """What numpy is to take a column for, by its first cell."""
+    """What numpy is to take a column for, by its first cell with something in it."""
     try:
         int(cell)
         return "i8"
@@ -210,11 +214,17 @@ def _json(path: Path, first: str, file: IO[str]) -> Table:
     else:
         values = iter(enumerate(_json_values(path, first + file.read()), start=1))
     counted, notes = flat_records(values)
-    head = list(islice(counted, 64))  # a form's optional keys need not be in the first
+    head = list(islice(counted, _HEAD))  # a form's optional keys need not be in the first
     if not head:
         raise InputError(f"{path}: has no requests")
     header = tuple(dict.fromkeys(name for _, record in head for name in _paths(record)))
-    return Table(header, "JSON", head[0][1], lambda wanted, _: _json_pieces(chain(head, counted), wanted), notes)
+    return Table(
+        header,
+        "JSON",
+        [record for _, record in head],
+        lambda wanted, _: _json_pieces(chain(head, counted), wanted),
+        notes,
+    )
 
 
 def _server_log(path: Path, first: str, file: IO[str]) -> Table:
@@ -222,7 +232,13 @@ def _server_log(path: Path, first: str, file: IO[str]) -> Table:
     if not records:
         raise InputError(f"{path}: a server's log without requests; it logs them with --enable-log-requests")
     header = tuple(dict.fromkeys(name for _, record in records for name in record))
-    return Table(header, "log", records[0][1], lambda wanted, _: _json_pieces(iter(records), wanted), notes)
+    return Table(
+        header,
+        "log",
+        [record for _, record in records[:_HEAD]],
+        lambda wanted, _: _json_pieces(iter(records), wanted),
+        notes,
+    )
 
 
 def _json_lines(path: Path, file: IO[str]) -> Iterator[tuple[int, Any]]:
@@ -281,10 +297,10 @@ def _parquet(path: Path) -> Table:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as parquet ({error})") from None
     header = tuple(file.schema_arrow.names)
-    first = next((batch.to_pylist()[0] for batch in file.iter_batches(1) if batch.num_rows), None)
-    if first is None:
+    head = next((batch.to_pylist() for batch in file.iter_batches(_HEAD) if batch.num_rows), None)
+    if head is None:
         raise InputError(f"{path}: has no requests")
-    return Table(header, "parquet", first, lambda wanted, _: _parquet_pieces(file, wanted))
+    return Table(header, "parquet", head, lambda wanted, _: _parquet_pieces(file, wanted))
 
 
 def _parquet_pieces(file: Any, wanted: Sequence[str]) -> Iterator[Piece]:

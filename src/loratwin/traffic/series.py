@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from loratwin.engines.engine import Engine
 from loratwin.engines.registry import ENGINES
 from loratwin.errors import DataError
 from loratwin.telemetry.names import LENGTHS, distinct
@@ -133,11 +134,22 @@ def _metrics(shared: str) -> list[str]:
 
 
 def _first(by_name: Mapping[str, list[Counted]], shared: str, label: str) -> dict[str, F8] | None:
-    """Growth by label of the first series that is there."""
-    for name in _metrics(shared):
-        if name in by_name:
-            return _grown(by_name[name], label)
-    return None
+    """Growth by label, of each engine the first series that is there: pods of two are added up; None: there is none."""
+    found = [grown for engine in ENGINES.values() if (grown := _of_engine(engine, by_name, shared, label))]
+    return _added(found) if found else None
+
+
+def _of_engine(engine: Engine, by_name: Mapping[str, list[Counted]], shared: str, label: str) -> dict[str, F8]:
+    name = next((metric.name for metric in engine.metrics.get(shared, ()) if metric.name in by_name), None)
+    return {} if name is None else _grown(by_name[name], label)
+
+
+def _added(parts: Sequence[Mapping[str, F8]]) -> dict[str, F8]:
+    total: dict[str, F8] = {}
+    for part in parts:
+        for name, grown in part.items():
+            total[name] = total[name] + grown if name in total else grown
+    return total
 
 
 def _grown(series: Sequence[Counted], label: str) -> dict[str, F8]:
@@ -153,10 +165,17 @@ def _lengths(
     by_name: Mapping[str, list[Counted]], histogram: str, counter: str, label: str
 ) -> tuple[dict[str, F8], dict[str, Buckets] | None]:
     """Tokens of requests, by the histogram of lengths, else by the counter of tokens; and the histogram."""
-    for name in _metrics(histogram):
-        if f"{name}_sum" in by_name:
-            return _grown(by_name[f"{name}_sum"], label), _buckets(by_name.get(f"{name}_bucket", ()), label)
-    return _first(by_name, counter, label) or {}, None
+    tokens: list[dict[str, F8]] = []
+    buckets: dict[str, Buckets] = {}
+    for engine in ENGINES.values():
+        counted = (metric.name for metric in engine.metrics.get(histogram, ()) if f"{metric.name}_sum" in by_name)
+        name = next(counted, None)
+        if name is None:
+            tokens.append(_of_engine(engine, by_name, counter, label))
+            continue
+        tokens.append(_grown(by_name[f"{name}_sum"], label))
+        buckets = (_buckets(by_name.get(f"{name}_bucket", ()), label) or {}) | buckets
+    return _added(tokens), buckets or None
 
 
 def _buckets(series: Sequence[Counted], label: str) -> dict[str, Buckets] | None:

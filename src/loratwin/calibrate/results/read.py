@@ -29,6 +29,10 @@ KNOWN = "vllm bench serve, SGLang's bench_serving, GuideLLM, AIPerf, inference-p
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization")
 
 
+class NoResultError(DataError):
+    """A file is no result of a load client that is known."""
+
+
 def read_result(
     path: str | Path,
     server_args: Sequence[str] | str | ServerArguments = "",
@@ -115,8 +119,13 @@ def read_results(
     return runs
 
 
-def load_runs_or_results(paths: Sequence[str | Path]) -> dict[str, Run]:
+def load_runs_or_results(paths: Sequence[str | Path], engine_version: str = "", gpu: str = "") -> dict[str, Run]:
     """Records, and results of other load clients as records, by name; what `loratwin report` shows.
+
+    Parameters
+    ----------
+    engine_version, gpu
+        Of the server of such results, as of `read_results`; records tell their own.
 
     Raises
     ------
@@ -128,20 +137,18 @@ def load_runs_or_results(paths: Sequence[str | Path]) -> dict[str, Run]:
     if len(own) == len(paths):
         return load_runs(paths)
     for path in paths:
-        found = load_runs([path]) if path in own else _foreign(path)
+        found = load_runs([path]) if path in own else _foreign(path, engine_version, gpu)
         runs |= {_free(name, runs): run for name, run in found.items()}
     return runs
 
 
-def _foreign(path: str | Path) -> dict[str, Run]:
+def _foreign(path: str | Path, engine_version: str, gpu: str) -> dict[str, Run]:
     if not Path(path).exists():
         return load_runs([path])
     try:
-        return read_results(path)
-    except DataError as error:
-        if "not a result of" not in str(error) and "not JSON" not in str(error):
-            raise
-    return load_runs([path])  # says what is wrong with it as a record
+        return read_results(path, engine_version=engine_version, gpu=gpu)
+    except NoResultError:
+        return load_runs([path])  # says what is wrong with it as a record
 
 
 def _gpu(name: str) -> Gpu:
@@ -246,7 +253,7 @@ def _documents(path: Path) -> list[Any]:
         try:
             return [yaml.safe_load(text)]
         except (yaml.YAMLError, RecursionError) as error:
-            raise DataError(f"{path}: not YAML ({' '.join(str(error).split())[:100]})") from None
+            raise NoResultError(f"{path}: not YAML ({' '.join(str(error).split())[:100]})") from None
     try:
         data = json.loads(text)
     except ValueError as error:
@@ -258,13 +265,13 @@ def _documents(path: Path) -> list[Any]:
 def _lines(text: str, path: Path, error: ValueError) -> list[Any]:
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < 2 and path.suffix != ".jsonl":
-        raise DataError(f"{path}: not JSON ({error})") from None
+        raise NoResultError(f"{path}: not JSON ({error})") from None
     rows: list[Any] = []
     for i, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
         except ValueError as wrong:
-            raise DataError(f"{path}: neither JSON nor JSON lines: line {i}: {wrong}") from None
+            raise NoResultError(f"{path}: neither JSON nor JSON lines: line {i}: {wrong}") from None
     are_requests = all(isinstance(row, dict) and "duration" not in row for row in rows)
     return [rows] if are_requests else rows
 
@@ -276,7 +283,7 @@ def _read(data: Any, where: str) -> list[Result]:
         found = form(data, where)
         if found is not None:
             return found
-    raise DataError(f"{where}: not a result of {KNOWN}")
+    raise NoResultError(f"{where}: not a result of {KNOWN}")
 
 
 def _is_line_of_requests(data: dict[str, Any]) -> bool:

@@ -44,6 +44,12 @@ def report(
         str | None,
         typer.Option(help="What the measured servers ran with, where the records do not tell it, in one string."),
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Of results of other load clients: the server's version, as vllm-0.32.0.")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Of the same: the server's GPU, as h100-sxm, or cpu; its defaults depend on it.")
+    ] = None,
     slo: SloChecked = None,
     adapters: Annotated[
         bool, typer.Option("--adapters", help="Show each adapter (the HTML file always does).")
@@ -73,7 +79,7 @@ def report(
     check_outputs(output, csv)
     check_json(json, (output,), runs)
     limits = parse_slo(slo) if slo is not None else None
-    shown = load_runs_or_results(runs)
+    shown = load_runs_or_results(runs, engine or "", gpu or "")
     if server_args is not None:
         shown = with_arguments(shown, server_args)
     if profile is not None:
