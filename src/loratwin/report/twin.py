@@ -77,6 +77,8 @@ def with_arguments(runs: Mapping[str, Run], arguments: str | Sequence[str]) -> d
 
     Parameters
     ----------
+    runs
+        By name; those that are simulated stay as they are.
     arguments
         The engine's, all of them or some.
 
