@@ -236,5 +236,5 @@ def test_every_coefficient_has_a_place() -> None:
     from loratwin.calibrate.regression.clients import NAMES
 
     fixed = {"roofline_power", "graph_tokens", "expert_s", "expert_share", "mixed_context_s"}
-    fixed |= {"reread_context_s", "reread_beyond"}
+    fixed |= {"mixed_request_s", "reread_context_s", "reread_beyond"}
     assert set(NAMES) - {"overhead_s"} == set(StepTimeModel.model_fields) - fixed

@@ -33,12 +33,10 @@ def file(assumed: Profile, tmp_path: Path) -> str:
 def test_keys_and_values_of_8_bits_are_read_in_about_half_the_time(assumed: Profile) -> None:
     model, notes = step_time_of(assumed, CONFIG.replace(kv_cache_dtype="fp8"))
     usual = assumed.step_time
-    factor = model.context_s / usual.context_s
-    assert 0.45 < factor < 0.65
-    read = {"reread_context_s": usual.reread_context_s * factor, "reread_beyond": usual.reread_beyond / factor}
-    assert model.reread_context_s == pytest.approx(read["reread_context_s"])
-    assert model.reread_beyond == pytest.approx(read["reread_beyond"])
-    assert model.model_copy(update={name: getattr(usual, name) for name in (*read, "context_s")}) == usual
+    assert 0.45 < model.context_s / usual.context_s < 0.65
+    apart = dict.fromkeys(("mixed_context_s", "mixed_request_s", "reread_context_s"), 0.0)  # by another kernel
+    assert usual.mixed_request_s > 0
+    assert model == usual.model_copy(update={"context_s": model.context_s, **apart})
     assert notes and "no such server was compared" in notes[0]
     assert step_time_of(assumed, CONFIG) == (assumed.step_time, ())
     assert step_time_of(assumed, CONFIG.replace(kv_cache_dtype="bfloat16"))[0] == assumed.step_time

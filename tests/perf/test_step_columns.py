@@ -120,7 +120,7 @@ def test_means_of_steps_are_padded_as_a_step_of_so_many_tokens_at_least() -> Non
 
 
 def test_the_table_names_every_coefficient_once() -> None:
-    kernels = {"weights_s", "token_s", "expert_s", "mixed_context_s", "reread_context_s"}
+    kernels = {"weights_s", "token_s", "expert_s", "mixed_context_s", "mixed_request_s", "reread_context_s"}
     fields = set(StepTimeModel.model_fields) - NO_TIMES - kernels
     assert sorted(COEFFICIENTS) == sorted(fields)
     assert len({term.unit for term in TERMS}) == len(TERMS)

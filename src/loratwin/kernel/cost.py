@@ -96,7 +96,8 @@ def larger_sum_s(cost: StepCost, work: StepWork, time_s: Count) -> Count:
     """The same with what steps that hold prefill, or are beyond the graphs, take besides: 0 in all others."""
     prefill = cost.prefill_step_s * work.prefill_step + cost.prefill_context_s * work.prefill_context
     again = cost.reread_context_s * (work.decode_context - cost.reread_beyond)
-    mixed = work.prefill_step * np.maximum(cost.mixed_context_s * work.decode_context, again)
+    tiles = cost.mixed_context_s * work.decode_context + cost.mixed_request_s * work.running
+    mixed = work.prefill_step * np.maximum(tiles, again)
     return time_s + prefill + mixed + cost.eager_s * work.eager
 
 

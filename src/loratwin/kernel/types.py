@@ -128,7 +128,8 @@ class StepCost(NamedTuple):
     expert_s: float = 0.0  # to read the weights of all experts, of an LLM that has them
     expert_share: float = 0.0  # part of the experts that one token is sent to
     mixed_context_s: float = 0.0  # per token of KV cache that decode requests read in a step with prefill, more
-    reread_context_s: float = 0.0  # the same beyond `reread_beyond` tokens, where it is more than all of the above
+    mixed_request_s: float = 0.0  # per running request of such a step, more
+    reread_context_s: float = 0.0  # per token beyond `reread_beyond`, where it is more than both
     reread_beyond: float = 0.0  # tokens whose keys and values of one head the second-level cache holds
 
 

@@ -304,6 +304,7 @@ def _step_time(target: Work, base: BaseStep, launch: Launch, references: Sequenc
         expert_s=base.expert_s,
         expert_share=base.expert_share,
         mixed_context_s=base.mixed_context_s,
+        mixed_request_s=base.mixed_request_s,
         reread_context_s=base.reread_context_s,
         reread_beyond=base.reread_beyond,
         prefill_step_s=launch.prefill_step_s,

@@ -60,14 +60,17 @@ def _with_weights(profile: Profile, quantization: str) -> Profile:
     return assume(find_gpu(gpu.name, profile.memory.gpu_gib), shapes, profile.engine, gpus)
 
 
+_APART = dict.fromkeys(("mixed_context_s", "mixed_request_s", "reread_context_s"), 0.0)
+"""Other numbers are FlashInfer's where FlashAttention is version 2: it computes decode requests apart (engine.md 1.10)."""
+
+
 def step_time_of(profile: Profile, config: EngineConfig) -> tuple[StepTimeModel, tuple[str, ...]]:
     """The coefficients with this server's KV cache, and what is to be said of them."""
     factor, model, notes = _cache_factor(profile, config.kv_cache_dtype), profile.step_time, []
     if config.quantization and not profile.llm.quantization:
         notes.append(f"quantization = {config.quantization}: the profile knows weights as the checkpoint has them")
     if factor != 1.0:
-        read = {name: getattr(model, name) * factor for name in ("context_s", "reread_context_s")}
-        model = model.model_copy(update={**read, "reread_beyond": model.reread_beyond / factor})
+        model = model.model_copy(update={"context_s": model.context_s * factor, **_APART})
         notes.append(
             f"kv_cache_dtype = {config.kv_cache_dtype}: reading the cache takes {factor:.2f} times as long, as "
             "measured operations say; no such server was compared"

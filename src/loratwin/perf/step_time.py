@@ -133,7 +133,7 @@ def step_columns(
 
 _NOT_FITTED = (
     "weights_s", "token_s", "roofline_power", "expert_s", "expert_share",
-    "mixed_context_s", "reread_context_s", "reread_beyond",
+    "mixed_context_s", "mixed_request_s", "reread_context_s", "reread_beyond",
 )  # fmt: skip
 """Coefficients that are the kernel's as they are: the roofline's, and those that only operations tell."""
 
@@ -166,7 +166,7 @@ class StepTimeModel(BaseModel):
     weights_s: PositiveFloat  # read all weights, launch all layers
     token_s: PositiveFloat  # per token in the dense layers where compute binds
     roofline_power: float = Field(ge=1)  # 1 adds the two, large takes the maximum
-    # The following, but for `graph_tokens` and the last five, are linear: seconds for each unit that `TERMS` says.
+    # The following, but for `graph_tokens` and the last six, are linear: seconds for each unit that `TERMS` says.
     running_s: NonNegativeFloat
     context_s: NonNegativeFloat
     prefill_context_s: NonNegativeFloat
@@ -189,7 +189,8 @@ class StepTimeModel(BaseModel):
     expert_s: NonNegativeFloat = 0.0  # of an LLM with experts: to read all of them
     expert_share: float = Field(default=0.0, ge=0, lt=1)  # part of them that one token is sent to
     mixed_context_s: NonNegativeFloat = 0.0  # per KV token that decode requests read in a step with prefill, more
-    reread_context_s: NonNegativeFloat = 0.0  # the same beyond so many, where that is more
+    mixed_request_s: NonNegativeFloat = 0.0  # per running request of such a step, more
+    reread_context_s: NonNegativeFloat = 0.0  # per KV token beyond so many, where that is more than both
     reread_beyond: NonNegativeFloat = 0.0  # tokens
 
     def scaled(self, factor: float) -> StepTimeModel:

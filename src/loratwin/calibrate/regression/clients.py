@@ -216,7 +216,8 @@ def _model(values: F8, start: Profile) -> StepTimeModel:
     weights_s, token_s = _positive(values)
     linear = {name: float(value) for name, value in zip(COEFFICIENTS, values, strict=False)}
     # The formula has no term for experts (weights stand for both), nor for context beside prompts (these stand for it).
-    without = {"expert_s": 0.0, "expert_share": 0.0, "mixed_context_s": 0.0, "reread_context_s": 0.0}
+    without = {"expert_s": 0.0, "expert_share": 0.0, "mixed_context_s": 0.0, "mixed_request_s": 0.0}
+    without |= {"reread_context_s": 0.0}
     return start.step_time.model_copy(update={**linear, "weights_s": weights_s, "token_s": token_s, **without})
 
 

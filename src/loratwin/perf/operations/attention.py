@@ -15,6 +15,13 @@ def key_value_bytes(kind: str, head_size: int) -> int:
     return 2 * head_size * (1 if kind == "fp8" else 2)
 
 
+TILE_ROWS, TILE_KEYS = 64, 128
+"""Queries and keys that FlashAttention 2 computes at a time where the KV cache is in pages (`kBlockM`, `kBlockN`)."""
+
+TILE_OPERATIONS = 4 * TILE_ROWS * TILE_KEYS * 128
+"""Of both products, with heads of 128."""
+
+
 class DecodeAttention(NamedTuple):
     """Requests that compute one token each: a time by heads of keys and one to read the cache, joined by a p-norm."""
 
@@ -44,11 +51,13 @@ class ContextAttention(NamedTuple):
     key_s: float  # per token and feature of the keys
     share: float  # of the peak operations, in the products
     error: float = 0.0  # mean of |log(fitted / measured)| of calls of 0.1 Tflop or more
+    tile_s: float = 0.0  # of one head of a request of few tokens, where there are many
 
     def on(self, flops: float, measured_flops: float) -> ContextAttention:
         """On a GPU with another peak: what is beyond the bound (exponentials, last waves) stays as it was measured."""
         beyond = (1 / self.share - 1) * flops / measured_flops
-        return self._replace(share=1 / (1 + beyond))
+        slower_s = TILE_OPERATIONS * (1 / flops - 1 / measured_flops)
+        return self._replace(share=1 / (1 + beyond), tile_s=max(0.0, self.tile_s + slower_s))
 
     def time_s(self, tokens: F8, pairs: F8, query_size: F8 | float, key_size: F8 | float, flops: float) -> F8:
         """Seconds for prompts of so many tokens and of so many pairs of a token and one before it."""

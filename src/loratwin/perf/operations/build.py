@@ -57,6 +57,9 @@ where all take the time to read the weights, over the kernels that the library h
 
 SMALL = 16
 
+FEW_TOKENS, MANY_TILES = 16, 2048
+"""Tokens of the shortest measured prompts, each within one tile of each head, and how many of these fill a GPU."""
+
 LARGE_BYTES = 4
 """Times the cache that a matrix takes from which on it tells the memory's share."""
 
@@ -226,7 +229,10 @@ def _fit_context(gpu: Gpu, size: int, rows: Frame) -> dict[str, Any]:
 
     fit = least_squares(off, np.log([1e-5, 1e-12, 1e-12, 0.5]), loss="soft_l1", f_scale=0.1)
     long = pairs * heads * size * 4 > 1e11
-    return model(fit.x)._replace(error=float(np.mean(np.abs(off(fit.x)[long]))))._asdict()
+    tiles = rows.batch_size.to_numpy(float) * heads
+    few = (rows.isl == FEW_TOKENS).to_numpy() & (heads > kv_heads) & (tiles >= MANY_TILES)
+    tile_s = float(np.median(seconds[few] / tiles[few])) if few.any() else 0.0
+    return model(fit.x)._replace(error=float(np.mean(np.abs(off(fit.x)[long]))), tile_s=tile_s)._asdict()
 
 
 def _all_reduce(frame: Frame) -> dict[str, Any]:

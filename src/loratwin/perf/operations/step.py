@@ -19,6 +19,7 @@ from loratwin.kernel.jit import source
 from loratwin.llms import LlmShapes, Product
 from loratwin.llms.layers import Attention
 from loratwin.llms.numbers import numbers
+from loratwin.perf.operations.attention import TILE_KEYS, TILE_ROWS
 from loratwin.perf.operations.experts import touched
 from loratwin.perf.operations.tables import Operations
 
@@ -27,9 +28,8 @@ F8 = NDArray[np.float64]
 LOGIT_BYTES = 30
 """Moved for each logit of a sampled row: its copy as float32, and the passes over that."""
 
-
-QUERY_ROWS = 64
-"""Rows of queries that FlashAttention 2 computes at a time where the KV cache is in pages (its `kBlockM`)."""
+MANY = 1024
+"""Requests x heads of keys that fill a GPU."""
 
 DECODE_WEIGHT = 3.0
 """Of the error of a step without prefill: there are many more of these."""
@@ -163,12 +163,29 @@ def mixed_context_s(of: StepSum, prefill_context_s: float, context_s: float) -> 
     """Seconds more for each KV token that decode requests read, in a step that holds prefill, too (engine.md 1.10).
 
     FlashAttention 2 lets heads that share keys fill the rows of a tile only where all requests decode; beside a prompt
-    each request's one row is computed as a tile of `QUERY_ROWS`, once for every head of the queries.
+    each request's one row is computed as a tile of `TILE_ROWS`, once for every head of the queries.
     """
-    shared = [each.num_heads > each.num_kv_heads for _, each in of.attentions if each.kind == "full"]
-    if not (of.operations.tiles_queries and any(shared)):
-        return 0.0
-    return max(0.0, QUERY_ROWS * prefill_context_s - context_s)
+    return max(0.0, TILE_ROWS * prefill_context_s - context_s) if _tiled(of) else 0.0
+
+
+def mixed_request_s(of: StepSum, prefill_context_s: float) -> float:
+    """Seconds more for each of these requests: a tile of each head is begun, and its keys are rounded up."""
+    total = 0.0
+    for count, attention in _tiled(of):
+        heads, kv_heads = of.heads(attention)
+        alone_s = of.operations.context_attention(attention.key_size).tile_s
+        packed = of.operations.decode_attention(attention.key_size, heads / kv_heads)
+        total += count * (heads * alone_s - kv_heads * float(packed.floor(MANY)) / MANY)
+    of_keys = TILE_ROWS * prefill_context_s * TILE_KEYS / 2  # counted by the token, half a tile beyond them
+    return max(0.0, total - of_keys)
+
+
+def _tiled(of: StepSum) -> list[tuple[int, Attention]]:
+    """Layers whose heads share keys and whose kernel fills tiles with the rows of one request."""
+    if not of.operations.tiles_queries or (of.llm.kv_number_bytes or 2) < 2:
+        return []
+    full = [(count, each) for count, each in of.attentions if each.kind == "full"]
+    return [(count, each) for count, each in full if each.num_heads > each.num_kv_heads]
 
 
 def rereads(of: StepSum, context_s: float) -> tuple[float, float]:
@@ -177,12 +194,12 @@ def rereads(of: StepSum, context_s: float) -> tuple[float, float]:
     FlashAttention 2 goes through all requests for one head of the queries before it comes to the next one: keys and
     values are read again for each head that shares them, but for as many as the second-level cache holds.
     """
-    full = [each for _, each in of.attentions if each.kind == "full"]
-    cache_bytes = of.operations.gpu.cache_mib * 2**20
-    if not (of.operations.tiles_queries and cache_bytes and full):
+    tiled, cache_bytes = _tiled(of), of.operations.gpu.cache_mib * 2**20
+    if not (tiled and cache_bytes):
         return 0.0, 0.0
-    heads, kv_heads = of.heads(full[0])
-    token_bytes = (full[0].key_size + full[0].value_size) * (of.llm.kv_number_bytes or of.llm.dtype_bytes)
+    attention = tiled[0][1]
+    heads, kv_heads = of.heads(attention)
+    token_bytes = (attention.key_size + attention.value_size) * (of.llm.kv_number_bytes or of.llm.dtype_bytes)
     return (heads / kv_heads - 1) * context_s, cache_bytes / token_bytes
 
 
@@ -200,6 +217,7 @@ class BaseStep(NamedTuple):
     error: float  # mean of |log(formula / sum)| over the steps
     worst: float
     mixed_context_s: float = 0.0
+    mixed_request_s: float = 0.0
     reread_context_s: float = 0.0
     reread_beyond: float = 0.0
 
@@ -240,8 +258,12 @@ def base_step(of: StepSum, max_num_seqs: int, max_num_batched_tokens: int, kv_to
     error = np.abs(off(found))
     base = _coefficients(found, of.expert_share)._replace(error=float(error.mean()), worst=float(error.max()))
     again_s, beyond = rereads(of, base.context_s)
-    mixed_s = mixed_context_s(of, base.prefill_context_s, base.context_s)
-    return base._replace(mixed_context_s=mixed_s, reread_context_s=again_s, reread_beyond=beyond)
+    return base._replace(
+        mixed_context_s=mixed_context_s(of, base.prefill_context_s, base.context_s),
+        mixed_request_s=mixed_request_s(of, base.prefill_context_s),
+        reread_context_s=again_s,
+        reread_beyond=beyond,
+    )
 
 
 def _coefficients(p: F8, expert_share: float) -> BaseStep:
