@@ -61,7 +61,7 @@ def _with_weights(profile: Profile, quantization: str) -> Profile:
 
 
 _APART = dict.fromkeys(("mixed_context_s", "mixed_request_s", "reread_context_s"), 0.0)
-"""Other numbers are FlashInfer's where FlashAttention is version 2: it computes decode requests apart (engine.md 1.10)."""
+"""Other numbers go to FlashInfer where FlashAttention is version 2; it decodes apart (engine.md 1.10)."""
 
 
 def step_time_of(profile: Profile, config: EngineConfig) -> tuple[StepTimeModel, tuple[str, ...]]:
