@@ -6,7 +6,9 @@ Who needs every digit takes the JSON.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from math import floor, isinf, isnan, log10
 
 DIGITS = 3
@@ -103,3 +105,87 @@ def chance_text(chance: float) -> str:
     if chance >= 0.995:
         return "more than 99 %"
     return "less than 1 %" if chance < 0.005 else f"{100 * chance:.0f} %"
+
+
+SLOTS = "slots: places for adapters in the GPU's memory, --max-loras of the server"
+"""What stands below tables that have them."""
+
+REAL_RUN = "other requests, coefficients within their errors, and the profile's errors on held-out runs"
+"""What a forecast, and the chance that a limit is kept, are made of: they are of one real run, not of a mean."""
+
+
+def slots_text(count: int) -> str:
+    """`8 slots`."""
+    return f"{count} slot{'' if count == 1 else 's'}"
+
+
+def plus_minus_text(level: float, sign: str = "±") -> str:
+    """What the half-widths of a table of means are."""
+    return (
+        f"{sign}: {share(level)} confidence of the mean over draws of the workload; the twin's own error is not in it"
+    )
+
+
+WIDTH = 80
+"""Characters of a line, unless a terminal is wider."""
+
+_BREAKS = re.compile(r"(?<=, )|(?<= )(?=\()|(?<=/)(?=\w{3})")
+"""Where a cell may go on in the next line: after a comma, before a bracket, within a profile's name."""
+
+_SPACES = re.compile(rf"{_BREAKS.pattern}|(?<= )")
+"""Where else, if that is not enough."""
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 0, width: int = WIDTH) -> str:
+    """Cells in columns; where lines were too long, the longest cells go on below.
+
+    Parameters
+    ----------
+    rows
+        As many cells each, headings first.
+    left
+        So many of the first columns begin at the left; the others end at the right.
+    width
+        Most characters of a line, unless a single word is longer.
+    """
+    widths = _fitting([[row[i] for row in rows] for i in range(len(rows[0]))], width)
+    lines = (
+        "  ".join(part.ljust(widths[i]) if i < left else part.rjust(widths[i]) for i, part in enumerate(parts))
+        for row in rows
+        for parts in zip_longest(*map(_folded, row, widths), fillvalue="")
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _fitting(columns: Sequence[Sequence[str]], width: int) -> list[int]:
+    """A width for each column: that of its cells, the widest less where all are too wide together."""
+    widths = [max(map(len, cells)) for cells in columns]
+    for of_headings, of_cells in ((_BREAKS, _BREAKS), (_SPACES, _BREAKS), (_SPACES, _SPACES)):
+        least = [
+            max(_longest(heading, of_headings), *(_longest(cell, of_cells) for cell in cells), 0)
+            for heading, *cells in columns
+        ]
+        while sum(widths) + 2 * (len(widths) - 1) > width:
+            open_columns = [i for i in range(len(widths)) if widths[i] > least[i]]
+            if not open_columns:
+                break
+            widths[max(open_columns, key=widths.__getitem__)] -= 1
+    return widths
+
+
+def _longest(cell: str, breaks: re.Pattern[str]) -> int:
+    return max(len(part.rstrip()) for part in breaks.split(cell))
+
+
+def _folded(cell: str, width: int) -> list[str]:
+    """A cell in lines of at most so many characters."""
+    lines = [""]
+    for breaks in (_BREAKS, _SPACES):
+        lines = [""]
+        for part in breaks.split(cell):
+            if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+                lines.append("")
+            lines[-1] += part
+        if max(len(line.rstrip()) for line in lines) <= width:
+            break
+    return [line.rstrip() for line in lines]

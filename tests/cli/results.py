@@ -42,7 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "plan": f"mine.yaml {PROFILE} --slots 4,8 --max-num-seqs 64 --seeds 2 --processes 1 --slo ttft_p99=2s "
     "--slo-for adapters --scale customer=3",
     "profiles compare": f"{LLAMA_PROFILE} h100-64gb/vllm-0.8.5/qwen-2.5-7b-instruct",
-    "profiles list": "",
+    "profiles list": "--long",
     "profiles show": LLAMA_PROFILE,
     "report runs": "measured.json simulated.json --adapters --slo ttft_p99=2s",
     "simulate": f"mine.yaml {PROFILE} --max-loras 4,8 --seeds 2 --slo ttft_p99=2s --adapters --series --intervals",

@@ -22,6 +22,7 @@ from loratwin.validate.chance import Statement
 from loratwin.validate.curve import curve_data
 from tests.cli.program import loratwin
 from tests.cli.results import COMMANDS, make_inputs
+from tests.cli.terminal import NARROW, faults
 from tests.report.test_validation import sample
 from tests.slow import SLOW, slow
 from tests.validate.test_curve import by_hand_curve
@@ -136,10 +137,11 @@ def test_json_alone_on_standard_output_or_beside_the_text(folder: Path, command:
     assert printed.returncode == 0, printed.stderr
     data = json.loads(printed.stdout)
     if SLOW or command not in LONG:
-        written = loratwin(*words, "--json", "found.json", cwd=folder)
+        written = loratwin(*words, "--json", "found.json", cwd=folder, env=NARROW)
         again = json.loads((folder / "found.json").read_text())
         assert again == data if command not in TIMED else set(numbers(again)) == set(numbers(data))
         assert written.stdout and not written.stdout.startswith(("{", "["))
+        assert faults(written.stdout) == [], "on a terminal of 80 columns"
     if command not in OWN_UNITS:
         assert sorted({"/".join(path) for path in numbers(data) if not is_told(path)}) == []
 
@@ -172,6 +174,20 @@ def test_predictions_of_what_others_published_have_units(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["total_throughput", "latency", "ttft_mean", "price"])
 def test_the_rule_would_notice(name: str) -> None:
     assert not is_told(("figures", name, "mean"))
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (f"slots  {'9':>73}", []),
+        (f"slots  {'9':>74}", [f"slots  {'9':>74}"]),
+        ("a sentence of many words " * 5, []),
+        ("reque…  9", ["reque…  9"]),
+        ("\x1b[31mtokens/s\x1b[0m  9", []),
+    ],
+)
+def test_a_table_that_is_too_wide_would_be_noticed(text: str, wrong: list[str]) -> None:
+    assert faults(text) == wrong
 
 
 def test_units_are_added_once() -> None:

@@ -102,7 +102,7 @@ def test_the_profile_and_a_workload_in_any_file_are_not_replaced(folder: Path) -
     odd.write_text(WORKLOAD)
     profile.write_text(dump_profile(load_profile(PROFILE[1])))
     for option, said in (
-        ("-oodd.html", "odd.html is a file that the plan is made of: give another name"),
+        ("-oodd.html", "odd.html is a file that the report is made of: give another name"),
         ("--json=profile.yaml", "profile.yaml is a file that is read: give --json another name"),
     ):
         done = loratwin("plan", "odd.html", "--profile", str(profile), *QUICK, option, cwd=folder)

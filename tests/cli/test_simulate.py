@@ -75,8 +75,8 @@ def test_defaults_are_a_slot_for_each_adapter_and_the_smallest_rank(folder: Path
 @pytest.mark.parametrize("slots", [["--max-loras", "2,8, 4"], ["--max-loras", "2,8", "--max-loras", "4,2"]])
 def test_several_slots_are_columns_in_the_order_given(folder: Path, slots: list[str]) -> None:
     assert [each["config"]["max_loras"] for each in figures(folder, *slots)["results"]] == [2, 8, 4]
-    head = next(line for line in run(folder, *slots).stdout.splitlines() if "max_loras 2" in line)
-    assert head.split() == ["max_loras", "2", "max_loras", "8", "max_loras", "4"]
+    head = next(line for line in run(folder, *slots).stdout.splitlines() if "2 slots" in line)
+    assert head.split() == ["2", "slots", "8", "slots", "4", "slots"]
 
 
 def test_several_seeds_give_intervals(folder: Path) -> None:
@@ -166,7 +166,7 @@ def test_base_traffic_alone_runs_without_lora(folder: Path) -> None:
 def test_a_server_that_does_not_start_is_said_so(folder: Path) -> None:
     done = run(folder, "--max-loras", "8,384", "--max-lora-rank", "128")
     assert done.returncode == 0
-    assert "max_loras 384: the server does not start: 384 slots of rank 128 take" in done.stdout
+    assert "384 slots: the server does not start: 384 slots of rank 128 take" in done.stdout
     second = figures(folder, "--max-loras", "8,384", "--max-lora-rank", "128")["results"][1]
     assert (second["starts"], "figures" in second) == (False, False)
 

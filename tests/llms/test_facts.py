@@ -21,9 +21,11 @@ llama-3.1-8b-instruct (meta-llama/Llama-3.1-8B-Instruct), vllm-0.8.5
   layers
     32 x attention: full, 32 heads of 128, 8 of keys and values; feed-forward: dense, 14,336
          218 million parameters, bfloat16; keeps 4,096 bytes a token
-  adapters       of qkv_proj, o_proj, gate_up_proj, down_proj, embedding and head
+  adapters       of qkv_proj, o_proj, gate_up_proj, down_proj, embedding and
+                 head
     a slot of rank 8: 50 MiB, 16: 94.1 MiB, 32: 182 MiB, 64: 358 MiB, 128: 711 MiB
-  speed          can be assumed on any GPU of the table (loratwin profiles assume)
+  speed          can be assumed on any GPU of the table (loratwin profiles
+                 assume)
 """
 
 

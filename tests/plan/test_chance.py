@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from loratwin.formatting import aligned
 from loratwin.plan import Plan, explanation, plan, plan_json, plan_text, verdict
-from loratwin.plan.text import aligned, trades
+from loratwin.plan.text import trades
 from tests.plan.candidates import candidate
 from tests.plan.small import profile, served, spec
 

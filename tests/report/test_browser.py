@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from loratwin.experiments import RunTable
+from loratwin.plan.compare import compare_plans
 from loratwin.report import plan_report, run_report
+from loratwin.report.compare import comparison_page
+from loratwin.report.grid_page import grid_html
+from loratwin.report.validation import validation_html
 from tests.plan.small import impossible, overloaded, served
 from tests.report.browser import chromium, opened
 from tests.report.measured import measured, simulated
+from tests.report.test_validation import sample
+from tests.slow import slow
+
+
+def validation_page() -> str:
+    """Of a handful of runs, some of which do not start."""
+    with TemporaryDirectory() as folder:
+        return validation_html(sample(Path(folder)))
+
+
+def grid_page() -> str:
+    """Nine runs of a grid, one of them failed."""
+    done: list[dict[str, Any]] = [
+        {
+            "run": f"slots={slots}-rate={rate}", "max_loras": slots, "rate": rate, "stage": "done", "reason": "",
+            "total_throughput": 900.0 + slots * rate, "ttft_mean_ms": 2000.0 / slots, "tpot_mean_ms": 15.0,
+        }
+        for slots in (8, 16, 32)
+        for rate in (0.1, 0.2, 0.4)
+    ]  # fmt: skip
+    done[3] |= {"stage": "failed", "reason": "the server did not answer <within> 600 s"}
+    return grid_html(RunTable("slots", ("max_loras", "rate"), tuple(done[0]), tuple(done)))
+
 
 PAGES: dict[str, Callable[[], str]] = {
     "served": lambda: plan_report(served()),
     "overloaded": lambda: plan_report(overloaded()),
     "impossible": lambda: plan_report(impossible()),
     "runs": lambda: run_report({"the server": measured(), "the twin": simulated()}),
+    "validation": validation_page,
+    "grid": grid_page,
+    "compared": lambda: comparison_page(compare_plans({"one": served(), "another": overloaded()})),
 }
+MORE = ("validation", "grid", "compared")
+"""Pages whose tables and plots are those of the others."""
 WIDTHS = (400, 800, 1200)
+FIGURE = re.compile(r"-?[0-9.]+(e[-+]?[0-9]+)?")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +65,7 @@ def browser() -> Iterator[Any]:
         yield started
 
 
-@pytest.fixture(scope="module", params=list(PAGES))
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=[slow] if name in MORE else []) for name in PAGES])
 def page(request: pytest.FixtureRequest, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Each page as a file; made only where there is a browser."""
     file: Path = tmp_path_factory.mktemp("pages") / f"{request.param}.html"
@@ -111,6 +148,38 @@ def test_a_click_or_a_key_sorts(browser: Any, plan_file: Path) -> None:
         shown.page.wait_for_timeout(100)
         assert numbers(table, 9) == sorted(before)
         assert head.get_attribute("aria-sort") == "ascending"
+
+
+def order(table: Any, column: int) -> list[str]:
+    """What a column is sorted by, as it stands; what is unknown is left out."""
+    cells = (row.locator("th, td").nth(column).get_attribute("data-sort") for row in rows(table))
+    return [cell for cell in cells if cell]
+
+
+def in_order(values: list[str]) -> list[str]:
+    """The same from the least on: figures before words."""
+    return sorted(values, key=lambda value: (float(value), "") if FIGURE.fullmatch(value) else (inf, value))
+
+
+@slow
+@pytest.mark.parametrize("name", ["validation", "grid"])
+def test_tables_of_other_pages_are_sorted_and_searched(browser: Any, name: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(PAGES[name]())
+    with opened(browser, tmp_path / "page.html") as shown:
+        tables, seen = shown.page.locator("table.sortable").all(), 0
+        for table in tables:
+            last = table.locator("thead th").count() - 1
+            table.locator("thead th").nth(last).click()
+            shown.page.wait_for_timeout(100)
+            values = order(table, last)
+            seen += len(set(values)) > 1
+            assert values in (in_order(values), in_order(values)[::-1])
+        assert seen
+        for box in shown.page.locator("input[type=search]:visible").all():
+            box.fill("no such row")
+            assert shown.page.get_by_text("0 of ").first.is_visible()
+            box.fill("")
+        assert shown.complaints == []
 
 
 def test_a_customer_is_found(browser: Any, plan_file: Path) -> None:

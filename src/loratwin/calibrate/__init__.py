@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from loratwin.calibrate.loop.source import ServerSource, server_source
     from loratwin.calibrate.published.fit import TablesFit, fit_tables
     from loratwin.calibrate.records_fit import RecordsFit, fit_records
-    from loratwin.calibrate.results.read import read_result, read_results
+    from loratwin.calibrate.results.read import import_results, read_result, read_results
 
 _HOMES = {
     "checks.check": ("Checked", "predict_check", "score_checks"),
@@ -58,7 +58,7 @@ _HOMES = {
     "loop.source": ("ServerSource", "server_source"),
     "published.fit": ("TablesFit", "fit_tables"),
     "records_fit": ("RecordsFit", "fit_records"),
-    "results.read": ("read_result", "read_results"),
+    "results.read": ("import_results", "read_result", "read_results"),
 }
 """Imported when asked for: to fit a table, nobody needs the load client."""
 
@@ -81,6 +81,7 @@ __all__ = [
     "fit_tables",
     "gather",
     "holds_records",
+    "import_results",
     "learn_from_check",
     "learned_file",
     "load_design",

@@ -11,33 +11,12 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from loratwin.cli.commands import (
-    adapters,
-    advise,
-    bench,
-    calibrate,
-    compare,
-    examples,
-    experiments,
-    figures,
-    fleet,
-    learn,
-    llm,
-    memory,
-    offline,
-    plan,
-    profiles,
-    report,
-    schema,
-    simulate,
-    traffic,
-    validate,
-)
 from loratwin.cli.options import with_json_value
 from loratwin.errors import LoratwinError, SeveralErrors
 from loratwin.version import __version__
@@ -103,29 +82,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (
-    plan.plan,
-    simulate.simulate,
-    memory.memory,
-    bench.bench,
-    offline.offline,
-    compare.compare,
-    figures.figures,
-    examples.examples,
-    schema.schema,
-):
-    app.command()(command)
-app.add_typer(report.app, name="report")
-app.add_typer(profiles.app, name="profiles")
-app.add_typer(calibrate.app, name="calibrate")
-app.add_typer(validate.app, name="validate")
-app.add_typer(learn.app, name="learn")
-app.add_typer(llm.app, name="llm")
-app.add_typer(adapters.app, name="adapters")
-app.add_typer(experiments.app, name="experiments")
-app.add_typer(advise.app, name="advise")
-app.add_typer(fleet.app, name="fleet")
-app.add_typer(traffic.app, name="traffic")
+COMMANDS = ("plan", "simulate", "memory", "bench", "offline", "compare", "figures", "examples", "schema")
+GROUPS = (
+    "report", "profiles", "calibrate", "validate", "learn", "llm", "adapters", "experiments", "advise", "fleet",
+    "traffic",
+)  # fmt: skip
+"""Modules of `cli.commands`, in the order of `--help`: with one command of their name, and with an `app` of several."""
+
+for name in COMMANDS:
+    app.command()(getattr(import_module(f"loratwin.cli.commands.{name}"), name))
+for name in GROUPS:
+    app.add_typer(import_module(f"loratwin.cli.commands.{name}").app, name=name)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
-from loratwin.cli.options import check_json, show
+import typer
+
+from loratwin.cli.options import SlurmPartition, check_json, show
 from loratwin.errors import InputError
 from loratwin.progress import staged_progress
 
@@ -15,13 +18,13 @@ if TYPE_CHECKING:
     from loratwin.simulate import Answers
 
 
-class Place(NamedTuple):
-    """Where to run, as the options say."""
+@dataclass(frozen=True)
+class Cluster:
+    """Where to run."""
 
-    on: str
-    processes: int
-    partition: str | None
-    minutes: int
+    on: Annotated[str, typer.Option(help="Where to run: local, slurm, or dask://HOST:PORT.")] = "local"
+    partition: SlurmPartition = None
+    minutes: Annotated[int, typer.Option(min=1, help="slurm: time limit of each job.")] = 60
 
 
 def are_several(given: Sequence[str], on: str) -> bool:
@@ -35,7 +38,8 @@ def answer(
     given: Sequence[str],
     output: Path | None,
     json: Path | None,
-    at: Place,
+    at: Cluster,
+    processes: int,
     **not_here: Any,
 ) -> None:
     """Ask, and print the table.
@@ -69,7 +73,7 @@ def answer(
     ):
         told = partial(progress, "workloads")
         answers = many(
-            workloads, question, output, processes=at.processes, executor=executor,
+            workloads, question, output, processes=processes, executor=executor,
             progress=lambda done: told(done, len(workloads)),
         )  # fmt: skip
     show(json, lambda: answers_text(answers), lambda: answers_data(answers))

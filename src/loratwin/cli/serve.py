@@ -46,6 +46,5 @@ Serve = Annotated[
         metavar="LINE|FILE",
         help='Your server: "vllm serve ...", or the --config, compose, Kubernetes or Helm file that holds the line; '
         "options typed beside it win.",
-        show_default=False,
     ),
 ]

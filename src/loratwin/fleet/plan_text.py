@@ -6,10 +6,9 @@ from typing import Any
 
 from loratwin.fleet.files import placement_json
 from loratwin.fleet.plan_result import FleetPlan, PlannedServer
-from loratwin.formatting import chance_text, first_of, milliseconds, number
+from loratwin.formatting import aligned, chance_text, first_of, milliseconds, number
 from loratwin.plan.export import candidate_json
 from loratwin.plan.sentences import margin_text
-from loratwin.plan.text import aligned
 from loratwin.records.plain import as_plain
 from loratwin.version import __version__
 

@@ -75,7 +75,7 @@ def server_memory(
     tensor_parallel: int = 1,
     pipeline_parallel: int = 1,
     dtype: str = "auto",
-    quantization: str = "",
+    quantization: str | None = None,
     sampler: str | None = None,
     **settings: Any,
 ) -> ServerMemory:
@@ -94,7 +94,7 @@ def server_memory(
     tensor_parallel, pipeline_parallel
         GPUs that share each layer, and stages of layers.
     dtype, quantization
-        vLLM's, as float32; as fp8, awq, gptq, of an LLM by its name.
+        vLLM's, as float32; as fp8, awq, gptq, of an LLM by its name; None: the LLM's own.
     sampler
         `pytorch` or `flashinfer` (`VLLM_USE_FLASHINFER_SAMPLER`); None: the version's own.
     settings

@@ -5,7 +5,7 @@ from loratwin.plan.deploy import Command, commands, host_memory_gib, lora_module
 from loratwin.plan.export import plan_json
 from loratwin.plan.margin import MarginInterval
 from loratwin.plan.plan import plan
-from loratwin.plan.question import HEADROOM, SEEDS, parse_headroom
+from loratwin.plan.question import HEADROOM, SEEDS, check_predicted_alone, parse_headroom
 from loratwin.plan.result import Plan, Shortfall
 from loratwin.plan.sentences import explanation, verdict
 from loratwin.plan.text import plan_text
@@ -20,6 +20,7 @@ __all__ = [
     "Objective",
     "Plan",
     "Shortfall",
+    "check_predicted_alone",
     "choose",
     "closest",
     "commands",

@@ -121,6 +121,30 @@ def settings_for(
     )
 
 
+def check_predicted_alone(fast: bool, files: Mapping[str, object | None]) -> None:
+    """Refuse what `loratwin plan --no-check` cannot give.
+
+    Parameters
+    ----------
+    fast
+        Whether the learned model is asked.
+    files
+        Asked for, by option; None: not wanted.
+
+    Raises
+    ------
+    InputError
+        It is not, or a file of a plan is wanted.
+    """
+    if not fast:
+        raise InputError("--no-check: goes with --fast; without it, all figures are the twin's")
+    for option in (name for name, path in files.items() if path is not None):
+        raise InputError(
+            f"{option}: with --no-check there is no plan to write (loratwin learn predict --no-check --json FILE "
+            "writes what the learned model says)"
+        )
+
+
 def parse_headroom(text: str) -> float:
     """Read `30%` or `30`: per cent by which all rates can be higher, as a part.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil, isnan, nan
 
-from loratwin.formatting import chance_text, first_of, milliseconds, share, span
+from loratwin.formatting import REAL_RUN, chance_text, first_of, milliseconds, share, span
 from loratwin.metrics import Slo, summarize
 from loratwin.plan.choice import NOISE, Candidate, excess, smallest
 from loratwin.plan.limits import FARTHEST, STEP
@@ -106,7 +106,8 @@ def forecast_sentence(plan: Plan) -> list[str]:
         if interval is not None:
             figures.append(title.format(span(interval.low, interval.high, "ms" if name.endswith("_ms") else "")))
     level = share(plan.forecast.level)
-    return [f"A real run will show, each {level} of the time: {', '.join(figures)} (means)."] if figures else []
+    causes = "" if plan.best is not None and not isnan(plan.best.chance) else f"; {REAL_RUN}"  # said of the chance
+    return [f"A real run will show, each {level} of the time: {', '.join(figures)} (means{causes})."] if figures else []
 
 
 def hour_sentence(plan: Plan) -> list[str]:
@@ -143,7 +144,7 @@ def chance_sentence(plan: Plan) -> list[str]:
     if plan.best is None or isnan(plan.best.chance):
         return []
     known = plan.profile.uncertainty
-    causes = "other requests, coefficients within their errors, and the profile's errors on held-out runs"
+    causes = REAL_RUN
     if known is None or not known.residual:
         causes = "other requests alone; the profile does not say how wrong it can be"
     return [f"The chance is that of one real run with these rates: {causes}."]

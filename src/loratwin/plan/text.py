@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loratwin import notebook
-from loratwin.formatting import milliseconds, number, share
+from loratwin.formatting import SLOTS, aligned, milliseconds, number, share
 from loratwin.learn import Advice, advice_text
 from loratwin.plan.choice import Candidate, frontier
 from loratwin.plan.deploy import commands
@@ -23,7 +23,14 @@ def plan_text(plan: Plan, what_if: Sequence[WhatIf] = ()) -> str:
         Cases of the plan, if any.
     """
     parts = [] if plan.predicted is None else [predicted_text(plan.predicted), ""]
-    parts += [verdict(plan), *explanation(plan), "", "Simulated:", alternatives_table(plan)]
+    parts += [
+        verdict(plan),
+        *explanation(plan),
+        "",
+        "Simulated:",
+        alternatives_table(plan),
+        f"{SLOTS}; seqs: its --max-num-seqs",
+    ]
     if rows := trades(plan):
         parts += ["", "What can be traded (nothing that was tried beats these in latency, throughput and margin):"]
         parts.append(aligned(rows))
@@ -33,8 +40,18 @@ def plan_text(plan: Plan, what_if: Sequence[WhatIf] = ()) -> str:
         parts += ["", f"{command.title}:", command.text, *(f"  {remark}" for remark in command.remarks)]
     if what_if:
         parts += ["", "What if (the chosen configuration, and what to run where it fails):"]
-        parts.append(aligned(what_if_rows(what_if, plan)))
+        parts += _what_if(what_if_rows(what_if, plan))
     return "\n".join(parts)
+
+
+def _what_if(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The cases without what else is in 80 characters no room for; what to run instead below."""
+    shown = [i for i, title in enumerate(rows[0]) if title not in ("served", "TTFT", "instead")]
+    cases = [(row[0], row[rows[0].index("instead")]) for row in rows[1:]]
+    return [
+        aligned([[row[i] for i in shown] for row in rows]),
+        *(f"  {name}: {'run ' * instead[0].isdigit()}{instead}" for name, instead in cases if instead),
+    ]
 
 
 def plan_html(plan: Plan) -> str:
@@ -71,13 +88,6 @@ def alternatives_table(plan: Plan) -> str:
     refused = {candidate.slots: candidate.why_not for candidate in plan.alternatives if not candidate.starts}
     lines = [f"{slots:>{width}}  does not start: {why_not}" for slots, why_not in refused.items()]
     return "\n".join([aligned(rows), *lines])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Cells in columns, to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _row(candidate: Candidate, plan: Plan) -> tuple[str, ...]:

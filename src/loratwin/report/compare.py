@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from loratwin.errors import InputError, LoratwinError
-from loratwin.formatting import change
+from loratwin.formatting import SLOTS, aligned, change
 from loratwin.metrics import Slo
 from loratwin.perf import Profile, load_profile
 from loratwin.plan import Plan
 from loratwin.plan import plan as find_plan
 from loratwin.plan.compare import ComparedPlan, PlanComparison, compare_plans, comparison_json, load_plan_json
 from loratwin.plan.sentences import margin_text
-from loratwin.plan.text import aligned
 from loratwin.records import Run, load_runs
 from loratwin.report.run_json import runs_as_json
 from loratwin.report.tables import Cell, Column, Row, Table, numeric, word
@@ -180,15 +179,14 @@ def _whole(value: int | None) -> Cell:
 def comparison_text(comparison: PlanComparison) -> str:
     """What `loratwin compare` prints of plans."""
     table = comparison_table(comparison)
-    rows = [[column.title for column in table.columns], *([cell.text for cell in row.cells] for row in table.rows)]
-    width = max(len(row[0]) for row in rows)
-    text = aligned([[row[0].ljust(width), *row[1:]] for row in rows]).replace("\N{NO-BREAK SPACE}", " ")
+    cells = ([cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in row.cells] for row in table.rows)
+    text = aligned([[column.title for column in table.columns], *cells], left=1)
     return "\n".join([text, *(f"Note: {note}." for note in (*comparison.notes, *_remarks(comparison)))])
 
 
 def _remarks(comparison: PlanComparison) -> list[str]:
     """How to read it."""
-    remarks = ["latencies and margins are simulated, of one server with its adapters"]
+    remarks = ["latencies and margins are simulated, of one server with its adapters", SLOTS]
     if any(each.served < each.num_adapters for each in comparison.plans):
         remarks.append("GPUs for all adapters are assumed to serve the same mix each")
     return remarks

@@ -80,7 +80,7 @@ def gpu_of(traces: Sequence[KernelTrace], wanted: str | None) -> Gpu | None:
 
 
 def kernels_text(report: KernelReport) -> str:
-    """By class, and the kernels that take most, in 80 columns or a few more."""
+    """By class, and the kernels that take most, in 80 columns."""
     lines = [f"{trace.file}: {trace.source}, {len(trace.launches):,} launches" for trace in report.traces]
     lines += ["", *_lines("class", report.classes, 16)]
     lines += ["", *_lines("kernel", report.kernels[:10], 40)]
@@ -90,18 +90,29 @@ def kernels_text(report: KernelReport) -> str:
 def _lines(heading: str, rows: Sequence[ClassFigures], width: int) -> list[str]:
     told = [column for column in _COLUMNS if any(not isnan(float(getattr(row, column[0]))) for row in rows)]
     phases = any(row.phase for row in rows)
-    head = [heading.ljust(width), *(["phase", "batch"] if phases else []), *(column[1] for column in told)]
-    table = [head]
-    for row in rows:
-        where = [row.phase, str(row.batch or "")] if phases else []
-        table.append([_short(row.name, width), *where, *(_figure(row, column) for column in told)])
-    widths = [max(len(line[i]) for line in table) for i in range(len(head))]
-    return [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in table
-    ]
+    where = [("phase", [row.phase for row in rows]), ("batch", [str(row.batch or "") for row in rows])]
+    shown = [(title, cells) for title, cells in where if phases]
+    left_out = []
+    for column in told:
+        title, cells = column[1], [_figure(row, column) for row in rows]
+        if sum(2 + _least(*each) for each in [*shown, (title, cells)]) <= formatting.WIDTH - _LEAST_NAME:
+            shown.append((title, cells))
+        else:
+            left_out.append(title)
+    most = max(_LEAST_NAME, min(width, formatting.WIDTH - sum(2 + _least(*each) for each in shown)))
+    table = [[heading, *(title for title, _ in shown)]]
+    table += [[_short(row.name, most), *(cells[i] for _, cells in shown)] for i, row in enumerate(rows)]
+    more = [f"left out, for -o FILE.html or --csv FOLDER: {', '.join(left_out)}"] if left_out else []
+    return [*formatting.aligned(table, left=1).split("\n"), *more]
+
+
+def _least(title: str, cells: Sequence[str]) -> int:
+    """Characters of a column whose title may go on below."""
+    return max(map(len, [*title.split(), *cells]))
+
+
+_LEAST_NAME = 16
+"""Characters of a kernel's name that are always shown."""
 
 
 def _short(name: str, width: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from loratwin.formatting import number
+import textwrap
+
+from loratwin.formatting import WIDTH, number
 from loratwin.llms.facts import KindFacts, LlmFacts
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -24,7 +26,15 @@ def llm_text(facts: LlmFacts) -> str:
         "    a slot of rank " + ", ".join(f"{rank}: {_bytes(size)}" for rank, size in facts.lora_slot_bytes.items()),
         f"  speed          {_speed(facts)}",
     ]
-    return "\n".join(lines)
+    head, *rest = lines
+    return "\n".join([head, *(part for line in rest for part in _wrapped(line))])
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line that is too long, going on below its text; sentences are left to the terminal."""
+    if line.startswith("    "):
+        return [line]
+    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * 17, break_long_words=False, break_on_hyphens=False)
 
 
 def _billions(count: int) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loratwin.formatting import milliseconds, number, share
+from loratwin.formatting import aligned, milliseconds, number, share
 from loratwin.plan.sentences import margin_text
-from loratwin.plan.text import aligned
 from loratwin.simulate.many import TABLE, Answers
 
 HEADER = ("workload", "adapters", "slots", "seqs", "", "tokens/s", "served", "TTFT", "TTFT p99", "TPOT", "margin")

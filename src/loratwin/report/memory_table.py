@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loratwin.formatting import number
+from loratwin.formatting import WIDTH, aligned, number
 from loratwin.perf.sizing import ServerMemory
 
 BAR_WIDTH = 72
@@ -22,7 +22,8 @@ def memory_text(servers: Sequence[ServerMemory]) -> str:
     lines += _table([_column(server) for server in servers])
     for server in servers:
         lines += ["", *_verdict(server, named=len(servers) > 1)]
-    lines += ["", "  " + ", ".join(f"{sign} {name}" for name, sign in SIGNS.items()) + ", . not to be filled"]
+    lines += ["", "  " + ", ".join(f"{sign} {name}" for name, sign in SIGNS.items()) + ", . not filled"]
+    lines.append("  in brackets 90 %; +-: a standard error")
     return "\n".join([*lines, *(f"note: {note}" for note in first.notes)])
 
 
@@ -46,13 +47,8 @@ def _gib(gib: float, error: float) -> str:
 
 def _table(columns: Sequence[dict[str, str]]) -> list[str]:
     names = list(dict.fromkeys(name for column in columns for name in column))
-    widths = [max(len(text) for text in column.values()) for column in columns]
-    left = max(map(len, names))
-    return [
-        f"  {name:{left}}  "
-        + "  ".join(f"{column.get(name, '-'):>{width}}" for column, width in zip(columns, widths, strict=True))
-        for name in names
-    ]
+    rows = [[name, *(column.get(name, "-") for column in columns)] for name in names]
+    return [f"  {line}" for line in aligned(rows, left=1, width=WIDTH - 2).split("\n")]
 
 
 def memory_bar(server: ServerMemory) -> str:

@@ -294,7 +294,7 @@ def _finish(axes: Axes, shown: Shown, title: str) -> None:
     slots = sorted({each.slots for each in shown.candidates})
     axes.set_title(title)
     axes.set_xscale("log", base=2)
-    axes.set_xlabel("slots (max_loras)")
+    axes.set_xlabel("slots")
     axes.set_xlim(slots[0] / 2**0.3, slots[-1] * 2**0.3)
     ticks = _ticks(slots, shown.best.slots if shown.best else None)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loratwin.formatting import number
+from loratwin.formatting import SLOTS, number, plus_minus_text
 from loratwin.plan import (
     Candidate,
     Plan,
@@ -21,6 +21,7 @@ from loratwin.plan.what_if import WhatIf
 from loratwin.report.page import HeadlineFigure, environment, milliseconds, share
 from loratwin.report.plan_figures import by_slots, frontier_figures, over_time, starting
 from loratwin.report.plan_tables import not_starting, plan_tables, too_few
+from loratwin.simulate.sweep import LEVEL
 from loratwin.version import __version__
 
 
@@ -63,6 +64,8 @@ def _content(plan: Plan, cases: Sequence[WhatIf]) -> dict[str, Any]:
         "over_time": over_time(plan.run) if plan.run is not None else "",
         "too_few": too_few(plan.run) if plan.run is not None else "",
         "facts": _facts(plan),
+        "slots": SLOTS,
+        "plus_minus": plus_minus_text(LEVEL),
         "version": __version__,
     }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loratwin.errors import InputError
-from loratwin.formatting import UNKNOWN, change, number
+from loratwin.formatting import UNKNOWN, WIDTH, change, number
 from loratwin.perf import Profile, compare_profiles, load_profile, profile_names, user_names
 from loratwin.perf.compare import ComparedFigure
 
@@ -21,8 +22,8 @@ def _line(name: str, whose: str) -> str:
     try:
         profile = load_profile(name)
     except InputError as error:
-        return f"{UNKNOWN:16}  {'damaged':8}  {whose:8}  {name}: {error}"
-    return f"{profile.digest}  {profile.origin:8}  {whose:8}  {name}"
+        return f"{UNKNOWN:16}  damaged  {whose:7}  {name}: {error}"
+    return f"{profile.digest}  {profile.origin:7}  {whose:7}  {name}"
 
 
 def profiles_data() -> list[dict[str, Any]]:
@@ -67,15 +68,16 @@ def _rows(values: Mapping[str, object]) -> list[str]:
     """One line each, the names in a column; lists as further lines."""
     width = max(len(name) for name in values)
     return [
-        f"  {name if first else '':{width}}  {line}".rstrip()
+        f"  {name if i == 0 else '':{width}}  {line}".rstrip()
         for name, value in values.items()
-        for first, line in _lines(value)
+        for i, line in enumerate(_lines(value, WIDTH - width - 4))
     ]
 
 
-def _lines(value: object) -> list[tuple[bool, object]]:
+def _lines(value: object, width: int) -> list[str]:
     items = list(value) if isinstance(value, (list, tuple)) else [value]
-    return [(i == 0, item) for i, item in enumerate(items)] or [(True, "none")]
+    whole = (textwrap.wrap(str(item), width, break_long_words=False, break_on_hyphens=False) for item in items)
+    return [line for lines in whole for line in lines or [""]] or ["none"]
 
 
 def differences_text(first: Profile, second: Profile) -> str:
@@ -104,9 +106,9 @@ def _side_by_side(figures: Sequence[ComparedFigure]) -> list[str]:
     for figure in figures:
         if figure.group != group:
             group = figure.group
-            lines += ["", f"{group:{width + 2}} {'A':>12} {'B':>12}"]
-        differs = "" if figure.difference is None else f"{change(figure.difference):>10}"
-        values = " ".join(f"{_cell(value):>12}" for value in (figure.first, figure.second))
+            lines += ["", f"{group:{width + 2}} {'A':>10} {'B':>10}"]
+        differs = "" if figure.difference is None else f"{change(figure.difference):>9}"
+        values = " ".join(f"{_cell(value):>10}" for value in (figure.first, figure.second))
         lines.append(f"  {figure.name:{width}} {values} {figure.unit:6} {differs}".rstrip())
     return lines
 

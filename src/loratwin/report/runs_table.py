@@ -26,7 +26,7 @@ from loratwin.metrics import (
 )
 from loratwin.records import Run
 from loratwin.records.columns import FloatArray
-from loratwin.report.console import MOST_NAMES, as_text, box, console, limited, say
+from loratwin.report.console import MOST_NAMES, as_text, box, console, limited, print_adapters, say
 from loratwin.report.run_tables import LAST_ON_THEIR_WAY
 
 _LEAST_WIDTH, _TITLE_WIDTH, _COLUMN_WIDTH = 140, 40, 24
@@ -138,26 +138,26 @@ _ADAPTER_COLUMNS = (
     ("TTFT mean", "ttft_mean_ms"), ("TTFT p99", "ttft_p99_ms"), ("TPOT mean", "tpot_mean_ms"),
     ("ITL p99", "itl_p99_ms"), ("end to end", "e2e_mean_ms"), ("lag p99", "lag_p99_ms"),
 )  # fmt: skip
+_SPARE = ("lag p99", "goodput /s", "ITL p99", "tokens /s", "cut off", "finished", "TTFT mean", "refused", "TPOT mean")
 _ONLY_IF_ANY = ("failed", "refused")
 
 
 def _print_adapters(out: Console, name: str, run: Run, slo: Slo | None) -> None:
     """The worst first; a column that no adapter has a figure in is left out."""
     figures = client_per_adapter(run, slo)
-    title = Text(f"adapters of {name} ({run.kind}), the worst first; times in ms")
-    table = Table(title=title, title_justify="left", box=box(out), pad_edge=False)
-    table.add_column("adapter", overflow="fold", min_width=12)
+    order = figures.worst_first()
     columns = {
-        words: values for words, key in _ADAPTER_COLUMNS if _says_something(key, values := _column(figures, key))
+        words: [number(float(values[i])) for i in order]
+        for words, key in _ADAPTER_COLUMNS
+        if _says_something(key, values := _column(figures, key))
     }
-    for words in columns:
-        table.add_column(words, justify="right", overflow="fold")  # never an ellipsis in a number
-    table.add_column("")
-    for i in figures.worst_first():
-        cells = [number(float(values[i])) for values in columns.values()]
-        on_their_way = LAST_ON_THEIR_WAY if figures.only_unfinished[i] else ""
-        table.add_row(Text(figures.name[i]), *cells, Text("starves", "red") if figures.starved[i] else on_their_way)
-    out.print(table)
+    title = f"adapters of {name} ({run.kind}), the worst first; times in ms"
+    names, on_their_way = [figures.name[i] for i in order], figures.only_unfinished
+    marks = [
+        Text("starves", "red") if figures.starved[i] else Text(LAST_ON_THEIR_WAY if on_their_way[i] else "")
+        for i in order
+    ]
+    print_adapters(out, title, names, columns, marks, spare=_SPARE)
 
 
 def _column(figures: ClientAdapterFigures, key: str) -> FloatArray:

@@ -11,10 +11,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loratwin.formatting import UNKNOWN, chance_text, figure, first_of, milliseconds, number, share, span
+from loratwin.formatting import (
+    REAL_RUN,
+    SLOTS,
+    UNKNOWN,
+    chance_text,
+    figure,
+    first_of,
+    milliseconds,
+    number,
+    plus_minus_text,
+    share,
+    slots_text,
+    span,
+)
 from loratwin.metrics import Interval
-from loratwin.report.console import MOST_NAMES, as_text, box, console, knows_unicode, limited, say
+from loratwin.report.console import MOST_NAMES, as_text, box, console, knows_unicode, limited, print_adapters, say
 from loratwin.simulate import Replications, Sweep, adapter_rows, each_once, time_series
+from loratwin.simulate.sweep import LEVEL
 
 Cell = Callable[[Replications], Text]
 
@@ -59,6 +73,8 @@ def _show(out: Console, sweep: Sweep, adapters: bool, series: bool) -> None:
         say(out, line)
     if sweep.columns:
         out.print(_figures(sweep, out))
+        for line in _meanings(sweep, "±" if knows_unicode(out) else "+-"):
+            say(out, line)
     _print_remarks(out, sweep)
     for column in sweep.columns:
         if column.runs and series:
@@ -96,7 +112,7 @@ def _figures(sweep: Sweep, out: Console) -> Table:
     table = Table(box=box(out), pad_edge=False)
     table.add_column("", no_wrap=True)
     for column in sweep.columns:
-        table.add_column(f"max_loras {column.config.max_loras}", justify="right")
+        table.add_column(slots_text(column.config.max_loras), justify="right")
     rows = _rows(sweep, "±" if knows_unicode(out) else "+-")
     for i, (name, cell) in enumerate(rows):
         table.add_row(name, *(cell(column) for column in sweep.columns), end_section=_ends_section(rows, i))
@@ -228,11 +244,18 @@ def _slo_rows(sweep: Sweep, sign: str) -> list[tuple[str, Cell]]:
 # --- below the table
 
 
+def _meanings(sweep: Sweep, sign: str) -> list[str]:
+    """What slots are, and figures that are ranges."""
+    levels = [column.forecast.level for column in sweep.columns if column.forecast is not None]
+    of_means = [plus_minus_text(LEVEL, sign)] if len(sweep.seeds) > 1 else []
+    return [SLOTS, *of_means, *(f"{share(level)} of real runs: one run each; {REAL_RUN}" for level in levels[:1])]
+
+
 def _print_remarks(out: Console, sweep: Sweep) -> None:
     """Why a server does not start, who starves, and what the figures are not to be trusted in."""
     common = _common_notes(sweep.columns)
     for column in sweep.columns:
-        name = f"max_loras {column.config.max_loras}"
+        name = slots_text(column.config.max_loras)
         if not column.starts:
             say(out, f"{name}: {column.reason} ({number(column.kv_tokens)} KV tokens)", "red")
         if column.starving:
@@ -265,21 +288,22 @@ def _starving(column: Replications, num_adapters: int) -> str:
 
 
 def _print_adapters(out: Console, column: Replications) -> None:
-    table = Table(
-        title=Text(f"adapters with max_loras {column.config.max_loras}, seed {column.seeds[0]}; tokens per second"),
-        title_justify="left",
-        box=box(out),
-        pad_edge=False,
+    rows = adapter_rows(column.runs[0])
+    print_adapters(
+        out,
+        f"adapters with {slots_text(column.config.max_loras)}, seed {column.seeds[0]}; tokens per second",
+        [str(row["name"]) for row in rows],
+        {title: [text(_or_nan(row[key])) for row in rows] for title, key, text in _ADAPTER_COLUMNS},
+        [Text("starves", "red") if row["starved"] else Text() for row in rows],
+        spare=("TTFT p50", "finished"),
     )
-    table.add_column("adapter", overflow="fold")
-    for title in ("requests", "finished", "offered/s", "served/s", "share", "TTFT mean", "p50", "p99", ""):
-        table.add_column(title, justify="right")
-    for row in adapter_rows(column.runs[0]):
-        name, requests, done, offered, served, part, *latencies, starved = row.values()
-        cells = [number(_or_nan(value)) for value in (requests, done, offered, served)]
-        cells += [share(_or_nan(part)), *(milliseconds(_or_nan(value)) for value in latencies)]
-        table.add_row(Text(name), *cells, Text("starves", style="red") if starved else "")
-    out.print(table)
+
+
+_ADAPTER_COLUMNS = (
+    ("requests", "requests", number), ("finished", "finished", number), ("offered", "offered", number),
+    ("served", "throughput", number), ("share", "served_share", share), ("TTFT mean", "ttft_mean_ms", milliseconds),
+    ("TTFT p50", "ttft_p50_ms", milliseconds), ("TTFT p99", "ttft_p99_ms", milliseconds),
+)  # fmt: skip
 
 
 def _or_nan(value: float | None) -> float:
@@ -299,7 +323,7 @@ def _print_series(out: Console, column: Replications) -> None:
     run = column.runs[0]
     series = time_series(run, parts=max(10, min(60, out.width - _SERIES_FIGURES)))
     table = Table(
-        title=Text(f"over {run.window_s:g} s with max_loras {column.config.max_loras}"),
+        title=Text(f"over {run.window_s:g} s with {slots_text(column.config.max_loras)}"),
         title_justify="left",
         box=None,
         pad_edge=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from loratwin.plan import Plan, plan_text
 from loratwin.plan.compare import PlanComparison
 from loratwin.plan.line import LineChange
 from loratwin.plan.what_if import WhatIf
-from loratwin.records import Run, check_writable, write_atomically
+from loratwin.records import Run, check_writable, would_replace, write_atomically
 from loratwin.simulate import Sweep
 
 
@@ -67,7 +67,7 @@ def write_report(
 
 
 def write_tables(
-    what: Run | Mapping[str, Run] | Plan | PlanComparison,
+    what: Run | Mapping[str, Run] | Sweep | Plan | PlanComparison,
     folder: str | Path,
     *,
     slo: Slo | str | None = None,
@@ -78,7 +78,7 @@ def write_tables(
     Parameters
     ----------
     what, slo, what_if
-        As for `write_report`.
+        As for `write_report`; or a sweep, which has its own limits.
     folder
         Made where it is not there; files in it of the same names are replaced.
 
@@ -99,6 +99,10 @@ def write_tables(
 
         runs: Mapping[str, Run] = {str(what.kind): what} if isinstance(what, Run) else what
         return write_csv(run_tables(runs, parse_slo(slo) if isinstance(slo, str) else slo), folder)
+    if isinstance(what, Sweep):
+        from loratwin.report.sweep_csv import sweep_tables
+
+        return write_csv(sweep_tables(what), folder)
     if isinstance(what, PlanComparison):
         from loratwin.report.compare import comparison_table
 
@@ -159,7 +163,7 @@ def check_html(path: str | Path) -> None:
     check_writable(path)
 
 
-def check_outputs(html: str | Path | None, csv: str | Path | None = None) -> None:
+def check_outputs(html: str | Path | None, csv: str | Path | None = None, inputs: Iterable[str | Path] = ()) -> None:
     """Refuse before long work a report, or a folder of its tables, that could not be written after it.
 
     Parameters
@@ -168,15 +172,19 @@ def check_outputs(html: str | Path | None, csv: str | Path | None = None) -> Non
         The report; None: not wanted.
     csv
         Folder for the tables; None: not wanted.
+    inputs
+        Files that the report is made of, and must not replace.
 
     Raises
     ------
     InputError
-        As `check_html` and `check_csv_folder`.
+        As `check_html` and `check_csv_folder`; or the report would replace an input.
     """
     from loratwin.report.tables import check_csv_folder
 
     if html is not None:
         check_html(html)
+        if would_replace(html, inputs):
+            raise InputError(f"{html} is a file that the report is made of: give another name")
     if csv is not None:
         check_csv_folder(csv)

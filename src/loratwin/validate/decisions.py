@@ -11,16 +11,19 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from loratwin.calibrate.published.serving import ServingRun, profile_for
+from loratwin.calibrate.published.serving import ServingRun, profile_for, read_serving
 from loratwin.errors import DataError
 from loratwin.learn.models.model import LearnedModel
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import Profile
+from loratwin.records import write_atomically
 from loratwin.validate.learned import predict_learned
-from loratwin.validate.predict import Prediction, offered_tokens_per_s, predict_all
+from loratwin.validate.predict import Prediction, check_output, offered_tokens_per_s, predict_all
 
 SHARE_ERROR = 0.015
 """Standard error of a predicted served share (tokens finished / offered) near saturation, from cross-validation."""
@@ -159,6 +162,37 @@ def decide_all(
     for run, *predictions in zip(filled, expected, slow, strict=True):
         points.setdefault(_key(run), []).append(predicted_point(run, *predictions))
     return [decision for workload, grid in points.items() for decision in decide(grid, workload)]
+
+
+def decide_file(
+    runs: Path,
+    output: Path,
+    seeds: Sequence[int] = (0,),
+    processes: int = 1,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    learned: LearnedModel | None = None,
+) -> list[Decision]:
+    """Answer for every workload of a measured table, into a CSV file; what `loratwin validate decisions` does.
+
+    Parameters
+    ----------
+    runs, output
+        A serving_*.csv, and the file to write.
+    seeds, processes, learned
+        As for `decide_all`.
+    progress
+        Called with what is done, how much of it, and of how much.
+
+    Raises
+    ------
+    DataError, InputError
+        The table is damaged, or as `check_output`.
+    """
+    rows = read_serving(runs)
+    check_output(output, runs)
+    decisions = decide_all(rows, seeds, processes, partial(progress, "predicting grid points"), learned=learned)
+    write_atomically(output, decisions_csv(decisions))
+    return decisions
 
 
 def _slower(profile: Profile) -> Profile:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.published.serving import ServingRun, profile_for
+from loratwin.calibrate.published.serving import ServingRun, profile_for, read_serving
 from loratwin.errors import CapacityError, DataError, InputError
 from loratwin.metrics import STARVED_RATIO, Summary, summarize
 from loratwin.perf import Profile
-from loratwin.records import check_writable, would_replace
+from loratwin.records import check_writable, would_replace, write_atomically
 from loratwin.simulate import served_capacity, simulate
 from loratwin.simulate.observe import observe
 from loratwin.simulate.workers import Workers
@@ -129,6 +129,36 @@ def predict_all(
         results = workers.map([runs[i] for i in order], lambda done: progress(done, len(runs)))
     by_run = dict(zip(order, results, strict=True))
     return [by_run[i] for i in range(len(runs))]
+
+
+def predict_file(
+    runs: Path,
+    output: Path,
+    seeds: Sequence[int] = (0,),
+    processes: int = 1,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> list[Prediction]:
+    """Predict every row of a measured table into a CSV file; what `loratwin validate runs` does.
+
+    Parameters
+    ----------
+    runs, output
+        A serving_*.csv, and the file to write.
+    seeds
+        Runs of the twin that each figure is the mean of.
+    progress
+        Called with what is done, how much of it, and of how much.
+
+    Raises
+    ------
+    DataError, InputError
+        The table is damaged, or as `check_output`.
+    """
+    rows = read_serving(runs)
+    check_output(output, runs)
+    predictions = predict_all(rows, seeds, processes, partial(progress, "predicting runs"))
+    write_atomically(output, predictions_csv(predictions))
+    return predictions
 
 
 def _predict_with(profiles: dict[str, Profile], seeds: Sequence[int], run: ServingRun) -> Prediction:

@@ -21,7 +21,7 @@ from loratwin.engines.registry import engine_of
 from loratwin.engines.versions import engine_version as version_of
 from loratwin.errors import DataError, InputError
 from loratwin.perf import find_gpu
-from loratwin.records import EngineConfig, Provenance, Run, load_runs
+from loratwin.records import EngineConfig, Provenance, Run, load_runs, save_run
 from loratwin.records.files import is_run_file
 
 KNOWN = "vllm bench serve, SGLang's bench_serving, GuideLLM, AIPerf, inference-perf or LLMPerf"
@@ -69,7 +69,7 @@ def read_results(
     ranks: Sequence[int] = (),
     gpu: str = "",
 ) -> dict[str, Run]:
-    """The records of a file, or of all files in a folder; what `loratwin calibrate import` does.
+    """The records of a file, or of all files in a folder.
 
     Parameters
     ----------
@@ -117,6 +117,40 @@ def read_results(
         )
         runs[_free(name, runs)] = as_run(result, config, provenance, adapters, ranks, where)
     return runs
+
+
+def import_results(
+    path: str | Path,
+    output: str | Path,
+    server_args: Sequence[str] | str | ServerArguments = "",
+    engine_version: str = "",
+    adapters: Sequence[str] = (),
+    ranks: Sequence[int] = (),
+    gpu: str = "",
+) -> dict[Path, Run]:
+    """Results of other load clients as records, written; what `loratwin calibrate import` does.
+
+    Parameters
+    ----------
+    path, server_args, engine_version, adapters, ranks, gpu
+        As of `read_results`.
+    output
+        The record, .json or .parquet; without a suffix the folder of several, each named by its result.
+
+    Returns
+    -------
+    dict of Run
+        By the file that each was written to.
+
+    Raises
+    ------
+    InputError, DataError
+        There are several results and one file for them; or as `read_results` and `save_run`.
+    """
+    runs, to = read_results(path, server_args, engine_version, adapters, ranks, gpu), Path(output)
+    if len(runs) > 1 and to.suffix:
+        raise InputError(f"{path} holds {len(runs)} results: give a folder for them, not {to}")
+    return {save_run(run, to if to.suffix else to / f"{name}.json"): run for name, run in runs.items()}
 
 
 def load_runs_or_results(paths: Sequence[str | Path], engine_version: str = "", gpu: str = "") -> dict[str, Run]:

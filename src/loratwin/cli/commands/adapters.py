@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.groups import command_group
 from loratwin.progress import staged_progress
 
-app = typer.Typer(help="Random LoRA adapters, to benchmark with.", no_args_is_help=True, rich_markup_mode=None)
+app = command_group("Random LoRA adapters, to benchmark with.")
 
 
 @app.callback()

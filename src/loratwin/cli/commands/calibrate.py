@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loratwin.cli.groups import command_group
 from loratwin.cli.options import (
     STDOUT,
     ApiKeyEnv,
@@ -20,13 +21,13 @@ from loratwin.cli.options import (
 )
 from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
-from loratwin.lists import words
+from loratwin.lists import numbers_in_turn, words
 from loratwin.progress import announce_compilation, measuring, staged_progress
 
 if TYPE_CHECKING:
     from loratwin.calibrate.records_fit import RecordsFit
 
-app = typer.Typer(help="Make profiles from measurements.", no_args_is_help=True, rich_markup_mode=None)
+app = command_group("Make profiles from measurements.")
 
 _Adapters = Annotated[
     Path, typer.Option(help="Adapters to serve: a folder of `loratwin adapters make`, or of PEFT adapters.")
@@ -267,16 +268,11 @@ def import_(
 
     For example: loratwin calibrate import result.json -o run.json --server-args "--model tiny --max-loras 4"
     """
-    from loratwin.calibrate.results.read import read_results
-    from loratwin.engines.options import whole_number
-    from loratwin.records import save_run
+    from loratwin.calibrate import import_results
 
-    names = words(adapters)
-    in_turn = [whole_number(rank, "--ranks") for rank in words(ranks)]
-    runs = read_results(result, server_args, engine, names, in_turn, gpu)
-    if len(runs) > 1 and output.suffix:
-        raise InputError(f"{result} holds {len(runs)} results: give a folder for them, not {output}")
-    for name, run in runs.items():
-        typer.echo(f"written: {save_run(run, output if output.suffix else output / f'{name}.json')}")
+    in_turn = numbers_in_turn("--ranks", ranks) if ranks else ()
+    runs = import_results(result, output, server_args, engine, words(adapters), in_turn, gpu)
+    for path in runs:
+        typer.echo(f"written: {path}")
     for note in dict.fromkeys(note for run in runs.values() for note in run.provenance.notes):
         typer.echo(f"note: {note}", err=True)

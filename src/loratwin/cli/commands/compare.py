@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from loratwin.cli.options import CsvFolder, HtmlFile, JsonFile, Processes, SloKept, check_json, prints_json, show
+from loratwin.cli.groups import grouped
+from loratwin.cli.options import Files, Objective, Processes, SloKept, show
 from loratwin.progress import announce_compilation
 
 
+@grouped
 def compare(
+    *,
     what: Annotated[
         list[str],
         typer.Argument(
@@ -18,7 +22,7 @@ def compare(
         ),
     ],
     workload: Annotated[
-        str | None, typer.Option(help="Workload (or example:NAME) that profiles are planned for.", show_default=False)
+        str | None, typer.Option(help="Workload (or example:NAME) that profiles are planned for.")
     ] = None,
     price: Annotated[
         list[str] | None,
@@ -26,14 +30,10 @@ def compare(
             metavar="[NAME=]NUMBER", help="Price of a GPU-hour, of all or of one by its name; can be repeated."
         ),
     ] = None,
-    objective: Annotated[str, typer.Option(help="For profiles: throughput, or latency (mean end to end).")] = (
-        "throughput"
-    ),
+    objective: Objective = "throughput",
     slo: SloKept = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload for profiles.")] = 3,
-    output: HtmlFile = None,
-    csv: CsvFolder = None,
-    json: JsonFile = None,
+    files: Files,
     processes: Processes = 2,
 ) -> None:
     """Set plans, profiles or runs side by side: GPUs, cost, latency, margin; differences are against the first.
@@ -42,29 +42,19 @@ def compare(
     """
     from loratwin.metrics import parse_slo
     from loratwin.plan.compare import parse_prices
-    from loratwin.report import as_text, check_outputs, write_report, write_tables
+    from loratwin.report import as_text, write_report, write_tables
     from loratwin.report.compare import compare as compare_all
     from loratwin.report.compare import compared_json
     from loratwin.workload import load_spec
 
-    check_outputs(output, csv)
-    check_json(json, (output,), what)
+    files.check(what)
     prices, limits = parse_prices(price or ()), parse_slo(slo) if slo is not None else None
     spec = load_spec(workload) if workload is not None else None
     if spec is not None:
         announce_compilation()
-    found = compare_all(
-        what,
-        workload=spec,
-        prices=prices,
-        workload_name=workload or "",
-        objective=objective,
-        slo=limits,
-        seeds=range(seeds),
-        processes=processes,
-    )
-    show(json, lambda: as_text(found), lambda: compared_json(found, limits))
-    if output is not None:
-        typer.echo(f"\nReport: {write_report(found, output, slo=limits)}", err=prints_json(json))
-    if csv is not None:
-        typer.echo(f"{len(write_tables(found, csv, slo=limits))} tables in {csv}", err=prints_json(json))
+    compared = compare_all(
+        what, workload=spec, prices=prices, workload_name=workload or "", objective=objective, slo=limits,
+        seeds=range(seeds), processes=processes,
+    )  # fmt: skip
+    show(files.json, lambda: as_text(compared), lambda: compared_json(compared, limits))
+    files.write(partial(write_report, compared, slo=limits), partial(write_tables, compared, slo=limits))

@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.groups import command_group
 from loratwin.cli.options import JsonFile, SlurmPartition, check_json, prints_json, show
 from loratwin.progress import announce_compilation, staged_progress
 
-app = typer.Typer(
-    help="Grids of measured runs: on this machine, on Slurm, on Dask.", no_args_is_help=True, rich_markup_mode=None
-)
+app = command_group("Grids of measured runs: on this machine, on Slurm, on Dask.")
 
 GridFile = Annotated[Path, typer.Argument(help="The grid, a .yaml file.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(help="Folder of the runs.", show_default=False)]

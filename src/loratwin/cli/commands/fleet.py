@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.groups import command_group
 from loratwin.cli.options import JsonFile, Processes, check_json, show
 from loratwin.lists import names_by_name, numbers_by_name
 from loratwin.progress import announce_compilation, simulations
 
-app = typer.Typer(help="Several servers, and the router before them.", no_args_is_help=True, rich_markup_mode=None)
+app = command_group("Several servers, and the router before them.")
 
 PlacementFile = Annotated[Path, typer.Argument(help="Placement, or a plan of a fleet (.json).", metavar="PLACEMENT")]
 WorkloadFile = Annotated[str, typer.Argument(help="Workload file, or example:NAME.")]
@@ -41,8 +42,7 @@ def simulate(
     processes: ServerProcesses = 1,
     servers: Annotated[bool, typer.Option("--servers", help="Show every server, not the busiest alone.")] = False,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write all requests with their servers (.json, .parquet)."),
+        Path | None, typer.Option("--output", "-o", help="Write all requests with their servers (.json, .parquet).")
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -83,16 +83,14 @@ def plan(
     target: Annotated[
         str, typer.Option(help="fewest servers, cheapest, or latency: all given ones, for the worst adapter's TTFT.")
     ] = "fewest",
-    slo: Annotated[str | None, typer.Option(help="Limits of every server, as ttft_p99=2s.", show_default=False)] = None,
+    slo: Annotated[str | None, typer.Option(help="Limits of every server, as ttft_p99=2s.")] = None,
     slo_for: Annotated[
         str | None, typer.Option(metavar="all|groups|adapters", help="Of whom they are asked.", show_default="all")
     ] = None,
     headroom: Annotated[
         str, typer.Option(metavar="PERCENT", help="How much higher all rates can be before a server fails.")
     ] = "20%",
-    confidence: Annotated[
-        float | None, typer.Option(help="Least chance that each real server keeps up.", show_default=False)
-    ] = None,
+    confidence: Annotated[float | None, typer.Option(help="Least chance that each real server keeps up.")] = None,
     pin: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=SERVER,...", help="An adapter or group must be on gpu-0, ... Can be repeated."),
@@ -101,12 +99,8 @@ def plan(
         list[str] | None, typer.Option(metavar="GROUP", help="Shares no server with others. Can be repeated.")
     ] = None,
     failures: Annotated[int, typer.Option(min=0, max=1, help="Servers that can be lost.")] = 0,
-    present: Annotated[
-        Path | None, typer.Option(help="Where adapters are now: a placement or plan.", show_default=False)
-    ] = None,
-    moves: Annotated[
-        int | None, typer.Option(min=0, help="With --present: adapters that may be moved.", show_default=False)
-    ] = None,
+    present: Annotated[Path | None, typer.Option(help="Where adapters are now: a placement or plan.")] = None,
+    moves: Annotated[int | None, typer.Option(min=0, help="With --present: adapters that may be moved.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that verify every server.")] = 3,
     processes: Processes = 2,
     json_file: JsonFile = None,

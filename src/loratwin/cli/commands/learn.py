@@ -8,29 +8,30 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.groups import command_group, grouped
+from loratwin.cli.many import Cluster
 from loratwin.cli.options import (
     JsonFile,
+    Objective,
     Processes,
     ProfileGiven,
-    RunsOn,
-    SlurmMinutes,
-    SlurmPartition,
     Workload,
     check_json,
     show,
 )
-from loratwin.errors import UnknownNameError
 from loratwin.lists import known_words
 from loratwin.progress import announce_compilation, staged_progress
 
-app = typer.Typer(help="Learn from the twin: fast answers, and rules.", no_args_is_help=True, rich_markup_mode=None)
+app = command_group("Learn from the twin: fast answers, and rules.")
 
 Folders = Annotated[list[Path], typer.Argument(help="Folders that `learn generate` made.", show_default=False)]
 Partly = Annotated[bool, typer.Option("--partly", help="Take what is there of an unfinished generation.")]
 
 
 @app.command()
+@grouped
 def generate(
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the shards.", show_default=False)],
     design: Annotated[str, typer.Option(help="published (the grid of arXiv 2508.08343), or broad.")] = "published",
     search: Annotated[
@@ -41,9 +42,7 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of the workloads, and of their draws.")] = 0,
     processes: Processes = 2,
-    partition: SlurmPartition = None,
-    minutes: SlurmMinutes = 60,
-    on: RunsOn = "local",
+    cluster: Cluster,
 ) -> None:
     """Run the twin on many workloads; goes on where it was interrupted.
 
@@ -52,16 +51,13 @@ def generate(
     from loratwin.experiments import beside_here
     from loratwin.learn.cases.design import design as cases_of
     from loratwin.learn.cases.generate import generate as run
-    from loratwin.learn.cases.search import SEARCHES
+    from loratwin.learn.cases.generate import generated_text
 
-    if search not in SEARCHES:
-        raise UnknownNameError("search", search, SEARCHES)
     chosen = cases_of(design, cases, seed)
-    place = beside_here(on, output, "learn", partition, minutes)
+    place = beside_here(cluster.on, output, "learn", cluster.partition, cluster.minutes)
     with staged_progress(compiles=True) as progress, place as executor:
         done = run(chosen, output, search, seed, processes, partial(progress, "simulating shards"), executor)
-    new = f"{done.num_new} new shard{'' if done.num_new == 1 else 's'}"
-    typer.echo(f"{done.num_runs} runs of the twin in {new}, {done.num_shards} in {output}")
+    typer.echo(generated_text(done, output))
 
 
 @app.command()
@@ -90,9 +86,9 @@ def train(
 @app.command()
 def table(
     shards: Folders,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Markdown file.", show_default=False)] = None,
-    models: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these.", show_default=False)] = None,
-    targets: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these.", show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Markdown file.")] = None,
+    models: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these.")] = None,
+    targets: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these.")] = None,
     published_features: Annotated[
         bool, typer.Option("--published-features", help="The eight published features, adapters on the grid.")
     ] = False,
@@ -123,9 +119,7 @@ def table(
 @app.command()
 def rules(
     shards: Folders,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File: .txt, .md, .json, .py or .svg.", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File: .txt, .md, .json, .py or .svg.")] = None,
     profile: Annotated[str | None, typer.Option(help="Only this profile.", show_default="all")] = None,
     partly: Partly = False,
     json: JsonFile = None,
@@ -151,7 +145,7 @@ def predict(
     workload: Workload,
     profile: ProfileGiven,
     model: Annotated[Path | None, typer.Option(help="Model of `learn train`.", show_default="shipped")] = None,
-    objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
+    objective: Objective = "throughput",
     check: Annotated[bool, typer.Option(help="Check the answer with one run of the twin.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of the workload.")] = 0,
     json: JsonFile = None,

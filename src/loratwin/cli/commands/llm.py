@@ -7,14 +7,11 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.groups import command_group
 from loratwin.cli.options import JsonFile, check_json
 from loratwin.cli.options import show as show_result
 
-app = typer.Typer(
-    help="LLMs: what is known of one; small random ones, to try servers with.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = command_group("LLMs: what is known of one; small random ones, to try servers with.")
 
 
 @app.command()

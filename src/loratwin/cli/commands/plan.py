@@ -7,45 +7,37 @@ from typing import Annotated, Any
 
 import typer
 
-from loratwin.cli.many import Place, answer, are_several
+from loratwin.cli.groups import grouped
+from loratwin.cli.many import Cluster, answer, are_several
 from loratwin.cli.options import (
     CsvFolder,
-    Dtype,
-    EnablePrefixCaching,
-    EnforceEager,
-    FullyShardedLoras,
     JsonFile,
-    KvCacheDtype,
-    KvCacheMemoryBytes,
     LineGpu,
     LoraFolder,
-    MaxLoraRank,
-    PipelineParallel,
+    Objective,
     Processes,
     ProfileOrLine,
-    Quantization,
-    RunsOn,
+    SimulatedServer,
     SloKept,
-    SlurmMinutes,
-    SlurmPartition,
     Workloads,
     check_json,
     prints_json,
     show,
 )
 from loratwin.cli.serve import Serve, note
-from loratwin.errors import InputError
 from loratwin.lists import whole_numbers
 from loratwin.progress import simulations
 
 
+@grouped
 def plan(
+    *,
     workload: Workloads,
     profile: ProfileOrLine = None,
     serve: Serve = None,
     gpu: LineGpu = None,
     lora_folder: LoraFolder = None,
-    objective: Annotated[str, typer.Option(help="throughput, or latency (mean end to end).")] = "throughput",
+    objective: Objective = "throughput",
     slo: SloKept = None,
     slo_for: Annotated[
         str | None,
@@ -68,7 +60,6 @@ def plan(
         typer.Option(
             metavar="PROBABILITY",
             help="Least chance that a real run keeps up and holds the SLO, as 0.9; by default it is only said.",
-            show_default=False,
         ),
     ] = None,
     extrapolate: Annotated[
@@ -85,42 +76,15 @@ def plan(
         typer.Option(metavar="TEXT", help="What if these came, as '24 adapters at 0.1/s, rank 16'? Can be repeated."),
     ] = None,
     slots: Annotated[
-        str | None, typer.Option(metavar="N,N,...", help="Try only these max_loras.", show_default=False)
+        str | None, typer.Option(metavar="N,N,...", help="Try only so many slots (--max-loras of the server).")
     ] = None,
-    max_num_seqs: Annotated[
-        str | None, typer.Option(metavar="N,N,...", help="Try only these.", show_default=False)
-    ] = None,
-    max_num_batched_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Tokens of a step; by default what the profile's vLLM takes on its GPU.", show_default=False
-        ),
-    ] = None,
-    max_model_len: Annotated[
-        int | None, typer.Option(min=1, help="Longest context; by default the LLM's.", show_default=False)
-    ] = None,
-    gpu_memory_utilization: Annotated[
-        float | None,
-        typer.Option(
-            help="Part of the GPU memory to fill; by default that of the profile's vLLM, 0.9 or 0.92.",
-            show_default=False,
-        ),
-    ] = None,
-    max_lora_rank: MaxLoraRank = None,
-    fully_sharded_loras: FullyShardedLoras = False,
-    enforce_eager: EnforceEager = False,
-    kv_cache_dtype: KvCacheDtype = "auto",
-    kv_cache_memory_bytes: KvCacheMemoryBytes = None,
-    enable_prefix_caching: EnablePrefixCaching = None,
-    dtype: Dtype = "auto",
-    quantization: Quantization = None,
-    pipeline_parallel: PipelineParallel = 1,
+    max_num_seqs: Annotated[str | None, typer.Option(metavar="N,N,...", help="Try only these.")] = None,
+    flags: SimulatedServer,
     hours: Annotated[
         str | None,
         typer.Option(
             metavar="busiest|all",
             help="Of a longer window plan its busiest hour, or all; by default the busiest of a daily curve or trace.",
-            show_default=False,
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
@@ -130,9 +94,7 @@ def plan(
         typer.Option(
             "--output",
             "-o",
-            help="HTML report to write; by default plan.html. Of several workloads a folder for all plans, which the "
-            "same command goes on with.",
-            show_default=False,
+            help="HTML report; by default plan.html. Of several workloads a folder, gone on with if there.",
         ),
     ] = None,
     json: JsonFile = None,
@@ -148,9 +110,7 @@ def plan(
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="With --fast: check with the twin, or only print the answer.")
     ] = True,
-    on: RunsOn = "local",
-    partition: SlurmPartition = None,
-    minutes: SlurmMinutes = 60,
+    cluster: Cluster,
 ) -> None:
     """Find the slots and limits to run for a workload on one GPU, or how many of its adapters one GPU serves.
 
@@ -160,14 +120,13 @@ def plan(
     """
     from loratwin.learn import predict
     from loratwin.metrics import parse_slo
-    from loratwin.plan import HEADROOM, parse_headroom, plan_text
+    from loratwin.plan import HEADROOM, check_predicted_alone, parse_headroom, plan_text
     from loratwin.plan.line import line_change, line_change_json, line_change_text
     from loratwin.plan.many import PlanQuestion, plan_many
     from loratwin.plan.text import predicted_text
     from loratwin.plan.what_if import check_names, parse_added, parse_scale, plan_and_cases, plan_and_cases_json
-    from loratwin.records import would_replace
     from loratwin.records.plain import as_plain
-    from loratwin.report import check_csv_folder, check_html, write_report, write_tables
+    from loratwin.report import check_outputs, write_report, write_tables
     from loratwin.simulate import asked_of, server_profile
 
     options: dict[str, Any] = {
@@ -178,50 +137,34 @@ def plan(
         "confidence": confidence,
         "slots": None if slots is None else whole_numbers("--slots", slots),
         "max_num_seqs": None if max_num_seqs is None else whole_numbers("--max-num-seqs", max_num_seqs),
-        "max_num_batched_tokens": max_num_batched_tokens,
-        "max_model_len": max_model_len,
-        "gpu_memory_utilization": gpu_memory_utilization,
-        "settings": {
-            "max_lora_rank": max_lora_rank,
-            "fully_sharded_loras": fully_sharded_loras,
-            "enforce_eager": enforce_eager,
-            "kv_cache_dtype": kv_cache_dtype,
-            "kv_cache_memory_bytes": kv_cache_memory_bytes,
-            "enable_prefix_caching": enable_prefix_caching,
-            "dtype": dtype,
-            "quantization": quantization,
-        },
+        **flags.limits,
+        "settings": flags.settings,
         "extrapolate": extrapolate,
         "fast": fast,
         "hours": hours,
     }
     tried = range(seed, seed + seeds)
     changes = [*map(parse_scale, scale or ()), *map(parse_added, add or ())]
-    chosen_profile, assumed = server_profile(profile, serve, gpu, quantization, pipeline_parallel)
-    if are_several(workload, on):
+    chosen_profile, assumed = server_profile(profile, serve, gpu, flags.quantization, flags.pipeline_parallel)
+    if are_several(workload, cluster.on):
         note(assumed)
         question = PlanQuestion(chosen_profile, tried, changes, options)
-        place = Place(on, processes, partition, minutes)
         without = {"serve": serve, "lora_folder": lora_folder, "csv": csv, "no_check": not check}
-        answer(plan_many, question, workload, output, json, place, **without)
+        answer(plan_many, question, workload, output, json, cluster, processes, **without)
         return
     (name,) = workload
-    spec, line, remarks = asked_of(name, chosen_profile, serve, lora_folder, max_lora_rank)
+    spec, line, remarks = asked_of(name, chosen_profile, serve, lora_folder, flags.max_lora_rank)
     check_names(changes, spec)
     if not check:
-        _check_no_plan(fast, output, json, csv)
+        check_predicted_alone(fast, {"--output": output, "--json": json, "--csv": csv})
         note((*assumed, *remarks))
         said = predict(spec, chosen_profile, objective=objective, slots=options["slots"], seed=seed)
         typer.echo(predicted_text(said))
         return
     output = output or Path("plan.html")
-    check_html(output)
     inputs = tuple(filter(None, (name, profile)))
+    check_outputs(output, csv, inputs)
     check_json(json, (output,), inputs)
-    if would_replace(output, inputs):
-        raise InputError(f"{output} is a file that the plan is made of: give another name")
-    if csv is not None:
-        check_csv_folder(csv)
     note((*assumed, *remarks))
     with simulations() as progress:
         found, cases = plan_and_cases(
@@ -235,15 +178,3 @@ def plan(
     more = {} if changed is None else {"your_line": as_plain(line_change_json(changed))}
     show(json, lambda: plan_text(found, cases) + beside, lambda: plan_and_cases_json(found, cases) | more)
     typer.echo(f"\nReport: {output}", err=prints_json(json))
-
-
-def _check_no_plan(fast: bool, output: Path | None, json: Path | None, csv: Path | None) -> None:
-    """What cannot be asked for together with `--no-check`."""
-    if not fast:
-        raise InputError("--no-check: goes with --fast; without it, all figures are the twin's")
-    for option, path in (("--output", output), ("--json", json), ("--csv", csv)):
-        if path is not None:
-            raise InputError(
-                f"{option}: with --no-check there is no plan to write (loratwin learn predict --no-check --json FILE "
-                "writes what the learned model says)"
-            )

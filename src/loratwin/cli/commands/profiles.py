@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.groups import command_group
 from loratwin.cli.options import JsonFile, check_json
 from loratwin.cli.options import show as show_result
 
-app = typer.Typer(help="Performance profiles: GPU, engine and LLM.", no_args_is_help=True, rich_markup_mode=None)
+app = command_group("Performance profiles: GPU, engine and LLM.")
 
 
 @app.command("list")
@@ -80,7 +81,6 @@ def assume(
             "LoRA, front end and, of the same engine generation, launches are scaled from it.  "
             "[default: those that come with the package]",
             metavar="NAME|FILE",
-            show_default=False,
         ),
     ] = None,
 ) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from loratwin.cli.options import CsvFolder, HtmlFile, JsonFile, SloChecked, check_json, prints_json, show
+from loratwin.cli.groups import command_group, grouped
+from loratwin.cli.options import Files, SloChecked, show
 from loratwin.cli.serve import Serve
 from loratwin.progress import announce_compilation
 
@@ -25,19 +27,19 @@ class RunsUnlessNamed(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=RunsUnlessNamed, help="Show runs, or kernels of GPU profiles.", rich_markup_mode=None)
+app = command_group("Show runs, or kernels of GPU profiles.", cls=RunsUnlessNamed, no_args_is_help=False)
 
 
 @app.command(RUNS)
+@grouped
 def report(
+    *,
     runs: Annotated[
         list[Path],
         typer.Argument(help="Records of runs, .json or .parquet; or results of other load clients.", metavar="RUN..."),
     ],
-    output: HtmlFile = None,
     profile: Annotated[
-        str | None,
-        typer.Option(help="Profile (or its file) to simulate the requests of each measured run with, beside it."),
+        str | None, typer.Option(help="Profile to simulate the requests of each measured run with, beside it.")
     ] = None,
     serve: Serve = None,
     server_args: Annotated[
@@ -54,8 +56,7 @@ def report(
     adapters: Annotated[
         bool, typer.Option("--adapters", help="Show each adapter (the HTML file always does).")
     ] = False,
-    csv: CsvFolder = None,
-    json: JsonFile = None,
+    files: Files,
 ) -> None:
     """Show one run, or several side by side.
 
@@ -66,18 +67,9 @@ def report(
     from loratwin.calibrate.results.read import load_runs_or_results
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
-    from loratwin.report import (
-        check_outputs,
-        print_runs,
-        runs_as_json,
-        twins_of,
-        with_arguments,
-        write_report,
-        write_tables,
-    )
+    from loratwin.report import print_runs, runs_as_json, twins_of, with_arguments, write_report, write_tables
 
-    check_outputs(output, csv)
-    check_json(json, (output,), runs)
+    files.check(runs)
     limits = parse_slo(slo) if slo is not None else None
     shown = load_runs_or_results(runs, engine or "", gpu or "")
     if server_args is not None:
@@ -86,30 +78,26 @@ def report(
         performance = load_profile(profile)
         announce_compilation()
         shown |= twins_of(shown, performance)
-    if output is not None:
-        typer.echo(f"written: {write_report(shown, output, slo=limits)}", err=prints_json(json))
-    if csv is not None:
-        typer.echo(f"written: {len(write_tables(shown, csv, slo=limits))} tables in {csv}", err=prints_json(json))
-    with_table = output is None and csv is None
+    files.write(partial(write_report, shown, slo=limits), partial(write_tables, shown, slo=limits))
     show(
-        json,
-        lambda: print_runs(shown, limits, adapters) if with_table else None,
+        files.json,
+        lambda: None if files.instead else print_runs(shown, limits, adapters),
         lambda: runs_as_json(shown, limits, adapters),
     )
 
 
 @app.command()
+@grouped
 def kernels(
-    files: Annotated[
+    *,
+    sources: Annotated[
         list[Path],
         typer.Argument(
             help="nsys export (.sqlite), ncu --csv (.csv), or torch.profiler (.json, .json.gz).", metavar="FILE..."
         ),
     ],
-    output: HtmlFile = None,
     gpu: Annotated[str | None, typer.Option(help="GPU of the roofline. Default: the one that a file names.")] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the tables as CSV files.")] = None,
-    json: JsonFile = None,
+    files: Files,
 ) -> None:
     """Show where the GPU's time goes: kernels by class and phase, memory, stalls, caches, a roofline.
 
@@ -123,11 +111,7 @@ def kernels(
         write_kernel_tables,
     )
 
-    check_json(json, (output,), files)
-    found = kernel_report(files, gpu)
-    if output is not None:
-        typer.echo(f"written: {write_kernel_page(found, output)}", err=prints_json(json))
-    if csv is not None:
-        typer.echo(f"written: {len(write_kernel_tables(found, csv))} tables in {csv}", err=prints_json(json))
-    with_table = output is None and csv is None
-    show(json, lambda: kernels_text(found) if with_table else None, lambda: kernels_json(found))
+    files.check(sources)
+    made = kernel_report(sources, gpu)
+    files.write(partial(write_kernel_page, made), partial(write_kernel_tables, made))
+    show(files.json, lambda: None if files.instead else kernels_text(made), lambda: kernels_json(made))

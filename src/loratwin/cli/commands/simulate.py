@@ -7,26 +7,17 @@ from typing import Annotated
 
 import typer
 
-from loratwin.cli.many import Place, answer, are_several
+from loratwin.cli.groups import grouped
+from loratwin.cli.many import Cluster, answer, are_several
 from loratwin.cli.options import (
-    Dtype,
-    EnablePrefixCaching,
-    EnforceEager,
-    FullyShardedLoras,
+    CsvFolder,
     JsonFile,
-    KvCacheDtype,
-    KvCacheMemoryBytes,
     LineGpu,
     LoraFolder,
-    MaxLoraRank,
-    PipelineParallel,
     Processes,
     ProfileOrLine,
-    Quantization,
-    RunsOn,
+    SimulatedServer,
     SloChecked,
-    SlurmMinutes,
-    SlurmPartition,
     Workloads,
     check_json,
     prints_json,
@@ -38,7 +29,9 @@ from loratwin.lists import whole_numbers
 from loratwin.progress import counted_runs
 
 
+@grouped
 def simulate(
+    *,
     workload: Workloads,
     profile: ProfileOrLine = None,
     serve: Serve = None,
@@ -49,30 +42,14 @@ def simulate(
         typer.Option(help="Slots; several (8,16,32, or repeated) are compared. Default: one for each adapter."),
     ] = None,
     max_cpu_loras: Annotated[int | None, typer.Option(help="Adapters kept in host memory. Default: all.")] = None,
-    max_lora_rank: MaxLoraRank = None,
     max_num_seqs: Annotated[
         int | None, typer.Option(help="Requests in a batch. Default: what the profile's vLLM takes on its GPU.")
-    ] = None,
-    max_num_batched_tokens: Annotated[
-        int | None, typer.Option(help="Tokens in a step. Default: what the profile's vLLM takes on its GPU.")
-    ] = None,
-    max_model_len: Annotated[int | None, typer.Option(help="Longest prompt + output. Default: the LLM's.")] = None,
-    gpu_memory_utilization: Annotated[
-        float | None,
-        typer.Option(help="Share of the GPU's memory to fill. Default: that of the profile's vLLM, 0.9 or 0.92."),
     ] = None,
     max_in_flight: Annotated[
         int | None,
         typer.Option(help="Requests waiting or running beyond which arrivals are refused. Default: no limit."),
     ] = None,
-    fully_sharded_loras: FullyShardedLoras = False,
-    enforce_eager: EnforceEager = False,
-    kv_cache_dtype: KvCacheDtype = "auto",
-    kv_cache_memory_bytes: KvCacheMemoryBytes = None,
-    enable_prefix_caching: EnablePrefixCaching = None,
-    dtype: Dtype = "auto",
-    quantization: Quantization = None,
-    pipeline_parallel: PipelineParallel = 1,
+    flags: SimulatedServer,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the (first) run.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Runs with different seeds; more than one: means ± 95 %.")] = 1,
     intervals: Annotated[
@@ -94,11 +71,10 @@ def simulate(
             metavar="PATH",
         ),
     ] = None,
+    csv: CsvFolder = None,
     json: JsonFile = None,
-    on: RunsOn = "local",
     processes: Processes = 1,
-    partition: SlurmPartition = None,
-    minutes: SlurmMinutes = 60,
+    cluster: Cluster,
 ) -> None:
     """Simulate a workload on a server, or on several that differ in their slots; or many workloads.
 
@@ -106,7 +82,7 @@ def simulate(
     --max-loras 16,32,64
     """
     from loratwin.metrics import parse_slo
-    from loratwin.report import print_sweep
+    from loratwin.report import check_outputs, print_sweep, write_tables
     from loratwin.simulate import (
         SweepQuestion,
         asked_of,
@@ -120,46 +96,32 @@ def simulate(
         sweep_many,
     )
 
-    performance, assumed = server_profile(profile, serve, gpu, quantization, pipeline_parallel)
+    performance, assumed = server_profile(profile, serve, gpu, flags.quantization, flags.pipeline_parallel)
     slots = None if max_loras is None else whole_numbers("--max-loras", max_loras)
-    options = {
-        "max_cpu_loras": max_cpu_loras,
-        "max_lora_rank": max_lora_rank,
-        "max_num_seqs": max_num_seqs,
-        "max_num_batched_tokens": max_num_batched_tokens,
-        "max_model_len": max_model_len,
-        "gpu_memory_utilization": gpu_memory_utilization,
-        "max_in_flight": max_in_flight,
-        "fully_sharded_loras": fully_sharded_loras,
-        "enforce_eager": enforce_eager,
-        "kv_cache_dtype": kv_cache_dtype,
-        "kv_cache_memory_bytes": kv_cache_memory_bytes,
-        "enable_prefix_caching": enable_prefix_caching,
-        "dtype": dtype,
-        "quantization": quantization,
-    }
+    own = {"max_cpu_loras": max_cpu_loras, "max_num_seqs": max_num_seqs, "max_in_flight": max_in_flight}
+    options = {**own, **flags.limits, **flags.settings}
     limits, tried = parse_slo(slo) if slo is not None else None, range(seed, seed + seeds)
     as_line = serve is not None
-    if are_several(workload, on):
+    if are_several(workload, cluster.on):
         note((*assumed, *(line_beside(serve, performance)[1] if serve else ())))
         question = SweepQuestion(performance, slots, options, list(tried), slo, intervals, adapters, series, as_line)
-        place = Place(on, processes, partition, minutes)
-        answer(sweep_many, question, workload, output, json, place, lora_folder=lora_folder)
+        answer(sweep_many, question, workload, output, json, cluster, processes, lora_folder=lora_folder, csv=csv)
         return
     (name,) = workload
-    spec, _, remarks = asked_of(name, performance, serve, lora_folder, max_lora_rank)
+    spec, _, remarks = asked_of(name, performance, serve, lora_folder, flags.max_lora_rank)
     configs = server_configs(spec, performance, slots, **options)
     if as_line:
         configs = [on_line(config) for config in configs]
     num_runs = len(configs) * seeds
     if output is not None:
         check_runs_path(output, num_runs)
+    check_outputs(None, csv)
     check_json(json, (output,), filter(None, (name, profile)))
     note((*assumed, *remarks))
     with counted_runs(num_runs) as progress:
         done = sweep(
             spec, performance, configs, seeds=tried, slo=limits, intervals=intervals,
-            keep="all" if output else "first" if adapters or series else "none",
+            keep="all" if output else "first" if adapters or series or csv else "none",
             with_steps=series, processes=processes, progress=progress, name=name,
         )  # fmt: skip
     if done.none_starts:
@@ -168,3 +130,5 @@ def simulate(
     show(json, lambda: print_sweep(done, adapters, series), lambda: done.as_json(adapters, series))
     for path in written:
         typer.echo(f"written: {path}", err=prints_json(json))
+    if csv is not None:
+        typer.echo(f"written: {len(write_tables(done, csv))} tables in {csv}", err=prints_json(json))

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from loratwin.cli.groups import command_group
 from loratwin.cli.options import JsonFile, check_json
 from loratwin.cli.options import show as show_result
 
-app = typer.Typer(no_args_is_help=True, help="Traffic that was: traces, logs and metrics, and a workload of them.")
+app = command_group("Traffic that was: traces, logs and metrics, and a workload of them.")
 
 
 @app.command()

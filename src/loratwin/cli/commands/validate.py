@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from loratwin.cli.groups import command_group
 from loratwin.cli.options import JsonFile, Processes, check_json, show
 from loratwin.errors import InputError
 from loratwin.lists import whole_numbers
 from loratwin.progress import staged_progress
 
-app = typer.Typer(help="Compare the twin with measured runs.", no_args_is_help=True, rich_markup_mode=None)
+app = command_group("Compare the twin with measured runs.")
 
 RunsFile = Annotated[Path, typer.Argument(help="A serving_*.csv; measured columns may be absent.")]
+Tables = Annotated[Path, typer.Argument(help="Folder with the measured tables.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Runs of the twin that each figure is the mean of.")]
 
@@ -23,17 +24,12 @@ Seeds = Annotated[int, typer.Option(min=1, help="Runs of the twin that each figu
 @app.command()
 def runs(runs_csv: RunsFile, output: Output, seeds: Seeds = 1, processes: Processes = 1, json: JsonFile = None) -> None:
     """Predict every row from its configuration columns: throughput, latencies, KV capacity, starts, starved."""
-    from loratwin.calibrate.published.serving import read_serving
-    from loratwin.records import write_atomically
     from loratwin.records.plain import as_plain
-    from loratwin.validate import check_output, predict_all, predictions_csv
+    from loratwin.validate import predict_file
 
-    rows = read_serving(runs_csv)
-    check_output(output, runs_csv)
     check_json(json, (output,), (runs_csv,))
     with staged_progress(compiles=True) as progress:
-        predictions = predict_all(rows, range(seeds), processes, partial(progress, "predicting runs"))
-    write_atomically(output, predictions_csv(predictions))
+        predictions = predict_file(runs_csv, output, range(seeds), processes, progress)
     show(json, lambda: f"{len(predictions)} predictions in {output}", lambda: as_plain(predictions))
 
 
@@ -49,25 +45,19 @@ def decisions(
     json: JsonFile = None,
 ) -> None:
     """Answer for every workload of a grid: adapters and slots for throughput, slots for throughput and for latency."""
-    from loratwin.calibrate.published.serving import read_serving
     from loratwin.learn.models.model import load_model
-    from loratwin.records import write_atomically
-    from loratwin.validate import check_output, decide_all, decisions_csv, decisions_data
+    from loratwin.validate import decide_file, decisions_data
 
     learned = None if using == "twin" else load_model(None if using == "learned" else Path(using))
-    rows = read_serving(runs_csv)
-    check_output(output, runs_csv)
     check_json(json, (output,), (runs_csv,))
     with staged_progress(compiles=learned is None) as progress:
-        report = partial(progress, "predicting grid points")
-        answers = decide_all(rows, range(seeds), processes, report, learned=learned)
-    write_atomically(output, decisions_csv(answers))
+        answers = decide_file(runs_csv, output, range(seeds), processes, progress, learned)
     show(json, lambda: f"{len(answers)} decisions in {output}", lambda: decisions_data(answers))
 
 
 @app.command()
 def report(
-    data: Annotated[Path, typer.Argument(help="Folder with the measured tables.")],
+    data: Tables,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report.html and report.md.")],
     processes: Processes = 2,
     json: JsonFile = None,
@@ -91,7 +81,7 @@ def report(
 
 @app.command()
 def chance(
-    data: Annotated[Path, typer.Argument(help="Folder with the measured tables.")],
+    data: Tables,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Markdown file to write; else it is printed.")
     ] = None,
@@ -141,7 +131,7 @@ def public(
 
 @app.command()
 def curve(
-    data: Annotated[Path, typer.Argument(help="Folder with the measured tables.")],
+    data: Tables,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write, .md or .json; else Markdown is printed.")
     ] = None,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loratwin.errors import DataError, InputError, UnknownNameError
 from loratwin.learn.cases.case import Case
-from loratwin.learn.cases.search import Row, explore
+from loratwin.learn.cases.search import SEARCHES, Row, explore
 from loratwin.learn.cases.shards import (
     Manifest,
     is_complete,
@@ -80,8 +80,10 @@ def generate(
     Raises
     ------
     InputError
-        No cases, or the folder holds something else or cannot be written.
+        No such search, no cases, or the folder holds something else or cannot be written.
     """
+    if search not in SEARCHES:
+        raise UnknownNameError("search", search, SEARCHES)
     if not cases:
         raise InputError("the design has no cases; at least one is needed")
     profiles = {name: load_profile(name).digest for name in sorted({case.profile for case in cases})}
@@ -97,6 +99,12 @@ def generate(
     with Workers(_WriteShard(folder.resolve(), manifest), processes, executor) as workers:
         runs = workers.map(missing, lambda done: progress(kept + done, manifest.num_shards))
     return Generated(manifest.num_shards, len(missing), sum(runs))
+
+
+def generated_text(done: Generated, folder: str | Path) -> str:
+    """What a generation did, in a line."""
+    new = f"{done.num_new} new shard{'' if done.num_new == 1 else 's'}"
+    return f"{done.num_runs} runs of the twin in {new}, {done.num_shards} in {folder}"
 
 
 @dataclass(frozen=True)
