@@ -63,14 +63,14 @@ def print_adapters(
         Headings that a terminal which is too narrow for all does without, the first of them first; this is said.
     """
     longest = max((len(word) for mark in marks for word in mark.plain.split()), default=0)
-    name = min(_NAME, max(map(len, names), default=0))
-    room = out.width - name - _GAP - (longest + _GAP if longest else 0)
+    least = min(_NAME, max(map(len, names), default=0))
+    room = out.width - least - _GAP - (longest + _GAP if longest else 0)
     shown = dict(columns)
     for heading in spare:
         if _width(shown) > room:
             shown.pop(heading, None)
     table = Table(title=Text(title), title_justify="left", box=box(out), pad_edge=False)
-    table.add_column("adapter", overflow="fold", min_width=name)
+    table.add_column("adapter", overflow="fold", min_width=least)
     for heading in shown:
         table.add_column(Text("\n".join(heading.split())), justify="right", no_wrap=True)
     if longest:
