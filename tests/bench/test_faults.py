@@ -164,6 +164,8 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     finished_early(run)
     assert run.invalid[0] == "interrupted by the user"
     assert not (tmp_path / f"{MID}.partial").exists()
+    assert not processes_with(f"loratwin.bench.worker {MID}.partial")  # nothing is left running
+    assert len(run.requests) == client_figures(run).sent  # those that it did not come to are no part of the run
 
 
 @slow

@@ -37,6 +37,19 @@ def test_qwen2_has_biases(tmp_path: Path) -> None:
     assert (shapes.attention_bias, shapes.lora_on_vocabulary) == (True, False)
 
 
+def test_other_architectures_have_what_is_theirs(tmp_path: Path) -> None:
+    made = {name: make_llm(tmp_path / name, NewLlm(architecture=name)) for name in ("qwen3", "gemma", "mixtral")}
+    weights = {name: read(tmp_path / name / "model.safetensors") for name in made}
+    sizes = {name: sum(values.size for values in tensors.values()) for name, tensors in weights.items()}
+    assert weights["qwen3"]["model.layers.1.self_attn.q_norm.weight"].shape == (32,)
+    assert sizes["qwen3"] == made["qwen3"].num_parameters + 2 * 2 * 32  # the norms of queries and keys are not counted
+    assert "lm_head.weight" not in weights["gemma"] and sizes["gemma"] == made["gemma"].num_parameters
+    assert weights["mixtral"]["model.layers.0.block_sparse_moe.experts.3.w2.weight"].shape == (128, 256)
+    assert sizes["mixtral"] == made["mixtral"].num_parameters
+    with pytest.raises(InputError, match="experts"):
+        read_llm_shapes(tmp_path / "mixtral")  # no adapters are made for them
+
+
 def test_the_shapes_are_read_back(tmp_path: Path) -> None:
     shapes = make_llm(tmp_path, NewLlm(hidden_size=96, num_heads=6, num_kv_heads=3, intermediate_size=100))
     assert shapes == read_llm_shapes(tmp_path / "config.json")
@@ -73,7 +86,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"hidden_size": 130}, "--hidden 130: must be an even multiple of --heads 4"),
     ({"num_kv_heads": 3}, "--heads 4: must be a multiple of --kv-heads 3"),
     ({"num_layers": 0}, "--layers 0: must be at least 1"),
-    ({"architecture": "gpt"}, "unknown architecture 'gpt'. Known: llama, qwen2"),
+    ({"architecture": "gpt"}, "unknown architecture 'gpt'. Known: gemma, llama, mixtral, qwen2, qwen3"),
     ({"dtype": "int8"}, "unknown dtype 'int8'. Known: bfloat16, float16, float32"),
     ({"num_layers": 10**12}, "more than 2 GiB: leave them out"),
     ({"hidden_size": 8192, "num_layers": 8}, "leave them out with --no-weights, and start the server with"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.llms import LlmShapes
+from loratwin.llms import LlmShapes, shapes_from_config
 from loratwin.records import write_atomically
 from loratwin.synthetic import folders
 from loratwin.synthetic.shapes import modules, read_llm_shapes
@@ -18,7 +18,7 @@ from loratwin.synthetic.tensors import DTYPE_BYTES, Dtype, Tensor, safetensors_f
 from loratwin.synthetic.tokenizer import tokenizer_files
 from loratwin.workload.streams import stream
 
-Architecture = Literal["llama", "qwen2"]
+Architecture = Literal["llama", "qwen2", "qwen3", "gemma", "mixtral"]
 
 INDEX = "loratwin-llm.json"
 """Says that a folder is ours, and with which options it was made."""
@@ -26,7 +26,22 @@ INDEX = "loratwin-llm.json"
 MAX_WEIGHT_BYTES = 2 * 2**30
 """Larger weights are refused: a server makes its own as fast (`--load-format dummy`)."""
 
-_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+_CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "gemma": "GemmaForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+}
+
+_EXPERTS = 4
+
+_OWN: dict[str, dict[str, Any]] = {
+    "qwen3": {"attention_bias": False},
+    "gemma": {"hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True},
+    "mixtral": {"num_local_experts": _EXPERTS, "num_experts_per_tok": 2, "sliding_window": None},
+}
+"""What an architecture's config has otherwise than Llama's."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ def make_llm(folder: str | Path, llm: NewLlm | None = None) -> LlmShapes:
         write_atomically(target / "model.safetensors", safetensors_file(dict(_tensors(llm)), llm.dtype, rng))
     for name, text in {**texts, "config.json": json.dumps(config, indent=1)}.items():
         write_atomically(target / name, text + "\n")
-    return read_llm_shapes(target)
+    return shapes_from_config(target) if llm.architecture == "mixtral" else read_llm_shapes(target)
 
 
 def _check(llm: NewLlm) -> None:
@@ -123,6 +138,7 @@ def _config(llm: NewLlm) -> dict[str, Any]:
         "bos_token_id": 1,
         "eos_token_id": 2,
         "torch_dtype": llm.dtype,
+        **_OWN.get(llm.architecture, {}),
     }
 
 
@@ -135,12 +151,28 @@ def _tensors(llm: NewLlm) -> Iterator[tuple[str, Tensor]]:
         start = f"model.layers.{layer}"
         yield f"{start}.input_layernorm.weight", ones
         yield f"{start}.post_attention_layernorm.weight", ones
+        if llm.architecture == "qwen3":
+            for name in ("q_norm", "k_norm"):
+                yield f"{start}.self_attn.{name}.weight", Tensor((h // llm.num_heads,), 1.0, constant=True)
         for name, (part, inputs, outputs) in modules(_shapes(llm)).items():
+            if llm.architecture == "mixtral" and part == "mlp":
+                continue
             yield f"{start}.{part}.{name}.weight", Tensor((outputs, inputs), inputs**-0.5)
             if llm.architecture == "qwen2" and name in ("q_proj", "k_proj", "v_proj"):
                 yield f"{start}.{part}.{name}.bias", Tensor((outputs,), 0.1)
+        if llm.architecture == "mixtral":
+            yield from _experts(f"{start}.block_sparse_moe", h, llm.intermediate_size)
     yield "model.norm.weight", ones
-    yield "lm_head.weight", Tensor((v, h), h**-0.5)
+    if not _OWN.get(llm.architecture, {}).get("tie_word_embeddings"):
+        yield "lm_head.weight", Tensor((v, h), h**-0.5)
+
+
+def _experts(start: str, h: int, f: int) -> Iterator[tuple[str, Tensor]]:
+    """Router and experts of a Mixtral's layer of these sizes; w1, w3 and w2 are gate, up and down."""
+    yield f"{start}.gate.weight", Tensor((_EXPERTS, h), h**-0.5)
+    for expert in range(_EXPERTS):
+        for name, outputs, inputs in zip(("w1", "w3", "w2"), (f, f, h), (h, h, f), strict=True):
+            yield f"{start}.experts.{expert}.{name}.weight", Tensor((outputs, inputs), inputs**-0.5)
 
 
 def _shapes(llm: NewLlm) -> LlmShapes:

@@ -38,7 +38,7 @@ def show(
 @app.command()
 def make(
     folder: Annotated[Path, typer.Argument(help="New or empty folder.")],
-    architecture: Annotated[str, typer.Option(help="llama or qwen2.")] = "llama",
+    architecture: Annotated[str, typer.Option(help="llama, qwen2, qwen3, gemma or mixtral.")] = "llama",
     hidden: Annotated[int, typer.Option(help="Hidden size.")] = 128,
     layers: Annotated[int, typer.Option(help="Layers.")] = 2,
     heads: Annotated[int, typer.Option(help="Attention heads.")] = 4,
