@@ -157,7 +157,7 @@ class LaunchedServers:
             They do not start, or lack an adapter.
         """
         given = with_config_file(ServerArguments.of(find_engine(self.engine), self.args))
-        if self.lora_folder is not None:
+        if self.lora_folder is not None and given.engine.lora_is_on(given):
             _check_folder(self.lora_folder, given)
         listener.line(f"starting {self.replicas} x {self.engine}; logs in {logs}")
         with ExitStack() as stack:
