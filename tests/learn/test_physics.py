@@ -51,6 +51,15 @@ def test_with_equal_rates_the_miss_rate_of_lru_is_the_share_of_adapters_without_
     assert seen.swap_ins_per_s[0] == pytest.approx(100 * 0.1 * 0.75, rel=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_adapters_without_traffic_wait_for_no_slot() -> None:
+    """Half as many adapters, all of whom ask, take as many places."""
+    asking = replace(MIX, rate_per_s=np.array([0.1]), weight=np.array([1.0]))
+    half = replace(MIX, rate_per_s=np.array([0.0, 0.1]), weight=np.array([0.5, 0.5]))
+    seen, alone = (steady(mix, PROFILE, np.array([n]), np.array([8])) for mix, n in ((half, 64), (asking, 32)))
+    assert seen.slot_wait_s[0] == pytest.approx(alone.slot_wait_s[0], rel=0.05)
+
+
 def test_the_most_adapters_are_where_the_largest_batch_is_full() -> None:
     most = most_adapters(MIX, PROFILE)
     seen = steady(MIX, PROFILE, np.array([most.adapters]), np.array([FEW_SLOTS]))

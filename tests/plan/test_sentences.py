@@ -133,6 +133,13 @@ def test_a_headroom_that_nothing_has_names_the_best_there_is() -> None:
     )
 
 
+def test_a_headroom_that_one_draw_alone_has_is_not_offered() -> None:
+    found = replace(served(), headroom=0.3)
+    nearest = candidate(8, has_headroom=False, margin=1.3)
+    why = why_not_all(found, Shortfall((nearest,), nearest, None))
+    assert why.endswith("a margin of +30 % with one draw of the workload, and less with another: ask for less.")
+
+
 def test_what_another_configuration_changes() -> None:
     best, other = candidate(16), candidate(8, 800, ttft_ms=2500, starved=True)
     assert changes(best, other) == (

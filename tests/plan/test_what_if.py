@@ -56,9 +56,18 @@ def test_a_name_that_nobody_has_is_refused_with_the_nearest() -> None:
     check_names([parse_scale("tenant=2,odd=1,all=3"), parse_scale("plain name=4")], spec())
 
 
+def test_who_has_no_traffic_cannot_ask_for_more_of_it() -> None:
+    silent = with_group(name="quiet", count=2, rate=0.0)
+    for name in ("quiet", "quiet-1"):
+        with pytest.raises(InputError, match=f"--scale: {name} has no traffic, so there is nothing to multiply; give"):
+            check_names([parse_scale(f"all=2,{name}=3")], silent)
+
+
 def with_group(**values: Any) -> WorkloadSpec:
     small = spec()
-    return WorkloadSpec(window_s=300.0, lengths=LENGTHS, groups=(*small.groups, AdapterGroup(rate=0.1, **values)))
+    return WorkloadSpec(
+        window_s=300.0, lengths=LENGTHS, groups=(*small.groups, AdapterGroup(**{"rate": 0.1, **values}))
+    )
 
 
 @pytest.mark.parametrize(

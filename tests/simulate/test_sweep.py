@@ -43,7 +43,7 @@ def same(a: object, b: object) -> bool:
 
 def test_replications_are_the_runs_one_by_one() -> None:
     found = replicate(SPEC, PROFILE, CONFIG, seeds=[3, 1], slo=SLO)
-    alone = [outcome(simulate(draw(SPEC, seed), PROFILE, CONFIG), SLO) for seed in (3, 1)]
+    alone = [outcome(simulate(draw(SPEC, seed), PROFILE, CONFIG), SLO, PROFILE.uncertainty) for seed in (3, 1)]
     assert all(same(a, b) for a, b in zip(found.outcomes, alone, strict=True))
     assert found.seeds == (3, 1)
     assert (found.config, found.kv_tokens, found.reason) == (CONFIG, alone[0].kv_tokens, "")

@@ -23,10 +23,12 @@ from loratwin.validate.chance import (
     Statement,
     around,
     brier,
+    judged,
     predict_draws,
     reliability,
     signed_errors,
     statements,
+    verdicts,
 )
 from tests.calibrate.known_server import write_tables
 from tests.calibrate.measured import LLAMA, by_hand, row, serving_runs
@@ -69,6 +71,21 @@ def test_chances_of_held_out_runs_come_true(tmp_path: Path) -> None:
     assert nine is not None and nine.number > 500 and 0.85 <= nine.kept <= 0.95
     assert all(abs(each.kept - each.stated) < 0.12 for each in reliability(stated))
     assert brier(stated) < 0.08
+
+
+def test_verdicts_on_percentiles_count_by_how_much_real_runs_are_slower(tmp_path: Path) -> None:
+    """All figures are off by 0.2 in the middle: a percentile's verdict knows it, a mean's does not."""
+    runs = held_out(tmp_path, 0.1)
+    both = zip(judged(verdicts(runs)), judged(verdicts(runs, corrected=False)), strict=True)
+    seen = {one.figure: (one, other) for one, other in both}
+    assert seen["ttft_mean_ms"][0] == seen["ttft_mean_ms"][1]
+    for figure in ("ttft_p99_ms", "tpot_p99_ms", "itl_p99_ms", "ttft_median_ms"):
+        one, other = seen[figure]
+        assert one.number == other.number > 500
+        assert one.right_share > other.right_share and one.false_kept_share < 0.5 * other.false_kept_share
+        assert one.right_share + one.false_kept_share + one.false_missed_share == pytest.approx(1)
+    text = chance_markdown(statements(runs), verdicts(runs), verdicts(runs, corrected=False))
+    assert "| TTFT p99 | " in text.split("Verdicts, kept or missed")[1]
 
 
 def test_statements_that_are_too_sure_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -298,7 +298,7 @@ class _Planner:
         if not capacity.starts:
             return f"no server of {self.gpus[0].name} starts: {capacity.reason}"
         (result,) = self.judge.simulate([Task(server, Trial(config, number))], "why not")
-        seen = result.outcome.slo_s if result.outcome is not None else {}
+        seen = {**result.outcome.slo_s, **result.outcome.real_slo_s} if result.outcome is not None else {}
         reached = ", ".join(f"{limit} = {1e3 * value:.0f} ms" for limit, value in seen.items())
         asked = f"the SLO {self.judge.oracle.slo} is out of reach: " if self.judge.oracle.slo else "nothing works: "
         return f"{asked}a server of {self.gpus[0].name} with hardly any traffic reaches {reached or 'nothing'}"

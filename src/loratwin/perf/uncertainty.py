@@ -102,13 +102,21 @@ class Uncertainty(BaseModel):
 
         From `errors`, else from `residual` as if both signs were alike. Infinite where the figure's error is not known.
         """
-        known = self.errors.get(regime, {})
-        signed = known.get(figure) or known.get(_nearest(figure))
-        if signed is None:
-            signed = self._both_signs(figure, regime)
-        if signed is None or signed[-1] == signed[0] or not math.isfinite(log_ratio):
+        signed = self._signed(figure, regime)
+        if signed is None or not math.isfinite(log_ratio):
             return math.copysign(math.inf, log_ratio)
         return _at(log_ratio, signed)
+
+    def typical_ratio(self, figure: str, regime: Regime) -> float:
+        """measured / predicted of a figure in the middle of held-out runs, where `deviations` is 0; 1 if unknown."""
+        signed = self._signed(figure, regime)
+        return 1.0 if signed is None else math.exp(signed[len(signed) // 2])
+
+    def _signed(self, figure: str, regime: Regime) -> SignedQuantiles | None:
+        """Quantiles of an error with its sign; None where it is not known."""
+        known = self.errors.get(regime, {})
+        signed = known.get(figure) or known.get(_nearest(figure)) or self._both_signs(figure, regime)
+        return None if signed is None or signed[-1] == signed[0] else signed
 
     def _both_signs(self, figure: str, regime: Regime) -> SignedQuantiles | None:
         """Quantiles at `PROBABILITIES` of errors that are as often positive as negative."""

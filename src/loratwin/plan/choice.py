@@ -45,6 +45,9 @@ class Candidate:
         are what decisions need.
     slo_s
         Seconds for each limit of the SLO, by its name (`ttft_p99`).
+    real_slo_s
+        The same in the middle of real runs, of those limits alone where that is not the twin's own figure: percentiles
+        (`loratwin.simulate.verdict`). It is what the limit is held to.
     missing
         Groups or adapters that miss the SLO with most seeds, where it is asked of each of them.
     output_tokens_mean
@@ -72,6 +75,7 @@ class Candidate:
     starving_adapters: float = nan
     figures: Mapping[str, Interval] = field(default_factory=dict)
     slo_s: Mapping[str, Interval] = field(default_factory=dict)
+    real_slo_s: Mapping[str, Interval] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     output_tokens_mean: float = nan
     waits: Mapping[str, float] = field(default_factory=dict)
@@ -108,7 +112,7 @@ class Candidate:
     def missed(self, slo: Slo | None) -> tuple[Limit, ...]:
         """Limits that the mean over the seeds does not keep; an unknown figure does not keep its limit."""
         limits = slo.limits if slo is not None else ()
-        return tuple(limit for limit in limits if not self._slo_value_s(limit) <= limit.limit_s)
+        return tuple(limit for limit in limits if not self.reached_s(limit) <= limit.limit_s)
 
     def misses_slo(self, slo: Slo | None) -> bool:
         """Whether a limit is not kept, by the server or by one of those of whom it is asked."""
@@ -122,8 +126,10 @@ class Candidate:
         """Keeps up, likely enough, and still does when all rates are higher by the headroom that was asked for."""
         return self.has_headroom and self.is_likely and self.keeps_up(slo)
 
-    def _slo_value_s(self, limit: Limit) -> float:
-        return self.slo_s[limit.name].mean if limit.name in self.slo_s else nan
+    def reached_s(self, limit: Limit) -> float:
+        """What a limit is held to: a real run's percentile where known, else the twin's figure; NaN: unknown."""
+        known = self.real_slo_s.get(limit.name) or self.slo_s.get(limit.name)
+        return nan if known is None else known.mean
 
 
 @dataclass(frozen=True)
@@ -215,7 +221,7 @@ def excess(candidate: Candidate, slo: Slo | None) -> dict[str, float]:
     """By how much each missed limit is missed: figure / limit; infinite where the figure is unknown."""
     ratios = {}
     for limit in candidate.missed(slo):
-        value = candidate.slo_s[limit.name].mean if limit.name in candidate.slo_s else nan
+        value = candidate.reached_s(limit)
         ratios[limit.name] = inf if isnan(value) else value / limit.limit_s
     return ratios
 

@@ -120,5 +120,6 @@ def candidate_json(candidate: Candidate) -> dict[str, Any]:
             "waits": candidate.waits,
             "figures": {name: interval.as_json() for name, interval in candidate.figures.items()},
             "slo_s": {name: interval.as_json() for name, interval in candidate.slo_s.items()},
+            "real_slo_s": {name: interval.as_json() for name, interval in candidate.real_slo_s.items()},
         }
     )

@@ -4,6 +4,7 @@ went. So many searches can go on at a time, each waiting for its trials."""
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from math import floor, log
 
 Search = Generator[int, bool, int | None]
 
@@ -14,20 +15,36 @@ FARTHEST = 32
 """Powers that are tried: from a fifth to 4.8 times the rates."""
 
 
-def margin_search(works_now: bool) -> Search:
-    """The highest power of `STEP` that works, given whether 0 does; None: not even the lowest."""
-    good, bad = (0, None) if works_now else (None, 0)
-    step = 2
-    while good is None or bad is None:
-        beyond = min(FARTHEST, max(-FARTHEST, step if works_now else -step))
-        if (yield beyond):
-            good = beyond
-        else:
-            bad = beyond
-        if abs(beyond) == FARTHEST and (good is None or bad is None):
-            return good
-        step *= 2
-    return (yield from last_good(good, bad))
+def margin_search(works_now: bool, good: int | None = None, bad: int | None = None, near: int | None = None) -> Search:
+    """The highest power of `STEP` that works, given whether 0 does; None: not even the lowest.
+
+    Parameters
+    ----------
+    good, bad
+        Powers known to work and to fail; None: none is.
+    near
+        Where the answer is likely to be: two trials tell if it is there, a few more if it is close.
+    """
+    low, high = (max(0, good or 0), FARTHEST + 1) if works_now else (-FARTHEST - 1, 0)
+    if bad is not None:
+        high = max(low + 1, min(high, bad))
+    step = 2 if near is None else 1
+    at = near if near is not None else low + step if works_now else high - step
+    went_up = works_now if near is None else None
+    while high - low > 1:
+        at = min(max(at, low + 1), high - 1)
+        works = yield at
+        low, high = (at, high) if works else (low, at)
+        if went_up not in (None, works):
+            break
+        went_up, at, step = works, at + (step if works else -step), 2 * step
+    last = yield from last_good(low, high)
+    return None if last == -FARTHEST - 1 else last
+
+
+def power_below(factor: float) -> int:
+    """The highest power of `STEP` that is at most a factor."""
+    return floor(log(factor) / log(STEP) + 1e-9)
 
 
 def last_good(good: int, bad: int, resolution: float = 0.0) -> Search:

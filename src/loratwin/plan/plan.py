@@ -8,7 +8,7 @@ from math import isnan
 from typing import Any
 
 from loratwin.learn import predict
-from loratwin.metrics import Slo, SloFor, Summary, slo_rows, summarize
+from loratwin.metrics import Slo, SloFor, Summary, summarize
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, choose, closest, smallest
 from loratwin.plan.question import (
@@ -25,7 +25,7 @@ from loratwin.plan.question import (
 from loratwin.plan.result import Plan, Shortfall
 from loratwin.plan.search import Finder, Progress
 from loratwin.plan.trial import Bench, Result, Trial, longest_request
-from loratwin.simulate import Outcome, forecast, try_config
+from loratwin.simulate import Outcome, forecast, held_rows, try_config
 from loratwin.simulate.workers import Workers
 from loratwin.workload import BusiestHour, WorkloadSpec, draw, part_of
 
@@ -198,7 +198,7 @@ def _plan(finder: Finder, name: str) -> Plan:
         headroom=settings.headroom,
         confidence=settings.confidence,
         slo_for=bench.slo_for,
-        customers=slo_rows(run, bench.slo) if run is not None and bench.slo is not None else None,
+        customers=held_rows(run, bench.slo, bench.profile.uncertainty) if run is not None and bench.slo else None,
         margin_interval=finder.margin_interval(choice.best) if choice.best else None,
         biggest=finder.biggest_customer(choice.best) if choice.best else None,
         without_cache=_without_cache(bench, choice, num_adapters) if cached else None,

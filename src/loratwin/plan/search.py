@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import log2
 from typing import Any
 
 from loratwin.metrics import Slo
-from loratwin.plan.choice import Candidate, Objective, choose, closest
+from loratwin.plan.choice import Candidate, Objective, choose, closest, smallest
 from loratwin.plan.grid import SEQUENCES, coarse_slots, finer_slots, measured_only
-from loratwin.plan.limits import STEP, last_good, margin_search, run_all
+from loratwin.plan.limits import FARTHEST, STEP, last_good, margin_search, power_below, run_all
 from loratwin.plan.margin import (
     DRIFTS,
     MARGIN_DRAWS,
@@ -101,6 +102,17 @@ def _customer_grows(trial: Trial, factor: float) -> Trial:
     return trial._replace(customer_factor=factor)
 
 
+def _plain(candidate: Candidate) -> Trial:
+    """As it is, with the first seed."""
+    return Trial(candidate.config, candidate.served_adapters)
+
+
+def _unlike(one: EngineConfig, other: EngineConfig) -> float:
+    """How far two configurations are apart, in doublings of slots and of sequences."""
+    slots = abs(log2(max(1, one.max_loras)) - log2(max(1, other.max_loras)))
+    return slots + abs(log2(one.max_num_seqs) - log2(other.max_num_seqs))
+
+
 class Finder:
     """Finds configurations for the first so many adapters of a bench. What was simulated once is kept."""
 
@@ -113,6 +125,7 @@ class Finder:
         self.progress = progress or (lambda done, total, what: None)
         self.num_simulated = 0
         self._known: dict[Trial, Result] = {}
+        self._powers: dict[Trial, int | None] = {}  # of margins found, first seed
 
     def alternatives(self, num_adapters: int) -> list[Candidate]:
         """Candidates with all slots worth a try, all with the same `max_num_seqs`, and the best slots with others.
@@ -231,8 +244,10 @@ class Finder:
             else []
             for row in trials
         ]
-        results = iter(self._simulate([trial for row in higher for trial in row], "headroom"))
-        return [bool(row) and all([next(results).works for _ in row]) for row in higher]
+        self._simulate([row[0] for row in higher if row], "headroom")
+        roomy = [bool(row) and self._is_known_to_work(row[0]) for row in higher]  # else the other seeds say no more
+        self._simulate([trial for row, first in zip(higher, roomy, strict=True) if first for trial in row], "headroom")
+        return [first and all(map(self._is_known_to_work, row)) for row, first in zip(higher, roomy, strict=True)]
 
     def with_chance(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates (all start) with the probability that a real run keeps up at the rates as they are."""
@@ -255,26 +270,38 @@ class Finder:
     def with_margins(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates that start, with their margin (first seed): no less than a headroom that they have."""
         started = [candidate for candidate in candidates if candidate.starts]
-        powers = self._growth(
-            [Trial(candidate.config, candidate.served_adapters) for candidate in started],
-            [candidate.keeps_up(self.settings.slo) for candidate in started],
-        )
-        margins = {
-            id(candidate): self._margin(candidate, power) for candidate, power in zip(started, powers, strict=True)
-        }
+        self._search_powers([each for each in started if _plain(each) not in self._powers])
         return [
-            replace(candidate, margin=margins[id(candidate)]) if candidate.starts else candidate
-            for candidate in candidates
+            replace(each, margin=self._margin(each, self._powers[_plain(each)])) if each.starts else each
+            for each in candidates
         ]
+
+    def _search_powers(self, candidates: Sequence[Candidate]) -> None:
+        """How far the rates of each can grow: of a few first, which say where those of the others are likely to be."""
+        ordered = sorted(candidates, key=smallest)
+        few = {0, len(ordered) // 2, len(ordered) - 1}
+        for first in (True, False):
+            some = [each for i, each in enumerate(ordered) if (i in few) == first]
+            trials, works_now = list(map(_plain, some)), [each.keeps_up(self.settings.slo) for each in some]
+            powers = self._growth(trials, works_now, near=[self._near(trial) for trial in trials])
+            self._powers.update(zip(trials, powers, strict=True))
+
+    def _near(self, trial: Trial) -> int | None:
+        """The power of the configuration most like this one; None: there is none yet."""
+        others = [other for other in self._powers if other.num_adapters == trial.num_adapters]
+        closest_one = min(others, key=lambda other: _unlike(other.config, trial.config), default=None)
+        power = None if closest_one is None else self._powers[closest_one]
+        return -FARTHEST if power is None and closest_one is not None else power
 
     def margin_interval(self, candidate: Candidate) -> MarginInterval:
         """Where the margin of a candidate lies: other requests, other plausible profiles, a shorter window."""
-        plain = Trial(candidate.config, candidate.served_adapters)
+        plain = _plain(candidate)
         others = self._draws(plain, MARGIN_DRAWS)
         shorter = plain._replace(window_share=SHORTER)
         trials = [*others, shorter]
         first = self._simulate([trial._replace(verdict_only=True) for trial in trials], "margins")
-        powers = self._growth(trials, [result.works for result in first])
+        near = [self._powers.get(plain)] * len(trials)
+        powers = self._growth(trials, [result.works for result in first], near=near)
         *drawn, short = [0.0 if power is None else STEP**power for power in powers]
         return margin_interval(drawn, short, self.bench.workloads[0].window_s * SHORTER, self.bench.profile.uncertainty)
 
@@ -306,15 +333,44 @@ class Finder:
         )
 
     def _growth(
-        self, trials: Sequence[Trial], works_now: Sequence[bool], grow: Callable[[Trial, float], Trial] = _all_grow
+        self,
+        trials: Sequence[Trial],
+        works_now: Sequence[bool],
+        grow: Callable[[Trial, float], Trial] = _all_grow,
+        near: Sequence[int | None] | None = None,
     ) -> list[int | None]:
-        """For each trial the highest power of `STEP` by which it can grow; None: not even the lowest works."""
+        """For each trial the highest power of `STEP` by which it can grow; None: not even the lowest works.
+
+        Parameters
+        ----------
+        near
+            Where each is likely to be; None: nobody knows.
+        """
+        likely = near if near is not None else [None] * len(trials)
+        bounds = [self._bounds(trial) if grow is _all_grow else (None, None) for trial in trials]
+        searches = [
+            margin_search(works, *bound, near=each)
+            for works, bound, each in zip(works_now, bounds, likely, strict=True)
+        ]
 
         def try_all(asked: list[tuple[int, int]]) -> list[bool]:
             higher = [grow(trials[i], STEP**power)._replace(verdict_only=True) for i, power in asked]
             return [result.works for result in self._simulate(higher, "margins")]
 
-        return run_all([margin_search(works) for works in works_now], try_all)
+        return run_all(searches, try_all)
+
+    def _bounds(self, trial: Trial) -> tuple[int | None, int | None]:
+        """Powers that are known to work and to fail, from what the headroom asked for."""
+        factor = 1 + self.settings.headroom
+        seen = self._find(trial._replace(factor=factor, verdict_only=True)) if factor > 1 else None
+        if seen is None:
+            return None, None
+        below = power_below(factor)
+        return (below, None) if seen.works else (None, below if STEP**below == factor else below + 1)
+
+    def _is_known_to_work(self, trial: Trial) -> bool:
+        known = self._find(trial)
+        return known is not None and known.works
 
     def _margin(self, candidate: Candidate, power: int | None) -> float:
         """From a power of `STEP`, and from what is known of the headroom."""

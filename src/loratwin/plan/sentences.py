@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil, isnan, nan
 
-from loratwin.formatting import REAL_RUN, chance_text, first_of, milliseconds, share, span
+from loratwin.formatting import REAL_RUN, chance_text, first_of, milliseconds, seconds, share, span
 from loratwin.metrics import Slo, summarize
 from loratwin.plan.choice import NOISE, Candidate, excess, smallest
 from loratwin.plan.limits import FARTHEST, STEP
@@ -79,7 +79,7 @@ def explanation(plan: Plan) -> list[str]:
         if not plan.serves_all:
             lines.append(_replicas(plan))
         lines += [*hour_sentence(plan), *cache_sentence(plan), *_warnings(plan.best)]
-        lines += customers_sentences(plan)
+        lines += [*real_sentence(plan), *customers_sentences(plan)]
         lines += [*chance_sentence(plan), *forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None)]
         lines += [*margin_known(plan), *breaks_first(plan), _near(plan)]
         lines += either_side(plan, plan.best)
@@ -108,6 +108,19 @@ def forecast_sentence(plan: Plan) -> list[str]:
     level = share(plan.forecast.level)
     causes = "" if plan.best is not None and not isnan(plan.best.chance) else f"; {REAL_RUN}"  # said of the chance
     return [f"A real run will show, each {level} of the time: {', '.join(figures)} (means{causes})."] if figures else []
+
+
+def real_sentence(plan: Plan) -> list[str]:
+    """What stands for the limits on percentiles beside the twin's figures; nothing where there are none."""
+    best, limits = plan.best, plan.slo.limits if plan.slo is not None else ()
+    if best is None:
+        return []
+    named = [
+        f"{limit.name} {seconds(best.reached_s(limit))} (simulated: {seconds(best.slo_s[limit.name].mean)})"
+        for limit in limits
+        if limit.name in best.real_slo_s
+    ]
+    return [f"Held to the limits, as real runs have it in the middle: {', '.join(named)}."] if named else []
 
 
 def hour_sentence(plan: Plan) -> list[str]:
@@ -324,6 +337,8 @@ def _no_headroom(plan: Plan, nearest: Candidate) -> str:
     """All are served as it is, but not if the rates were higher."""
     least = f"with rates {100 * plan.headroom:.4g} % higher no configuration works for all of them"
     best = f"the best there is has {_slots(nearest.slots)} and a margin of {margin_text(nearest.margin)}"
+    if nearest.margin >= 1 + plan.headroom:  # with the first seed, and another one fails
+        return f"{least}; {best} with one draw of the workload, and less with another: ask for less."
     return f"{least}; {best} (--headroom {max(0, int(100 * (nearest.margin - 1)))}%)."
 
 

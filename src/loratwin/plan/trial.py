@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
 from loratwin.metrics import (
-    Interval,
     Slo,
     SloFor,
     Starvation,
-    confidence_interval,
     missing_rows,
     over_replications,
     slo_rows,
@@ -23,7 +22,19 @@ from loratwin.metrics import (
 from loratwin.perf import KvCapacity, Profile
 from loratwin.plan.choice import Candidate
 from loratwin.records import EngineConfig, Run
-from loratwin.simulate import Draw, Outcome, draw_of, each_once, outcome, plausible_profile, served_capacity, simulate
+from loratwin.simulate import (
+    Draw,
+    Outcome,
+    draw_of,
+    each_once,
+    outcome,
+    plausible_profile,
+    real_slo_over_seeds,
+    served_capacity,
+    simulate,
+    simulated_slo,
+    slo_over_seeds,
+)
 from loratwin.simulate.engine import usable_blocks
 from loratwin.workload import Workload, burst_of, faster, first_part, grown
 
@@ -136,14 +147,15 @@ class Bench:
         if trial.verdict_only:
             works = self._works(run, verdict, trial.num_adapters)
             return Result(works, verdict.starved, verdict.ratio, draw=drawn)
-        missing = self.missing(run, trial.num_adapters)
-        works = not verdict.starved and not missing and not (self.slo and self.slo.missed(run))
+        held = self._held_to(verdict)
+        missing = self._missing(run, held, trial.num_adapters)
+        works = not verdict.starved and not missing and not (held and held.missed(run))
         output_tokens = run.requests.output_tokens
         return Result(
             works=works,
             starved=verdict.starved,
             served_share=verdict.ratio,
-            outcome=outcome(run, self.slo),
+            outcome=outcome(run, self.slo, self.profile.uncertainty),
             waits=causes(run),
             output_tokens_mean=float(output_tokens.mean()) if len(output_tokens) else float("nan"),
             missing=missing,
@@ -152,9 +164,14 @@ class Bench:
 
     def _works(self, run: Run, verdict: Starvation, num_adapters: int) -> bool:
         """The first reason why not is enough."""
-        if verdict.starved or (self.slo and self.slo.missed(run)):
+        if verdict.starved:
             return False
-        return not self.missing(run, num_adapters)
+        held = self._held_to(verdict)
+        return not (held and held.missed(run)) and not self._missing(run, held, num_adapters)
+
+    def _held_to(self, verdict: Starvation) -> Slo | None:
+        """The limits for the twin's own figures."""
+        return self.slo and simulated_slo(self.slo, verdict.ratio, self.profile.uncertainty)
 
     def _draw(self, run: Run, verdict: Starvation, num_adapters: int) -> Draw:
         """How much higher each limited figure could be, of the server and of those of whom it is asked."""
@@ -165,12 +182,12 @@ class Bench:
             rows = slo_rows(run, self.slo, self.slo_for, group, self.group_names)
         return draw_of(verdict.starved, verdict.ratio, self.slo, slo_s, rows)
 
-    def missing(self, run: Run, num_adapters: int) -> tuple[str, ...]:
+    def _missing(self, run: Run, held_to: Slo | None, num_adapters: int) -> tuple[str, ...]:
         """Groups or adapters that miss the SLO, where it is asked of them."""
-        if self.slo is None or self.slo_for == "all":
+        if held_to is None or self.slo_for == "all":
             return ()
         group = self.workload(num_adapters).adapters.group
-        return missing_rows(run, self.slo, self.slo_for, group, self.group_names)
+        return missing_rows(run, held_to, self.slo_for, group, self.group_names)
 
 
 def causes(run: Run) -> dict[str, float]:
@@ -197,10 +214,6 @@ def longest_request(workload: Workload) -> int:
     return int((workload.prompt_tokens.astype(np.int64) + workload.output_tokens).max(initial=0))
 
 
-def _over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
-    return {name: confidence_interval([row[name] for row in rows]) for name in rows[0]}
-
-
 def _most_often(results: Sequence[Result]) -> tuple[str, ...]:
     """Who misses the SLO with more than half of the seeds, in the order of the first seed that says so."""
     counts = Counter(name for result in results for name in result.missing)
@@ -219,10 +232,11 @@ def combine(
         starved=any(result.starved for result in results),
         starving_adapters=float(np.mean([len(outcome.starving) for outcome in outcomes])),
         figures=over_replications([outcome.summary for outcome in outcomes if outcome.summary is not None]),
-        slo_s=_over_seeds([outcome.slo_s for outcome in outcomes]),
+        slo_s=slo_over_seeds(outcomes),
+        real_slo_s=real_slo_over_seeds(outcomes),
         output_tokens_mean=float(np.mean([result.output_tokens_mean for result in results])),
         missing=_most_often(results),
         has_headroom=has_headroom,
-        waits={name: waits.mean for name, waits in _over_seeds([result.waits for result in results]).items()},
+        waits={name: fmean(result.waits[name] for result in results) for name in results[0].waits},
         notes=each_once(note for outcome in outcomes for note in outcome.notes),
     )

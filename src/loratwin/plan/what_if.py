@@ -114,11 +114,16 @@ def check_names(changes: Sequence[Change], workload: WorkloadSpec) -> None:
     UnknownNameError
         A name is neither an adapter nor a group, nor `all`.
     InputError
-        Adapters come whose group, or one of them, has the name of another.
+        Adapters come whose group, or one of them, has the name of another; or who shall ask for more has no traffic.
     """
     for change in changes:
         if change.added is not None:
             _refuse_taken(change.added, workload)
+    _refuse_unknown(changes, workload)
+    _refuse_silent(changes, workload)
+
+
+def _refuse_unknown(changes: Sequence[Change], workload: WorkloadSpec) -> None:
     groups = [group.name for group in workload.groups]
     adapters = [name for group in workload.groups for name in group.adapter_names()]
     known = {"all", *groups, *adapters}
@@ -127,6 +132,21 @@ def check_names(changes: Sequence[Change], workload: WorkloadSpec) -> None:
             near = get_close_matches(name, adapters, n=3)
             raise UnknownNameError(
                 "adapter or group (--scale)", name, [*groups, *(near or adapters[:MOST_NAMED]), "all"]
+            )
+
+
+def _refuse_silent(changes: Sequence[Change], workload: WorkloadSpec) -> None:
+    """Nothing times three is nothing."""
+    rates_per_s: dict[str, float] = {}
+    for group in workload.groups:
+        of_each = group.rate_per_s(workload.window_s)
+        rates_per_s |= dict(zip(group.adapter_names(), of_each.tolist(), strict=True))
+        rates_per_s[group.name] = float(of_each.sum())
+    for name, _ in (factor for change in changes for factor in change.factors):
+        if rates_per_s.get(name) == 0:
+            raise InputError(
+                f"--scale: {name} has no traffic, so there is nothing to multiply; give it a rate in the workload, or "
+                "--add adapters that have one"
             )
 
 

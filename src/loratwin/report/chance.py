@@ -7,7 +7,7 @@ from typing import Any
 
 from loratwin.records.plain import as_plain
 from loratwin.report.validation import markdown_table
-from loratwin.validate.chance import Statement, Tenth, around, brier, reliability
+from loratwin.validate.chance import Judged, Statement, Tenth, around, brier, judged, reliability
 
 STARVATION = "does not starve"
 LABELS = {
@@ -22,8 +22,16 @@ LABELS = {
 }
 
 
-def chance_markdown(stated: Sequence[Statement]) -> str:
-    """The reliability by tenths, then the Brier score of each figure."""
+def chance_markdown(
+    stated: Sequence[Statement], verdicts: Sequence[Statement] = (), uncorrected: Sequence[Statement] = ()
+) -> str:
+    """The reliability by tenths, the Brier score of each figure, then how often verdicts were right.
+
+    Parameters
+    ----------
+    verdicts, uncorrected
+        As plans give them, and by the twin's own percentiles.
+    """
     tenths: list[Sequence[str]] = [
         _row(f"{100 * each.low:.0f} to {100 * each.high:.0f} %", each) for each in reliability(stated)
     ]
@@ -40,10 +48,19 @@ def chance_markdown(stated: Sequence[Statement]) -> str:
         "By the figure that is limited:",
         markdown_table((("limit on", "statements", "Brier score", "said 85 to 95 %", "kept"), figures)),
     ]
+    if verdicts:
+        both = zip(judged(verdicts), judged(uncorrected), strict=True)
+        head = ("limit on", "verdicts", "right", "false kept", "false missed", "by the twin's own figure: right")
+        parts += [
+            "Verdicts, kept or missed, on the same limits:",
+            markdown_table(((*head, "false kept", "false missed"), [_verdict(*each) for each in both])),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
-def chance_data(stated: Sequence[Statement]) -> dict[str, Any]:
+def chance_data(
+    stated: Sequence[Statement], verdicts: Sequence[Statement] = (), uncorrected: Sequence[Statement] = ()
+) -> dict[str, Any]:
     """The same as plain data: chances are parts of 1."""
     figures = []
     for name, label in LABELS.items():
@@ -58,6 +75,8 @@ def chance_data(stated: Sequence[Statement]) -> dict[str, Any]:
             "tenths": reliability(stated),
             "from_85_to_95_percent": nine,
             "figures": figures,
+            "verdicts": judged(verdicts),
+            "verdicts_by_the_twins_own_figures": judged(uncorrected),
         }
     )
     return plain
@@ -65,6 +84,15 @@ def chance_data(stated: Sequence[Statement]) -> dict[str, Any]:
 
 def _row(name: str, tenth: Tenth) -> tuple[str, ...]:
     return name, f"{tenth.number:,}", f"{100 * tenth.stated:.1f} %", f"{100 * tenth.kept:.1f} %"
+
+
+def _verdict(one: Judged, other: Judged) -> tuple[str, ...]:
+    shares = (
+        each
+        for judged in (one, other)
+        for each in (judged.right_share, judged.false_kept_share, judged.false_missed_share)
+    )
+    return LABELS[one.figure], f"{one.number:,}", *(f"{100 * share:.1f} %" for share in shares)
 
 
 def _figure(label: str, stated: Sequence[Statement]) -> tuple[str, ...]:

@@ -162,7 +162,7 @@ def _throughput(shown: Shown) -> str:
 
 def _latency(shown: Shown, name: str, title: str, key: str) -> str:
     """A latency with its limit, if it has one."""
-    limits_ms = [1e3 * limit.limit_s for limit in shown.slo.limits if limit.name == key] if shown.slo else []
+    limits_ms = _limits_ms(shown, key)
     with rc_context(STYLE):
         figure, (axes,) = _figure(SIZE)
         spots = _plot(axes, shown, lambda each: each.mean(f"{key}_ms"), milliseconds)
@@ -178,6 +178,17 @@ def _latency(shown: Shown, name: str, title: str, key: str) -> str:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: milliseconds(value)))
         _finish(axes, shown, title)
         return inline_svg(figure, name, f"Simulated {title.lower()} against the number of slots.", spots)
+
+
+def _limits_ms(shown: Shown, key: str) -> list[float]:
+    """Where the twin's figure is at the limit: of a percentile, where a real run's is."""
+    found = []
+    for limit in (each for each in (shown.slo.limits if shown.slo else ()) if each.name == key):
+        at = shown.best or next((each for each in shown.candidates if limit.name in each.slo_s), None)
+        known = at is not None and at.slo_s[limit.name].mean > 0
+        ratio = at.reached_s(limit) / at.slo_s[limit.name].mean if at is not None and known else 1.0
+        found.append(1e3 * limit.limit_s / ratio)
+    return found
 
 
 def _kv_tokens(shown: Shown) -> str:

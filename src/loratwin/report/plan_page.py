@@ -21,7 +21,7 @@ from loratwin.plan.what_if import WhatIf
 from loratwin.report.page import HeadlineFigure, environment, milliseconds, share
 from loratwin.report.plan_figures import by_slots, frontier_figures, over_time, starting
 from loratwin.report.plan_tables import not_starting, plan_tables, too_few
-from loratwin.simulate.sweep import LEVEL
+from loratwin.simulate.outcome import LEVEL
 from loratwin.version import __version__
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loratwin.formatting import number
-from loratwin.metrics import Limit, SloRows, few_for, per_adapter
+from loratwin.metrics import Interval, Limit, SloRows, few_for, per_adapter
 from loratwin.plan import Candidate, Plan
 from loratwin.plan.margin import CustomerCase
 from loratwin.plan.sentences import case_text, margin_text, status
@@ -45,7 +45,7 @@ _E2E = Column("e2e_mean_ms", "end to end", "mean")
 
 def alternatives_table(plan: Plan, candidates: Sequence[Candidate], name: str = "alternatives") -> Table:
     """Every one of the configurations, by slots and `max_num_seqs`; red where a limit of the SLO is missed."""
-    more = _limits_beside(plan)
+    more, real = _limits_beside(plan), _corrected(plan, candidates)
     columns = [
         Column("max_loras", "slots"),
         Column("max_num_seqs", "max_\N{ZERO WIDTH SPACE}num_\N{ZERO WIDTH SPACE}seqs"),
@@ -53,12 +53,13 @@ def alternatives_table(plan: Plan, candidates: Sequence[Candidate], name: str = 
         *(figure.column for figure in _FIGURES),
         _E2E,
         *(Column(f"{limit.name}_ms", str(limit)) for limit in more),
+        *(Column(f"real_{limit.name}_ms", limit.name, "real run") for limit in real),
         *(figure.column for figure in _FURTHER),
         Column("starving_adapters", "adapters", "starving"),
         Column("kv_tokens", "KV tokens"),
         Column("margin_share", "margin"),
     ]
-    rows = [_alternative(plan, each, more) for each in sorted(candidates, key=_by_slots)]
+    rows = [_alternative(plan, each, more, real) for each in sorted(candidates, key=_by_slots)]
     return Table(name, "Every configuration that was simulated", columns, rows, find="configuration")
 
 
@@ -72,11 +73,18 @@ def _limits_beside(plan: Plan) -> list[Limit]:
     return [limit for limit in plan.slo.limits if limit.name not in shown] if plan.slo is not None else []
 
 
-def _alternative(plan: Plan, each: Candidate, more: Sequence[Limit]) -> Row:
+def _corrected(plan: Plan, candidates: Sequence[Candidate]) -> list[Limit]:
+    """Limits that are held to what a real run will reach, which is not what the twin's own figure is."""
+    known = {name for each in candidates for name in each.real_slo_s}
+    return [limit for limit in plan.slo.limits if limit.name in known] if plan.slo is not None else []
+
+
+def _alternative(plan: Plan, each: Candidate, more: Sequence[Limit], real: Sequence[Limit]) -> Row:
     missed = {limit.name for limit in each.missed(plan.slo)} if each.starts else set()
+    own = missed - set(each.real_slo_s)  # of the others the real run's figure is red
 
     def cell(figure: Figure) -> Cell:
-        return numeric(each.mean(figure.name), figure.unit, "bad" if figure.limit in missed else "")
+        return numeric(each.mean(figure.name), figure.unit, "bad" if figure.limit in own else "")
 
     verdict, look = _verdict(plan, each)
     cells = [
@@ -85,7 +93,8 @@ def _alternative(plan: Plan, each: Candidate, more: Sequence[Limit]) -> Row:
         verdict,
         *map(cell, _FIGURES),
         numeric(each.latency_ms, "ms", "bad" if "e2e_mean" in missed else ""),
-        *(_reached(each, limit, limit.name in missed) for limit in more),
+        *(_seconds(each.slo_s, limit, limit.name in own) for limit in more),
+        *(_seconds(each.real_slo_s, limit, limit.name in missed) for limit in real),
         *map(cell, _FURTHER),
         numeric(each.starving_adapters),
         numeric(each.kv_tokens),
@@ -94,8 +103,8 @@ def _alternative(plan: Plan, each: Candidate, more: Sequence[Limit]) -> Row:
     return Row(cells, look)
 
 
-def _reached(each: Candidate, limit: Limit, is_missed: bool) -> Cell:
-    value_s = each.slo_s[limit.name].mean if limit.name in each.slo_s else float("nan")
+def _seconds(known: Mapping[str, Interval], limit: Limit, is_missed: bool) -> Cell:
+    value_s = known[limit.name].mean if limit.name in known else float("nan")
     return numeric(1e3 * value_s, "ms", "bad" if is_missed else "")
 
 

@@ -25,15 +25,18 @@ from loratwin.formatting import (
     slots_text,
     span,
 )
-from loratwin.metrics import Interval
+from loratwin.metrics import Interval, Limit
 from loratwin.report.console import MOST_NAMES, as_text, box, console, knows_unicode, limited, print_adapters, say
 from loratwin.simulate import Replications, Sweep, adapter_rows, each_once, time_series
-from loratwin.simulate.sweep import LEVEL
+from loratwin.simulate.outcome import LEVEL
 
 Cell = Callable[[Replications], Text]
 
 SLOW_TTFT_MS = 10e3
 """TTFT p99 from which a server that keeps up is said to be slow."""
+
+_REAL = "  in the middle of real runs"
+"""Row below a limit on a percentile: what the verdict is of."""
 
 _LEAST_WIDTH, _FIGURE_WIDTH, _COLUMN_WIDTH = 120, 34, 26
 
@@ -227,15 +230,26 @@ def _slo_rows(sweep: Sweep, sign: str) -> list[tuple[str, Cell]]:
     if sweep.slo is None:
         return []
 
-    def reached(column: Replications, name: str, limit_s: float) -> Text:
-        interval = column.slo_s()[name]
-        shown = figure(1e3 * interval.mean, "ms", 1e3 * interval.half_width, sign)
-        return limited(shown, interval.mean, limit_s)
+    def seconds(interval: Interval) -> str:
+        return figure(1e3 * interval.mean, "ms", 1e3 * interval.half_width, sign)
 
-    def row(name: str, limit_s: float) -> Cell:
-        return lambda column: _started(column, lambda: reached(column, name, limit_s))
+    def reached(column: Replications, limit: Limit) -> Text:
+        twins, real = column.slo_s()[limit.name], column.real_slo_s().get(limit.name)
+        return Text(seconds(twins)) if real else limited(seconds(twins), twins.mean, limit.limit_s)
 
-    rows = [(f"SLO {limit}", row(limit.name, limit.limit_s)) for limit in sweep.slo.limits]
+    def in_reality(column: Replications, limit: Limit) -> Text:
+        real = column.real_slo_s().get(limit.name)
+        return limited(seconds(real), real.mean, limit.limit_s) if real else Text(UNKNOWN)
+
+    def row(shown: Callable[[Replications, Limit], Text], limit: Limit) -> Cell:
+        return lambda column: _started(column, lambda: shown(column, limit))
+
+    corrected = {name for column in sweep.columns if column.starts for name in column.real_slo_s()}
+    rows = []
+    for limit in sweep.slo.limits:
+        rows.append((f"SLO {limit}", row(reached, limit)))
+        if limit.name in corrected:
+            rows.append((_REAL, row(in_reality, limit)))
     goodput: Cell = lambda column: _started(column, lambda: _mean(column.goodput(), "", sign))  # noqa: E731
     chance: Cell = lambda column: _started(column, lambda: chance_text(column.chance))  # noqa: E731
     return [*rows, ("chance that it holds", chance), ("goodput, requests/s", goodput)]

@@ -7,9 +7,17 @@ from loratwin.simulate.files import check_runs_path, save_runs
 from loratwin.simulate.forecast import Forecast, PredictionInterval, forecast, plausible_profile
 from loratwin.simulate.lines import check_line, line_beside, on_line, server_profile
 from loratwin.simulate.many import Answers, SweepQuestion, sweep_many
-from loratwin.simulate.outcome import Outcome, each_once, outcome, try_config
+from loratwin.simulate.outcome import (
+    Outcome,
+    each_once,
+    outcome,
+    real_slo_over_seeds,
+    slo_over_seeds,
+    try_config,
+)
 from loratwin.simulate.series import TimeSeries, time_series
 from loratwin.simulate.sweep import Replications, Sweep, adapter_rows, replicate, server_configs, sweep
+from loratwin.simulate.verdict import held_rows, real_over_simulated, simulated_slo
 
 __all__ = [
     "Answers",
@@ -31,16 +39,21 @@ __all__ = [
     "draw_of",
     "each_once",
     "forecast",
+    "held_rows",
     "line_beside",
     "on_line",
     "outcome",
     "plausible_profile",
+    "real_over_simulated",
+    "real_slo_over_seeds",
     "replicate",
     "save_runs",
     "served_capacity",
     "server_configs",
     "server_profile",
     "simulate",
+    "simulated_slo",
+    "slo_over_seeds",
     "sweep",
     "sweep_many",
     "time_series",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from loratwin.errors import CapacityError
-from loratwin.metrics import Slo, Summary, goodput, starving_adapters, summarize
-from loratwin.perf import Profile
+from loratwin.metrics import Interval, Slo, Summary, confidence_interval, goodput, starving_adapters, summarize
+from loratwin.perf import Profile, Uncertainty
 from loratwin.records import EngineConfig, Run
 from loratwin.simulate.engine import served_capacity, simulate
+from loratwin.simulate.verdict import real_slo_s
 from loratwin.workload import Workload
 
 
@@ -25,6 +26,7 @@ class Outcome:
     summary: Summary | None  # None: it does not start
     starving: tuple[str, ...] = ()  # names of the adapters that starve
     slo_s: Mapping[str, float] = field(default_factory=dict)  # by limit, as "ttft_p99": the figure reached
+    real_slo_s: Mapping[str, float] = field(default_factory=dict)  # ... and what a real run will, where that differs
     goodput: float = float("nan")  # requests per second within every limit of the SLO; NaN without one
     notes: tuple[str, ...] = ()
     ended_share: float = 1.0  # of a run that was over with its last answer: how much of it was not for a backlog
@@ -34,6 +36,9 @@ class Outcome:
         """Whether there is a server at all."""
         return self.summary is not None
 
+
+LEVEL = 0.95
+"""Confidence of the intervals of means."""
 
 _NUMBER = re.compile(r"\d[\d,.e+-]*")
 
@@ -46,20 +51,46 @@ def each_once(notes: Iterable[str]) -> tuple[str, ...]:
     return tuple(first.values())
 
 
-def outcome(run: Run, slo: Slo | None = None, percentiles: bool = True) -> Outcome:
-    """What remains of a run."""
+def outcome(
+    run: Run, slo: Slo | None = None, uncertainty: Uncertainty | None = None, percentiles: bool = True
+) -> Outcome:
+    """What remains of a run.
+
+    Parameters
+    ----------
+    uncertainty
+        Of the profile: what a real run will reach of the SLO's limits.
+    """
     assert run.kv_tokens is not None, "a simulated run knows its KV cache"
+    summary = summarize(run, percentiles)
+    slo_s = {limit.name: limit.value_s(run) for limit in slo.limits} if slo else {}
     return Outcome(
         config=run.config,
         seed=run.provenance.seed,
         kv_tokens=run.kv_tokens,
         reason="",
-        summary=summarize(run, percentiles),
+        summary=summary,
         starving=starving_adapters(run),
-        slo_s={limit.name: limit.value_s(run) for limit in slo.limits} if slo else {},
+        slo_s=slo_s,
+        real_slo_s=real_slo_s(slo, slo_s, summary.served_share, uncertainty) if slo else {},
         goodput=goodput(run, slo.per_request_s()) if slo else float("nan"),
         notes=run.provenance.notes,
     )
+
+
+def slo_over_seeds(outcomes: Sequence[Outcome], level: float = LEVEL) -> dict[str, Interval]:
+    """Means of the figures that an SLO limits, by limit; the outcomes are of servers that start."""
+    return _over([outcome.slo_s for outcome in outcomes], outcomes[0].slo_s, level)
+
+
+def real_slo_over_seeds(outcomes: Sequence[Outcome], level: float = LEVEL) -> dict[str, Interval]:
+    """The same of what a real run will reach, of those limits alone where that is not the twin's own figure."""
+    differing = dict.fromkeys(name for outcome in outcomes for name in outcome.real_slo_s)
+    return _over([{**outcome.slo_s, **outcome.real_slo_s} for outcome in outcomes], differing, level)
+
+
+def _over(rows: Sequence[Mapping[str, float]], names: Iterable[str], level: float) -> dict[str, Interval]:
+    return {name: confidence_interval([row[name] for row in rows], level) for name in names}
 
 
 def try_config(
@@ -87,7 +118,7 @@ def try_config(
     except CapacityError as error:
         return Outcome(config, workload.seed, served_capacity(profile, config).tokens, str(error), None)
     keep(run)
-    found = outcome(run, slo, percentiles)
+    found = outcome(run, slo, profile.uncertainty, percentiles)
     return replace(found, ended_share=_ended_share(workload, run, found.summary)) if found.summary else found
 
 

@@ -23,14 +23,11 @@ from loratwin.perf import Profile
 from loratwin.records import EngineConfig, Run
 from loratwin.records.plain import as_plain
 from loratwin.simulate.forecast import Forecast, forecast
-from loratwin.simulate.outcome import Outcome, each_once, try_config
+from loratwin.simulate.outcome import LEVEL, Outcome, each_once, real_slo_over_seeds, slo_over_seeds, try_config
 from loratwin.simulate.series import time_series
 from loratwin.simulate.workers import Progress, Workers, silent
 from loratwin.version import __version__
 from loratwin.workload import Workload, WorkloadSpec, draw
-
-LEVEL = 0.95
-"""Confidence of the intervals of means."""
 
 PARTS = 60
 """Of the window, in time series."""
@@ -128,8 +125,11 @@ class Replications:
 
     def slo_s(self, level: float = LEVEL) -> dict[str, Interval]:
         """The same of the figures that an SLO limits, by limit."""
-        names = self.outcomes[0].slo_s
-        return {name: confidence_interval([outcome.slo_s[name] for outcome in self.outcomes], level) for name in names}
+        return slo_over_seeds(self.outcomes, level)
+
+    def real_slo_s(self, level: float = LEVEL) -> dict[str, Interval]:
+        """What a real run will reach, of those limits alone where that is not the twin's own figure."""
+        return real_slo_over_seeds(self.outcomes, level)
 
 
 @dataclass(frozen=True, repr=False)
@@ -232,12 +232,13 @@ class Sweep:
         return {"slo": self._slo(column), "chance": column.chance, "goodput": column.goodput().as_json()}
 
     def _slo(self, column: Replications) -> list[dict[str, Any]]:
-        limits, reached = self.slo.limits if self.slo else (), column.slo_s()
+        limits, reached, real = self.slo.limits if self.slo else (), column.slo_s(), column.real_slo_s()
         return [
             {
                 "limit": str(limit),
                 **{f"{key}_s": value for key, value in reached[limit.name].as_json().items()},
-                "met": reached[limit.name].mean <= limit.limit_s,
+                "real_run_s": real.get(limit.name, reached[limit.name]).mean,
+                "met": real.get(limit.name, reached[limit.name]).mean <= limit.limit_s,
             }
             for limit in limits
         ]

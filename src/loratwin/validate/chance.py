@@ -2,7 +2,7 @@
 
 A run is predicted as a plan predicts it: by the figures of `metrics.Summary`, with draws of seed and coefficients, on
 the profile fitted without the run's workload, and with the errors that the other workloads were predicted with. What
-was measured says whether it kept a limit and did not starve.
+was measured says whether it kept a limit and did not starve. Beside the chance stands the verdict, which one run gives.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 from loratwin.calibrate.published.fit import SERVING_FILES, TablesFit
 from loratwin.calibrate.published.serving import ServingRun, read_serving
 from loratwin.errors import CapacityError
-from loratwin.metrics import summarize
+from loratwin.metrics import STARVED_RATIO, Limit, Slo, summarize
 from loratwin.perf import Profile, Uncertainty
 from loratwin.perf.uncertainty import PROBABILITIES, Regime, SignedQuantiles
-from loratwin.simulate import Draw, chance_kept, plausible_profile, simulate
+from loratwin.simulate import Draw, chance_kept, plausible_profile, simulate, simulated_slo
 from loratwin.simulate.workers import Workers
 from loratwin.validate.predict import offered_tokens_per_s
 from loratwin.validate.scores import is_starved, measured_value
@@ -68,6 +68,17 @@ class Statement(NamedTuple):
     figure: str  # the limit's; "" for starvation alone
     chance: float
     kept: bool
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How often verdicts on limits on one figure came true."""
+
+    figure: str
+    number: int
+    right_share: float
+    false_kept_share: float  # said kept, and it was not
+    false_missed_share: float  # said missed, and it was kept
 
 
 @dataclass(frozen=True)
@@ -148,20 +159,41 @@ def _measured(run: ServingRun, figure: str) -> float:
 
 
 def statements(held_out: Sequence[HeldOut]) -> list[Statement]:
-    """The chance of every limit for every run, with errors of other workloads of the same LLM alone."""
-    found: list[Statement] = []
+    """The chance of every limit for every run."""
+    return [stated for each, limits, known in _with_errors(held_out) for stated in _stated(each, limits, known)]
+
+
+def verdicts(held_out: Sequence[HeldOut], corrected: bool = True) -> list[Statement]:
+    """The same limits as a plan judges them from one simulated run: a chance of 1, kept, or 0.
+
+    Parameters
+    ----------
+    corrected
+        A percentile as real runs have it (`loratwin.simulate.verdict`), else as the twin has it.
+    """
+    return [
+        verdict
+        for each, limits, known in _with_errors(held_out)
+        for verdict in _verdicts(each, limits, known if corrected else None)
+    ]
+
+
+_Limits = Sequence[tuple[str, float]]
+"""Figure and limit, in milliseconds."""
+
+
+def _with_errors(held_out: Sequence[HeldOut]) -> Iterator[tuple[HeldOut, _Limits, Uncertainty]]:
+    """Every run with limits for it and the errors of other workloads of the same LLM alone."""
     for llm in sorted({each.run.model for each in held_out}):
         same = [each for each in held_out if each.run.model == llm]
         limits = _limits(same)
         for group in sorted({each.run.group for each in same}):
             errors = signed_errors([each for each in same if each.run.group != group])
             known = Uncertainty(standard_errors={}, errors=errors)
-            for each in (each for each in same if each.run.group == group):
-                found += _stated(each, limits, known)
-    return found
+            yield from ((each, limits, known) for each in same if each.run.group == group)
 
 
-def _limits(held_out: Sequence[HeldOut]) -> list[tuple[str, float]]:
+def _limits(held_out: Sequence[HeldOut]) -> _Limits:
     runs = [each.run for each in held_out]
     kept_up = [run for run in runs if not is_starved(run)]
     return [
@@ -173,7 +205,7 @@ def _limits(held_out: Sequence[HeldOut]) -> list[tuple[str, float]]:
     ]
 
 
-def _stated(each: HeldOut, limits: Sequence[tuple[str, float]], known: Uncertainty) -> Iterator[Statement]:
+def _stated(each: HeldOut, limits: _Limits, known: Uncertainty) -> Iterator[Statement]:
     keeps_up = not is_starved(each.run)
     yield Statement("", chance_kept([_draw(figures) for figures in each.draws], known), keeps_up)
     for figure, limit in limits:
@@ -181,6 +213,34 @@ def _stated(each: HeldOut, limits: Sequence[tuple[str, float]], known: Uncertain
             continue
         drawn = [_draw(figures, figure, limit) for figures in each.draws]
         yield Statement(figure, chance_kept(drawn, known), keeps_up and each.run.figure(figure) <= limit)
+
+
+def _verdicts(each: HeldOut, limits: _Limits, known: Uncertainty | None) -> Iterator[Statement]:
+    keeps_up, share = not is_starved(each.run), each.figures[SHARE]
+    for figure, limit_ms in limits:
+        if math.isnan(each.run.figure(figure)):
+            continue
+        (held_to,) = simulated_slo(Slo((_as_limit(figure, limit_ms),)), share, known).limits
+        says_kept = share > STARVED_RATIO and each.figures[figure] <= 1e3 * held_to.limit_s
+        yield Statement(figure, float(says_kept), keeps_up and each.run.figure(figure) <= limit_ms)
+
+
+def _as_limit(figure: str, limit_ms: float) -> Limit:
+    metric, statistic, _ = figure.split("_")
+    return Limit(metric, "p50" if statistic == "median" else statistic, limit_ms / 1e3)
+
+
+def judged(said: Sequence[Statement]) -> list[Judged]:
+    """How often verdicts were right, by figure."""
+    return [_judged(figure, [each for each in said if each.figure == figure]) for figure in FIGURES]
+
+
+def _judged(figure: str, said: Sequence[Statement]) -> Judged:
+    wrong_kept = sum(each.chance > each.kept for each in said)
+    wrong_missed = sum(each.chance < each.kept for each in said)
+    number = max(1, len(said))
+    right = 1 - (wrong_kept + wrong_missed) / number
+    return Judged(figure, len(said), right, wrong_kept / number, wrong_missed / number)
 
 
 def _draw(figures: Mapping[str, float], figure: str = "", limit: float = math.inf) -> Draw:

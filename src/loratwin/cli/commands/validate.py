@@ -91,7 +91,7 @@ def chance(
     """Whether limits are kept as often as the stated chance says, by tenths of it, on held-out runs (some minutes)."""
     from loratwin.records import check_writable, write_atomically
     from loratwin.report.chance import chance_data, chance_markdown
-    from loratwin.validate.chance import predict_draws, statements
+    from loratwin.validate.chance import predict_draws, statements, verdicts
     from loratwin.validate.crossval import fit_all
 
     if output is not None:
@@ -99,11 +99,11 @@ def chance(
     check_json(json, (output,))
     with staged_progress(compiles=True) as progress:
         held_out = predict_draws(data, fit_all(data, processes, progress), processes, progress)
-    stated = statements(held_out)
-    text = chance_markdown(stated)
+    said = statements(held_out), verdicts(held_out), verdicts(held_out, corrected=False)
+    text = chance_markdown(*said)
     if output is not None:
         write_atomically(output, text)
-    show(json, lambda: text.rstrip() if output is None else str(output), lambda: chance_data(stated))
+    show(json, lambda: text.rstrip() if output is None else str(output), lambda: chance_data(*said))
 
 
 @app.command()

@@ -198,13 +198,16 @@ class _SteadyServer:
         """
         rates = self.mix.rate_per_s
         stay = (self.mix.output_mean * self.step_s(running))[:, None]
-        busy = np.expm1(np.minimum(stay * rates, _LONGEST)) / rates
+        asked = rates > 0  # whoever never asks never waits either
+        grown = np.expm1(np.minimum(stay * rates, _LONGEST))
+        busy = np.divide(grown, rates, out=stay + np.zeros_like(grown), where=asked)
+        gap_s = np.divide(1, rates, out=np.full_like(rates, np.inf), where=asked)
         low, high = np.full(len(self.slots), -3.0), np.full(len(self.slots), 12.0)  # of the logarithm
         for _ in range(_ROUNDS):
             middle = (low + high) / 2
             wait = np.exp(middle)[:, None]
             place = busy + stay * np.log1p(rates * wait)
-            taken = self.adapters * ((place / (place + 1 / rates + wait)) @ self.mix.weight)
+            taken = self.adapters * ((place / (place + gap_s + wait)) @ self.mix.weight)
             low, high = np.where(taken > self.slots, middle, low), np.where(taken > self.slots, high, middle)
         wait_s: F8 = np.exp(high)
         return wait_s
