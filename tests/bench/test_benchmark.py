@@ -45,7 +45,7 @@ def test_a_reference_load_before_and_after_tells_how_fast_the_machine_was(tmp_pa
         truth = server.stop()
     found = load_run(tmp_path / "run.json").reference
     assert found == run.reference is not None
-    assert found.before_s > 0.0079 and found.after_s > 0.0079  # how much later a busy machine sends is not known
+    assert 0.0005 < found.before_s < 1 and 0.0005 < found.after_s < 1  # a busy machine sends late, then catches up
     assert len(run.requests) == requests.num_requests
     of_reference = [1 for _, name, prompt, output, *_ in truth["requests"] if (name, prompt, output) == ("llm", 8, 32)]
     assert len(of_reference) >= 2 * 4

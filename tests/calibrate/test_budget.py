@@ -46,6 +46,7 @@ def test_time_for_later_servers_is_not_spent_on_repetitions() -> None:
     assert budget.holds(20.0)
     budget.reserved_s = 40.0
     assert not budget.holds(20.0) and budget.left_s == 60.0
+    assert budget.holds(20.0, repeats=False)  # what is measured for the first time is worth as much as what comes later
 
 
 def test_a_run_that_does_not_fit_is_left_out_and_said(tmp_path: Path) -> None:
@@ -55,13 +56,14 @@ def test_a_run_that_does_not_fit_is_left_out_and_said(tmp_path: Path) -> None:
     with timed_server(tmp_path, "llm") as server:
         source = ServerSource(tmp_path / "adapters", "--max-loras 2", url=server.url)
         workload = run.workload(source.adapters(), 0)
-        planned = [PlannedRun(tmp_path / f"{name}.json", workload, run.in_flight) for name in ("one", "two")]
+        names = ("one", "two", "three", "four")
+        planned = [PlannedRun(tmp_path / f"{name}.json", workload, run.in_flight, repeats=True) for name in names]
         args, budget = ServerArguments(find_engine("vllm")), Budget(START_S + OVERHEAD_S + 1.0, clock=Clock())
-        budget.reserved_s = START_S + OVERHEAD_S  # nothing is left after the first, which each server has
+        budget.reserved_s = START_S + OVERHEAD_S  # nothing is left after the first three, which each server has
         measure_runs(source, args, planned, tmp_path / "logs", listener=Listener(lines.append), budget=budget)
         over = Budget(1.0, clock=Clock())
         measure_runs(source, args, planned, tmp_path / "logs", listener=Listener(lines.append), budget=over)
-    assert [path.exists() for path in (planned[0].path, planned[1].path)] == [True, False]
-    assert "two: left out, since it does not fit into the minutes" in lines
-    assert lines[-1] == "left out, since the minutes are over: two"
+    assert [one.path.exists() for one in planned] == [True, True, True, False]
+    assert "four: left out, since it does not fit into the minutes" in lines
+    assert lines[-1] == "left out, since the minutes are over: four"
     assert budget.run_s(0.5) != pytest.approx(0.5 + OVERHEAD_S)  # what the first took is known now

@@ -33,6 +33,9 @@ OVERHEAD_S = 5.5
 """Seconds that a run takes beyond its window: load client, warm-up, reference loads, step log read."""
 
 LEAST_WINDOW_S, MOST_WINDOW_S = 4.0, 60.0
+LEAST_RUNS = 3
+"""Of a server: fewer tell nothing that is worth its start, so that they are measured whatever they take."""
+
 MOST_PASSES = 3
 PASS_WINDOW_S = 4.5
 """Windows that another pass must leave to be worth its overhead."""
@@ -180,8 +183,8 @@ def make_design(
         raise InputError("the minutes of a calibration must be a number")
     servers = _servers(num_adapters, max(ranks), max_num_seqs, min(max_model_len, MOST_CONTEXT))
     while (window := _window_s(servers, budget_s, start_s)) < LEAST_WINDOW_S:
-        if len(servers) == 1 and len(servers[0].runs) == 3:
-            least = start_s + 3 * (LEAST_WINDOW_S + OVERHEAD_S)
+        if len(servers) == 1 and len(servers[0].runs) == LEAST_RUNS:
+            least = start_s + LEAST_RUNS * (LEAST_WINDOW_S + OVERHEAD_S)
             raise InputError(f"{budget_s / 60:.3g} minutes hold no calibration: at least {least / 60:.2g} are needed")
         servers = _without_last(servers)
     passes = _passes(servers, budget_s, start_s)

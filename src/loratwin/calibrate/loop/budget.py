@@ -22,7 +22,7 @@ class Budget:
     seconds
         Starts of servers, warm-ups and reference loads included.
     reserved_s
-        Of these, what later servers need.
+        Of these, what later servers need for their runs, each once.
     """
 
     seconds: float
@@ -53,9 +53,9 @@ class Budget:
         """What a server takes with runs of these windows."""
         return self.start_s + sum(map(self.run_s, windows_s))
 
-    def holds(self, window_s: float) -> bool:
-        """Whether a further run fits beside what is reserved."""
-        return self.run_s(window_s) <= self.left_s - self.reserved_s
+    def holds(self, window_s: float, repeats: bool = True) -> bool:
+        """Whether a further run fits; one that repeats another, beside what is reserved."""
+        return self.run_s(window_s) <= self.left_s - (self.reserved_s if repeats else 0.0)
 
     def started(self, took_s: float) -> None:
         """A server was started in so many seconds."""

@@ -176,6 +176,7 @@ def _planned(server: ServerDesign, passes: int, folder: CalibrationFolder, sourc
             run.workload(adapters, n * num + i),
             run.in_flight,
             about=run.tells,
+            repeats=n > 0,
         )
         for n in range(passes)
         for i, run in enumerate(server.runs)

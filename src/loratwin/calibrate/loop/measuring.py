@@ -14,6 +14,7 @@ from loratwin.bench.listener import SILENT
 from loratwin.bench.result import window_start_s
 from loratwin.bench.running import RunningServers
 from loratwin.bench.session import measure_window
+from loratwin.calibrate.design import LEAST_RUNS
 from loratwin.calibrate.loop.budget import Budget
 from loratwin.calibrate.loop.source import ServerSource
 from loratwin.engines.arguments import ServerArguments
@@ -51,12 +52,15 @@ class PlannedRun:
         Requests in flight (closed loop); 0: open loop.
     about
         What it is there for, in words.
+    repeats
+        Whether it measures once more what another has.
     """
 
     path: Path
     workload: Workload
     in_flight: int = 0
     about: str = ""
+    repeats: bool = False
 
 
 Seen = Callable[[Path, Run], None]
@@ -107,7 +111,8 @@ def measure_runs(
         if budget is not None:
             budget.started(time.monotonic() - began)
         for run in missing:
-            if budget is not None and asked and not budget.holds(run.workload.window_s):
+            measured = missing.index(run)
+            if budget is not None and measured >= LEAST_RUNS and not budget.holds(run.workload.window_s, run.repeats):
                 listener.line(f"{run.path.stem}: left out, since it does not fit into the minutes")
                 continue
             listener.line(f"{run.path.stem}: {run.about}")
