@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loratwin.kernel import ClientLoop, EngineTrace, Requests
 from tests.kernel.adapter import difference, fast_columns, run_fast, run_slow, slow_columns
-from tests.kernel.strategies import Scenario, large_scenario, scenarios, scenarios_of_versions
+from tests.kernel.strategies import LONG_S, Scenario, large_scenario, scenarios, scenarios_of_versions
 from tests.kernel.test_equivalence import EXAMPLES
 
 LOOPS = st.builds(ClientLoop, st.integers(1, 12), st.sampled_from([0.0, 1 / 64, 0.1, 3.0]))
@@ -49,7 +49,7 @@ def test_each_arrival_follows_an_end(scenario: Scenario, loop: ClientLoop) -> No
 def test_so_many_are_in_flight_all_the_time() -> None:
     scenario = large_scenario(seed=1)
     loop = ClientLoop(7)
-    limits = scenario.limits._replace(max_in_flight=0, loop=loop)
+    limits = scenario.limits._replace(max_in_flight=0, loop=loop, window_s=LONG_S)  # that of the scenario may be short
     trace = run_fast(scenario._replace(limits=limits))
     came = np.sort(trace.arrival_s[np.isfinite(trace.arrival_s)])
     until = came[-1]
