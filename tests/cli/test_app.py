@@ -12,7 +12,7 @@ import pytest
 import typer
 
 import loratwin as package
-from loratwin.cli.app import Commands, app
+from loratwin.cli.app import Commands, app, main
 from loratwin.errors import InputError
 from tests.cli.program import PROGRAM, loratwin, loratwin_here
 from tests.slow import slow
@@ -118,6 +118,22 @@ def run_program(error: BaseException) -> int | str | None:
 def test_an_error_of_ours_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_program(InputError("rate: -1,\n  but it must be positive")) == 2
     assert capsys.readouterr() == ("", "error: rate: -1, but it must be positive\n")
+
+
+@pytest.mark.parametrize("where", ["typer.main.get_command", "typer.core.TyperGroup.make_context"])
+def test_an_interrupt_before_a_command_begins_is_said_as_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    """As on a busy machine, where making the commands takes seconds."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    monkeypatch.setattr(sys, "argv", ["loratwin", "profiles", "list"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
 def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:

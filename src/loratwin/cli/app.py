@@ -42,6 +42,13 @@ class Commands(TyperGroup):
             _drop_output()
             _exit(NOT_WRITTEN)
 
+    def make_context(self, *words: Any, **more: Any) -> Any:
+        """Read the command line; who interrupts it is answered as well."""
+        try:
+            return super().make_context(*words, **more)
+        except KeyboardInterrupt:
+            _interrupted()
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command, translating its errors before typer gets to see them."""
         try:
@@ -54,8 +61,7 @@ class Commands(TyperGroup):
                 print(f"error: {' '.join(str(each).split())}", file=sys.stderr)
             _exit(INPUT_ERROR)
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            _exit(INTERRUPTED)
+            _interrupted()
         except BrokenPipeError:
             _drop_output()
             _exit(READER_GONE)
@@ -64,6 +70,11 @@ class Commands(TyperGroup):
 def _drop_output() -> None:
     """Send what is left to nowhere: Python flushes once more at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupted() -> NoReturn:
+    print("interrupted", file=sys.stderr)
+    _exit(INTERRUPTED)
 
 
 def _exit(code: int) -> NoReturn:
@@ -112,4 +123,7 @@ def options(
 
 def main() -> None:
     """Entry point of the `loratwin` program."""
-    app(prog_name="loratwin")
+    try:
+        app(prog_name="loratwin")
+    except KeyboardInterrupt:  # while typer makes the commands
+        _interrupted()
