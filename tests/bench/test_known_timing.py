@@ -57,8 +57,10 @@ def test_counts_are_exact(measured):
     sent_in_phases = 2 + NUM_ADAPTERS
     received = int(run.requests.received_tokens.sum())
     assert received == run.deliveries.output_tokens.sum()
-    # a token that was on its way when the window ended has been sent and not received
-    assert 0 <= truth["tokens_sent"] - sent_in_phases - received <= figures.censored
+    # a token that was on its way when the window ended has been sent and not received; a client that stood still just
+    # then may have left all of those that were unanswered
+    each = 1 if on_time(run) else int(workload.output_tokens.max())
+    assert 0 <= truth["tokens_sent"] - sent_in_phases - received <= each * figures.censored
     done = ~np.isnan(run.requests.finish_s)
     assert (run.requests.received_tokens[done] == 8).all()
     assert run.gaps.counts.sum() == received - np.count_nonzero(run.requests.received_tokens)
@@ -149,13 +151,14 @@ def test_arrivals_are_poisson_at_500_per_s_each_adapter_and_merged(tmp_path):
     """As sent. A machine that stalls the client glues arrivals: nothing can be said then. A timer of 1 ms fails."""
     for _ in range(3):
         run = send_500_per_s(tmp_path)
-        lag_ms, worst_ms = np.percentile(run.requests.sent_s - run.requests.scheduled_s, [90, 99]) * 1e3
+        usual_ms, lag_ms, worst_ms = np.percentile(run.requests.sent_s - run.requests.scheduled_s, [50, 90, 99]) * 1e3
         sent, adapter = run.requests.sent_s, run.requests.adapter
         streams = [sent, *(sent[adapter == i] for i in range(4))]
         found = [faults_of(each, run.window_s) for each in streams]
         if not any(found):
             return
-    if lag_ms > 1.0 or worst_ms > 3.0:  # a timer of 1 ms is late by less
+    stalled = usual_ms < 0.25 and worst_ms > 0.3  # few are late; of a timer of 1 ms half are by 0.5 ms or more
+    if stalled or lag_ms > 1.0 or worst_ms > 3.0:  # and such a timer is late by less than this
         pytest.skip(
             f"the machine is too busy: sends are {lag_ms:.1f} ms (10 %) or {worst_ms:.1f} ms (1 %) late or more"
         )

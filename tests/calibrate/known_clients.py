@@ -18,7 +18,7 @@ from tests.calibrate.known_steps import ADAPTERS, ENGINE, config_of, known_desig
 OVERHEAD_S = known_profile().frontend.overhead_s
 
 
-def seen(run: Run, noise: float = 0.0, logged: bool = False) -> Run:
+def seen(run: Run, noise: float = 0.0, logged: bool = False, seed: int = 0) -> Run:
     """A simulated run as a client would have measured it.
 
     Parameters
@@ -27,8 +27,10 @@ def seen(run: Run, noise: float = 0.0, logged: bool = False) -> Run:
         Standard deviation of the logarithm of the time between the tokens of a request.
     logged
         Keep the engine's steps.
+    seed
+        Of the noise.
     """
-    table, rng = run.requests, np.random.default_rng(0)
+    table, rng = run.requests, np.random.default_rng(seed)
     factor = np.exp(noise * rng.standard_normal(len(table)))
     finish = table.first_token_s + (table.finish_s - table.first_token_s) * factor
     measured = replace(
@@ -44,10 +46,10 @@ def seen(run: Run, noise: float = 0.0, logged: bool = False) -> Run:
     return replace(run, kind="measured", requests=measured, steps=steps, provenance=facts, client_overhead_s=0.0)
 
 
-def closed(server: ServerDesign, run: RunDesign, noise: float = 0.0, logged: bool = False) -> Run:
+def closed(server: ServerDesign, run: RunDesign, noise: float = 0.0, logged: bool = False, seed: int = 0) -> Run:
     """A run of the design as what it is: a closed loop."""
     config, workload = config_of(server), run.workload(ADAPTERS, 0)
-    return seen(serve_closed(workload, run.in_flight, known_profile(), config), noise, logged)
+    return seen(serve_closed(workload, run.in_flight, known_profile(), config), noise, logged, seed)
 
 
 def drawn(rate: float, seed: int = 0, window_s: float = 20.0, **arrivals: object) -> Workload:
@@ -63,10 +65,10 @@ def open_(rate: float, config: EngineConfig, seed: int = 0) -> Run:
 
 
 @lru_cache(maxsize=4)
-def client_runs(noise: float = 0.0, logged: bool = False) -> dict[str, Run]:
+def client_runs(noise: float = 0.0, logged: bool = False, seed: int = 0) -> dict[str, Run]:
     """The design measured, with a step log or without, by name."""
     return {
-        f"{server.name}-{run.name}": closed(server, run, noise, logged)
+        f"{server.name}-{run.name}": closed(server, run, noise, logged, seed)
         for server in known_design().servers
         for run in server.runs
     }

@@ -29,14 +29,18 @@ def fitted(noise: float = 0.0) -> RecordsFit:
     return fit_records(gather(client_runs(noise)), LLM, draws=20, start=off_start())
 
 
-def predicts(profile: Profile, rate: float, server: int, within: tuple[float, float, float]) -> None:
-    """Throughput, ITL and TTFT of an unseen workload are those of the known server within these relative errors."""
+def errors_of(profile: Profile, rate: float, server: int) -> list[float]:
+    """Relative errors of throughput, ITL and TTFT of an unseen workload, beside the known server's."""
     config, workload = config_of(known_design().servers[server]), drawn(rate)
     truth, found = (summarize(simulate(workload, p, config)) for p in (known_profile(), profile))
     assert found.starved == truth.starved
-    assert found.total_throughput == pytest.approx(truth.total_throughput, rel=within[0])
-    assert found.itl_mean_ms == pytest.approx(truth.itl_mean_ms, rel=within[1])
-    assert found.ttft_mean_ms == pytest.approx(truth.ttft_mean_ms, rel=within[2])
+    names = ("total_throughput", "itl_mean_ms", "ttft_mean_ms")
+    return [abs(getattr(found, name) / getattr(truth, name) - 1) for name in names]
+
+
+def predicts(profile: Profile, rate: float, server: int, within: tuple[float, float, float]) -> None:
+    """Throughput, ITL and TTFT of an unseen workload are those of the known server within these relative errors."""
+    assert all(error < limit for error, limit in zip(errors_of(profile, rate, server), within, strict=True))
 
 
 @pytest.mark.parametrize("rate", [5.0, 10.0, 60.0])
@@ -62,8 +66,12 @@ def test_what_is_told_lies_in_its_interval(name: str) -> None:
 
 @slow
 def test_noise_of_clients_does_little() -> None:
-    predicts(fitted(0.2).profile, 10.0, 0, (0.03, 0.06, 0.1))
-    predicts(fitted(0.2).profile, 60.0, 1, (0.05, 0.06, 0.1))
+    """Over draws of the noise, since one may be unlucky: TTFT was off by 0.5 to 10.6 % in eight, 4.0 % on average."""
+    runs = [client_runs(0.2, seed=seed) for seed in range(4)]
+    profiles = [fit_records(gather(of_seed), LLM, draws=2, start=off_start()).profile for of_seed in runs]
+    for rate, server in ((10.0, 0), (60.0, 1)):
+        mean = np.mean([errors_of(profile, rate, server) for profile in profiles], axis=0)
+        assert np.all(mean < (0.03, 0.04, 0.08)), mean
 
 
 def test_the_front_ends_share_is_found_and_the_card_says_what_it_is_made_of(tmp_path: Path) -> None:
