@@ -76,8 +76,9 @@ def measured(made):
     return load_run(made / "run.json"), before, after, log, config
 
 
-PHASES = ((16, 2), *((8, 1),) * 16)
-"""Prompt and output tokens of the first question and of asking for each adapter once."""
+PHASES = ((1, 1), (16, 2), *((8, 1),) * 16)
+"""Prompt and output tokens of the question after which vLLM tells its slots, of the first one of the load client, and
+of asking for each adapter once."""
 
 
 def phases_of(run):

@@ -31,7 +31,7 @@ def test_a_real_server_is_calibrated_and_checked(tmp_path: Path, monkeypatch: py
         *("--minutes", "1.2", "--window", "5", "--repeats", "1", "--learn"),
     ]
     with one_at_a_time():
-        done = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, timeout=240)
+        done = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr
     profile = load_profile(str(tmp_path / "mine" / "profile.yaml"))
     assert profile.name == "cpu/vllm-0.32.0/tiny" and profile.step_time.weights_s > 1e-4
@@ -61,7 +61,7 @@ def test_a_server_at_a_url_without_step_log_is_calibrated_from_its_client(tmp_pa
         ) as server,
     ):  # fmt: skip
         words = ["calibrate", "run", str(tmp_path / "design.yaml"), "-o", str(tmp_path / "mine"), "--url", server.url]
-        done = subprocess.run([*PROGRAM, *words, *at], capture_output=True, text=True, timeout=240)
+        done = subprocess.run([*PROGRAM, *words, *at], capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr
     fitted = subprocess.run(
         [*PROGRAM, "calibrate", "fit", str(tmp_path / "mine"), "-o", str(tmp_path / "mine.yaml"), *at[2:]],
