@@ -33,6 +33,8 @@ def said(capsys, *words):
         ((*LAUNCHED, "--start-timeout", "nan"), "--start-timeout nan: it must be a positive number"),
         ((*LAUNCHED, "--start-timeout", "0"), "--start-timeout 0: it must be a positive number"),
         ((*LAUNCHED, "--llm", "x"), "--llm is for --url"),
+        (("--url", NOWHERE, "--router", "weighted"), "--router is for the servers of a placement: --fleet"),
+        (("--url", NOWHERE, "--fleet", "p.json", "--mps", "--steps"), "--fleet: --mps, --steps are not for it"),
     ],
 )
 def test_bad_options(tmp_path, monkeypatch, capsys, words, expected):

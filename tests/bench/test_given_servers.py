@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from loratwin.bench import told as told_room
 from loratwin.bench.running import RunningServers
 from loratwin.bench.servers import LaunchedServers
 from loratwin.bench.told import facts_with_slots, what_is_told
@@ -124,3 +125,10 @@ def test_slots_are_asked_after_the_first_lora_request_and_the_cache_tells_the_re
     assert _Late.asked == ["a"]
     assert (facts.max_loras, facts.block_size, facts.kv_tokens) == (6, 32, 3200)
     assert (facts.gpu_memory_utilization, facts.kv_cache_dtype, facts.enable_prefix_caching) == (0.8, "fp8", False)
+
+
+def test_a_server_elsewhere_does_not_have_the_gpu_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(told_room, "gpu_name", lambda: "NVIDIA L4")
+    for words in (None, "--enable-lora"):
+        assert what_is_told(ServerFacts(llm="llm"), HERE, words).gpu == "NVIDIA L4"
+        assert what_is_told(ServerFacts(llm="llm"), ELSEWHERE, words).gpu == ""

@@ -90,7 +90,7 @@ def test_addresses_in_another_order_are_noticed_before_anything_is_sent(tmp_path
 
 def test_fewest_in_flight_are_counted_as_requests_are_sent_and_answered() -> None:
     first, server = np.array([0, 2, 3, 5]), np.array([0, 1, 1, 0, 1], np.int32)
-    router = LeastInFlight(Routing(first, server, None, np.array([0.9, 0.1, 0.5, 0.0, 0.99])), 2)
+    router = LeastInFlight(Routing(first, server, np.array([0.9, 0.1, 0.5, 0.0, 0.99])), 2)
     assert router.choose(0, 0) == 1  # a tie, and the number is high
     assert router.choose(1, 0) == 0  # fewer there
     assert router.choose(2, 1) == 1  # the only one that holds it

@@ -141,7 +141,7 @@ def _all_alike(num_adapters: int, num_servers: int) -> Routing:
     """Every server holds every adapter."""
     rows = num_adapters + 1
     first = np.arange(rows + 1, dtype=np.int64) * num_servers
-    return Routing(first, np.tile(np.arange(num_servers, dtype=np.int32), rows), None, np.zeros(0))
+    return Routing(first, np.tile(np.arange(num_servers, dtype=np.int32), rows), np.zeros(0))
 
 
 def context_of(

@@ -99,7 +99,7 @@ class GivenServers:
             config=planned[0].config if planned else first.config,
             kv_tokens=tuple(server.kv_tokens for server in facts),
             engine_version=facts[0].engine_version,
-            gpu=gpu_name() or first.gpu,
+            gpu=first.gpu,
             server_args=first.server_args,
             server_env=first.server_env,
             assumed=() if planned else first.assumed,

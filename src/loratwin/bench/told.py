@@ -15,7 +15,7 @@ from loratwin.errors import DataError
 from loratwin.http import Connection
 from loratwin.launch.local import is_local, local_server
 from loratwin.records import EngineConfig
-from loratwin.telemetry import ServerFacts, server_facts
+from loratwin.telemetry import ServerFacts, gpu_name, server_facts
 
 _LIMITS = ("max_loras", "max_lora_rank", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens",
            "gpu_memory_utilization")  # fmt: skip
@@ -37,7 +37,7 @@ class Told:
     server_args, server_env
         What it was started with, as records have it.
     gpu
-        "cpu": its process is on this machine, where NVML finds no GPU; "": not known.
+        This machine's, if it is here; "cpu": its process is, and NVML finds no GPU; "": not known.
     """
 
     config: EngineConfig
@@ -69,16 +69,17 @@ def what_is_told(facts: ServerFacts, url: str, given: str | Sequence[str] | Serv
     """
     kind = find_engine(facts.engine or DEFAULT)
     gpu = None if is_local(url) else UNKNOWN_GPU  # a server elsewhere does not tell its GPU
+    here = gpu_name() if is_local(url) else ""
     started = local_server(url) if given is None else None
     if started is not None and started.arguments.engine is kind:
         config = engine_config(started.arguments, facts, gpu)
         note = "limits of the server as its command line on this machine says"
-        return Told(config, note, server_args=started.arguments.shown, server_env=started.env, gpu="cpu")
+        return Told(config, note, server_args=started.arguments.shown, server_env=started.env, gpu=here or "cpu")
     if given is not None:
         arguments = ServerArguments.of(kind, given)
         config = engine_config(arguments, facts, gpu)
         note = "limits of the server as given by --server-args, not checked with it"
-        return Told(config, note, server_args=arguments.shown)
+        return Told(config, note, server_args=arguments.shown, gpu=here)
     assumed = tuple(name for name in _LIMITS if getattr(facts, name, None) is None)
     where = "on this machine" if gpu is None else "on a GPU below 70 GiB"
     note = (
@@ -86,7 +87,7 @@ def what_is_told(facts: ServerFacts, url: str, given: str | Sequence[str] | Serv
         "are assumed (--server-args or --serve says what it runs with)"
     )
     config = engine_config(ServerArguments(kind).put(enable_lora=True), facts, gpu).replace(max_cpu_loras=None)
-    return Told(config, note, assumed)
+    return Told(config, note, assumed, gpu=here)
 
 
 def facts_with_slots(url: str, headers: Mapping[str, str], timeout_s: float = 60.0) -> ServerFacts:

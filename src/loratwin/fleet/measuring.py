@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from loratwin.bench.running import PlannedServer
 
 
-def placement_to_measure(path: str | Path, others: Mapping[str, object | None]) -> Placement:
+def placement_to_measure(path: str | Path, others: Mapping[str, object]) -> Placement:
     """Read a placement to be measured.
 
     Parameters
     ----------
     others
-        Options beside it -> values; those of servers that are all alike do not go with it.
+        Options beside it -> values; those of servers that are all alike do not go with it, where they are given.
 
     Raises
     ------
     InputError
         As `load_placement`; or such an option is given.
     """
-    if given := [option for option, value in others.items() if value is not None]:
+    if given := [option for option, value in others.items() if value]:
         raise InputError(
             f"--fleet: {', '.join(given)} {'is' if len(given) == 1 else 'are'} not for it: the plan says what each "
             "server is, and --url where it answers"
@@ -83,8 +83,7 @@ def measure_fleet(
 
     sent = replace(options or Options(), routing=routing_of(placement, workload, router))
     servers = servers_of(placement, workload, urls, llm, lora_folder)
-    run = measure(workload, servers, output, options=sent, force=force, listener=listener or SILENT)
-    return run
+    return measure(workload, servers, output, options=sent, force=force, listener=listener or SILENT)
 
 
 def fleet_twin(placement: Placement, run: Run, router: str, profiles: Mapping[str, Profile] | None = None) -> Run:
@@ -121,7 +120,7 @@ def routing_of(placement: Placement, workload: Workload, name: str) -> Routing:
     holders, _ = holders_of(placement, workload, router)
     chosen = None if router.choose is None else servers_beforehand(placement, workload, router)
     numbers = router_numbers(workload)[:, 0]
-    return Routing(holders.first, holders.server, chosen, np.ascontiguousarray(numbers))
+    return Routing(holders.first, holders.server, np.ascontiguousarray(numbers), chosen)
 
 
 def servers_of(

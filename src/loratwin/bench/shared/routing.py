@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.errors import DataError
+from loratwin.bench.shared.arrays import load_arrays, save_arrays
 
 _FILE = "routing.npz"
 
@@ -26,17 +24,17 @@ class Routing:
         last row is for requests without adapter.
     server
         Of all rows, one behind the other: numbers of servers that hold the adapter.
+    numbers
+        Drawn beforehand, in [0, 1), shape (num_requests,): which one it is among equals.
     chosen
         Server of each request, shape (num_requests,), where that is known beforehand; None: the one of its row that has
         fewest requests unanswered.
-    numbers
-        Drawn beforehand, in [0, 1), shape (num_requests,): which one it is among equals.
     """
 
     first: NDArray[np.int64]
     server: NDArray[np.int32]
-    chosen: NDArray[np.int32] | None
     numbers: NDArray[np.float64]
+    chosen: NDArray[np.int32] | None = None
 
     def servers_of(self, adapter: int) -> NDArray[np.int32]:
         """Those that hold an adapter; -1: that serve requests without one."""
@@ -45,8 +43,7 @@ class Routing:
 
     def save(self, folder: Path) -> None:
         """Write it down."""
-        columns: dict[str, Any] = {name: values for name, values in vars(self).items() if values is not None}
-        np.savez(folder / _FILE, **columns)
+        save_arrays(folder / _FILE, vars(self))
 
     @classmethod
     def load(cls, folder: Path) -> Routing | None:
@@ -57,11 +54,4 @@ class Routing:
         DataError
             It is damaged.
         """
-        path = folder / _FILE
-        if not path.exists():
-            return None
-        try:
-            with np.load(path) as columns:
-                return cls(**{"chosen": None, **{name: columns[name] for name in columns.files}})
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-            raise DataError(f"{path}: damaged: {error}") from None
+        return load_arrays(folder / _FILE, cls)

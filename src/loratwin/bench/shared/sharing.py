@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
-
-from loratwin.errors import DataError
+from loratwin.bench.shared.arrays import load_arrays, save_arrays
 from loratwin.workload import Sharing
 
 _FILE = "sharing.npz"
@@ -16,7 +12,7 @@ _FILE = "sharing.npz"
 
 def save_sharing(sharing: Sharing, folder: Path) -> None:
     """Write it down."""
-    np.savez(folder / _FILE, **{field.name: getattr(sharing, field.name) for field in fields(sharing)})
+    save_arrays(folder / _FILE, vars(sharing))
 
 
 def load_sharing(folder: Path) -> Sharing | None:
@@ -27,11 +23,4 @@ def load_sharing(folder: Path) -> Sharing | None:
     DataError
         It is damaged.
     """
-    path = folder / _FILE
-    if not path.exists():
-        return None
-    try:
-        with np.load(path) as columns:
-            return Sharing(**{field.name: columns[field.name] for field in fields(Sharing)})
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise DataError(f"{path}: damaged: {error}") from None
+    return load_arrays(folder / _FILE, Sharing)

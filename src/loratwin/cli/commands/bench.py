@@ -32,9 +32,9 @@ def bench(
         ),
     ] = None,
     router: Annotated[
-        str,
-        typer.Option(help="With --fleet: which router to be; one that looks into servers has an address of its own."),
-    ] = "fractions",
+        str | None,
+        typer.Option(help="With --fleet: which router to be.", show_default="fractions"),
+    ] = None,
     serve: Serve = None,
     server_args: Annotated[str | None, typer.Option(help=_ARGS)] = None,
     server_command: ServerCommand = None,
@@ -88,13 +88,20 @@ def bench(
     """
     from loratwin.bench import Options, choose_servers, key_headers, load_requests, measure, recovered, was_interrupted
     from loratwin.bench.options import REFERENCE_S
-    from loratwin.fleet import fleet_twin, measure_fleet, placement_to_measure
     from loratwin.metrics import parse_slo
     from loratwin.perf import load_profile
     from loratwin.report import check_outputs, print_runs, runs_as_json, twins_of, write_report
 
-    alike = {"--launch": launch, "--serve": serve, "--server-args": server_args, "--adapters": adapters}
-    placement = None if fleet is None else placement_to_measure(fleet, {**alike, "--profile": profile})
+    if router is not None and fleet is None:
+        raise InputError("--router is for the servers of a placement: --fleet")
+    if fleet is not None:  # the twin comes with it, which takes a while to import
+        from loratwin.fleet import fleet_twin, measure_fleet, placement_to_measure
+
+        policy = router or "fractions"
+        placement = placement_to_measure(fleet, {
+            "--launch": launch, "--serve": serve, "--server-args": server_args, "--server-command": server_command,
+            "--replicas": replicas > 1, "--mps": mps, "--steps": steps, "--adapters": adapters, "--profile": profile,
+        })  # fmt: skip
     limits = parse_slo(slo) if slo is not None else None
     check_outputs(report)
     twin = None if profile is None else load_profile(profile)
@@ -105,11 +112,6 @@ def bench(
     elif workload is None:
         raise InputError("no workload: give a file, example:NAME, or a record to replay (or --recover FOLDER)")
     else:
-        servers = None if placement is not None else choose_servers(
-            url or (), launch, line=serve, args=server_args, command=server_command, replicas=replicas, mps=mps,
-            steps=steps, timeout_s=start_timeout, lora_folder=lora_folder, llm=llm,
-            adapters=tuple(name.strip() for name in adapters.split(",")) if adapters else (),
-        )  # fmt: skip
         requests = load_requests(workload, seed, window)
         options = Options(
             api=api, in_flight=in_flight, prompts=prompts, warm_up=warm_up, preload=preload,  # type: ignore[arg-type]
@@ -117,17 +119,22 @@ def bench(
         )  # fmt: skip
         with measuring() as listener:
             path = output or Path("bench.json")
-            if placement is not None:
+            if fleet is not None:
                 run = measure_fleet(
-                    placement, requests, url or (), path, router=router, options=options, llm=llm,
+                    placement, requests, url or (), path, router=policy, options=options, llm=llm,
                     lora_folder=lora_folder, force=force, listener=listener,
                 )  # fmt: skip
-            elif servers is not None:
+            else:
+                servers = choose_servers(
+                    url or (), launch, line=serve, args=server_args, command=server_command, replicas=replicas, mps=mps,
+                    steps=steps, timeout_s=start_timeout, lora_folder=lora_folder, llm=llm,
+                    adapters=tuple(name.strip() for name in adapters.split(",")) if adapters else (),
+                )  # fmt: skip
                 run = measure(requests, servers, path, options=options, force=force, listener=listener)
     runs = {path.stem: run}
-    if placement is not None:
+    if fleet is not None:
         announce_compilation()
-        runs["twin"] = fleet_twin(placement, run, router)
+        runs["twin"] = fleet_twin(placement, run, policy)
     if twin is not None:
         announce_compilation()
         runs |= twins_of(runs, twin)
