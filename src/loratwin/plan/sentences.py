@@ -396,7 +396,7 @@ def _near(plan: Plan) -> str:
     between = {each.slots for each in plan.table if near[0] <= each.slots <= near[-1]}
     listed = f"{near[0]} to {near[-1]}" if between == set(near) else _and([str(each) for each in near])
     chosen = plan.best.slots if plan.best else near[0]
-    least = "the largest margin, then the least latency and a short tail"
+    least = "the largest margin (to a tenth), then the least latency and a short tail"
     least = least if plan.objective == "throughput" else "the largest margin and a short tail"
     return f"{listed} slots give the same {figure} to 1 %; {chosen} are the fewest of these with {least}."
 
