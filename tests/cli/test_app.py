@@ -141,6 +141,13 @@ def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr() == ("", "interrupted\n")
 
 
+def test_an_interrupt_inside_pydantic_exits_with_130_too(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ValueError("Error calling function `_short`: KeyboardInterrupt: ")
+    error.__cause__ = KeyboardInterrupt()
+    assert run_program(error) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
 def test_a_bug_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         run_program(ZeroDivisionError())

@@ -6,8 +6,11 @@ import os
 import signal
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 
 import pytest
+from pydantic import BaseModel, model_serializer
+from pydantic_core import PydanticSerializationError
 
 from loratwin.errors import InputError
 from loratwin.simulate import workers
@@ -89,6 +92,33 @@ def test_interrupts_are_seen_at_once_where_they_do_no_harm() -> None:
         signal.raise_signal(signal.SIGINT)
         reached.append("not reached")
     assert not reached
+
+
+class Interrupted(BaseModel):
+    """Interrupted while it is written: pydantic makes an error of its own of it."""
+
+    @model_serializer
+    def _write(self) -> dict[str, str]:
+        signal.raise_signal(signal.SIGINT)
+        return {}
+
+
+def swallowed(_: int) -> None:
+    """A task that loses the interrupt, as what runs while an object is collected does."""
+    with suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_that_becomes_another_error_is_still_one() -> None:
+    with pytest.raises(PydanticSerializationError):
+        Interrupted().model_dump()
+    with Workers(lambda _: Interrupted().model_dump()) as one, pytest.raises(KeyboardInterrupt):
+        one.map([1, 2])
+
+
+def test_an_interrupt_that_is_swallowed_is_told_again() -> None:
+    with Workers(swallowed) as one, pytest.raises(KeyboardInterrupt):
+        one.map([1])
 
 
 def test_another_thread_may_use_it_too() -> None:

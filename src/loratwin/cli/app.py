@@ -65,6 +65,10 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             _drop_output()
             _exit(READER_GONE)
+        except Exception as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # it came in a function that pydantic had called
+                _interrupted()
+            raise
 
 
 def _drop_output() -> None:

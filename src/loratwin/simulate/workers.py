@@ -92,42 +92,46 @@ class Workers(Generic[Task, Result]):
             return []
         if self.executor is not None:
             return list(_counted(self.executor.map(self.function, tasks), done))
-        start = time.monotonic()
-        first = self.function(tasks[0])
-        done(1)
-        rest = tasks[1:]
-        if self._pays(len(rest), time.monotonic() - start):
-            return [first, *self._together(rest, done)]
-        results = [first]
-        for task in rest:
-            results.append(self.function(task))
-            done(len(results))
-        return results
+        with Interrupts() as interrupts:
+            start = time.monotonic()
+            first = self._here(tasks[0], interrupts)
+            done(1)
+            rest = tasks[1:]
+            if self._pays(len(rest), time.monotonic() - start):
+                return [first, *self._together(rest, done, interrupts)]
+            results = [first]
+            for task in rest:
+                results.append(self._here(task, interrupts))
+                done(len(results))
+            return results
+
+    def _here(self, task: Task, interrupts: Interrupts) -> Result:
+        """The result of a task in this process."""
+        with interrupts.seen():
+            return self.function(task)
 
     def _pays(self, num_tasks: int, task_s: float) -> bool:
         if self.processes < 2 or not num_tasks:
             return False
         return self._pool is not None or num_tasks * task_s > SPAWN_S
 
-    def _together(self, tasks: Sequence[Task], done: Progress) -> list[Result]:
+    def _together(self, tasks: Sequence[Task], done: Progress, interrupts: Interrupts) -> list[Result]:
         """The other processes begin at the front, this one takes from the back what they have not begun."""
-        with Interrupts() as interrupts:
-            futures = self._submit(tasks, interrupts)
-            here: dict[int, Result] = {}
-            ended = 0  # futures from the front, which end about in their order: none is asked again and again
-            for i in reversed(range(len(tasks))):
-                if not futures[i].cancel():
-                    break
-                with interrupts.seen():
-                    here[i] = self.function(tasks[i])
-                while ended < i and futures[ended].done():
-                    ended += 1
-                done(1 + ended + len(here))
-            results = []
-            for i, future in enumerate(futures[: len(tasks) - len(here)]):
-                results.append(_result(future, interrupts))
-                done(1 + max(ended, i + 1) + len(here))
-            return results + [here[i] for i in sorted(here)]
+        futures = self._submit(tasks, interrupts)
+        here: dict[int, Result] = {}
+        ended = 0  # futures from the front, which end about in their order: none is asked again and again
+        for i in reversed(range(len(tasks))):
+            if not futures[i].cancel():
+                break
+            here[i] = self._here(tasks[i], interrupts)
+            while ended < i and futures[ended].done():
+                ended += 1
+            done(1 + ended + len(here))
+        results = []
+        for i, future in enumerate(futures[: len(tasks) - len(here)]):
+            results.append(_result(future, interrupts))
+            done(1 + max(ended, i + 1) + len(here))
+        return results + [here[i] for i in sorted(here)]
 
     def _submit(self, tasks: Sequence[Task], interrupts: Interrupts) -> list[Future[Result]]:
         """Hand over all tasks; interrupts wait only for the first of them, which start the processes."""
