@@ -124,6 +124,15 @@ def test_replicas_of_a_busy_gpu_share_it_and_of_an_idle_one_do_not() -> None:
     assert idle.throughput == pytest.approx(2 * alone.throughput, rel=1e-3)
 
 
+def test_one_replica_in_a_steady_stream_is_the_sweeps_own_server() -> None:
+    """Also where fewer requests run than the batch holds, since clients wait for their first token."""
+    waiting = BatchSweep("known", "made up", tuple(replace(one, running=0.9 * one.batch) for one in sweep().points))
+    for batch in (1, 64, 256):
+        alone, said = waiting.at(batch), predict_replicas(waiting, batch, 1, 0.0)
+        assert alone is not None
+        assert (said.throughput, said.running) == (pytest.approx(alone.throughput), pytest.approx(alone.running))
+
+
 def test_memory_is_shared_after_the_weights() -> None:
     two = predict_replicas(sweep(kv=1e5), 96, 2, fixed_tokens=2e4)
     assert two.kv_tokens == pytest.approx((1e5 + 2e4) / 2 - 2e4)

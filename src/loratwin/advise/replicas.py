@@ -126,13 +126,14 @@ def _tokens_per_step(point: BatchPoint) -> float:
 
 
 def _full_share(batch: int, running: float, requests: int | None, number: int) -> float:
-    """Share of the batch that runs on average: when requests run out, the last ones run alone.
+    """Share of the batch that runs on average: in a steady stream as in the sweep; when requests run out, the last
+    ones run alone.
 
     The time of that is one request's, for each replica: what the sweep of one lost grows with the replicas.
     """
     alone = min(1.0, running / batch)
     if requests is None:
-        return 1.0
+        return alone
     lost = 1 / alone - 1
     return 1 / (1 + lost * number)
 
