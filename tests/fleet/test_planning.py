@@ -13,8 +13,9 @@ from loratwin.fleet.balance import Entries
 from loratwin.fleet.columns import Column, dealt_by
 from loratwin.fleet.gpus import Gpus, parse_gpus
 from loratwin.fleet.plan_result import FleetPlan
-from loratwin.fleet.planning import Wishes, keeps_places, plan_fleet
+from loratwin.fleet.planning import plan_fleet
 from loratwin.fleet.split import routing_numbers, split_requests
+from loratwin.fleet.wishes import Wishes, keeps_places
 from loratwin.metrics import starvation, starving_adapters
 from loratwin.simulate import simulate
 from loratwin.workload import BASE, AdapterGroup, WorkloadSpec, Zipf, draw

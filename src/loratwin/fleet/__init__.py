@@ -8,10 +8,11 @@ from loratwin.fleet.gpus import Gpus, parse_gpus
 from loratwin.fleet.measuring import client_routers, fleet_twin, measure_fleet, placement_to_measure
 from loratwin.fleet.placement import Placement, Server
 from loratwin.fleet.plan_result import FleetPlan
-from loratwin.fleet.planning import Wishes, plan_fleet
+from loratwin.fleet.planning import plan_fleet
 from loratwin.fleet.routers import ROUTERS, Router, find_router
 from loratwin.fleet.simulation import FleetRun, simulate_fleet
 from loratwin.fleet.split import adapter_rows, part_of_server, routing_numbers, server_of_requests, split_requests
+from loratwin.fleet.wishes import Wishes
 
 __all__ = [
     "ROUTERS",

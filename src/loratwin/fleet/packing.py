@@ -63,7 +63,8 @@ class Packer:
     pinned: Mapping[int, Sequence[int]] = field(default_factory=dict)
     accepts: Callable[[Packed], bool] = lambda packed: True
 
-    def servers(self, entries: Entries, kinds: Sequence[int]) -> list[Server]:
+    @staticmethod
+    def servers(entries: Entries, kinds: Sequence[int]) -> list[Server]:
         """The servers of a placement, as the twin is asked about them."""
         found = contents(*entries, len(kinds))
         return [Server(kind, content) for kind, content in zip(kinds, found, strict=True)]

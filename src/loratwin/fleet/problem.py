@@ -1,0 +1,90 @@
+"""What a plan of a fleet is searched for: the judge, the kinds of server, the wishes as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from loratwin.fleet.gpus import Gpus
+from loratwin.fleet.judge import Judge
+from loratwin.fleet.losses import bears_losses
+from loratwin.fleet.packing import Packed, Packer
+from loratwin.fleet.plan_result import Target
+from loratwin.fleet.traffic import Traffic
+from loratwin.fleet.wishes import Wishes, pinned_servers, pools_of
+from loratwin.workload.arrays import F8, Adapters
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One question, as all parts of the search see it.
+
+    Parameters
+    ----------
+    judge
+        Says of a server whether it works.
+    gpus
+        Kinds of server.
+    groups
+        Names of the workload's groups, by number.
+
+    Raises
+    ------
+    InputError
+        Wishes name what the workload has not, or contradict each other.
+    """
+
+    judge: Judge
+    gpus: tuple[Gpus, ...]
+    target: Target
+    wishes: Wishes
+    groups: tuple[str, ...]
+    load: F8 = field(init=False)
+    """Tokens per second of each adapter, and last without adapter: shape (num_adapters + 1,)."""
+    pinned: dict[int, tuple[int, ...]] = field(init=False)
+    """Adapter -> servers that it must be on."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "load", self.traffic.tokens_per_s())
+        object.__setattr__(self, "pinned", pinned_servers(self.wishes.pins, self.adapters, self.groups))
+
+    @property
+    def traffic(self) -> Traffic:
+        """The requests of all servers together."""
+        return self.judge.oracle.traffic
+
+    @property
+    def adapters(self) -> Adapters:
+        """Of the workload."""
+        return self.traffic.adapters
+
+    @property
+    def num_pinned(self) -> int:
+        """Servers that pins name: there must be so many."""
+        return 1 + max((j for servers in self.pinned.values() for j in servers), default=-1)
+
+    @cached_property
+    def pools(self) -> tuple[tuple[int, ...], ...]:
+        """Sets of adapters that share no server."""
+        return tuple(pools_of(self.wishes.isolated, self.adapters, self.groups, bool(self.load[-1] > 0)))
+
+    def packer(self, only: Sequence[int]) -> Packer:
+        """What places these adapters, and stands the loss of a server where that is wished."""
+        ranks = self.adapters.rank.tolist()
+
+        def accepts(packed: Packed) -> bool:
+            return not self.wishes.failures or bears_losses(self.judge, packed, self.load, ranks)
+
+        return Packer(self.judge, self.load, tuple(only), self.pinned, accepts)
+
+    @property
+    def by_price(self) -> bool:
+        """Whether the price counts, and not the number of servers."""
+        return self.target == "cheapest"
+
+    def cost(self, packed: Packed) -> float:
+        """What is to be least: servers, or their price an hour."""
+        if not self.by_price:
+            return float(len(packed.kinds))
+        return sum(self.gpus[kind].price_per_h or 0.0 for kind in packed.kinds)
