@@ -112,7 +112,7 @@ def swallowed(_: int) -> None:
 def test_an_interrupt_that_becomes_another_error_is_still_one() -> None:
     with pytest.raises(PydanticSerializationError):
         Interrupted().model_dump()
-    with Workers(lambda _: Interrupted().model_dump()) as one, pytest.raises(KeyboardInterrupt):
+    with Workers[int, object](lambda _: Interrupted().model_dump()) as one, pytest.raises(KeyboardInterrupt):
         one.map([1, 2])
 
 
