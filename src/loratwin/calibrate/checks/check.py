@@ -166,7 +166,7 @@ def score_checks(
     """
     scores, starved = [], []
     for prediction in predictions:
-        summaries = [summarize(run, percentiles=False) for run in measured.get(prediction.name, ())]
+        summaries = [summarize(run) for run in measured.get(prediction.name, ())]
         if not summaries:
             continue
         for name, predicted in prediction.figures.items():

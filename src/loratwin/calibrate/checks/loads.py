@@ -7,7 +7,7 @@ is said as the part of plausible profiles that starve.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from loratwin.errors import InputError
@@ -107,28 +107,41 @@ class _LoadSearch:
     profile: Profile
 
     def edge(self, carried: float, arrivals: dict[str, object], exponent: float, seed: int) -> float:
-        """The highest total rate, to a step, below which the profile keeps up, and above which it does not.
-
-        In a short window some busy second may look like a queue that grows: what starves at one rate alone is no edge.
-        """
-        rate, edge, in_a_row = _BEGIN * carried, _BEGIN * carried, 0
-        for _ in range(_MOST_STEPS):
-            if self._starves(rate, arrivals, exponent, seed):
-                in_a_row += 1
-            else:
-                edge, in_a_row = rate, 0
-            if in_a_row == _SURE:
-                break
-            rate *= _STEP
-        return edge
+        """The edge of starvation of such loads, searched from a part of what the server carries."""
+        return highest_kept(
+            lambda rate: self.drawn(rate, arrivals, exponent, seed), self.profile, self.config, _BEGIN * carried
+        )
 
     def drawn(self, rate: float, arrivals: dict[str, object], exponent: float, seed: int) -> Workload:
         """The requests of such a load."""
         lengths = _lengths(_longest(self.profile, self.config))
         return draw(_spec(self.adapters, rate, arrivals, exponent, self.window_s, lengths), seed)
 
-    def _starves(self, rate: float, arrivals: dict[str, object], exponent: float, seed: int) -> bool:
-        return starvation(simulate(self.drawn(rate, arrivals, exponent, seed), self.profile, self.config)).starved
+
+def highest_kept(
+    workload_at: Callable[[float], Workload], profile: Profile, config: EngineConfig, begin: float
+) -> float:
+    """The edge of starvation: the highest rate, to a step, below which the profile keeps up, above which it does not.
+
+    In a short window some busy second may look like a queue that grows: what starves at one rate alone is no edge.
+
+    Parameters
+    ----------
+    workload_at
+        The requests at a rate.
+    begin
+        Rate that the server surely carries; it is searched upwards from there.
+    """
+    rate, edge, in_a_row = begin, begin, 0
+    for _ in range(_MOST_STEPS):
+        if starvation(simulate(workload_at(rate), profile, config)).starved:
+            in_a_row += 1
+        else:
+            edge, in_a_row = rate, 0
+        if in_a_row == _SURE:
+            break
+        rate *= _STEP
+    return edge
 
 
 def _longest(profile: Profile, config: EngineConfig) -> int:
