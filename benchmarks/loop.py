@@ -5,9 +5,10 @@
 
 For each shape: 24 adapters of ranks 8 to 32; `loratwin calibrate server --minutes 7 --learn` (its own check included);
 then, on servers with numbers of slots that were never measured, eight workloads, each twice, and loads at 0.93 and
-1.07 of the edge of starvation. Predictions and their intervals are those of `loratwin simulate`, on file before anything of it
-is measured. What the folder has is not measured again: interrupted, the same command goes on. The table is printed, and
-all numbers are in FOLDER/loop.json. The server is the one of the tests (`tests/vllm_cpu.py`: $LORATWIN_VLLM_PYTHON).
+1.07 of the edge of starvation. Predictions and their intervals are those of `loratwin simulate`, on file before
+anything of it is measured. What the folder has is not measured again: interrupted, the same command goes on. The table
+is printed, and all numbers are in FOLDER/loop.json. The server is the one of the tests (`tests/vllm_cpu.py`:
+$LORATWIN_VLLM_PYTHON).
 """
 
 from __future__ import annotations
