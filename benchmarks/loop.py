@@ -29,7 +29,7 @@ from typing import Any
 from loratwin.bench import Listener
 from loratwin.calibrate import Checked, ServerSource, read_records, score_checks
 from loratwin.calibrate.checks.check import CheckPrediction, Predicted
-from loratwin.calibrate.checks.loads import highest_kept
+from loratwin.calibrate.checks.loads import carried, highest_kept
 from loratwin.calibrate.design import ServerDesign
 from loratwin.calibrate.loop.measuring import PlannedRun, measure_runs
 from loratwin.metrics import starvation, summarize
@@ -57,8 +57,7 @@ FIGURES = {
     "ttft_p99_ms": "TTFT p99",
 }  # fmt: skip
 EDGES = (0.93, 1.07)
-_BEGIN = 0.25
-"""Part of the first rate that starves, from which the edge is searched."""
+_SEEDS = 12
 
 Part = Mapping[str, Any]
 _LENGTHS: Part = {
@@ -81,8 +80,9 @@ class Kind:
     lengths: Part = field(default_factory=lambda: _LENGTHS)
 
 
+STEADY = Kind(0.5)
 KINDS = {
-    "steady": Kind(0.5),
+    "steady": STEADY,
     "bursts": Kind(0.55, 0.9, {"kind": "on_off", "on_s": 2.0, "off_s": 2.5}),
     "long": Kind(0.7, 0.6, lengths=_LONG),
     "over": Kind(1.4, 1.1),
@@ -97,7 +97,7 @@ class Unseen:
     config: EngineConfig
     spec: WorkloadSpec
     seed: int
-    edge: float
+    edge: float = 0.0
     """Part of the predicted edge of starvation, where that is what is asked; else 0."""
 
     @property
@@ -115,24 +115,36 @@ def unseen_workloads(
         config = server.replace(max_loras=number, max_cpu_loras=len(adapters))
         for i, (name, kind) in enumerate(KINDS.items()):
             seed = 100 * number + i
-            edge = _edge(kind, profile, config, adapters, window_s, seed)
-            parts = {f"{name}-{number}": (kind.part, 0.0)}
-            if name == "steady":
-                parts |= {f"edge{part}-{number}": (part, part) for part in EDGES}
-            found += [
-                Unseen(said, config, _spec(kind, part * edge, adapters, window_s), seed, asked)
-                for said, (part, asked) in parts.items()
-            ]
+            rate = kind.part * _edge(kind, profile, config, adapters, window_s, seed)
+            found.append(Unseen(f"{name}-{number}", config, _spec(kind, rate, adapters, window_s), seed))
+        found += _at_edge(profile, config, adapters, window_s, 100 * number + len(KINDS))
     return found
+
+
+def _at_edge(
+    profile: Profile, config: EngineConfig, adapters: Adapters, window_s: float, first_seed: int
+) -> list[Unseen]:
+    """Loads on both sides of an edge, of the first seed whose requests the profile itself judges so.
+
+    A short window has busy seconds: what keeps up at one rate may not at a lower one, and then there is nothing to ask.
+    """
+    for seed in range(first_seed, first_seed + _SEEDS):
+        edge = _edge(STEADY, profile, config, adapters, window_s, seed)
+        asked = [
+            Unseen(f"edge{part}-{config.max_loras}", config, _spec(STEADY, part * edge, adapters, window_s), seed, part)
+            for part in EDGES
+        ]
+        said = [starvation(simulate(each.workload, profile, config)).starved for each in asked]
+        if said == [part > 1 for part in EDGES]:
+            return asked
+    raise SystemExit(f"{_SEEDS} drawn loads have no clear edge of starvation in {window_s:g} s: take a longer --window")
 
 
 def _edge(kind: Kind, profile: Profile, config: EngineConfig, adapters: Adapters, window_s: float, seed: int) -> float:
     def at(rate: float) -> Workload:
         return draw(_spec(kind, rate, adapters, window_s), seed)
 
-    rates = (2.0**n for n in range(14))  # some carry thousands of requests a second, none more
-    first = next(rate for rate in rates if starvation(simulate(at(rate), profile, config)).starved)
-    return highest_kept(at, profile, config, _BEGIN * first)
+    return highest_kept(at, profile, config, carried(at, profile, config))
 
 
 def _spec(kind: Kind, rate: float, adapters: Adapters, window_s: float) -> WorkloadSpec:

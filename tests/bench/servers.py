@@ -51,13 +51,15 @@ def timed_server(
     itl: float = 0.005,
     certificate: Path | None = None,
     key: str | None = None,
+    line: str = "",
 ) -> Iterator[TimedServer]:
-    """The first model is the LLM, the others are its adapters."""
+    """The first model is the LLM, the others are its adapters; `line` is what /proc has as that of an engine."""
     truth = folder / "truth.json"
     words = [sys.executable, "-m", "tests.bench.timed_server", "--ttft", str(ttft), "--itl", str(itl)]
     words += ["--truth", str(truth), *(["--models", *models] if models else [])]
     words += ["--certificate", str(certificate)] if certificate else []
     words += ["--key", key] if key else []
+    words += ["--", *line.split()] if line else []
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         yield TimedServer(process, truth)

@@ -271,6 +271,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=[])
     parser.add_argument("--model", help="with --lora-modules NAME=PATH ..., as vLLM takes them")
     parser.add_argument("--lora-modules", nargs="*", default=[])
+    parser.add_argument("line", nargs="*", help="not looked at: what /proc has as the line of an engine")
     arguments, _ = parser.parse_known_args()  # others of vLLM's, too
     if arguments.model:
         arguments.models = [arguments.model, *(module.partition("=")[0] for module in arguments.lora_modules)]

@@ -27,6 +27,8 @@ from loratwin.telemetry import ServerFacts
 from tests.bench.servers import timed_server
 from tests.calibrate.known_clients import client_runs, off_start
 from tests.calibrate.known_steps import as_measured, known_design, known_runs
+from tests.launch.test_local import process
+from tests.slow import slow
 
 NO_ARGUMENTS = ServerArguments.of(find_engine("vllm"), "")
 
@@ -205,6 +207,51 @@ def test_runs_at_a_url_are_measured_and_not_measured_again(made: Path, tmp_path:
     measure_runs(
         Unstartable(made / "adapters"), NO_ARGUMENTS, [PlannedRun(path, run.workload(source.adapters(), 0))], tmp_path
     )
+
+
+has_proc = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="there is no /proc here")
+LINE = "vllm serve elsewhere/tiny --enable-lora --max-loras 2 --max-lora-rank 16 --max-num-seqs 11"
+
+
+@has_proc
+def test_a_server_at_a_url_of_this_machine_tells_its_flags_unless_the_user_does(made: Path, tmp_path: Path) -> None:
+    with process(tmp_path / "vllm", *LINE.split()[1:]) as url:
+        source = ServerSource(made / "adapters", url=url)
+        assert source.slots_and_rank() == (2, 16) and source.arguments.whole("max_num_seqs") == 11
+        assert not source.names_llm()  # a folder as the server sees it
+        said = ServerSource(made / "adapters", "--max-loras 5 --model tiny", url=url)
+        assert said.slots_and_rank() == (5, None) and said.names_llm()
+
+
+@slow
+@has_proc
+def test_a_record_at_a_url_has_the_flags_of_the_process_not_the_designs(made: Path, tmp_path: Path) -> None:
+    few = known_design().servers[0]
+    run = few.runs[0].model_copy(update={"window_s": 1.0, "adapters": 2})
+    design = known_design().model_copy(update={"servers": (few.model_copy(update={"runs": (run,)}),), "passes": 1})
+    with timed_server(tmp_path, "llm", line=LINE) as server:
+        measure_design(design, ServerSource(made / "adapters", url=server.url), tmp_path / "mine")
+    (path,) = (tmp_path / "mine" / "records").iterdir()
+    measured = load_run(path)
+    assert (measured.config.max_num_seqs, measured.config.max_loras) == (11, 2)
+    assert "--max-num-seqs" in measured.provenance.server_args and measured.provenance.gpu
+    assert measured.provenance.server_env is not None
+
+
+def test_runs_that_do_not_fit_into_the_minutes_are_left_out(made: Path, tmp_path: Path) -> None:
+    few, lines = known_design().servers[0], list[str]()
+    fits = few.model_copy(update={"runs": few.runs[:1]})
+    design = known_design().model_copy(update={"servers": (fits,), "passes": 1})
+    with timed_server(tmp_path, "llm") as server:
+        source = ServerSource(made / "adapters", "--max-loras 2", url=server.url)
+        measure_design(design, source, tmp_path / "mine", minutes=0.01, listener=Listener(lines.append))
+    assert not list((tmp_path / "mine" / "records").glob("*.json"))
+    assert any("left out, since the minutes are over" in line for line in lines)
+
+
+def test_minutes_that_are_none_are_refused(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--minutes -1: it must be a positive number"):
+        measure_design(known_design(), Unstartable(made / "adapters"), tmp_path, minutes=-1.0)
 
 
 def test_runs_on_one_server_ask_for_each_adapter_once_and_repeat_no_prompt(made: Path, tmp_path: Path) -> None:

@@ -57,4 +57,5 @@ def test_a_server_half_as_fast_is_outside_and_the_table_says_so() -> None:
     lines = list(table("qwen3", data))
     assert lines[0].endswith("whole loop 10.0 minutes, its check included")
     assert "  starvation at 0.93 of the predicted edge: 0 of 2 right" in lines
+    assert "  starvation at 1.07 of the predicted edge: 2 of 2 right" in lines
     assert "  starvation at 1.2 of the predicted edge: 1 of 2 right" in lines

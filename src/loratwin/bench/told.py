@@ -9,11 +9,11 @@ from typing import Any
 
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
-from loratwin.engines.engine import UNKNOWN_GPU
+from loratwin.engines.engine import UNKNOWN_GPU, Engine
 from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.errors import DataError
 from loratwin.http import Connection
-from loratwin.launch.local import is_local, local_server
+from loratwin.launch.local import LocalServer, is_local, local_server
 from loratwin.records import EngineConfig
 from loratwin.telemetry import ServerFacts, gpu_name, server_facts
 
@@ -70,8 +70,7 @@ def what_is_told(facts: ServerFacts, url: str, given: str | Sequence[str] | Serv
     kind = find_engine(facts.engine or DEFAULT)
     gpu = None if is_local(url) else UNKNOWN_GPU  # a server elsewhere does not tell its GPU
     here = gpu_name() if is_local(url) else ""
-    started = local_server(url) if given is None else None
-    if started is not None and started.arguments.engine is kind:
+    if (started := process_of(url, kind, given)) is not None:
         config = engine_config(started.arguments, facts, gpu)
         note = "limits of the server as its command line on this machine says"
         return Told(config, note, server_args=started.arguments.shown, server_env=started.env, gpu=here or "cpu")
@@ -88,6 +87,22 @@ def what_is_told(facts: ServerFacts, url: str, given: str | Sequence[str] | Serv
     )
     config = engine_config(ServerArguments(kind).put(enable_lora=True), facts, gpu).replace(max_cpu_loras=None)
     return Told(config, note, assumed, gpu=here)
+
+
+def process_of(
+    url: str, engine: Engine, given: str | Sequence[str] | ServerArguments | None = None
+) -> LocalServer | None:
+    """The process of a server of this engine, which is believed where the user says nothing of what it runs with.
+
+    Parameters
+    ----------
+    url
+        Its address.
+    given
+        What the user says.
+    """
+    found = None if given is not None else local_server(url)
+    return found if found is not None and found.arguments.engine is engine else None
 
 
 def facts_with_slots(url: str, headers: Mapping[str, str], timeout_s: float = 60.0) -> ServerFacts:

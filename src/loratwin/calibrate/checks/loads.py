@@ -85,12 +85,12 @@ def make_checks(
     for number in slots:
         server = config.replace(max_loras=number, max_cpu_loras=max(number, len(adapters)))
         loads = _LoadSearch(server, adapters, window_s, profile)
-        carried = _capacity(profile, server, adapters)
-        near = NEAR * loads.edge(carried, _POISSON, 0.6, seed + 1)
+        most = carried(_probes(profile, server, adapters), profile, server)
+        near = NEAR * loads.edge(most, _POISSON, 0.6, seed + 1)
         drawn = {
             "open": loads.drawn(_PART_OF_NEAR * near, _POISSON, 0.0, seed),
             "near": loads.drawn(near, _POISSON, 0.6, seed + 1),
-            "over": loads.drawn(OVER * loads.edge(carried, _POISSON, 0.0, seed + 2), _POISSON, 0.0, seed + 2),
+            "over": loads.drawn(OVER * loads.edge(most, _POISSON, 0.0, seed + 2), _POISSON, 0.0, seed + 2),
             "bursts": loads.drawn(_PART_OF_NEAR * near, _BURSTS, 0.6, seed + 3),
         }
         checks += [Check(f"{kind}-{number}", server, workload) for kind, workload in drawn.items()]
@@ -106,11 +106,9 @@ class _LoadSearch:
     window_s: float
     profile: Profile
 
-    def edge(self, carried: float, arrivals: dict[str, object], exponent: float, seed: int) -> float:
-        """The edge of starvation of such loads, searched from a part of what the server carries."""
-        return highest_kept(
-            lambda rate: self.drawn(rate, arrivals, exponent, seed), self.profile, self.config, _BEGIN * carried
-        )
+    def edge(self, most: float, arrivals: dict[str, object], exponent: float, seed: int) -> float:
+        """The edge of starvation of such loads on a server that carries so many requests per second."""
+        return highest_kept(lambda rate: self.drawn(rate, arrivals, exponent, seed), self.profile, self.config, most)
 
     def drawn(self, rate: float, arrivals: dict[str, object], exponent: float, seed: int) -> Workload:
         """The requests of such a load."""
@@ -119,7 +117,7 @@ class _LoadSearch:
 
 
 def highest_kept(
-    workload_at: Callable[[float], Workload], profile: Profile, config: EngineConfig, begin: float
+    workload_at: Callable[[float], Workload], profile: Profile, config: EngineConfig, most: float
 ) -> float:
     """The edge of starvation: the highest rate, to a step, below which the profile keeps up, above which it does not.
 
@@ -129,10 +127,10 @@ def highest_kept(
     ----------
     workload_at
         The requests at a rate.
-    begin
-        Rate that the server surely carries; it is searched upwards from there.
+    most
+        What the server carries (`carried`); it is searched upwards from a part of that.
     """
-    rate, edge, in_a_row = begin, begin, 0
+    rate, edge, in_a_row = _BEGIN * most, _BEGIN * most, 0
     for _ in range(_MOST_STEPS):
         if starvation(simulate(workload_at(rate), profile, config)).starved:
             in_a_row += 1
@@ -182,12 +180,28 @@ def _spec(
     return parse_spec({"window_s": window_s, "lengths": drawn, "groups": [group]})
 
 
-def _capacity(profile: Profile, config: EngineConfig, adapters: Adapters) -> float:
-    """Requests per second that the twin finishes when it is offered ever more: what it carries."""
-    rate, lengths = 4.0, _lengths(_longest(profile, config))
+def _probes(profile: Profile, config: EngineConfig, adapters: Adapters) -> Callable[[float], Workload]:
+    """Loads that show what a server carries, by their rate."""
+    lengths = _lengths(_longest(profile, config))
+    return lambda rate: draw(_spec(adapters, rate, _POISSON, 0.0, _PROBE_S, lengths), 0)
+
+
+def carried(workload_at: Callable[[float], Workload], profile: Profile, config: EngineConfig) -> float:
+    """Requests per second that the twin finishes when it is offered ever more: what it carries.
+
+    Parameters
+    ----------
+    workload_at
+        The requests at a rate.
+
+    Raises
+    ------
+    InputError
+        It is never saturated.
+    """
+    rate = 4.0
     while rate < 1e5:
-        spec = _spec(adapters, rate, _POISSON, 0.0, _PROBE_S, lengths)
-        summary = summarize(simulate(draw(spec, 0), profile, config), percentiles=False)
+        summary = summarize(simulate(workload_at(rate), profile, config), percentiles=False)
         if summary.served_share < 0.6:
             return summary.request_throughput
         rate *= 2

@@ -90,8 +90,10 @@ def measure_design(
     Raises
     ------
     InputError, ServerError
-        As `measure_runs`; or the design has no such server.
+        As `measure_runs`; or the design has no such server, or the minutes are not positive.
     """
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"--minutes {minutes:g}: it must be a positive number")
     files = CalibrationFolder.made(folder)
     seen: dict[str, Run] = {}
     chosen = design.servers if source.url is None else (server_at_url(design, source, server),)

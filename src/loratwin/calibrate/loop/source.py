@@ -14,12 +14,14 @@ from loratwin.bench import GivenServers, LaunchedServers, Listener, key_headers
 from loratwin.bench.listener import SILENT
 from loratwin.bench.running import RunningServers
 from loratwin.bench.shared.requests import parse_url
+from loratwin.bench.told import process_of
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
 from loratwin.engines.config_file import with_config_file
 from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.engines.versions import UNTOLD
 from loratwin.errors import DataError, InputError
+from loratwin.launch.local import LocalServer
 from loratwin.llms import LlmShapes, find_llm
 from loratwin.records import EngineConfig
 from loratwin.synthetic import read_adapters
@@ -39,7 +41,8 @@ class ServerSource:
     lora_folder
         Adapters of `loratwin.synthetic.make_adapters`.
     args
-        The engine's arguments, in one string or a list, with the LLM; slots and rank are set by the design.
+        The engine's arguments, in one string or a list, with the LLM; slots and rank are set by the design. Empty, with
+        a URL of this machine: those of the process that listens there, where they can be read.
     command
         What the arguments are appended to; None: the engine's own.
     url
@@ -81,22 +84,37 @@ class ServerSource:
 
     @cached_property
     def arguments(self) -> ServerArguments:
-        """The user's arguments.
+        """The user's arguments; without any those of the process at the URL.
 
         Raises
         ------
         InputError
             A quotation does not end.
         """
+        if self._process is not None:
+            return self._process.arguments
         return with_config_file(ServerArguments.of(find_engine(self.engine), self.args))
+
+    @cached_property
+    def _process(self) -> LocalServer | None:
+        """The process at the URL, whose own words count where the user has none."""
+        if self.url is None:
+            return None
+        return process_of(parse_url(self.url).url, find_engine(self.engine), self.args or None)
 
     def config(self) -> EngineConfig:
         """What a server with the user's arguments is limited to."""
         return engine_config(self.arguments.put(enable_lora=True))
 
     def names_llm(self) -> bool:
-        """Whether the arguments name an LLM."""
-        return "model" in self.arguments
+        """Whether the arguments name an LLM; those of a process, whether one that is known here."""
+        named = self.arguments.text("model")
+        if named is None or self._process is None:
+            return "model" in self.arguments
+        try:
+            return bool(llm_shapes(named))
+        except InputError:
+            return False  # a folder as the server sees it
 
     def llm(self, name: str | None = None) -> LlmShapes:
         """Shapes of the LLM that is named, or that the arguments name.
@@ -146,7 +164,7 @@ class ServerSource:
             It does not start, does not answer, or lacks an adapter.
         """
         if self.url is not None:
-            args = self.all_arguments(arguments, self._facts())
+            args = None if self._process is not None else self.all_arguments(arguments, self._facts())
             given = GivenServers(self.url, server_args=args, lora_folder=self.lora_folder)
             with given.running(names, self.headers, logs) as running:
                 yield replace(running, step_logs=() if self.step_log is None else (Path(self.step_log),))

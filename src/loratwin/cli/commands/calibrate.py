@@ -35,7 +35,10 @@ _Adapters = Annotated[
 _Args = Annotated[
     str, typer.Option(help="vLLM's arguments, in one string, with --model; slots and rank are set by the design.")
 ]
-_Url = Annotated[str | None, typer.Option(help="A server that runs already, instead of starting one.")]
+_Url = Annotated[
+    str | None,
+    typer.Option(help="A server that runs already; one on this machine tells its arguments, if none are given."),
+]
 _StepLog = Annotated[Path | None, typer.Option(help="With --url: the folder of that server's step log.")]
 _Start = Annotated[
     str | None,
@@ -140,6 +143,9 @@ def run_(
     server: Annotated[
         str | None, typer.Option(help="With --url: which server of the design it is. Default: by its slots and rank.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Minutes to measure in; what does not fit is left out. Default: all runs.")
+    ] = None,
     start: _Start = None,
     llm: _Llm = None,
     start_timeout: StartTimeout = 600.0,
@@ -161,7 +167,7 @@ def run_(
     known = None if start is None else load_profile(start)
     shapes = source.llm(llm) if llm or source.names_llm() else known.llm if known else None
     with measuring() as listener:
-        measure_design(load_design(design), source, folder, shapes, known, server, listener)
+        measure_design(load_design(design), source, folder, shapes, known, server, listener, minutes)
 
 
 @app.command()
