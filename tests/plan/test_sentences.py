@@ -18,10 +18,18 @@ from loratwin.plan.sentences import (
     margin_sentence,
     margin_text,
     why_not_all,
+    works_or_not,
 )
 from loratwin.plan.trial import KV_MEMORY, SLOTS, Result
 from tests.plan.candidates import candidate, not_starting
 from tests.plan.small import impossible, on, overloaded, profile, served, spec
+
+
+def test_who_keeps_up_may_be_slow() -> None:
+    slo = parse_slo("ttft_p99=2s")
+    assert works_or_not(candidate(8, tail_ms=9e3), None) == "works"
+    assert works_or_not(candidate(8, tail_ms=11e3), None) == "works, but slow"
+    assert works_or_not(candidate(8, tail_ms=11e3, ttft_p99_s=11.0), slo) == "misses SLO"
 
 
 def test_one_gpu_serves_all() -> None:

@@ -15,6 +15,9 @@ from loratwin.records.columns import FloatArray, LongArray
 STARVED_RATIO = 0.9
 """Tokens finished / tokens offered at or below which a run is starved (arXiv 2508.08343)."""
 
+SLOW_TTFT_MS = 10e3
+"""TTFT p99 from which a server that keeps up is said to be slow."""
+
 GROWTH_SHARE = 0.01
 """A queue grows when it takes in at least this share of the arrivals ..."""
 
@@ -48,6 +51,11 @@ def starvation(run: Run) -> Starvation:
     """The verdict on a whole run."""
     ratio = served_share(run)
     return Starvation(ratio, by_throughput=ratio <= STARVED_RATIO, by_queue=queue_grows(run))
+
+
+def is_slow(ttft_p99_ms: float) -> bool:
+    """Whether a server that keeps up lets its customers wait so long that "not starved" would mislead."""
+    return ttft_p99_ms >= SLOW_TTFT_MS
 
 
 def queue_grows(run: Run) -> bool:

@@ -13,7 +13,7 @@ from loratwin.plan.export import candidate_json
 from loratwin.plan.question import Asked, drawn_for
 from loratwin.plan.result import Plan
 from loratwin.plan.search import Finder, Progress, Settings
-from loratwin.plan.sentences import margin_text, status
+from loratwin.plan.sentences import margin_text, works_or_not
 from loratwin.plan.trial import Bench, Result, Trial
 from loratwin.records import EngineConfig
 from loratwin.simulate import on_line, server_configs
@@ -147,7 +147,7 @@ def _brings(change_: LineChange, best: Candidate, plan: Plan) -> list[str]:
         return [f"Now: {change_.refused}."]
     if not now.starts:
         return [f"Now it does not start: {now.why_not}."]
-    rows = [("", "now", "changed", ""), ("", status(now, plan.slo) or "works", status(best, plan.slo) or "works", "")]
+    rows = [("", "now", "changed", ""), ("", works_or_not(now, plan.slo), works_or_not(best, plan.slo), "")]
     rows.append(_row("tokens/s", now.throughput, best.throughput, number))
     for title, name in (("TTFT mean", "ttft_mean_ms"), ("TTFT p99", "ttft_p99_ms"), ("TPOT mean", "tpot_mean_ms")):
         rows.append(_row(title, now.mean(name), best.mean(name), milliseconds))

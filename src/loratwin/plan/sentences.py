@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, isnan, nan
 
 from loratwin.formatting import REAL_RUN, chance_text, first_of, milliseconds, seconds, share, span
-from loratwin.metrics import Slo, summarize
+from loratwin.metrics import Slo, is_slow, summarize
 from loratwin.plan.choice import NOISE, Candidate, excess, smallest
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.margin import CustomerCase
@@ -415,6 +415,12 @@ def status(candidate: Candidate, slo: Slo | None) -> str:
     if not candidate.has_headroom:
         return "no headroom"
     return "" if candidate.is_likely else "too unsure"
+
+
+def works_or_not(candidate: Candidate, slo: Slo | None) -> str:
+    """Whether a configuration works, in two or three words."""
+    works = "works, but slow" if is_slow(candidate.mean("ttft_p99_ms")) else "works"
+    return status(candidate, slo) or works
 
 
 def _replicas(plan: Plan) -> str:

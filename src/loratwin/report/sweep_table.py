@@ -25,15 +25,12 @@ from loratwin.formatting import (
     slots_text,
     span,
 )
-from loratwin.metrics import Interval, Limit
+from loratwin.metrics import Interval, Limit, is_slow
 from loratwin.report.console import MOST_NAMES, as_text, box, console, knows_unicode, limited, print_adapters, say
 from loratwin.simulate import Replications, Sweep, adapter_rows, each_once, time_series
 from loratwin.simulate.outcome import LEVEL
 
 Cell = Callable[[Replications], Text]
-
-SLOW_TTFT_MS = 10e3
-"""TTFT p99 from which a server that keeps up is said to be slow."""
 
 _REAL = "  in the middle of real runs"
 """Row below a limit on a percentile: what the verdict is of."""
@@ -220,7 +217,7 @@ def _started(column: Replications, text: Callable[[], str | Text]) -> Text:
 
 def _verdict(column: Replications) -> Text:
     if not column.num_starved:
-        slow = column.figures()["ttft_p99_ms"].mean >= SLOW_TTFT_MS
+        slow = is_slow(column.figures()["ttft_p99_ms"].mean)
         return Text("no, but slow", style="yellow") if slow else Text("no", style="green")
     runs = f" in {column.num_starved} of {len(column.outcomes)} runs" if len(column.outcomes) > 1 else ""
     return Text(f"YES{runs}: {', '.join(column.starved_reasons)}", style="red")
