@@ -84,8 +84,22 @@ def numbers_by_name(option: str, text: str) -> dict[str, float]:
     return found
 
 
-def names_by_name(option: str, texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """`sales=gpu-0,gpu-1`, several of these, as names by name.
+def percent(what: str, text: str) -> float:
+    """`30%` or `30` as a part of a whole.
+
+    Raises
+    ------
+    InputError
+        It is no number.
+    """
+    try:
+        return float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        raise InputError(f"{what} {text!r} is not a number of per cent; write 30%") from None
+
+
+def names_by_name(option: str, texts: Sequence[str], example: str = "sales=gpu-0,gpu-1") -> dict[str, tuple[str, ...]]:
+    """`sales=gpu-0,gpu-1`, several of these, as names by name; the example is for the error.
 
     Raises
     ------
@@ -96,9 +110,9 @@ def names_by_name(option: str, texts: Sequence[str]) -> dict[str, tuple[str, ...
     for text in texts:
         name, equals, values = text.rpartition("=")
         if not (equals and name and values):
-            raise InputError(f"{option} {text!r}: expected NAME=SERVER,..., as sales=gpu-0,gpu-1")
+            raise InputError(f"{option} {text!r}: expected NAME=..., as {example}")
         if name in found:
-            raise InputError(f"{option}: {name!r} is given twice; name all its servers at once")
+            raise InputError(f"{option}: {name!r} is given twice; say all of it at once")
         found[name] = tuple(value.strip() for value in values.split(",") if value.strip())
     return found
 

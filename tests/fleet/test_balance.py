@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loratwin.fleet.balance import Entries, deal, equal_parts, moves, num_replicas, rebalance, relabelled
+from loratwin.fleet.balance import (
+    Entries,
+    budgets,
+    deal,
+    equal_parts,
+    moves,
+    num_replicas,
+    onto,
+    rebalance,
+    relabelled,
+    split_further,
+)
+from loratwin.workload import BASE
 
 
 def zipf(number: int, exponent: float, base: float = 0.0) -> np.ndarray:
@@ -82,3 +94,35 @@ def test_servers_are_named_so_that_most_stays() -> None:
     assert moves(Entries(new.adapter, numbers[new.server], new.fraction), old) == 0
     kinds = relabelled(new, old, 5, kinds=[0, 0, 0, 1, 1])
     assert set(kinds[:3].tolist()) == {0, 1, 2}
+
+
+def test_fewer_servers_leave_what_others_hold_where_it_is() -> None:
+    load = np.array([4.0, 2.0, 1.0, 3.0, 1.0])
+    held = Entries.of([(BASE, 0, 0.5), (BASE, 2, 0.5), (0, 0, 0.5), (0, 2, 0.5), (1, 1, 1.0), (2, 2, 1.0)])
+    fewer = onto(held, load, 2, (BASE, 0, 1, 2, 3))
+    parts = {(a, j): part for a, j, part in fewer.rows()}
+    assert parts[0, 0] == 1.0 and parts[1, 1] == 1.0  # the other half of 0 falls to the server that has it
+    assert parts[BASE, 0] == parts[BASE, 1] == 0.5
+    assert (3, 1) in parts and (2, 0) in parts  # 3 is new, and the only home of 2 is gone
+    assert moves(fewer, held) == 2
+    assert moves(onto(held, load, 3, (0, 1, 2)), held) == 0
+
+
+def test_numbers_of_moves_are_tried_from_none_to_the_most() -> None:
+    assert budgets(0) == [0] and budgets(1) == [0, 1] and budgets(5) == [0, 1, 2, 4, 5]
+
+
+@given(st.integers(2, 9), st.integers(0, 20), st.integers(0, 2**31))
+def test_splitting_further_adds_replicas_of_the_hot(num_servers: int, most: int, seed: int) -> None:
+    load = np.append(np.random.default_rng(seed).pareto(1.0, 40), 0.5)
+    before = Entries.of([*deal(load, equal_parts(num_servers)).rows()])
+    after = split_further(before, load, num_servers, 0.1, most)
+    assert_whole(after, 40)
+    assert moves(after, before) <= most
+    assert {(a, j) for a, j, _ in before.rows()} <= {(a, j) for a, j, _ in after.rows()}
+    carried = (load[after.adapter] * after.fraction)[after.adapter >= 0]
+    replicas = np.bincount(after.adapter[after.adapter >= 0])[after.adapter[after.adapter >= 0]]
+    enough = 0.1 * load.sum() / num_servers
+    if moves(after, before) < most:
+        assert np.all((carried <= enough * (1 + 1e-9)) | (replicas == num_servers))
+    assert after.loads(load, num_servers).sum() == pytest.approx(load.sum())

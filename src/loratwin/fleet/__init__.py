@@ -10,18 +10,22 @@ from loratwin.fleet.placement import Placement, Server
 from loratwin.fleet.plan_result import FleetPlan
 from loratwin.fleet.planning import plan_fleet
 from loratwin.fleet.routers import ROUTERS, Router, find_router
+from loratwin.fleet.schedule import FleetSchedule, plan_schedule
 from loratwin.fleet.simulation import FleetRun, simulate_fleet
 from loratwin.fleet.split import adapter_rows, part_of_server, routing_numbers, server_of_requests, split_requests
+from loratwin.fleet.tuning import Tuned, tune_router
 from loratwin.fleet.wishes import Wishes
 
 __all__ = [
     "ROUTERS",
     "FleetPlan",
     "FleetRun",
+    "FleetSchedule",
     "Gpus",
     "Placement",
     "Router",
     "Server",
+    "Tuned",
     "Wishes",
     "adapter_rows",
     "check_placement_path",
@@ -35,9 +39,11 @@ __all__ = [
     "placement_json",
     "placement_to_measure",
     "plan_fleet",
+    "plan_schedule",
     "routing_numbers",
     "save_placement",
     "server_of_requests",
     "simulate_fleet",
     "split_requests",
+    "tune_router",
 ]

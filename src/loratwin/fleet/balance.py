@@ -293,6 +293,80 @@ def moves(new: Entries, old: Entries) -> int:
     return sum(adapter != BASE for adapter, _ in after - before)
 
 
+def split_further(held: Entries, load: F8, num_servers: int, half: float, most_moves: int) -> Entries:
+    """Give replicas to adapters of which one carries too much, the worst first; all replicas of an adapter get as much.
+
+    What is on many servers may grow there before anybody knows: on ServeGen's clients this keeps a fleet level from
+    hour to hour where moving adapters about does not (`benchmarks/fleet_drift.py`). No replica is taken away.
+
+    Parameters
+    ----------
+    half
+        As `num_replicas`.
+    most_moves
+        Replicas that may be added.
+    """
+    homes: dict[int, set[int]] = {}
+    for adapter, server, part in held.rows():
+        if adapter != BASE and part > LEAST_PART:
+            homes.setdefault(adapter, set()).add(server)
+    loads = held.loads(np.append(np.zeros(len(load) - 1), load[-1]), num_servers)  # -1 is the last
+    for adapter, servers in homes.items():
+        loads[sorted(servers)] += load[adapter] / len(servers)
+    heap = [(-float(load[a]) / len(servers), a) for a, servers in homes.items()]
+    heapify(heap)
+    enough = half * float(loads.mean())
+    for _ in range(most_moves):
+        while heap and len(homes[heap[0][1]]) == num_servers:
+            heappop(heap)
+        if not heap or -heap[0][0] <= enough:
+            break
+        _, adapter = heappop(heap)
+        servers = homes[adapter]
+        target = min((j for j in range(num_servers) if j not in servers), key=lambda j: (loads[j], j))
+        loads[sorted(servers)] -= load[adapter] / len(servers)
+        servers.add(target)
+        loads[sorted(servers)] += load[adapter] / len(servers)
+        heappush(heap, (-float(load[adapter]) / len(servers), adapter))
+    rows = [(a, j, 1 / len(servers)) for a, servers in homes.items() for j in servers]
+    return Entries.of([*rows, *(row for row in held.rows() if row[0] == BASE)])
+
+
+def budgets(most: int) -> list[int]:
+    """Numbers of moves to try in turn, where each has a price: none, then twice as many each time, up to the most."""
+    doubled = [2**power for power in range(most.bit_length()) if 2**power < most]
+    return list(dict.fromkeys([0, *doubled, most]))
+
+
+def onto(held: Entries, load: F8, num_servers: int, only: Sequence[int]) -> Entries:
+    """A placement on so many servers, with the fewest moves: the last servers are emptied, what is new is dealt out.
+
+    Parts on a server that goes fall to the others that hold the adapter; what only they held, and adapters that nobody
+    held, go to the least loaded server. Traffic without adapter is shared by those that had it, or all, equally.
+
+    Parameters
+    ----------
+    load
+        Of each adapter, and last without adapter: shape (num_adapters + 1,).
+    only
+        Adapters that are placed, -1 is traffic without adapter.
+    """
+    kept: dict[int, dict[int, float]] = {a: {} for a in only if a != BASE}
+    for adapter, server, part in held.rows():
+        if server < num_servers and adapter in kept and part > LEAST_PART:
+            kept[adapter][server] = part
+    rows = [(a, j, part) for a, parts in kept.items() if parts for j, part in _normal(parts)]
+    if BASE in only and load[-1] > 0:
+        had = [j for a, j, _ in held.rows() if a == BASE and j < num_servers] or list(range(num_servers))
+        rows += [(BASE, j, 1 / len(had)) for j in had]
+    loads = Entries.of(rows).loads(load, num_servers)
+    for adapter in sorted((a for a, parts in kept.items() if not parts), key=lambda a: (-load[a], a)):
+        target = int(loads.argmin())
+        rows.append((adapter, target, 1.0))
+        loads[target] += load[adapter]
+    return Entries.of(rows)
+
+
 def relabelled(new: Entries, old: Entries, num_servers: int, kinds: Sequence[int] | None = None) -> I4:
     """The number that each server of a new placement should have, so that most adapters stay. Shape (num_servers,).
 

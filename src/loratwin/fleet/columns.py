@@ -17,7 +17,7 @@ from loratwin.extras import required
 from loratwin.fleet.balance import HALF, Entries, deal
 from loratwin.fleet.gpus import Gpus
 from loratwin.fleet.judge import Judge, Server
-from loratwin.fleet.packing import HALVES, Packed, Packer
+from loratwin.fleet.packing import Packed, Packer
 from loratwin.fleet.traffic import Sample
 from loratwin.plan.limits import last_good, run_all
 from loratwin.workload import BASE
@@ -164,7 +164,7 @@ def by_columns(
         servers = [column for column, number in zip(columns, count.numbers, strict=True) for _ in range(number)]
         kinds = [column.kind for column in servers]
         among = [[j for j, each in enumerate(servers) if each == column] for column in dict.fromkeys(servers)]
-        for half in HALVES:
+        for half in packer.halves:
             entries = dealt_by(servers, classes, packer.load, packer.only, half)
             packed = packer.verified(entries, kinds, among)
             if packed is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from loratwin.fleet.balance import LEAST_PART, Entries
 from loratwin.fleet.judge import Judge, Server, Task
 from loratwin.fleet.packing import Packed
@@ -32,14 +34,21 @@ def reserves(packed: Packed, load: F8, ranks: Sequence[int]) -> dict[int, int]:
     for adapter, server, part in packed.entries.rows():
         if part > LEAST_PART:
             homes.setdefault(adapter, []).append(server)
+    holds = {rank: np.array([_holds(packed, j, rank) for j in range(number)]) for rank in set(ranks)}
+    alone: list[list[int]] = [[] for _ in range(number)]
+    for adapter, servers in homes.items():
+        if len(servers) == 1 and adapter != BASE:
+            alone[servers[0]].append(adapter)
     found: dict[int, int] = {}
     for lost in range(number):
         extra, more = loads.copy(), counts.copy()
-        alone = [a for a, servers in homes.items() if servers == [lost] and a != BASE]
-        for adapter in sorted(alone, key=lambda a: (-load[a], a)):
-            fit = [j for j in range(number) if j != lost and _holds(packed, j, ranks[adapter])]
-            if fit:
-                target = min(fit, key=lambda j: (extra[j], more[j], j))
+        extra[lost] = np.inf
+        for adapter in sorted(alone[lost], key=lambda a: (-load[a], a)):
+            levels = np.where(holds[ranks[adapter]], extra, np.inf)
+            level = levels.min()
+            if level < np.inf:
+                least = np.flatnonzero(levels == level)
+                target = int(least[more[least].argmin()])
                 found[adapter] = target
                 extra[target] += load[adapter]
                 more[target] += 1

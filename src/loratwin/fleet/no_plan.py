@@ -13,9 +13,11 @@ from loratwin.plan.trial import Trial
 
 def too_few(problem: Problem, kind: int, count: int | None, needed: Packed | None, bound: Bound) -> str:
     """So many servers of a kind do not suffice; those that would were found, or not."""
-    name = problem.gpus[kind].name
+    name, least = problem.gpus[kind].name, f"(at least {bound.gpus} by {bound.name})"
+    if count is None:
+        return f"no number of servers of {name} was found to do {least}: a single adapter may be too much for one"
     nearest = "no number of them was found to do" if needed is None else f"{len(needed.kinds)} would"
-    return f"{count} servers of {name} do not suffice: {nearest} (at least {bound.gpus} by {bound.name})"
+    return f"{count} servers of {name} do not suffice: {nearest} {least}"
 
 
 def hopeless(problem: Problem, packer: Packer) -> str:

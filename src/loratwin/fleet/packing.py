@@ -18,10 +18,13 @@ from loratwin.workload import BASE
 from loratwin.workload.arrays import F8
 
 HALVES = (HALF, 0.25, 1.0)
-"""How far hot adapters are split, in the order in which that is tried."""
+"""How far hot adapters are split unless told, in the order in which that is tried."""
 
 GUESS_REQUESTS_PER_S = 32.0
 """Of one server, where the search for their number begins."""
+
+FARTHEST, FARTHEST_MORE = 4, 16
+"""The number of servers is searched up to so many times the least that an even share needs, and so many more."""
 
 REPAIRS = 6
 """Rounds in which a failing server is relieved before there must be more servers."""
@@ -55,6 +58,8 @@ class Packer:
         Adapters that are placed, -1 is traffic without adapter.
     accepts
         What else a verified placement must stand, as the loss of a server.
+    halves
+        How far hot adapters are split, in the order in which that is tried.
     """
 
     judge: Judge
@@ -62,6 +67,7 @@ class Packer:
     only: tuple[int, ...]
     pinned: Mapping[int, Sequence[int]] = field(default_factory=dict)
     accepts: Callable[[Packed], bool] = lambda packed: True
+    halves: tuple[float, ...] = HALVES
 
     @staticmethod
     def servers(entries: Entries, kinds: Sequence[int]) -> list[Server]:
@@ -104,16 +110,19 @@ class Packer:
         return self.judge.oracle.traffic.workloads[0].base_rate_per_s
 
     def fewest(self, kind: int, least: int, most: int) -> Packed | None:
-        """The fewest servers of one kind, from a number on for which nothing speaks against it; None: not even most."""
-        failed, step, number = least - 1, 1, least
+        """The fewest servers of one kind, from a number on for which nothing speaks against it; None: not even most.
+
+        No more than some times the least are tried: what does not work there fails for another reason than load.
+        """
+        failed, step, number = least - 1, max(1, least // 50), least
+        most = min(most, FARTHEST * least + FARTHEST_MORE)
         found: Packed | None = None
         while found is None:
             found = self.evenly([kind] * number)
             if found is None:
                 if number >= most:
                     return None
-                failed, step = number, max(1, number // 50)
-                number = min(most, number + step)
+                failed, number, step = number, min(most, number + step), step + max(1, step // 2)
         while number - failed > 1:
             middle = (number + failed) // 2
             packed = self.evenly([kind] * middle)
@@ -122,7 +131,7 @@ class Packer:
 
     def evenly(self, kinds: Sequence[int]) -> Packed | None:
         """Equal parts on servers of one kind, verified; None: some server fails, however hot adapters are split."""
-        for half in HALVES:
+        for half in self.halves:
             packed = self.verified(self.deal(len(kinds), half), kinds)
             if packed is not None:
                 return packed

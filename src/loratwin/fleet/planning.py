@@ -49,6 +49,7 @@ def plan_fleet(
     processes: int = 1,
     progress: Progress | None = None,
     name: str = "workload",
+    group_names: Sequence[str] = (),
 ) -> FleetPlan:
     """Find how many servers a workload needs, and which adapters live on which.
 
@@ -76,6 +77,8 @@ def plan_fleet(
         Called with the number of simulations done, the number known to be needed so far, and what they are for.
     name
         Of the workload, to be shown.
+    group_names
+        Of a workload that was drawn already, by index; a specification tells its own.
 
     Returns
     -------
@@ -91,6 +94,7 @@ def plan_fleet(
     wishes = wishes or Wishes()
     _check(gpus, target, wishes)
     limits, reach, groups = targets(workload, slo, slo_for)
+    groups = groups or tuple(group_names)
     traffic = _traffic(drawn_for(workload, seeds))
     settings = [
         settings_for(

@@ -10,7 +10,7 @@ from loratwin.fleet.balance import Entries
 from loratwin.fleet.columns import Column, by_columns, find_columns, lp_bound
 from loratwin.fleet.gpus import Gpus
 from loratwin.fleet.no_plan import check_pins, hopeless, too_few
-from loratwin.fleet.packing import HALVES, Packed, Packer
+from loratwin.fleet.packing import Packed, Packer
 from loratwin.fleet.plan_result import Bound
 from loratwin.fleet.problem import Problem
 from loratwin.fleet.worst import worst_adapters
@@ -60,7 +60,7 @@ def _one_kind(problem: Problem, packer: Packer, count: int | None) -> tuple[Pack
     most = MOST_SERVERS if count is None else count
     packed = packer.fewest(0, least, most) if most >= least else None
     if packed is None:
-        needed = packer.fewest(0, max(least, (count or 0) + 1), MOST_SERVERS)
+        needed = None if count is None else packer.fewest(0, max(least, count + 1), MOST_SERVERS)
         raise InputError(too_few(problem, 0, count, needed, bound))
     return packed, bound
 
@@ -82,7 +82,7 @@ def _mixed(problem: Problem, packer: Packer, counts: Sequence[int | None], class
     columns = find_columns(problem.judge, num_classes, bool(problem.load[-1] > 0), len(problem.gpus), needed)
     if not columns:
         raise InputError(hopeless(problem, packer))
-    gpus = _left(problem.gpus, counts)
+    columns, gpus = _left(columns, problem.gpus, counts)
     low = lp_bound(columns, needed, gpus)
     name = f"configuration LP over {len(columns)} verified mixes"
     found = _by_columns(problem, packer, columns, gpus, needed)
@@ -101,16 +101,17 @@ def _mixed(problem: Problem, packer: Packer, counts: Sequence[int | None], class
     return best, Bound(low, name, "another mix may do better: no proof beyond these")
 
 
-def _left(gpus: Sequence[Gpus], counts: Sequence[int | None]) -> list[Gpus]:
-    """The kinds with what other pools left of them."""
-    left = [
-        Gpus(each.profile, count, each.price_per_h)
-        for each, count in zip(gpus, counts, strict=True)
-        if count is None or count > 0
+def _left(
+    columns: Sequence[Column], gpus: Sequence[Gpus], counts: Sequence[int | None]
+) -> tuple[list[Column], list[Gpus]]:
+    """The columns of kinds of which something is left, and the kinds with what other pools left of them."""
+    left = [column for column in columns if counts[column.kind] != 0]
+    if not left:
+        names = ", ".join(each.name for each in gpus)
+        raise InputError(f"the counts of --gpus do not suffice: all servers are taken; give more of {names}")
+    return left, [
+        Gpus(each.profile, count or each.count, each.price_per_h) for each, count in zip(gpus, counts, strict=True)
     ]
-    if len(left) < len(gpus):
-        raise InputError("the counts of --gpus do not suffice: give more of " + ", ".join(g.name for g in left))
-    return left
 
 
 def _by_columns(
@@ -135,7 +136,7 @@ def _quickest(problem: Problem, packer: Packer, counts: Sequence[int | None]) ->
         raise InputError("the least latency is planned for servers of one kind: give one --gpus")
     bound, number = _even_bound(problem, packer), counts[0] or 1
     found: list[tuple[float, Packed]] = []
-    for half in HALVES if number >= max(bound.gpus, problem.num_pinned) else ():
+    for half in packer.halves if number >= max(bound.gpus, problem.num_pinned) else ():
         packed = packer.verified(packer.deal(number, half), [0] * number)
         if packed is not None:
             packed = packer.finished(packed)

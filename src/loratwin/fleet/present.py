@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from loratwin.errors import InputError
-from loratwin.fleet.balance import Entries, moves, rebalance, relabelled
+from loratwin.fleet.balance import Entries, budgets, moves, onto, rebalance, relabelled, split_further
 from loratwin.fleet.packing import Packed
 from loratwin.fleet.placement import Placement
 from loratwin.fleet.problem import Problem
 from loratwin.fleet.wishes import keeps_places
 from loratwin.workload import BASE
 from loratwin.workload.arrays import I4
+from loratwin.workload.hours import HOUR_S
 
 NUMBERS_TRIED = 3
 """Of servers, where the present placement is only changed: as many as there must be, one more, two more."""
@@ -23,7 +24,8 @@ MOVE_PRICE = 0.005
 
 
 def as_present(problem: Problem, packed: Packed) -> tuple[Packed, int | None]:
-    """Servers numbered so that most adapters stay; where that is too many moves, the present placement changed.
+    """Servers numbered so that most adapters stay; where these are too many moves, or cost too much, the present
+    placement changed.
 
     Returns
     -------
@@ -41,13 +43,19 @@ def as_present(problem: Problem, packed: Packed) -> tuple[Packed, int | None]:
     if not problem.pinned:
         packed = _renumbered(packed, old)
     needed = moves(packed.entries, old)
-    most = problem.wishes.most_moves
-    if most is None or needed <= most:
-        return packed, needed
-    changed = _changed(problem, old, max(present.num_servers, len(packed.kinds)), most)
-    if changed is None:
+    most = needed if problem.wishes.most_moves is None else problem.wishes.most_moves
+    choices = [packed] if needed <= most else []
+    if not choices or problem.wishes.move_price:
+        choices += _changes(problem, old, present.num_servers, len(packed.kinds), min(needed, most))
+    if not choices:
         raise InputError(f"{needed} adapters would have to move, and {most} may: allow {needed}, or take more servers")
-    return changed, moves(changed.entries, old)
+    hours = problem.traffic.workloads[0].window_s / HOUR_S
+
+    def cost(each: Packed) -> float:
+        return hours * problem.cost(each) + problem.wishes.move_price * moves(each.entries, old)
+
+    best = min(choices, key=cost)
+    return best, moves(best.entries, old)
 
 
 def _entries(problem: Problem, present: Placement) -> Entries:
@@ -70,38 +78,48 @@ def _renumbered(packed: Packed, old: Entries) -> Packed:
     return Packed(entries, kinds, tuple(packed.candidates[j] for j in back))
 
 
-def _changed(problem: Problem, old: Entries, least: int, most_moves: int) -> Packed | None:
-    """The present placement with so many moves, on no fewer servers than there must be; None: that does not work."""
+def _changes(problem: Problem, old: Entries, before: int, fewest: int, most_moves: int) -> list[Packed]:
+    """The present placement with so many moves, or, where they have a price, as few as work.
+
+    Parameters
+    ----------
+    before, fewest
+        Servers that there are, and that there must be.
+    """
     if len(problem.gpus) > 1 or not len(old.adapter):
-        return None
+        return []
+    least = max(before, fewest)
+    count = problem.gpus[0].count
+    found = []
+    for number in range(fewest if problem.wishes.move_price else least, least + NUMBERS_TRIED):
+        if count is not None and number > count:
+            break
+        changed = _changed(problem, old, number, budgets(most_moves) if problem.wishes.move_price else [most_moves])
+        found += [changed] if changed is not None else []
+        if found and number >= before:
+            break
+    return found
+
+
+def _changed(problem: Problem, old: Entries, number: int, numbers_of_moves: Sequence[int]) -> Packed | None:
+    """On so many servers, with the first number of moves that works; None: none does."""
     packer = problem.packer(sorted({a for only in problem.pools for a in only}))
-    held = set(old.adapter.tolist())
-    new = [a for a in packer.only if a not in held]
-    budget = most_moves - sum(a != BASE for a in new)
-    if budget < 0:
-        return None
-    for number in range(least, least + NUMBERS_TRIED):
-        if problem.gpus[0].count is not None and number > problem.gpus[0].count:
-            return None
-        with_new = _with_new(problem, old, new, number)
-        entries = rebalance(with_new, problem.load, number, budget, MOVE_PRICE, tuple(problem.pinned))
-        if not keeps_places(entries, problem.pinned, problem.pools):
+    start = onto(old, problem.load, number, packer.only)
+    needed = moves(start, old)
+    for most in numbers_of_moves:
+        if needed > most:
             continue
-        packed = packer.verified(entries, [0] * number, repairs=0)
-        if packed is not None and all(packed.entries.counts(number)):
-            return packed
+        entries = _moved(problem, start, number, most - needed)
+        if keeps_places(entries, problem.pinned, problem.pools) and all(entries.counts(number)):
+            packed = packer.verified(entries, [0] * number, repairs=0)
+            if packed is not None:
+                return packed
     return None
 
 
-def _with_new(problem: Problem, old: Entries, new: Sequence[int], number: int) -> Entries:
-    """Adapters that nobody held go to the least loaded server, the largest first; traffic without one to all."""
-    loads = old.loads(problem.load, number)
-    rows = list(old.rows())
-    for adapter in sorted(new, key=lambda a: (-problem.load[a], a)):
-        if adapter == BASE:
-            rows += [(BASE, j, 1 / number) for j in range(number)]
-            continue
-        target = int(loads.argmin())
-        rows.append((adapter, target, 1.0))
-        loads[target] += problem.load[adapter]
-    return Entries.of(rows)
+def _moved(problem: Problem, entries: Entries, number: int, most: int) -> Entries:
+    """Adapters moved about, or replicas added where they are to be many."""
+    share = problem.wishes.replica_share
+    if share is not None:
+        return split_further(entries, problem.load, number, share, most)
+    return rebalance(entries, problem.load, number, most, MOVE_PRICE, tuple(problem.pinned))

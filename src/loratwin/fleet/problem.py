@@ -9,7 +9,7 @@ from functools import cached_property
 from loratwin.fleet.gpus import Gpus
 from loratwin.fleet.judge import Judge
 from loratwin.fleet.losses import bears_losses
-from loratwin.fleet.packing import Packed, Packer
+from loratwin.fleet.packing import HALVES, Packed, Packer
 from loratwin.fleet.plan_result import Target
 from loratwin.fleet.traffic import Traffic
 from loratwin.fleet.wishes import Wishes, pinned_servers, pools_of
@@ -76,7 +76,9 @@ class Problem:
         def accepts(packed: Packed) -> bool:
             return not self.wishes.failures or bears_losses(self.judge, packed, self.load, ranks)
 
-        return Packer(self.judge, self.load, tuple(only), self.pinned, accepts)
+        share = self.wishes.replica_share
+        halves = HALVES if share is None else (share,)
+        return Packer(self.judge, self.load, tuple(only), self.pinned, accepts, halves)
 
     @property
     def by_price(self) -> bool:

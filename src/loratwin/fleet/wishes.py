@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 
@@ -30,6 +31,13 @@ class Wishes:
         Where the adapters are now.
     most_moves
         Adapters that may be brought to a server that does not hold them now; None: any number.
+    move_price
+        What bringing one adapter to a server costs, in what servers cost: the currency of their prices, or hours of one
+        server where the fewest are asked for. Above 0 the present placement is changed as little as pays, over the
+        workload's window.
+    replica_share
+        Part of a server's mean load that one replica of an adapter carries at most: a small one makes many replicas, so
+        that what grows unforeseen does so on many servers. None: a half, or what works.
     """
 
     pins: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -37,6 +45,8 @@ class Wishes:
     failures: int = 0
     present: Placement | None = None
     most_moves: int | None = None
+    move_price: float = 0.0
+    replica_share: float | None = None
 
 
 def check_wishes(wishes: Wishes) -> None:
@@ -45,12 +55,16 @@ def check_wishes(wishes: Wishes) -> None:
     Raises
     ------
     InputError
-        More than one server lost, or moves without a present placement.
+        More than one server lost, moves without a present placement, or a price or share that is none.
     """
     if wishes.failures not in (0, 1):
         raise InputError(f"failures = {wishes.failures}: a plan stands the loss of 0 or 1 servers")
     if wishes.most_moves is not None and wishes.present is None:
         raise InputError("moves are counted from a present placement, and none is given")
+    if not 0 <= wishes.move_price < inf:
+        raise InputError(f"move_price = {wishes.move_price:g}: what a move costs is 0 or more")
+    if wishes.replica_share is not None and not 0.001 <= wishes.replica_share <= 1:
+        raise InputError(f"replica_share = {wishes.replica_share:g}: a part of a server's load is from 0.001 to 1")
 
 
 def pinned_servers(

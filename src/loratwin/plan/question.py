@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 from loratwin.errors import InputError, UnknownNameError
+from loratwin.lists import percent
 from loratwin.metrics import Slo, SloFor, check_slo_for, parse_slo
 from loratwin.perf import Profile
 from loratwin.plan.choice import Objective
@@ -153,10 +154,7 @@ def parse_headroom(text: str) -> float:
     InputError
         It is no number.
     """
-    try:
-        return float(text.strip().removesuffix("%")) / 100
-    except ValueError:
-        raise InputError(f"headroom {text!r} is not a number of per cent; write 30%") from None
+    return percent("headroom", text)
 
 
 def _checked_headroom(headroom: float) -> float:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from loratwin.cli.groups import command_group
 from loratwin.cli.options import JsonFile, Processes, check_json, show
-from loratwin.lists import names_by_name, numbers_by_name
-from loratwin.progress import announce_compilation, simulations
+from loratwin.lists import names_by_name, numbers_by_name, percent
+from loratwin.progress import announce_compilation, simulations, staged_progress
 
 app = command_group("Several servers, and the router before them.")
 
@@ -100,7 +101,23 @@ def plan(
     ] = None,
     failures: Annotated[int, typer.Option(min=0, max=1, help="Servers that can be lost.")] = 0,
     present: Annotated[Path | None, typer.Option(help="Where adapters are now: a placement or plan.")] = None,
-    moves: Annotated[int | None, typer.Option(min=0, help="With --present: adapters that may be moved.")] = None,
+    moves: Annotated[
+        str | None,
+        typer.Option(metavar="N|N%", help="Adapters that may be moved: from --present; with --every, in 24 hours."),
+    ] = None,
+    move_price: Annotated[
+        float, typer.Option(help="Of moving one, in the servers' currency (without: server-hours). Fewer moves then.")
+    ] = 0.0,
+    replica_share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT", help="Of a server's mean load that a replica carries at most; less: more replicas."
+        ),
+    ] = None,
+    every: Annotated[
+        float | None, typer.Option(metavar="HOURS", help="Plan each period of traffic that drifts, one after another.")
+    ] = None,
+    ahead: Annotated[bool, typer.Option(help="--every: each placement carries the next period's traffic, too.")] = True,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that verify every server.")] = 3,
     processes: Processes = 2,
     json_file: JsonFile = None,
@@ -109,22 +126,75 @@ def plan(
 
     For example: loratwin fleet plan example:support-desk --gpus h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct@2.5
     """
-    from loratwin.fleet import Wishes, load_placement, parse_gpus, plan_fleet
+    from loratwin.fleet import Wishes, load_placement, parse_gpus, plan_fleet, plan_schedule
     from loratwin.fleet.plan_text import fleet_plan_json, fleet_plan_lines
+    from loratwin.fleet.schedule import parse_moves
+    from loratwin.fleet.schedule_text import fleet_schedule_json, fleet_schedule_lines
     from loratwin.plan import parse_headroom
     from loratwin.workload import load_spec
 
     check_json(json_file, (), (workload,) if present is None else (workload, str(present)))
     now = None if present is None else load_placement(present)
-    wishes = Wishes(names_by_name("--pin", pin or ()), tuple(isolate or ()), failures, now, moves)
     kinds, spec, share = [parse_gpus(each) for each in gpus], load_spec(workload), parse_headroom(headroom)
+    most = None if moves is None else parse_moves(moves, sum(group.count for group in spec.groups))
+    pins = names_by_name("--pin", pin or ())
+    replica = None if replica_share is None else percent("--replica-share", replica_share)
+    wishes = Wishes(pins, tuple(isolate or ()), failures, now, most if every is None else None, move_price, replica)
     with simulations() as progress:
-        found = plan_fleet(
-            spec, kinds, target=target, slo=slo, slo_for=slo_for,  # type: ignore[arg-type]  # checked there
-            headroom=share, confidence=confidence, wishes=wishes, seeds=range(seeds), processes=processes,
-            progress=progress, name=workload,
+        options: dict[str, Any] = dict(
+            target=target, slo=slo, slo_for=slo_for, headroom=share, confidence=confidence, wishes=wishes,
+            seeds=range(seeds), processes=processes, progress=progress, name=workload,
         )  # fmt: skip
-    show(json_file, lambda: "\n".join(fleet_plan_lines(found)), lambda: fleet_plan_json(found))
+        if every is not None:
+            schedule = plan_schedule(spec, kinds, every_s=3600 * every, moves_a_day=most, ahead=ahead, **options)
+            text, data = partial(fleet_schedule_lines, schedule), partial(fleet_schedule_json, schedule)
+        else:
+            found = plan_fleet(spec, kinds, **options)
+            text, data = partial(fleet_plan_lines, found), partial(fleet_plan_json, found)
+    show(json_file, lambda: "\n".join(text()), data)
+
+
+@app.command()
+def tune(
+    placement: PlacementFile,
+    workload: WorkloadFile,
+    router: Annotated[
+        str, typer.Option(help="One with scorers: llm-d, llm-d-lora, llm-d-lora-before-2625, llm-d-residency, kserve.")
+    ] = "llm-d-lora",
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=W,W,...",
+            help="Weights of a scorer to try. Can be repeated.",
+            show_default="queue=0,1,2,4 kv=0,2 lora=0,1,2,4,8",
+        ),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="worst_adapter (its mean TTFT), ttft_p99 or ttft_mean: what is to be small.")
+    ] = "worst_adapter",
+    scrape: Scrape = 0.05,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload for the choice.")] = 3,
+    check_seeds: Annotated[int, typer.Option(min=2, help="Further draws for the evidence.")] = 8,
+    processes: Processes = 2,
+    json_file: JsonFile = None,
+) -> None:
+    """Choose the weights of a router's scorers for a placement and its traffic, and say what they are worth.
+
+    For example: loratwin fleet tune placement.json workload.yaml --router llm-d-lora --grid lora=0,1,2,4,8
+    """
+    from loratwin.fleet import load_placement, tune_router
+    from loratwin.fleet.tuning import parse_grid
+    from loratwin.fleet.tuning_text import tuned_json, tuned_lines
+    from loratwin.workload import load_spec
+
+    check_json(json_file, (), (str(placement), workload))
+    where, spec = load_placement(placement), load_spec(workload)
+    with staged_progress(compiles=True) as report:
+        tuned = tune_router(
+            where, spec, router, grid=parse_grid(grid), objective=objective, seeds=range(seeds),  # type: ignore[arg-type]  # checked there
+            check_seeds=range(seeds, seeds + check_seeds), scrape_s=scrape, processes=processes, progress=report,
+        )  # fmt: skip
+    show(json_file, lambda: "\n".join(tuned_lines(tuned)), lambda: tuned_json(tuned))
 
 
 @app.command()
