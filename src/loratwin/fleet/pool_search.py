@@ -82,7 +82,7 @@ def _mixed(problem: Problem, packer: Packer, counts: Sequence[int | None], class
     columns = find_columns(problem.judge, num_classes, bool(problem.load[-1] > 0), len(problem.gpus), needed)
     if not columns:
         raise InputError(hopeless(problem, packer))
-    columns, gpus = _left(columns, problem.gpus, counts)
+    columns, gpus = left_of(columns, problem.gpus, counts)
     low = lp_bound(columns, needed, gpus)
     name = f"configuration LP over {len(columns)} verified mixes"
     found = _by_columns(problem, packer, columns, gpus, needed)
@@ -101,7 +101,7 @@ def _mixed(problem: Problem, packer: Packer, counts: Sequence[int | None], class
     return best, Bound(low, name, "another mix may do better: no proof beyond these")
 
 
-def _left(
+def left_of(
     columns: Sequence[Column], gpus: Sequence[Gpus], counts: Sequence[int | None]
 ) -> tuple[list[Column], list[Gpus]]:
     """The columns of kinds of which something is left, and the kinds with what other pools left of them."""
