@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, nan
 
 import pytest
@@ -80,6 +81,15 @@ def test_what_lacks_the_headroom_does_not_work_though_it_keeps_up() -> None:
     assert brink.keeps_up() and not brink.works()
     assert choose([brink]).best is None
     assert closest([candidate(4, has_headroom=False, margin=1.0), brink, candidate(2, starved=True)]) is brink
+
+
+def test_a_slow_server_sets_no_margin_to_be_reached() -> None:
+    """More slots than needed cost margin; too few let customers wait, however far the rates could grow."""
+    slow, prompt = candidate(32, margin=1.98, tail_ms=44_700.0), candidate(64, margin=1.05**12, tail_ms=831.0)
+    between = candidate(56, margin=1.05**13, tail_ms=9_350.0, tpot_ms=25.0)
+    assert choose([slow, between, prompt]).best == prompt
+    assert choose([slow, replace(slow, margin=2.5)]).best == replace(slow, margin=2.5)
+    assert choose([slow, candidate(64, margin=1.3)]).best == candidate(64, margin=1.3)  # a tail that nobody knows
 
 
 def test_among_equal_slots_the_larger_margin_wins_and_then_fewer_sequences() -> None:

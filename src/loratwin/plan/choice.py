@@ -11,7 +11,7 @@ from math import inf, isnan, nan
 from typing import Literal, get_args
 
 from loratwin.errors import UnknownNameError
-from loratwin.metrics import Interval, Limit, Slo
+from loratwin.metrics import Interval, Limit, Slo, is_slow
 from loratwin.records import EngineConfig
 
 Objective = Literal["throughput", "latency"]
@@ -22,8 +22,9 @@ NOISE = 0.01
 TAIL_NOISE = 0.1
 """High percentiles differ by so much from seed to seed."""
 
-MARGIN_NOISE = 0.1
-"""Of how far the rates can grow: +60 % and +55 % are equal. Margins are found in steps of 5 % with one seed."""
+MARGIN_NOISE = 0.105
+"""Of how far the rates can grow: +89 % and +80 % are equal. Margins are found in steps of 5 % with one seed, and a
+tenth counts as rounded."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ def choose(
     `throughput`: the most tokens per second. `latency`: the least mean end-to-end latency. What differs by less than
     `tolerance` in that is equal, and of equal ones (in this order)
 
-    1. those whose rates can grow most, to `MARGIN_NOISE`: a server at the brink fails with the first busy hour;
+    1. those whose rates can grow most, to `MARGIN_NOISE`: a server at the brink fails with the first busy hour; one
+       that is slow already (`metrics.is_slow`) sets no margin to be reached, and has a place only where all are;
     2. for throughput, those of the least mean end-to-end latency, to `tolerance`;
     3. those of the least TTFT in the 99th percentile, to `TAIL_NOISE`: just below enough slots the tail is long while
        the mean hardly shows it;
@@ -242,9 +244,13 @@ def _distance(candidate: Candidate, slo: Slo | None) -> tuple[bool, float, float
 
 
 def _with_most_margin(candidates: list[Candidate]) -> list[Candidate]:
-    """Those whose rates can grow by the most, to `MARGIN_NOISE` of the growth; all where no margin is known."""
-    most = max((candidate.margin for candidate in candidates if not isnan(candidate.margin)), default=nan)
-    return [candidate for candidate in candidates if not candidate.margin - 1 < (1 - MARGIN_NOISE) * (most - 1)]
+    """Of those that are not slow, those whose rates can grow by the most, to `MARGIN_NOISE` of the growth; all where no
+    margin is known."""
+    if all(isnan(candidate.margin) for candidate in candidates):
+        return candidates
+    counted = [candidate for candidate in candidates if not is_slow(candidate.mean("ttft_p99_ms"))] or candidates
+    most = max((candidate.margin for candidate in counted if not isnan(candidate.margin)), default=nan)
+    return [candidate for candidate in counted if not candidate.margin - 1 < (1 - MARGIN_NOISE) * (most - 1)]
 
 
 def _within(candidates: list[Candidate], cost: Callable[[Candidate], float], tolerance: float) -> list[Candidate]:

@@ -398,7 +398,13 @@ def _near(plan: Plan) -> str:
     chosen = plan.best.slots if plan.best else near[0]
     least = "the largest margin (to a tenth), then the least latency and a short tail"
     least = least if plan.objective == "throughput" else "the largest margin and a short tail"
-    return f"{listed} slots give the same {figure} to 1 %; {chosen} are the fewest of these with {least}."
+    slow = any(is_slow(each.mean("ttft_p99_ms")) for each in plan.choice.near)
+    these = "those that are not slow (TTFT p99 below 10 s)" if slow and not _is_slow(plan.best) else "these"
+    return f"{listed} slots give the same {figure} to 1 %; {chosen} are the fewest of {these} with {least}."
+
+
+def _is_slow(candidate: Candidate | None) -> bool:
+    return candidate is None or is_slow(candidate.mean("ttft_p99_ms"))
 
 
 def num_replicas(plan: Plan) -> int:
