@@ -118,6 +118,19 @@ def test_gpus_are_read() -> None:
             parse_gpus(text)
 
 
+def test_a_gpu_and_an_llm_do_in_place_of_a_profile() -> None:
+    """The one that was fitted, where there is one; else an assumed one, which says so."""
+    fitted = parse_gpus("h100-64gb:8@2.5", "llama-3.1-8b-instruct", "vllm-0.8.5")
+    assert fitted == Gpus(profile(), 8, 2.5) and not fitted.profile.notes
+    assumed = parse_gpus("NVIDIA A100-SXM4-80GB:2", "Qwen/Qwen3-8B").profile
+    assert assumed.name == "a100-80gb/vllm-0.32.0/qwen-3-8b" and "assumed" in assumed.notes[0]
+    assert parse_gpus(profile().name, "qwen-3-8b").profile == profile()
+    with pytest.raises(InputError, match="--gpus h100-sxm: a GPU needs an LLM"):
+        parse_gpus("h100-sxm")
+    with pytest.raises(InputError, match="h100-smx"):
+        parse_gpus("h100-smx", "qwen-3-8b")
+
+
 def test_isolated_groups_do_not_get_more_servers_than_there_are() -> None:
     groups = tuple(AdapterGroup(name=name, count=2, total_rate=1.0, ranks=8) for name in ("a", "b"))
     asked = WorkloadSpec(window_s=30, lengths=LENGTHS, groups=groups)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 
+from loratwin.engines.versions import UNTOLD
 from loratwin.errors import InputError
-from loratwin.perf import Profile, load_profile
+from loratwin.llms import find_llm
+from loratwin.perf import Profile, find_gpu, load_profile, profile_for
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,21 @@ class Gpus:
         return self.profile.name
 
 
-def parse_gpus(text: str) -> Gpus:
+def parse_gpus(text: str, llm: str | None = None, engine: str | None = None) -> Gpus:
     """Read `PROFILE`, `PROFILE:8`, `PROFILE@2.5` or `PROFILE:8@2.5`: at most 8 servers, 2.5 an hour each.
+
+    Parameters
+    ----------
+    llm
+        With it a GPU's name does in place of a profile's: the one that was fitted to this LLM and engine on that GPU,
+        else one that is assumed.
+    engine
+        Version of the engine, with `llm`; None: the newest that is known.
 
     Raises
     ------
     InputError
-        The profile is not known, or number or price are none.
+        The profile, GPU or LLM is not known, or number or price are none.
     """
     name, at, price = text.rpartition("@") if "@" in text else (text, "", "")
     name, colon, count = name.rpartition(":") if ":" in name else (name, "", "")
@@ -55,4 +66,13 @@ def parse_gpus(text: str) -> Gpus:
         cost = float(price) if at else None
     except ValueError:
         raise InputError(f"--gpus {text!r}: {price!r} is not a price; write PROFILE:8@2.5") from None
-    return Gpus(load_profile(name.strip()), int(count) if colon else None, cost)
+    return Gpus(_profile(name.strip(), llm, engine or UNTOLD), int(count) if colon else None, cost)
+
+
+def _profile(name: str, llm: str | None, engine: str) -> Profile:
+    if "/" in name or Path(name).suffix == ".yaml":
+        return load_profile(name)
+    gpu = find_gpu(name)
+    if llm is None:
+        raise InputError(f"--gpus {name}: a GPU needs an LLM (--llm qwen-3-8b), or name a profile")
+    return profile_for(gpu, find_llm(llm, engine), engine)

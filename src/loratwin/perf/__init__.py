@@ -2,7 +2,7 @@
 
 from loratwin.engines.versions import EngineBehaviour, default_limits, generation_of
 from loratwin.perf.account import KvCapacity, MemoryAccount, Part, kv_capacity, memory_account
-from loratwin.perf.assume import assume, assume_memory, load_references
+from loratwin.perf.assume import assume, assume_memory, load_references, profile_for
 from loratwin.perf.compare import compare_profiles
 from loratwin.perf.domain import Domain
 from loratwin.perf.flags import served_profile, step_time_of
@@ -59,6 +59,7 @@ __all__ = [
     "memory_account",
     "parse_profile",
     "profile_file",
+    "profile_for",
     "profile_names",
     "save_profile",
     "served_profile",

@@ -35,7 +35,7 @@ from loratwin.perf.memory import AssumedMemory, MemoryModel, ReplayedMemory
 from loratwin.perf.memory_rules import CONTEXT_GIB, NOT_SORTING, SORTING, Sampler, memory_rules, sampler_bytes
 from loratwin.perf.operations.step import BaseStep, StepSum
 from loratwin.perf.operations.tables import operations_of
-from loratwin.perf.profile import Card, Profile, load_profile, shipped_names
+from loratwin.perf.profile import Card, Profile, load_profile, profile_names, shipped_names
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty, widened
 
@@ -166,6 +166,18 @@ def _domain(measured: Domain, generation: Generation) -> Domain:
     """That of a reference; what the engine fills by default is no departure."""
     ends = (*measured.gpu_memory_utilization, generation.gpu_memory_utilization)
     return measured.model_copy(update={"gpu_memory_utilization": (min(ends), max(ends))})
+
+
+def profile_for(gpu: Gpu, llm: LlmShapes, engine: str, tensor_parallel: int = 1) -> Profile:
+    """The fitted profile of such a server where there is one, else an assumed one.
+
+    Raises
+    ------
+    InputError
+        As `assume`.
+    """
+    made = assume(gpu, llm, engine, tensor_parallel)
+    return load_profile(made.name) if made.name in profile_names() else made
 
 
 def assume_memory(

@@ -7,7 +7,7 @@ from loratwin.engines.server_line import ServerLine, find_line
 from loratwin.engines.versions import UNTOLD, engine_version
 from loratwin.errors import InputError
 from loratwin.llms import find_llm
-from loratwin.perf import Profile, assume, find_gpu, load_profile, profile_names, served_profile
+from loratwin.perf import Profile, find_gpu, profile_for, profile_names, served_profile
 from loratwin.records import EngineConfig
 
 
@@ -60,11 +60,10 @@ def _of_line(line: ServerLine, gpu: str | None) -> tuple[Profile, tuple[str, ...
         )
     quantization = arguments.text("quantization")
     llm = find_llm(f"{arguments.model}-{quantization}" if quantization else arguments.model, engine)
-    profile = assume(find_gpu(gpu or line.gpu), llm, engine, arguments.whole("tensor_parallel") or 1)
+    profile = profile_for(find_gpu(gpu or line.gpu), llm, engine, arguments.whole("tensor_parallel") or 1)
     version = "" if line.version else f"; the line does not tell its version: taken to be {engine}"
-    if profile.name in profile_names():
-        return load_profile(profile.name), (f"{line.where}: profile {profile.name}{version}",)
-    return profile, (f"{line.where}: no profile was measured for it; {profile.name} is assumed{version}",)
+    how = "profile {}" if profile.name in profile_names() else "no profile was measured for it; {} is assumed"
+    return profile, (f"{line.where}: {how.format(profile.name)}{version}",)
 
 
 def line_beside(given: str, profile: Profile) -> tuple[ServerLine, tuple[str, ...]]:

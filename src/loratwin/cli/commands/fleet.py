@@ -76,11 +76,15 @@ def plan(
     gpus: Annotated[
         list[str],
         typer.Option(
-            metavar="PROFILE[:COUNT][@PRICE]",
+            metavar="PROFILE|GPU[:COUNT][@PRICE]",
             help="A kind of server: how many can be had, price an hour. Can be repeated.",
             show_default=False,
         ),
     ],
+    llm: Annotated[
+        str | None, typer.Option(help="With GPUs' names in --gpus: a name, as llama-3.1-8b-instruct, or config.json.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="With --llm: version of vLLM. Default: the newest known.")] = None,
     target: Annotated[
         str, typer.Option(help="fewest servers, cheapest, or latency: all given ones, for the worst adapter's TTFT.")
     ] = "fewest",
@@ -135,7 +139,7 @@ def plan(
 
     check_json(json_file, (), (workload,) if present is None else (workload, str(present)))
     now = None if present is None else load_placement(present)
-    kinds, spec, share = [parse_gpus(each) for each in gpus], load_spec(workload), parse_headroom(headroom)
+    kinds, spec, share = [parse_gpus(each, llm, engine) for each in gpus], load_spec(workload), parse_headroom(headroom)
     most = None if moves is None else parse_moves(moves, sum(group.count for group in spec.groups))
     pins = names_by_name("--pin", pin or ())
     replica = None if replica_share is None else percent("--replica-share", replica_share)
