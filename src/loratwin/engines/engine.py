@@ -122,6 +122,8 @@ class Engine:
         What a plan gives commands for, by the version of its profile and the size of a CPU's KV cache (GiB) or None.
     variables
         Environment variables that say how it computes: regular expressions of whole names.
+    ttft_bounds_s
+        Upper bounds of the classes of its histogram `ttft_s`, seconds; empty: not known.
     """
 
     name: str
@@ -150,6 +152,7 @@ class Engine:
     default_lora_rank: int | None = None
     rank_labels: tuple[str, ...] = ()
     part_labels: tuple[str, ...] = ()
+    ttft_bounds_s: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Engine {self.name}>"

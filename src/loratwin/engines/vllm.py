@@ -80,6 +80,11 @@ METRICS = {
 }
 """engine.md 2.7."""
 
+TTFT_BOUNDS_S = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560
+)  # fmt: skip
+"""engine.md 2.7."""
+
 
 def kv_cache(said: Mapping[str, str]) -> tuple[int | None, int | None]:
     """Tokens in a KV block, and tokens that the cache holds, from the labels of `CACHE_INFO`.
@@ -208,6 +213,7 @@ VLLM = Engine(
         "max_num_batched_tokens": r"max_num_batched_tokens=(\d+)",  # 0.8.5 to about 0.11
     },
     metrics=METRICS,
+    ttft_bounds_s=TTFT_BOUNDS_S,
     finished=(Metric("vllm:request_success_total"), "finished_reason"),
     adapter_info=AdapterInfo("vllm:lora_requests_info", "running_lora_adapters", "waiting_lora_adapters", "max_lora"),
     key_variable="VLLM_API_KEY",

@@ -39,13 +39,34 @@ def deployment(
     InputError
         A server cannot be deployed so, or jsonschema is not installed.
     """
+    check_target(target)
+    shards = shards_of(placement, profiles)
+    return checked(TARGETS[target](shards, tag or _version(shards, target)), target)
+
+
+def check_target(target: str) -> None:
+    """Refuse before long work what `deployment` refuses.
+
+    Raises
+    ------
+    UnknownNameError
+        No such target.
+    """
     if target not in TARGETS:
         raise UnknownNameError("target", target, TARGETS)
-    shards = shards_of(placement, profiles)
-    files = TARGETS[target](shards, tag or _version(shards, target))
+
+
+def checked(files: Documents, schema: str) -> Documents:
+    """The same files, each document of which passed its schema: that of its kind, or else this one.
+
+    Raises
+    ------
+    InputError
+        As `check_document`.
+    """
     for name, documents in files.items():
         for document in documents:
-            check_document(document, target, name)
+            check_document(document, schema, name)
     return files
 
 
@@ -127,6 +148,7 @@ def save_deployment(files: Documents, folder: str | Path) -> list[Path]:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from None
     paths = []
     for name, documents in files.items():
+        (target / name).parent.mkdir(exist_ok=True)
         write_atomically(target / name, yaml.safe_dump_all(documents, sort_keys=False, width=120))
         paths.append(target / name)
     return paths

@@ -21,7 +21,7 @@ from loratwin.workload.arrivals import (
 )
 from loratwin.workload.draw import draw
 from loratwin.workload.examples import copy_example, example_names, example_path
-from loratwin.workload.files import load_spec, load_specs, parse_spec
+from loratwin.workload.files import load_spec, load_specs, parse_spec, save_spec
 from loratwin.workload.hours import BusiestHour, busiest_hour, part_of, varies
 from loratwin.workload.lengths import Fixed, Histogram, Lognormal, SampledLengths, Separate, Uniform
 from loratwin.workload.popularity import Equal, RateChoices, Zipf
@@ -88,6 +88,7 @@ __all__ = [
     "rank_of",
     "ranks_in",
     "recorded_workload",
+    "save_spec",
     "sent_s",
     "served_rows",
     "served_workload",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from loratwin.errors import InputError, LoratwinError, SeveralErrors
+from loratwin.records import check_writable, write_atomically
 from loratwin.records.files import is_run_file
 from loratwin.refusals import one_line
 from loratwin.workload.examples import example_path
@@ -109,6 +111,27 @@ def parse_spec(data: Any, source: str = "workload", folder: Path | None = None) 
         return WorkloadSpec.model_validate(data, context={"folder": folder})
     except ValidationError as error:
         raise InputError(one_line(error, data, source)) from None
+
+
+def save_spec(spec: WorkloadSpec, path: str | Path) -> Path:
+    """Write a specification as the YAML that `load_spec` reads as the same; what was not given is left out.
+
+    Raises
+    ------
+    InputError
+        The path cannot be written.
+    """
+    check_writable(Path(path))
+    write_atomically(Path(path), yaml.safe_dump(_plain(spec), sort_keys=False, width=120, allow_unicode=True))
+    return Path(path)
+
+
+def _plain(spec: WorkloadSpec) -> dict[str, Any]:
+    brief: dict[str, Any] = spec.model_dump(mode="json", exclude_unset=True)
+    with suppress(InputError):  # made in Python: a kind that is the default was never given
+        if parse_spec(brief) == spec:
+            return brief
+    return spec.model_dump(mode="json", exclude_none=True)
 
 
 class _NoDuplicates(yaml.SafeLoader):

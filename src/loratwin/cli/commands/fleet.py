@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,9 @@ app = command_group("Several servers, and the router before them.")
 PlacementFile = Annotated[Path, typer.Argument(help="Placement, or a plan of a fleet (.json).", metavar="PLACEMENT")]
 WorkloadFile = Annotated[str, typer.Argument(help="Workload file, or example:NAME.")]
 Scrape = Annotated[float, typer.Option(help="Seconds between two looks of the router at a server; 0: none too old.")]
+Headroom = Annotated[
+    str, typer.Option(metavar="PERCENT", help="How much higher all rates can be before a server fails.")
+]
 ServerProcesses = Annotated[
     int, typer.Option("--processes", min=1, help="That simulate servers, where the router does not look at them.")
 ]
@@ -92,9 +96,7 @@ def plan(
     slo_for: Annotated[
         str | None, typer.Option(metavar="all|groups|adapters", help="Of whom they are asked.", show_default="all")
     ] = None,
-    headroom: Annotated[
-        str, typer.Option(metavar="PERCENT", help="How much higher all rates can be before a server fails.")
-    ] = "20%",
+    headroom: Headroom = "20%",
     confidence: Annotated[float | None, typer.Option(help="Least chance that each real server keeps up.")] = None,
     pin: Annotated[
         list[str] | None,
@@ -208,14 +210,30 @@ def deploy(
         str, typer.Option(help="compose, kubernetes, production-stack, aibrix, kserve, llm-d, ray or dynamo.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.", metavar="FOLDER")],
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            help="What is served: alert rules by what the twin expects, and files for bench, are written, too."
+        ),
+    ] = None,
     tag: Annotated[str | None, typer.Option(help="Version of the images.", show_default="the profile's")] = None,
+    headroom: Headroom = "20%",
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that tell what to expect.")] = 3,
+    processes: ServerProcesses = 1,
 ) -> None:
-    """Write the files that start the servers of a placement, checked by a schema.
+    """Write the files that start the servers of a placement, and with a workload what watches and measures them.
 
-    For example: loratwin fleet deploy placement.json --to compose -o deploy
+    For example: loratwin fleet deploy plan.json --to compose --workload workload.yaml -o deploy
     """
     from loratwin.fleet import load_placement
-    from loratwin.fleet.deployment import deployment, save_deployment
+    from loratwin.fleet.deploying import deploy as write
+    from loratwin.plan import parse_headroom
+    from loratwin.workload import load_spec
 
-    for path in save_deployment(deployment(load_placement(placement), to, tag), output):
-        typer.echo(f"written: {path}")
+    where, spec = load_placement(placement), None if workload is None else load_spec(workload)
+    with simulations() if spec is not None else nullcontext() as progress:
+        paths = write(
+            where, to, output, spec, tag=tag, headroom=parse_headroom(headroom), seeds=range(seeds),
+            processes=processes, progress=progress,
+        )  # fmt: skip
+    typer.echo("\n".join(f"written: {path}" for path in paths))

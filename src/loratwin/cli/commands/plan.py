@@ -97,6 +97,13 @@ def plan(
             help="HTML report; by default plan.html. Of several workloads a folder, gone on with if there.",
         ),
     ] = None,
+    deploy_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET", help="Write the files that start it, too: compose, kubernetes, ... (fleet deploy)."
+        ),
+    ] = None,
+    deploy_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="With --deploy-to: where.")] = Path("deploy"),
     json: JsonFile = None,
     csv: CsvFolder = None,
     processes: Processes = 2,
@@ -150,13 +157,14 @@ def plan(
         note(assumed)
         question = PlanQuestion(chosen_profile, tried, changes, options)
         without = {"serve": serve, "lora_folder": lora_folder, "csv": csv, "no_check": not check}
+        without["deploy_to"] = deploy_to
         answer(plan_many, question, workload, output, json, cluster, processes, **without)
         return
     (name,) = workload
     spec, line, remarks = asked_of(name, chosen_profile, serve, lora_folder, flags.max_lora_rank)
     check_names(changes, spec)
     if not check:
-        check_predicted_alone(fast, {"--output": output, "--json": json, "--csv": csv})
+        check_predicted_alone(fast, {"--output": output, "--json": json, "--csv": csv, "--deploy-to": deploy_to})
         note((*assumed, *remarks))
         said = predict(spec, chosen_profile, objective=objective, slots=options["slots"], seed=seed)
         typer.echo(predicted_text(said))
@@ -164,6 +172,10 @@ def plan(
     output = output or Path("plan.html")
     inputs = tuple(filter(None, (name, profile)))
     check_outputs(output, csv, inputs)
+    if deploy_to is not None:
+        from loratwin.fleet.deploying import check_target, deploy_plan
+
+        check_target(deploy_to)
     check_json(json, (output,), inputs)
     note((*assumed, *remarks))
     with simulations() as progress:
@@ -171,6 +183,11 @@ def plan(
             spec, chosen_profile, changes, seeds=tried, processes=processes, name=name, progress=progress, **options
         )
         changed = line_change(found, spec, line, processes=processes, progress=progress) if line else None
+        deployed = (
+            deploy_plan(found, spec, deploy_to, deploy_folder, processes=processes, progress=progress)
+            if deploy_to is not None and found.best is not None
+            else []
+        )
     write_report(found, output, what_if=cases, line=changed)
     if csv is not None:
         write_tables(found, csv, what_if=cases)
@@ -178,3 +195,5 @@ def plan(
     more = {} if changed is None else {"your_line": as_plain(line_change_json(changed))}
     show(json, lambda: plan_text(found, cases) + beside, lambda: plan_and_cases_json(found, cases) | more)
     typer.echo(f"\nReport: {output}", err=prints_json(json))
+    for path in deployed:
+        typer.echo(f"written: {path}", err=prints_json(json))
