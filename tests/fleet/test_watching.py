@@ -94,7 +94,7 @@ def test_nothing_that_the_twin_expects_alarms() -> None:
     """Thresholds are at or above the most that was simulated; the bound of TTFT is one of the histogram's."""
     of_rule = {"Traffic": "requests_per_s", "Queue": "waiting", "Starves": "waiting", "AdaptersStarve": "waiting",
                "Ttft": "ttft_p99_s", "KvCache": "kv_usage", "Preemptions": "preemptions_per_s"}  # fmt: skip
-    busy = Expected("busy", **{each.name: Range(0.02, 0.9) for each in fields(Expected)[1:]})  # type: ignore[arg-type]
+    busy = Expected("busy", **{each.name: Range(0.02, 0.9) for each in fields(Expected)[1:]})
     queueing = replace(busy, server="queueing", waiting=Range(3.0, 20.0))
     known = (*expected(), busy, queueing)
     by_server = {each.server: each for each in known}
@@ -109,8 +109,8 @@ def test_nothing_that_the_twin_expects_alarms() -> None:
 
 def test_a_full_cache_and_an_unasked_server_get_no_rule_that_could_not_hold() -> None:
     nothing = {each.name: Range(0.0, 0.0) for each in fields(Expected)[1:]}
-    idle = Expected("idle", **{**nothing, "ttft_p99_s": Range(np.nan, np.nan)})  # type: ignore[arg-type]
-    full = Expected("full", **{**nothing, "kv_usage": Range(0.98, 1.0)})  # type: ignore[arg-type]
+    idle = Expected("idle", **{**nothing, "ttft_p99_s": Range(np.nan, np.nan)})
+    full = Expected("full", **{**nothing, "kv_usage": Range(0.98, 1.0)})
     rules = rules_of(alert_rules((idle, full), 0.0))
     found = {(rule["labels"]["server"], rule["alert"]) for rule in rules}
     assert ("idle", "LoratwinTtft") not in found and ("full", "LoratwinTtft") in found
