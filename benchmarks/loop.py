@@ -58,6 +58,8 @@ FIGURES = {
 }  # fmt: skip
 EDGES = (0.93, 1.07)
 _SEEDS = 12
+_FEWEST = 5
+"""Requests of a workload below which its figures say nothing."""
 
 Part = Mapping[str, Any]
 _LENGTHS: Part = {
@@ -116,7 +118,10 @@ def unseen_workloads(
         for i, (name, kind) in enumerate(KINDS.items()):
             seed = 100 * number + i
             rate = kind.part * _edge(kind, profile, config, adapters, window_s, seed)
-            found.append(Unseen(f"{name}-{number}", config, _spec(kind, rate, adapters, window_s), seed))
+            asked = Unseen(f"{name}-{number}", config, _spec(kind, rate, adapters, window_s), seed)
+            if asked.workload.num_requests < _FEWEST:
+                raise SystemExit(f"{asked.name}: too few requests in {window_s:g} s: take a longer --window")
+            found.append(asked)
         found += _at_edge(profile, config, adapters, window_s, 100 * number + len(KINDS))
     return found
 
