@@ -13,7 +13,7 @@ from loratwin.bench.worker.prompts import RandomIds, Words
 from loratwin.bench.worker.shared_prompts import SharedPrompts
 from loratwin.errors import DataError
 from loratwin.records import load_run
-from loratwin.workload import AdapterGroup, Prefix, Separate, Sessions, Workload, WorkloadSpec, draw
+from loratwin.workload import AdapterGroup, Prefix, Separate, Sessions, Workload, WorkloadSpec, draw, recorded_workload
 from tests.bench.servers import bench, timed_server
 
 
@@ -125,10 +125,16 @@ def test_turns_are_sent_after_the_answers_before_them(tmp_path: Any) -> None:
     with timed_server(tmp_path, "llm", "chats-0", "chats-1") as server:
         done = bench("chats.yaml", "--url", server.url, "-o", "run.json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    table = load_run(tmp_path / "run.json").requests
+    run = load_run(tmp_path / "run.json")
+    table = run.requests
     assert table.scheduled_s is not None
     first, second = (np.flatnonzero(table.prompt_tokens == prompt) for prompt in (60, 75))
     ends = np.sort(table.finish_s[first][np.isfinite(table.finish_s[first])])
     due = np.sort(table.scheduled_s[second])
     assert len(first) > 5 and 0 < len(due) <= len(ends)
     assert (due >= ends[: len(due)] + 1.0 - 1e-9).all(), "each has an answer of its own that ended a second before it"
+    again, sharing = recorded_workload(run), run.sharing
+    assert sharing is not None and again.sharing is not None and again.sharing.waits
+    assert np.array_equal(np.flatnonzero(sharing.follows >= 0), second)
+    assert (table.prompt_tokens[sharing.follows[second]] == 60).all() and (sharing.think_s[second] == 1).all()
+    assert (table.adapter[sharing.follows[second]] == table.adapter[second]).all()

@@ -23,6 +23,7 @@ from loratwin.records import (
     ReferenceLoad,
     RequestTable,
     Run,
+    Sharing,
     StepSeries,
     load_run,
     save_run,
@@ -64,6 +65,50 @@ def example_run(num_requests: int = 3, num_steps: int | None = 4, seed: int = 0)
         gauges=Gauges(running_mean=1.5, swap_ins=3),
         client_overhead_s=0.004,
     )
+
+
+def example_sharing(**changed: list[int]) -> Sharing:
+    """Three requests: the second goes on where the first was answered, both behind a common beginning."""
+    plain = {"text": [1, 1, -1], "follows": [-1, 0, -1], "parent": [-1, 0], "end_tokens": [40, 60], **changed}
+    columns = {name: np.array(values, np.int32) for name, values in plain.items()}
+    return Sharing(**columns, think_s=np.array([0.0, 2.5, 0.0]), own=np.array([False, True]))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_requests_share_comes_back(tmp_path: Path, suffix: str) -> None:
+    path = save_run(replace(example_run(), sharing=example_sharing()), tmp_path / f"run{suffix}")
+    again = load_run(path).sharing
+    assert again is not None
+    for one, other in zip(again.arrays(), example_sharing().arrays(), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype and not one.flags.writeable
+    assert load_run(save_run(example_run(), tmp_path / f"none{suffix}")).sharing is None
+
+
+def test_sharing_is_not_written_where_there_is_none(tmp_path: Path) -> None:
+    """So that files of before, which lack it, are the same files."""
+    assert "sharing" not in json.loads(save_run(example_run(), tmp_path / "run.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"text": [1, 2, -1]}, "text names what is not there"),
+        ({"follows": [-1, 3, -1]}, "follows names what is not there"),
+        ({"parent": [-1, 1]}, "parent names what is not there"),
+        ({"end_tokens": [0, 60]}, "end_tokens below 1"),
+        ({"end_tokens": [60]}, "columns differ in length"),
+    ],
+)
+def test_damaged_sharing_is_refused(tmp_path: Path, changed: dict[str, list[int]], message: str) -> None:
+    path = save_run(replace(example_run(), sharing=example_sharing(**changed)), tmp_path / "run.json")
+    with pytest.raises(DataError, match=f"run.json: not a run of loratwin, or damaged: sharing: .*{message}"):
+        load_run(path)
+
+
+def test_sharing_has_a_row_for_each_request() -> None:
+    with pytest.raises(InputError, match="sharing of 3 requests, and there are 2"):
+        replace(example_run(2), sharing=example_sharing())
 
 
 def example_steps(num_steps: int, random: np.random.Generator) -> StepSeries:

@@ -12,7 +12,8 @@ import pytest
 from loratwin.errors import LoratwinError
 from loratwin.records import AdapterTable, save_run
 from loratwin.simulate import simulate
-from loratwin.workload import draw, load_spec
+from loratwin.workload import draw, load_spec, parse_spec
+from loratwin.workload.recorded import record_as_spec, served_workload
 from tests.cli.program import loratwin
 from tests.metrics.runs import make_run
 from tests.simulate.servers import CONFIG, PROFILE, SPEC
@@ -29,6 +30,49 @@ def test_the_twin_of_a_twins_record_is_the_same(tmp_path: Path, suffix: str) -> 
     assert again.adapters.rank.tolist() == run.adapters.rank.tolist()
     for name in ("arrival_s", "adapter", "prompt_tokens", "output_tokens", "first_token_s", "finish_s"):
         assert np.array_equal(getattr(again.requests, name), getattr(run.requests, name), equal_nan=True), name
+
+
+CHATS = {
+    "window_s": 90, "lengths": {"prompt": 60, "output": 20},
+    "base": {"rate": 0.3, "prefix": {"tokens": 32, "per": "all"}},
+    "groups": [
+        {"name": "chats", "count": 3, "rate": 0.3, "ranks": 8, "prefix": {"tokens": 64},
+         "sessions": {"turns": 3, "think_s": 2, "growth": 10}},
+        {"name": "single", "count": 2, "rate": 0.2, "ranks": 8, "prefix": {"tokens": 32, "per": "all"}},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+def test_a_record_keeps_what_its_prompts_share(tmp_path: Path, suffix: str) -> None:
+    """Beginnings and conversations; its twin finds the same blocks again."""
+    run = simulate(draw(parse_spec(CHATS), 3), PROFILE, CONFIG)
+    path = save_run(run, tmp_path / f"run{suffix}")
+    workload = draw(load_spec(path), 9)
+    assert workload.sharing is not None and workload.sharing.waits
+    again = simulate(workload, PROFILE, CONFIG)
+    assert run.prefix_cache is not None and run.prefix_cache.hits > 1000
+    assert again.prefix_cache == run.prefix_cache
+    assert np.array_equal(again.requests.finish_s, run.requests.finish_s, equal_nan=True)
+    assert again.sharing is not None and run.sharing is not None
+    for one, other in zip(again.sharing.arrays(), run.sharing.arrays(), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_what_the_server_was_given_shares_and_comes_when_it_was_sent() -> None:
+    run = simulate(draw(parse_spec(CHATS), 3), PROFILE, CONFIG)
+    served = served_workload(run)
+    assert served.sharing is not None and not served.sharing.waits
+    told = simulate(served, PROFILE, CONFIG).prefix_cache
+    assert told is not None and run.prefix_cache is not None and told.hits == run.prefix_cache.hits
+
+
+def test_a_workload_may_say_anew_what_a_record_shares(tmp_path: Path) -> None:
+    path = save_run(simulate(draw(parse_spec(CHATS), 3), PROFILE, CONFIG), tmp_path / "run.json")
+    data = record_as_spec(path)
+    data["groups"][0]["prefix"] = {"tokens": 16, "per": "group"}
+    sharing = draw(parse_spec(data)).sharing
+    assert sharing is not None and not sharing.waits and sharing.end_tokens.tolist() == [16]
 
 
 def test_what_a_measured_record_was_asked_counts(tmp_path: Path) -> None:

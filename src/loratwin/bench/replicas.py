@@ -21,7 +21,8 @@ def of_server(run: Run, number: int, servers: RunningServers, steps: StepSeries 
     """
     table = run.requests
     assert table.replica is not None
-    requests = table.take(table.replica == number)
+    here = table.replica == number
+    requests = table.take(here)
     if servers.planned:
         planned = servers.planned[number]
         adapters, requests = _held(run, planned, requests)
@@ -39,6 +40,7 @@ def of_server(run: Run, number: int, servers: RunningServers, steps: StepSeries 
         gauges=None,
         gaps=None,
         deliveries=None,
+        sharing=run.sharing and run.sharing.take(np.flatnonzero(here)),
         samples=tuple(
             replace(source, source="server") if source.source == f"server-{number}" else source
             for source in run.samples

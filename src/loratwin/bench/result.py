@@ -15,6 +15,7 @@ from loratwin.bench.shared.failures import read_failures
 from loratwin.bench.shared.job import REFERENCE_FILE, Job
 from loratwin.bench.shared.journal import COLUMNS, LEAST_GAP_S, RequestJournal
 from loratwin.bench.shared.left_out import load_left_out, what_it_costs
+from loratwin.bench.shared.sharing import load_sharing
 from loratwin.errors import DataError
 from loratwin.metrics import validity
 from loratwin.records import (
@@ -24,7 +25,7 @@ from loratwin.records import (
     RequestTable,
     Run,
 )
-from loratwin.records.columns import AnyArray, BoolArray
+from loratwin.records.columns import AnyArray, BoolArray, LongArray
 
 F8 = np.float64
 
@@ -65,10 +66,11 @@ def run_from_journal(
     columns = {name: _from_start(name, journal.array(name), start) for name in COLUMNS}
     reference, left_out = _reference(folder), load_left_out(folder)
     kinds = read_failures(folder, int(columns["failure"].max(initial=-1)) + 1)
+    rows, sharing = _rows(columns, window_s, cut_short=ended_s is not None), load_sharing(folder)
     run = Run(
         kind="measured",
         window_s=window_s,
-        requests=_requests(columns, window_s, cut_short=ended_s is not None),
+        requests=_requests(columns, window_s, rows),
         adapters=context.adapters,
         config=context.config,
         kv_tokens=context.kv_tokens,
@@ -84,6 +86,7 @@ def run_from_journal(
         deliveries=_deliveries(journal, job.window_s, window_s),
         samples=context.samples,
         reference=reference,
+        sharing=sharing and sharing.take(rows % len(sharing)),  # a closed loop goes through its requests again
     )
     return replace(run, invalid=(*trouble, *validity(run)))
 
@@ -100,8 +103,8 @@ def _from_start(name: str, values: AnyArray, start: float) -> AnyArray:
     return values - start if COLUMNS[name] == "d" else values
 
 
-def _requests(columns: dict[str, AnyArray], window_s: float, cut_short: bool = False) -> RequestTable:
-    """The requests that were due in the window, in order of their sending.
+def _rows(columns: dict[str, AnyArray], window_s: float, cut_short: bool = False) -> LongArray:
+    """Rows of the requests that were due in the window, in order of their sending.
 
     Of a window that was cut short those up to the last that was sent: the client did not come to the others.
     """
@@ -109,14 +112,21 @@ def _requests(columns: dict[str, AnyArray], window_s: float, cut_short: bool = F
     sent = columns["sent_s"]
     if cut_short:
         due &= columns["scheduled_s"] <= columns["scheduled_s"][~np.isnan(sent)].max(initial=-np.inf)
-    arrival = np.where(np.isnan(sent), columns["scheduled_s"], sent)
     rows = np.flatnonzero(due)
-    rows = rows[np.argsort(arrival[rows], kind="stable")]
+    return rows[np.argsort(_arrival_s(columns)[rows], kind="stable")]
+
+
+def _arrival_s(columns: dict[str, AnyArray]) -> AnyArray:
+    """When each was sent; of one that never was, when it was due."""
+    return np.where(np.isnan(columns["sent_s"]), columns["scheduled_s"], columns["sent_s"])
+
+
+def _requests(columns: dict[str, AnyArray], window_s: float, rows: LongArray) -> RequestTable:
     at = {name: values[rows] for name, values in columns.items()}
     finished = ~np.isnan(at["finish_s"]) & (at["finish_s"] <= window_s) & (at["failure"] < 0)
     never = np.full(len(rows), np.nan)
     return RequestTable(
-        arrival_s=arrival[rows],
+        arrival_s=_arrival_s(columns)[rows],
         admitted_s=never,
         first_token_s=at["first_token_s"],
         finish_s=np.where(at["finish_s"] <= window_s, at["finish_s"], np.nan),  # of a failed one: when it failed

@@ -28,8 +28,8 @@ def finished(run: Run) -> BoolArray:
 
 
 def finished_only(run: Run) -> Run:
-    """The run with only those requests: its latencies are the ones that count."""
-    return replace(run, requests=run.requests.take(finished(run)))
+    """The run with only those requests: its latencies are the ones that count (what they shared is left out)."""
+    return replace(run, requests=run.requests.take(finished(run)), sharing=None)
 
 
 def ttft_s(run: Run, side: Side = "client") -> FloatArray:

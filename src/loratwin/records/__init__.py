@@ -16,6 +16,7 @@ from loratwin.records.run import (
     StepSeries,
 )
 from loratwin.records.series import DeliverySeries, GapHistogram, Samples, Series
+from loratwin.records.sharing import Sharing
 
 __all__ = [
     "AdapterTable",
@@ -31,6 +32,7 @@ __all__ = [
     "RunKind",
     "Samples",
     "Series",
+    "Sharing",
     "StepSeries",
     "as_tuple",
     "check_json_file",

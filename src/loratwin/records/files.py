@@ -39,6 +39,7 @@ from loratwin.records.series import (
     samples_as_plain,
     samples_from_plain,
 )
+from loratwin.records.sharing import Sharing
 
 FORMAT = 1
 """Version of the file format; a reader refuses files with a higher one."""
@@ -168,6 +169,7 @@ def _header(run: Run) -> dict[str, Any]:
         "adapters": {"name": list(run.adapters.name), **_columns_as_lists(run.adapters)},
         "steps": None if run.steps is None else _columns_as_lists(run.steps),
         **({} if run.prefix_cache is None else {"prefix_cache": asdict(run.prefix_cache)}),
+        **({} if run.sharing is None else {"sharing": _sharing_as_lists(run.sharing)}),
         **_measured_header(run),
     }
 
@@ -188,7 +190,7 @@ def _measured_header(run: Run) -> dict[str, Any]:
 def _run(header: dict[str, Any], requests: RequestTable) -> Run:
     gauges, steps = header["gauges"], header["steps"]
     gaps, deliveries, prefix = header.get("gaps"), header.get("deliveries"), header.get("prefix_cache")
-    reference = header.get("reference")
+    reference, sharing = header.get("reference"), header.get("sharing")
     check_possible(requests)
     return Run(
         kind=header["kind"],
@@ -208,6 +210,7 @@ def _run(header: dict[str, Any], requests: RequestTable) -> Run:
         deliveries=None if deliveries is None else DeliverySeries(**_arrays(DeliverySeries, deliveries)),
         samples=tuple(samples_from_plain(source) for source in header.get("samples", ())),
         reference=None if reference is None else _reference(reference),
+        sharing=None if sharing is None else _sharing(sharing),
     )
 
 
@@ -246,6 +249,19 @@ _FLOAT_GAUGES = {name for name, value in asdict(Gauges()).items() if isinstance(
 
 def _reference(plain: dict[str, Any]) -> ReferenceLoad:
     return ReferenceLoad(**{name: float("nan") if value is None else value for name, value in plain.items()})
+
+
+def _sharing_as_lists(sharing: Sharing) -> dict[str, list[Any]]:
+    return {name: values.tolist() for name, values in vars(sharing).items()}
+
+
+_SHARING = {"think_s": np.float64, "own": np.bool_}
+
+
+def _sharing(lists: dict[str, list[Any]]) -> Sharing:
+    sharing = Sharing(**{name: np.array(values, _SHARING.get(name, np.int32)) for name, values in lists.items()})
+    sharing.check()
+    return sharing
 
 
 def _none_as_nan(figures: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from loratwin.formatting import number
 from loratwin.records.columns import AnyArray, BoolArray, ColumnTable, FloatArray, IntArray, LongArray, column
 from loratwin.records.config import EngineConfig
 from loratwin.records.series import DeliverySeries, GapHistogram, Samples
+from loratwin.records.sharing import Sharing
 
 RunKind = Literal["simulated", "measured"]
 
@@ -339,6 +340,8 @@ class Run:
         Kinds of failure, as "HTTP 500"; `requests.failure` are rows of it.
     invalid
         Reasons why the figures are not to be trusted, as a client that fell behind; empty: they may be.
+    sharing
+        What the requests had in common as the workload states it, a row for each; None: nothing, or nobody told.
     reference
         Measured runs: a reference load before and after; None: there was none.
     gaps, deliveries, samples
@@ -369,6 +372,7 @@ class Run:
     deliveries: DeliverySeries | None = None
     samples: tuple[Samples, ...] = ()
     reference: ReferenceLoad | None = None
+    sharing: Sharing | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(RunKind):
@@ -381,6 +385,8 @@ class Run:
             raise InputError(
                 f"Run: a request asks for adapter {self.requests.adapter.max()} of {len(self.adapters)} adapters"
             )
+        if self.sharing is not None and len(self.sharing) != len(self.requests):
+            raise InputError(f"Run: sharing of {len(self.sharing)} requests, and there are {len(self.requests)}")
         failure = self.requests.failure
         if failure is not None and len(failure) and not -1 <= failure.min() <= failure.max() < len(self.failures):
             raise InputError(f"Run: a request's failure is none of the {len(self.failures)} in Run.failures")

@@ -59,10 +59,10 @@ def simulate(workload: Workload, profile: Profile, config: EngineConfig, kv_toke
     trace = _run(requests, workload, profile, config, tokens)
     if _used_up(workload, trace):
         return simulate(_again(workload), profile, config, kv_tokens)
-    table = _request_table(requests, trace, workload)
+    table, sharing = _request_table(requests, trace, workload), _shared_by(workload, trace, too_long)
     if len(too_long) and not workload.pattern.in_flight and not _waits(workload):
-        table = _with_refused(table, workload, too_long)
-    return _record(workload, profile, config, tokens, table, trace, workload.notes + notes)
+        table, sharing = _with_refused(table, workload, too_long), workload.sharing
+    return replace(_record(workload, profile, config, tokens, table, trace, workload.notes + notes), sharing=sharing)
 
 
 def _used_up(workload: Workload, trace: EngineTrace) -> bool:
@@ -305,6 +305,14 @@ def _request_table(requests: Requests, trace: EngineTrace, workload: Workload) -
         refused=trace.refused[came],
         cached_tokens=trace.cached_tokens[came] if len(trace.cached_tokens) else None,
     )
+
+
+def _shared_by(workload: Workload, trace: EngineTrace, too_long: NDArray[np.int64]) -> Sharing | None:
+    """What the requests of the table have in common, row by row."""
+    if workload.sharing is None:
+        return None
+    served = np.delete(np.arange(workload.num_requests), too_long)
+    return workload.sharing.take(served[_came(trace.arrival_s, workload)])
 
 
 def _came(arrival_s: F8, workload: Workload) -> slice | NDArray[np.intp]:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from loratwin.errors import InputError
 from loratwin.records.config import ranks_that_hold
+from loratwin.records.read_only import F8, I4, ReadOnlyArrays
+from loratwin.records.sharing import Sharing
 from loratwin.traces import NO_ADAPTER
-from loratwin.workload.read_only import F8, I4, ReadOnlyArrays
-from loratwin.workload.sharing import Sharing
 
 __all__ = ["BASE", "F8", "I4", "OPEN", "Adapters", "ArrivalPattern", "Sharing", "Workload", "arrival_order"]
 

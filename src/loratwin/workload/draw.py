@@ -97,6 +97,8 @@ def _sharing(parts: list[_Part], order: Order, texts: Texts) -> Sharing | None:
 def _shared(source: Source, drawn: _GroupRequests, spec: WorkloadSpec, seed: int, texts: Texts) -> _Part:
     """Requests with the beginning that they share; where a source has conversations, each becomes one."""
     nobody = np.full(len(drawn.arrival_s), ALONE, np.int32)
+    if (recorded := _of_record(source, drawn)) is not None:
+        return _Part(drawn, texts.of(recorded), recorded.follows, recorded.think_s)
     text = _of_trace(source, drawn, texts)
     if source.prefix is not None:
         tokens = drawn.prompt_tokens.astype(np.int64) + source.prefix.tokens
@@ -105,6 +107,15 @@ def _shared(source: Source, drawn: _GroupRequests, spec: WorkloadSpec, seed: int
     if source.sessions is None:
         return _Part(drawn, nobody if text is None else text, nobody, np.zeros(len(nobody)))
     return _conversations(source, source.sessions, drawn, nobody if text is None else text, spec, seed, texts)
+
+
+def _of_record(source: Source, drawn: _GroupRequests) -> Sharing | None:
+    """What the requests of a replayed record share, unless the workload says it anew."""
+    said_anew = source.prefix is not None or source.sessions is not None
+    if said_anew or not isinstance(source.arrivals, Replay) or drawn.rows is None:
+        return None
+    whole = source.arrivals.recorded_sharing()
+    return whole and whole.take(drawn.rows)
 
 
 def _of_trace(source: Source, drawn: _GroupRequests, texts: Texts) -> I4 | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.errors import InputError
-from loratwin.records import Run, load_run
+from loratwin.records import Run, Sharing, load_run
 from loratwin.records.columns import FloatArray
 from loratwin.traces import Trace, TraceFacts
 from loratwin.workload.arrays import Adapters, Workload, arrival_order
@@ -40,6 +40,7 @@ def recorded_workload(run: Run) -> Workload:
         window_s=run.window_s,
         seed=run.provenance.seed or 0,
         base_rate_per_s=base,
+        sharing=run.sharing and run.sharing.take(order),
     )
 
 
@@ -63,7 +64,8 @@ def served_rows(run: Run) -> NDArray[np.int64]:
 def served_workload(run: Run) -> Workload:
     """The requests of `served_rows`: they arrive when they were sent, and are as long as they were.
 
-    An unfinished one is as long as was asked for, a failed one as what it brought. An unknown rank (below 1) is taken
+    They share what they shared; a turn of a conversation comes when it was sent, whatever the twin's answer takes. An
+    unfinished one is as long as was asked for, a failed one as what it brought. An unknown rank (below 1) is taken
     for the largest that fits, and all adapters are of one group: a run does not say which they belong to.
     """
     table, rows = run.requests, served_rows(run)
@@ -78,6 +80,7 @@ def served_workload(run: Run) -> Workload:
         adapters=Adapters(run.adapters.name, rank, run.adapters.rate_per_s.copy(), group),
         window_s=run.window_s,
         seed=run.provenance.seed or 0,
+        sharing=run.sharing and run.sharing.take(rows).without_waiting(),
     )
 
 
@@ -103,9 +106,26 @@ def record_trace(path: Path) -> Trace:
     return _trace(path, state.st_mtime_ns, state.st_size)
 
 
+def record_sharing(path: Path) -> Sharing | None:
+    """What the requests of a record share, in the order of `record_trace`; None: nothing.
+
+    Raises
+    ------
+    InputError, DataError
+        As `load_run`.
+    """
+    state = path.stat()
+    return _requests(path, state.st_mtime_ns, state.st_size).sharing
+
+
+@lru_cache(maxsize=2)
+def _requests(path: Path, mtime_ns: int, size: int) -> Workload:
+    return recorded_workload(load_run(path))
+
+
 @lru_cache(maxsize=2)
 def _trace(path: Path, mtime_ns: int, size: int) -> Trace:
-    requests = recorded_workload(load_run(path))
+    requests = _requests(path, mtime_ns, size)
     if not requests.num_requests:
         raise InputError(f"{path}: has no requests")
     prompt, output = (np.maximum(each, 1).astype(np.int32) for each in (requests.prompt_tokens, requests.output_tokens))

@@ -1,97 +1,19 @@
-"""What requests have in common: prompts that begin alike, conversations whose next turn repeats the last.
+"""The tree of texts (`records.sharing`) while a workload is drawn.
 
-The texts of a workload form a tree: each goes on where its parent ends, and a request follows one path of it, from
-the first token of its prompt as far as the path goes or the request (its output included). What is beyond is its own,
-like nothing else. Two requests have so many tokens in common as their paths have, and no more.
-
-- A shared beginning of 800 tokens is one text without parent, `end_tokens` 800; all who have it follow it.
-- A turn of a conversation is a text that ends with its answer (`end_tokens`: its prompt and output), whose parent is
-  the turn before. A turn follows its own text, the last one that of the turn before it: nobody repeats its answer.
-- Hashes of blocks (Mooncake's `hash_ids`) are the tree that `shared_blocks` makes of them.
-
-Whether a server can use what is common is its own affair: vLLM shares nothing between adapters (engine.md 1.9).
+Hashes of blocks (Mooncake's `hash_ids`) are the tree that `shared_blocks` makes of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.workload.read_only import F8, I4, ReadOnlyArrays
+from loratwin.records.read_only import F8, I4
+from loratwin.records.sharing import ALONE, Sharing
 
-ALONE = -1
-"""Of a request: it follows no text, or waits for nobody; of a text: it has no parent."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sharing(ReadOnlyArrays):
-    """The texts of a workload, and who waits for whom; the first three columns have shape (num_requests,)."""
-
-    text: I4
-    """The text whose path the request follows; -1: its tokens are its own."""
-    follows: I4
-    """The request whose answer it waits for, each at most one's; -1: it comes at its own time."""
-    think_s: F8
-    """Seconds from that answer to its arrival; its `arrival_s` in the workload is as if answers took no time."""
-    parent: I4
-    """Shape (num_texts,): the text that it goes on from, of a smaller index; -1: it begins with a prompt."""
-    end_tokens: I4
-    """Shape (num_texts,): tokens from the begin of the prompt to its end; more than its parent's."""
-    own: NDArray[np.bool_]
-    """Shape (num_texts,): said in one conversation only, and not again in a copy of it."""
-
-    def __len__(self) -> int:
-        return len(self.text)
-
-    @property
-    def waits(self) -> bool:
-        """Whether some requests wait for the answers of others."""
-        return bool((self.follows >= 0).any())
-
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """All that is in it."""
-        return self.text, self.follows, self.think_s, self.parent, self.end_tokens, self.own
-
-    def take(self, rows: NDArray[np.integer]) -> Sharing:
-        """That of some requests in this order; of one taken again its conversation is another one.
-
-        One whose predecessor is not taken comes at its own time.
-        """
-        copy = _occurrence(rows)
-        num_copies = int(copy.max(initial=0)) + 1
-        place = np.full(num_copies * len(self), ALONE, np.int32)
-        place[copy * len(self) + rows] = np.arange(len(rows), dtype=np.int32)
-        before, text = self.follows[rows], self.text[rows]
-        num = len(self.parent)
-        again = np.append(self.own, False)[text]  # -1, no text, is the extra last place
-        return Sharing(
-            text=(text + np.where(again, copy * num, 0)).astype(np.int32),
-            follows=np.where(before >= 0, place[copy * len(self) + before], ALONE).astype(np.int32),
-            think_s=self.think_s[rows],
-            parent=np.concatenate([self._parents(i) for i in range(num_copies)]),
-            end_tokens=np.tile(self.end_tokens, num_copies),
-            own=np.tile(self.own, num_copies),
-        )
-
-    def _parents(self, copy: int) -> I4:
-        """Of the texts of one copy: its own, or those that all copies have."""
-        own = np.append(self.own, False)[self.parent]
-        return (self.parent + np.where(own, copy * len(self.parent), 0)).astype(np.int32)
-
-
-def _occurrence(rows: NDArray[np.integer]) -> NDArray[np.int64]:
-    """How often each row was there before, shape (num_rows,)."""
-    if not len(rows) or np.all(np.diff(rows) > 0):
-        return np.zeros(len(rows), np.int64)
-    order = np.argsort(rows, kind="stable")
-    ordered = rows[order]
-    copy = np.empty(len(rows), np.int64)
-    copy[order] = np.arange(len(rows)) - np.searchsorted(ordered, ordered)
-    return copy
+__all__ = ["ALONE", "Sharing", "Texts", "shared_blocks"]
 
 
 class Texts:
@@ -111,6 +33,15 @@ class Texts:
         self._end.append(end_tokens.astype(np.int32))
         self._own.append(np.full(len(parent), own))
         return np.arange(first, self.num, dtype=np.int32)
+
+    def of(self, sharing: Sharing) -> I4:
+        """The texts of requests that are known already, added to the others; what each request follows."""
+        parent, first = sharing.parent, self.num
+        self._parent.append(np.where(parent >= 0, parent + first, ALONE).astype(np.int32))
+        self._end.append(sharing.end_tokens)
+        self._own.append(sharing.own)
+        self.num += len(parent)
+        return np.where(sharing.text >= 0, sharing.text + first, ALONE).astype(np.int32)
 
     def common(self, key: tuple[object, ...], parent: int, end_tokens: int) -> int:
         """The text of this key, which is there once."""

@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from loratwin.errors import DataError, InputError
+from loratwin.records import Sharing
 from loratwin.records.files import is_run_file
 from loratwin.refusals import did_you_mean
 from loratwin.traces import Reading, Trace, format_names, read_trace
-from loratwin.workload.recorded import record_trace
+from loratwin.workload.recorded import record_sharing, record_trace
 from loratwin.workload.strict import ExistingFile, Strict, refusal
 
 
@@ -60,6 +61,10 @@ class TraceFile(Strict):
             return record_trace(self.path)
         columns = () if self.columns is None else self.columns.pairs()
         return read_trace(self.path, Reading(self.format, columns, self.unit, self._shift(), self.unfit))
+
+    def recorded_sharing(self) -> Sharing | None:
+        """What the requests share, of the record of a run that says so; None: nothing."""
+        return record_sharing(self.path) if is_run_file(self.path) else None
 
     def _shift(self) -> bool | None:
         return None
