@@ -119,6 +119,26 @@ def test_a_line_and_a_gpu_need_no_profile(tmp_path: Path) -> None:
         assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
+def test_a_folder_of_adapters_goes_with_several_workloads_and_groups(tmp_path: Path) -> None:
+    """Each workload gets the ranks of the folder, over its groups; what the server would refuse is said of each."""
+    folder = adapters_of(tmp_path)
+    (tmp_path / "loras" / "a3" / "adapter_config.json").write_text(json.dumps({"r": 8}))
+    (tmp_path / "w").mkdir()
+    for name, groups in (
+        ("one", "[{name: a, names: [a1, a3], rate: 0.2}, {name: b, names: [a2], rate: 0.1}]"),
+        ("two", "[{name: c, names: [a3], rate: 0.2}]"),
+    ):
+        (tmp_path / "w" / f"{name}.yaml").write_text(f"window_s: 20\ngroups: {groups}\n")
+    plain = ("simulate", str(tmp_path / "w"), "--profile", PROFILE, "--lora-folder", folder, "-o")
+    done = loratwin(*plain, str(tmp_path / "out"), "--json")
+    assert done.returncode == 0, done.stderr
+    found = {each["workload"]: each["results"][0]["config"]["max_lora_rank"] for each in json.loads(done.stdout)}
+    assert found == {"one": 32, "two": 8}
+    done = loratwin(*plain, str(tmp_path / "other"), "--max-lora-rank", "16")
+    assert done.returncode == 2 and "one: " in done.stderr and "rank 32 is above" in done.stderr
+    assert "two: " not in done.stderr and not (tmp_path / "other").exists()
+
+
 def test_adapters_that_the_server_would_refuse(tmp_path: Path) -> None:
     folder = adapters_of(tmp_path, "Qwen/Qwen2.5-7B-Instruct", 64)
     for words, message in (

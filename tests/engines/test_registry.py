@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import pytest
 
 from loratwin.engines.options import Takes
 from loratwin.engines.registry import DEFAULT, ENGINES, engine_of, find_engine
-from loratwin.engines.versions import GENERATIONS, OLDEST, UNTOLD, generation_of
+from loratwin.engines.versions import GENERATIONS, UNTOLD, default_limits, generation_of, told_version
 from loratwin.errors import UnknownNameError
+from loratwin.llms import find_llm, shapes_from_config
+from loratwin.perf import assume, assume_memory
 from loratwin.records import EngineConfig
 from loratwin.telemetry.names import FOLDS, LENGTHS
 
@@ -48,5 +51,14 @@ def test_names_that_name_equals_path_cannot_hold_are_json() -> None:
 
 
 def test_versions_with_a_meaning_are_known() -> None:
-    assert OLDEST == GENERATIONS[0].name == "vllm-0.8.5"
+    assert GENERATIONS[0].name == "vllm-0.8.5"
     assert generation_of(UNTOLD).notes == ()
+
+
+def test_a_version_that_nobody_tells_is_the_same_everywhere_and_said() -> None:
+    assert told_version("vllm-0.11.0") == ("vllm-0.11.0", ())
+    version, said = told_version(None)
+    assert version == UNTOLD == "vllm-0.32.0" and UNTOLD in said[0]
+    assert default_limits("", 79.2) == default_limits(UNTOLD, 79.2)
+    for function in (find_llm, shapes_from_config, assume, assume_memory):
+        assert inspect.signature(function).parameters["engine"].default == UNTOLD, function.__name__

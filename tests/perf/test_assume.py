@@ -78,10 +78,21 @@ def test_unknown_names_list_the_known() -> None:
         find_llm("meta-llama/Llama-3.1-8B-Instruc")
 
 
+def test_labels_of_gke_nodes_are_gpus() -> None:
+    """As https://cloud.google.com/kubernetes-engine/docs/concepts/gpus has them; taken whole, not by their words."""
+    labels = ("nvidia-h100-80gb", "nvidia-h100-mega-80gb", "nvidia-h200-141gb", "nvidia-tesla-a100", "nvidia-a100-80gb",
+              "nvidia-l4", "NVIDIA-TESLA-T4", "nvidia-b200", "nvidia-gb200", "nvidia-rtx-pro-6000")  # fmt: skip
+    assert [find_gpu(label).name for label in labels] == [
+        "h100-sxm", "h100-sxm", "h200", "a100-40gb", "a100-80gb", "l4", "t4", "b200", "gb200", "rtx-pro-6000-server",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="unknown GPU 'h100-80gb'"):
+        find_gpu("h100-80gb")
+
+
 @pytest.mark.parametrize("reference", [LLAMA, QWEN], ids=lambda profile: profile.llm.name)
 def test_what_was_measured_is_assumed_as_it_was_measured(reference: Profile) -> None:
     """Scaled from itself to itself, a profile stays what it is; of its steps the sum of operations says the shape."""
-    again = assume(SAME_GPU, reference.llm, references=[reference])
+    again = assume(SAME_GPU, reference.llm, reference.engine, references=[reference])
     for part in ("loading", "frontend", "memory"):
         expected, found = (getattr(each, part).model_dump(exclude_none=True) for each in (reference, again))
         assert {name: found[name] for name in expected} == pytest.approx(expected, rel=0.02), part
@@ -107,7 +118,7 @@ def test_a_later_engine_launches_faster_and_one_learned_from_launches_as_it_does
 def test_from_one_llm_to_the_other_a_decode_step_is_right_to_about_a_fifth(
     known: Profile, other: Profile, slots: int, batch: int
 ) -> None:
-    assumed = assume(SAME_GPU, other.llm, references=[known])
+    assumed = assume(SAME_GPU, other.llm, known.engine, references=[known])
     expected = decode_step_s(other, batch, slots)
     assert decode_step_s(assumed, batch, slots) == pytest.approx(expected, rel=0.22)  # Qwen penalizes repetition
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from loratwin.calibrate.evidence import RecordedServer, recorded_engine
-from loratwin.engines.versions import OLDEST
+from loratwin.engines.versions import UNTOLD
 from loratwin.errors import DataError
 from loratwin.llms import LlmShapes
 from loratwin.perf import Profile, assume, find_gpu
@@ -44,7 +44,7 @@ def _assumed(server: RecordedServer, llm: LlmShapes) -> Profile:
             f"without logged engine steps a fit needs a profile to start from, and {where}: name one, or its file, "
             "with --start (loratwin profiles list; loratwin profiles assume makes one)"
         )
-    return assume(gpu, llm, server.engine_version or OLDEST, server.tensor_parallel)
+    return assume(gpu, llm, server.engine_version or UNTOLD, server.tensor_parallel)
 
 
 def gpu_like(name: str) -> Gpu | None:

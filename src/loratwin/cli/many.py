@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loratwin.cli.options import SlurmPartition, check_json, show
+from loratwin.cli.serve import note
 from loratwin.errors import InputError
 from loratwin.progress import staged_progress
 
 if TYPE_CHECKING:
+    from loratwin.perf import Profile
     from loratwin.simulate import Answers
 
 
@@ -36,6 +38,7 @@ def answer(
     many: Callable[..., Answers],
     question: Any,
     given: Sequence[str],
+    adapters: tuple[Profile, Path | None, int | None],
     output: Path | None,
     json: Path | None,
     at: Cluster,
@@ -48,6 +51,8 @@ def answer(
     ----------
     many
         `sweep_many` or `plan_many`.
+    adapters
+        What `asked_workloads` takes beside the workloads.
     not_here
         Options, by their names, that make no sense with several.
 
@@ -58,7 +63,7 @@ def answer(
     """
     from loratwin.experiments import beside_here
     from loratwin.report.many_table import answers_data, answers_text
-    from loratwin.workload import load_specs
+    from loratwin.simulate import asked_workloads
 
     for name, value in not_here.items():
         if value:
@@ -66,7 +71,8 @@ def answer(
     if output is None or output.suffix:
         raise InputError("several workloads, or a cluster: -o FOLDER says where the results go; the same again goes on")
     check_json(json, (output,), given)
-    workloads = load_specs(given)
+    workloads, remarks = asked_workloads(given, *adapters)
+    note(remarks)
     with (
         staged_progress(compiles=at.on == "local") as progress,
         beside_here(at.on, output, "loratwin", at.partition, at.minutes) as executor,

@@ -123,11 +123,17 @@ what changed was read in their packages (`config/scheduler.py`; `config/cache.py
 """
 
 
-OLDEST = GENERATIONS[0].name
-"""What the shipped profiles were measured on: the default of all that takes a version."""
-
 UNTOLD = f"{NAME}-0.32.0"
-"""Taken to be the engine of records as long as no server has told its version."""
+"""Taken to be the version wherever nobody tells it: of a command, a line, a record, a server (`told_version`).
+
+The newest that was read as installed, and what a server that is started today is most like.
+"""
+
+
+def told_version(version: str | None) -> tuple[str, tuple[str, ...]]:
+    """The version that was told, or the one that is taken where none was; and what is to be said of that."""
+    said = f"the engine's version is not told: it is taken to be {UNTOLD} (--engine says another)"
+    return (version, ()) if version else (UNTOLD, (said,))
 
 
 class ProfileRun(BaseModel):
@@ -243,12 +249,10 @@ def default_limits(version: str, gpu_gib: float, gpu_name: str = "", device: Dev
     Parameters
     ----------
     version
-        Empty: that of the newest generation.
+        Empty: `UNTOLD`.
     """
-    newest = GENERATIONS[-1]
-    wanted, generation = newest.since, newest
-    if version:
-        wanted, generation = engine_version(version), generation_of(version).generation
+    version = version or UNTOLD
+    wanted, generation = engine_version(version), generation_of(version).generation
     share = generation.gpu_memory_utilization
     if device == "cpu":
         return Limits(*ON_CPU, share)

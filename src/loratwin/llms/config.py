@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from loratwin.engines.versions import Version, engine_version
+from loratwin.engines.versions import UNTOLD, Version, engine_version
 from loratwin.errors import InputError
 from loratwin.llms.context import context_of
 from loratwin.llms.families import FAMILIES, SEEING, Family, family_of
@@ -31,7 +31,7 @@ REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # owner/name; a path has more 
 CACHED = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)")
 
 
-def shapes_from_config(path: str | Path, engine: str = "vllm-0.8.5") -> LlmShapes:
+def shapes_from_config(path: str | Path, engine: str = UNTOLD) -> LlmShapes:
     """The LLM that a `config.json`, or the folder with it, describes.
 
     Parameters

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from loratwin.engines.versions import UNTOLD
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.llms.config import CACHED, REPOSITORY, shapes_from, shapes_from_config
 from loratwin.llms.quantization import MARKS, METHODS
@@ -56,7 +57,7 @@ def _index() -> dict[str, _Known]:
     return found
 
 
-def find_llm(name: str, engine: str = "vllm-0.8.5") -> LlmShapes:
+def find_llm(name: str, engine: str = UNTOLD) -> LlmShapes:
     """An LLM by its name in the table, by any repository of its family's, or by a folder with its `config.json`.
 
     Names of copies are understood: another owner's (`unsloth/Llama-3.1-8B-Instruct`), and quantized ones

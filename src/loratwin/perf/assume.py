@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from loratwin.engines.versions import Generation, generation_of, profile_run_of
+from loratwin.engines.versions import UNTOLD, Generation, generation_of, profile_run_of
 from loratwin.errors import InputError
 from loratwin.llms import LlmShapes, check_dealt, speed_unknown
 from loratwin.perf.domain import Domain
@@ -119,7 +119,7 @@ class Work(NamedTuple):
 
 
 def assume(
-    gpu: Gpu, llm: LlmShapes, engine: str = "vllm-0.8.5", tensor_parallel: int = 1, references: Sequence[Profile] = ()
+    gpu: Gpu, llm: LlmShapes, engine: str = UNTOLD, tensor_parallel: int = 1, references: Sequence[Profile] = ()
 ) -> Profile:
     """A profile of a GPU and an LLM that were not measured, marked as such and with wide uncertainty.
 
@@ -183,7 +183,7 @@ def profile_for(gpu: Gpu, llm: LlmShapes, engine: str, tensor_parallel: int = 1)
 def assume_memory(
     gpu: Gpu,
     llm: LlmShapes,
-    engine: str = "vllm-0.8.5",
+    engine: str = UNTOLD,
     tensor_parallel: int = 1,
     references: Sequence[Profile] = (),
     sampler: Sampler | None = None,

@@ -32,6 +32,7 @@ class Gpu(BaseModel):
     link_gb_per_s: PositiveFloat  # GPU to GPU, both directions, 1e9 bytes/s
     source: str
     printed: tuple[str, ...] = ()  # names that nvidia-smi (rocm-smi) prints
+    labels: tuple[str, ...] = ()  # of nodes in Kubernetes, as GKE calls them (cloud.google.com/gke-accelerator)
 
     @property
     def memory_bytes_per_s(self) -> float:
@@ -65,6 +66,12 @@ def _by_any_name() -> dict[str, str]:
     return {_plain(each): name for name, gpu in _table().items() for each in (name, *gpu.printed)}
 
 
+@lru_cache(maxsize=1)
+def _by_label() -> dict[str, str]:
+    """Names of the table by labels, taken whole: GKE's nvidia-h100-80gb is SXM, another H100 of 80 GB may not be."""
+    return {label: name for name, gpu in _table().items() for label in gpu.labels}
+
+
 def _plain(name: str) -> str:
     words = [word for word in re.split(r"[\s_-]+", name.lower()) if word not in _MAKERS]
     return "".join(words)
@@ -80,7 +87,8 @@ def find_gpu(name: str, memory_gib: float | None = None) -> Gpu:
     Parameters
     ----------
     name
-        Of the table, or as nvidia-smi prints it: "NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 4090".
+        Of the table, or as nvidia-smi prints it: "NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 4090"; or as GKE labels
+        its nodes: "nvidia-h100-80gb".
     memory_gib
         What the driver shows of its memory, where that is known.
 
@@ -90,7 +98,7 @@ def find_gpu(name: str, memory_gib: float | None = None) -> Gpu:
         It is not there; the names that are there are listed, only those of its kind if it is one, as h100. Or it is no
         memory.
     """
-    found = _by_any_name().get(_plain(name))
+    found = _by_label().get(name.lower().strip()) or _by_any_name().get(_plain(name))
     if found is None:
         of_kind = [each for each in gpu_names() if _plain(each).startswith(_plain(name))]
         raise UnknownNameError("GPU", name.lower(), of_kind or gpu_names())

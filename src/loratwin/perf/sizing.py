@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, cast, get_args
 
 from loratwin.engines.flags import DTYPES
-from loratwin.engines.versions import UNTOLD, check_config, default_limits, generation_of, limits_beside, profile_run_of
+from loratwin.engines.versions import (
+    check_config,
+    default_limits,
+    generation_of,
+    limits_beside,
+    profile_run_of,
+    told_version,
+)
 from loratwin.errors import InputError
 from loratwin.llms import LlmShapes, find_llm, quantized_name
 from loratwin.perf.account import MemoryAccount, memory_account
@@ -69,7 +76,7 @@ class ServerMemory(NamedTuple):
 def server_memory(
     gpu: str,
     llm: str,
-    engine: str = UNTOLD,
+    engine: str | None = None,
     *,
     gpu_memory_gib: float | None = None,
     tensor_parallel: int = 1,
@@ -88,7 +95,7 @@ def server_memory(
     llm
         A name, a repository, or a folder with a config.json.
     engine
-        Version of vLLM.
+        Version of vLLM; None: `engines.versions.UNTOLD`, which a note says.
     gpu_memory_gib
         What the driver shows of the GPU's memory; None: as usual.
     tensor_parallel, pipeline_parallel
@@ -111,14 +118,16 @@ def server_memory(
     InputError
         Something is not known, or vLLM refuses it.
     """
-    found = find_gpu(gpu, gpu_memory_gib)
+    (engine, said), found = told_version(engine), find_gpu(gpu, gpu_memory_gib)
     shapes = _of_dtype(find_llm(quantized_name(llm, quantization) if quantization else llm, engine), dtype)
     stage = stage_of(shapes, pipeline_parallel)
     memory = assume_memory(found, stage, engine, tensor_parallel, sampler=_sampler(sampler))
     config = config_with_defaults(found, engine, settings)
     notes = () if profile_run_of(engine) else generation_of(engine).notes
     account = memory_account(stage, memory, config)
-    return ServerMemory(found.name, shapes.name, engine, tensor_parallel * pipeline_parallel, config, account, notes)
+    return ServerMemory(
+        found.name, shapes.name, engine, tensor_parallel * pipeline_parallel, config, account, (*said, *notes)
+    )
 
 
 def _sampler(name: str | None) -> Sampler | None:

@@ -1,6 +1,6 @@
 """The twin: `simulate` one run, `sweep` configurations and seeds, `forecast` where a real run will lie."""
 
-from loratwin.simulate.asked import Asked, asked_of, asked_workload
+from loratwin.simulate.asked import Asked, asked_of, asked_workload, asked_workloads
 from loratwin.simulate.chance import Draw, chance_kept, draw_of
 from loratwin.simulate.engine import served_capacity, simulate
 from loratwin.simulate.files import check_runs_path, save_runs
@@ -33,6 +33,7 @@ __all__ = [
     "adapter_rows",
     "asked_of",
     "asked_workload",
+    "asked_workloads",
     "chance_kept",
     "check_line",
     "check_runs_path",

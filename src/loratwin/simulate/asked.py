@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from loratwin.engines.server_line import ServerLine
-from loratwin.errors import InputError
+from loratwin.errors import InputError, LoratwinError, SeveralErrors
 from loratwin.perf import Profile
 from loratwin.simulate.lines import line_beside
-from loratwin.workload import WorkloadSpec, load_spec, ranks_in
+from loratwin.workload import WorkloadSpec, load_spec, load_specs, ranks_in
 from loratwin.workload.adapter_checks import check_folder
 from loratwin.workload.adapter_folder import own_name, stand_ins
 
@@ -74,7 +74,40 @@ def asked_workload(
     InputError
         As `load_spec`; the folder has fewer adapters, or some that the server would not take (`check_folder`).
     """
-    spec = load_spec(given)
+    return with_adapters(load_spec(given), profile, lora_folder, max_lora_rank)
+
+
+def asked_workloads(
+    given: Sequence[str | Path],
+    profile: Profile,
+    lora_folder: str | Path | None = None,
+    max_lora_rank: int | None = None,
+) -> tuple[dict[str, WorkloadSpec], tuple[str, ...]]:
+    """Several workloads, or folders of them, by name; each as `asked_workload` has it.
+
+    Raises
+    ------
+    InputError
+        As `load_specs`.
+    SeveralErrors
+        What is wrong with the adapters of each.
+    """
+    specs, remarks, errors = dict[str, WorkloadSpec](), dict[str, None](), list[LoratwinError]()
+    for name, spec in load_specs(given).items():
+        try:
+            specs[name], said = with_adapters(spec, profile, lora_folder, max_lora_rank)
+            remarks |= dict.fromkeys(said)
+        except LoratwinError as error:
+            errors.append(InputError(f"{name}: {error}"))
+    if errors:
+        raise SeveralErrors(errors)
+    return specs, tuple(remarks)
+
+
+def with_adapters(
+    spec: WorkloadSpec, profile: Profile, lora_folder: str | Path | None = None, max_lora_rank: int | None = None
+) -> tuple[WorkloadSpec, tuple[str, ...]]:
+    """A workload with the ranks that a folder tells, its adapters checked; see `asked_workload`."""
     folders: dict[Path, set[str]] = {}
     for group in spec.groups:
         if group.adapters is not None:

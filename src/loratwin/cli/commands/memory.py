@@ -18,7 +18,7 @@ def memory(
     gpu: Annotated[str, typer.Argument(help='GPU: a name, as h100-sxm, or as nvidia-smi prints it: "NVIDIA L40S".')],
     llm: Annotated[str, typer.Argument(help="LLM: a name, a repository, or a folder with a config.json.")],
     serve: Serve = None,
-    engine: Annotated[str | None, typer.Option(help="Version of vLLM, as vllm-0.25.1.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Version of vLLM, as vllm-0.25.1. Default: vllm-0.32.0.")] = None,
     max_loras: Annotated[str, typer.Option(help="Slots, or several to compare: 8,16,32.")] = "0",
     max_lora_rank: Annotated[int, typer.Option(help="Rank of a slot.")] = 16,
     gpu_memory_gib: Annotated[float | None, typer.Option(help="Memory that the driver shows, GiB.")] = None,
@@ -36,14 +36,13 @@ def memory(
 
     For example: loratwin memory "NVIDIA L40S" llama-3.1-8b-instruct --engine vllm-0.25.1 --max-loras 8,16,32
     """
-    from loratwin.engines.versions import UNTOLD
     from loratwin.perf import server_memory
     from loratwin.report import memory_text
 
     check_json(json)
     servers = [
         server_memory(
-            gpu, llm, engine or UNTOLD, gpu_memory_gib=gpu_memory_gib, tensor_parallel=tensor_parallel, sampler=sampler,
+            gpu, llm, engine, gpu_memory_gib=gpu_memory_gib, tensor_parallel=tensor_parallel, sampler=sampler,
             max_loras=slots, max_lora_rank=max_lora_rank, max_num_seqs=max_num_seqs, **vars(flags),
         )
         for slots in whole_numbers("--max-loras", max_loras)

@@ -156,9 +156,10 @@ def plan(
     if are_several(workload, cluster.on):
         note(assumed)
         question = PlanQuestion(chosen_profile, tried, changes, options)
-        without = {"serve": serve, "lora_folder": lora_folder, "csv": csv, "no_check": not check}
+        without = {"serve": serve, "csv": csv, "no_check": not check}
         without["deploy_to"] = deploy_to
-        answer(plan_many, question, workload, output, json, cluster, processes, **without)
+        served = (chosen_profile, lora_folder, flags.max_lora_rank)
+        answer(plan_many, question, workload, served, output, json, cluster, processes, **without)
         return
     (name,) = workload
     spec, line, remarks = asked_of(name, chosen_profile, serve, lora_folder, flags.max_lora_rank)

@@ -72,7 +72,9 @@ def assume(
     gpu: Annotated[str, typer.Option("--gpu", help="GPU, as h100-sxm; an unknown one lists the known.")],
     llm: Annotated[str, typer.Option("--llm", help="LLM: a name, as llama-3.1-8b-instruct, or a local config.json.")],
     out: Annotated[Path, typer.Option("-o", "--output", help="Profile file to write (.yaml).")],
-    engine: Annotated[str, typer.Option("--engine", help="Version of vLLM.")] = "vllm-0.8.5",
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Version of vLLM, as vllm-0.25.1. Default: vllm-0.32.0.")
+    ] = None,
     tensor_parallel: Annotated[int, typer.Option("--tensor-parallel", min=1, help="GPUs that share the LLM.")] = 1,
     reference: Annotated[
         list[str] | None,
@@ -88,15 +90,16 @@ def assume(
 
     For example: loratwin profiles assume --gpu h100-sxm --llm llama-3.1-8b-instruct --engine vllm-0.32.0 -o my.yaml
     """
+    from loratwin.engines.versions import told_version
     from loratwin.llms import find_llm
     from loratwin.perf import assume as assumed
     from loratwin.perf import find_gpu, load_references, save_profile
     from loratwin.perf.store import check_profile_file
 
     check_profile_file(out)
-    references = load_references(reference or ())
-    profile = assumed(find_gpu(gpu), find_llm(llm, engine), engine, tensor_parallel, references)
+    (version, said), references = told_version(engine), load_references(reference or ())
+    profile = assumed(find_gpu(gpu), find_llm(llm, version), version, tensor_parallel, references)
     save_profile(profile, out)
     typer.echo(f"{profile.name}: {out}")
-    for note in profile.notes:
+    for note in (*said, *profile.notes):
         typer.echo(f"note: {note}", err=True)

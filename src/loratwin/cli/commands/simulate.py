@@ -105,7 +105,8 @@ def simulate(
     if are_several(workload, cluster.on):
         note((*assumed, *(line_beside(serve, performance)[1] if serve else ())))
         question = SweepQuestion(performance, slots, options, list(tried), slo, intervals, adapters, series, as_line)
-        answer(sweep_many, question, workload, output, json, cluster, processes, lora_folder=lora_folder, csv=csv)
+        served = (performance, lora_folder, flags.max_lora_rank)
+        answer(sweep_many, question, workload, served, output, json, cluster, processes, csv=csv)
         return
     (name,) = workload
     spec, _, remarks = asked_of(name, performance, serve, lora_folder, flags.max_lora_rank)

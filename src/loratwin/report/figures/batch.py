@@ -46,7 +46,7 @@ STEP_CONTEXT = 338
 @cache
 def assumed(llm: str) -> Profile:
     """The twin of the published servers' LLMs: nothing was fitted to them, and the engine is a later one."""
-    return assume(find_gpu(GPU), find_llm(llm), ENGINE)
+    return assume(find_gpu(GPU), find_llm(llm, ENGINE), ENGINE)
 
 
 def burst(source: Source, llm: str) -> Workload:
