@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import pytest
 
-from loratwin.bench import told as told_room
+from loratwin.bench import server_settings as settings_room
 from loratwin.bench.running import RunningServers
+from loratwin.bench.server_settings import facts_with_slots, server_settings
 from loratwin.bench.servers import LaunchedServers
-from loratwin.bench.told import facts_with_slots, what_is_told
 from loratwin.engines import config
 from loratwin.engines.engine import Gpu
 from loratwin.errors import InputError
@@ -32,18 +32,18 @@ HERE, ELSEWHERE = "http://127.0.0.1:1", "http://gpu-node:8000"
 def test_arguments_are_read_as_those_of_the_engine_that_answers() -> None:
     sglang = ServerFacts("sglang", "0.5.2", "llm")
     words = "--enable-lora --max-loras-per-batch 5 --max-running-requests 40 --chunked-prefill-size 4096"
-    told = what_is_told(sglang, HERE, words)
+    told = server_settings(sglang, HERE, words)
     found = told.config
     assert (found.max_loras, found.max_num_seqs, found.max_num_batched_tokens, found.block_size) == (5, 40, 4096, 1)
     assert told.note == "limits of the server as given by --server-args, not checked with it"
     assert told.server_args == tuple(words.split()) and not told.assumed
-    found = what_is_told(ServerFacts(llm="llm"), HERE, "--enable-lora --max-loras 5 --max-num-seqs 40").config
+    found = server_settings(ServerFacts(llm="llm"), HERE, "--enable-lora --max-loras 5 --max-num-seqs 40").config
     assert (found.max_loras, found.max_num_seqs, found.block_size) == (5, 40, 16)
 
 
 def test_what_is_not_given_is_as_the_server_says() -> None:
     facts = ServerFacts("vllm", "0.9.2", "llm", max_model_len=1024, block_size=32, gpu_memory_utilization=0.7)
-    found = what_is_told(facts, HERE, "--enable-lora --max-model-len 512").config
+    found = server_settings(facts, HERE, "--enable-lora --max-model-len 512").config
     assert (found.max_model_len, found.block_size, found.gpu_memory_utilization) == (512, 32, 0.7)
 
 
@@ -58,7 +58,7 @@ def test_only_some_engines_steps_can_be_logged(tmp_path: Path) -> None:
 
 def test_what_nobody_tells_is_the_engines_default_on_this_machine() -> None:
     facts = ServerFacts("vllm", "0.32.0", "llm", max_model_len=1024, max_loras=4, kv_cache_dtype="fp8")
-    told = what_is_told(facts, HERE)
+    told = server_settings(facts, HERE)
     found = told.config
     assert (found.max_loras, found.max_cpu_loras, found.max_model_len, found.kv_cache_dtype) == (4, None, 1024, "fp8")
     assert (found.max_num_seqs, found.max_num_batched_tokens, found.gpu_memory_utilization) == (1024, 8192, 0.92)
@@ -72,14 +72,14 @@ def test_what_nobody_tells_is_the_engines_default_on_this_machine() -> None:
 
 
 def test_a_server_elsewhere_has_the_defaults_of_small_gpus() -> None:
-    told = what_is_told(ServerFacts(llm="llm"), ELSEWHERE)
+    told = server_settings(ServerFacts(llm="llm"), ELSEWHERE)
     assert (told.config.max_loras, told.config.max_num_seqs) == (1, 256)
     assert "max_loras" in told.assumed and "the defaults of vLLM on a GPU below 70 GiB" in told.note
     assert told.server_args == () and told.server_env is None and told.gpu == ""
 
 
 def test_adapters_that_are_served_fit_where_nobody_told_the_rank() -> None:
-    config = what_is_told(ServerFacts(llm="llm"), ELSEWHERE).config
+    config = server_settings(ServerFacts(llm="llm"), ELSEWHERE).config
     servers = RunningServers(("http://x",), ("a", "llm"), config, assumed=("max_lora_rank",))
     held = servers.holding([8, 40])
     assert held.config.max_lora_rank == 64 and "taken to be 64" in held.notes[-1]
@@ -128,7 +128,7 @@ def test_slots_are_asked_after_the_first_lora_request_and_the_cache_tells_the_re
 
 
 def test_a_server_elsewhere_does_not_have_the_gpu_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(told_room, "gpu_name", lambda: "NVIDIA L4")
+    monkeypatch.setattr(settings_room, "gpu_name", lambda: "NVIDIA L4")
     for words in (None, "--enable-lora"):
-        assert what_is_told(ServerFacts(llm="llm"), HERE, words).gpu == "NVIDIA L4"
-        assert what_is_told(ServerFacts(llm="llm"), ELSEWHERE, words).gpu == ""
+        assert server_settings(ServerFacts(llm="llm"), HERE, words).gpu == "NVIDIA L4"
+        assert server_settings(ServerFacts(llm="llm"), ELSEWHERE, words).gpu == ""

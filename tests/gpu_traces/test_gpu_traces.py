@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from loratwin.cli.app import app
 from loratwin.errors import DataError
 from loratwin.gpu_traces import ClassFigures, by_class, by_kernel, kernel_class, read_trace
-from loratwin.gpu_traces.phases import Range, Told, told_at, told_by
+from loratwin.gpu_traces.phases import Range, RangePhase, phases_at, range_phase
 from loratwin.perf import find_gpu
 from loratwin.report.kernels import roofline_chart, share_chart
 from tests.cli.terminal import faults
@@ -59,9 +59,9 @@ def test_classes_by_name(name: str, expected: str) -> None:
 
 
 def test_what_a_range_tells() -> None:
-    assert told_by("decode batch=32 adapters=4") == Told("decode", 32)
-    assert told_by("Prefill") == Told("prefill", 0)
-    assert told_by("predecoder") is None and told_by("execute_model") is None
+    assert range_phase("decode batch=32 adapters=4") == RangePhase("decode", 32)
+    assert range_phase("Prefill") == RangePhase("prefill", 0)
+    assert range_phase("predecoder") is None and range_phase("execute_model") is None
 
 
 @given(
@@ -72,14 +72,14 @@ def test_the_innermost_range_against_a_literal_search(cuts: list[tuple[int, int]
     ranges: list[Range] = []
     for number, (start, length) in enumerate(sorted(cuts)):
         end = min([start + length, *(one.end for one in ranges if one.start <= start < one.end)])
-        ranges.append(Range(start, end, Told("decode", number + 1)))
-    told, index = told_at(ranges, np.array(times, float))
+        ranges.append(Range(start, end, RangePhase("decode", number + 1)))
+    told, index = phases_at(ranges, np.array(times, float))
     for time, found in zip(times, index, strict=True):
         around = [one for one in ranges if one.start <= time <= one.end]
         batch = told[found].batch
         assert bool(batch) == bool(around)
         if around:
-            assert batch in {one.told.batch for one in around if one.start == max(each.start for each in around)}
+            assert batch in {one.phase.batch for one in around if one.start == max(each.start for each in around)}
 
 
 LAUNCHES = [

@@ -111,11 +111,11 @@ def recovered(folder: Path, output: str | Path | None = None, force: bool = Fals
     DataError
         There is nothing measured in the folder, or it is damaged.
     """
-    run, own = recover(folder), folder.with_name(folder.name.removesuffix(PARTIAL))
-    if output is None and own == folder:
+    run, record_folder = recover(folder), folder.with_name(folder.name.removesuffix(PARTIAL))
+    if output is None and record_folder == folder:
         raise InputError(f"--recover {folder}: its name does not end in {PARTIAL}; name the record with -o")
-    files = RecordFiles(own if output is None else output, force)
-    logs = RecordFiles(own, force=True).step_logs() if own != folder else []
+    files = RecordFiles(record_folder if output is None else output, force)
+    logs = RecordFiles(record_folder, force=True).step_logs() if record_folder != folder else []
     return files.write(run, window_start_s(folder), recorded_servers(folder, run, logs))
 
 

@@ -48,9 +48,9 @@ def scraped_prefix_counts(sources: Sequence[Samples], block_size: int) -> Prefix
         ("prefix_queries", "prefix_hits", 1),
         ("prefix_query_blocks", "prefix_hit_blocks", block_size),
     ):
-        asked, found = total(queries), total(hits)
-        if np.isfinite(asked) and np.isfinite(found):
-            return PrefixCounts(round(asked) * tokens, round(found) * tokens)
+        query_count, hit_count = total(queries), total(hits)
+        if np.isfinite(query_count) and np.isfinite(hit_count):
+            return PrefixCounts(round(query_count) * tokens, round(hit_count) * tokens)
     return None
 
 

@@ -94,8 +94,8 @@ def run_from_journal(
 def _reference(folder: Path) -> ReferenceLoad | None:
     """What the reference loads found, as far as they came."""
     path = folder / REFERENCE_FILE
-    found = json.loads(path.read_text()) if path.exists() else {}
-    known = {when: float(seconds) for when, seconds in found.items() if seconds}
+    tpot_by_time = json.loads(path.read_text()) if path.exists() else {}
+    known = {when: float(seconds) for when, seconds in tpot_by_time.items() if seconds}
     return ReferenceLoad(**{"before_s": float("nan"), **known}) if known else None
 
 

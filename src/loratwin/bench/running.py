@@ -32,14 +32,14 @@ class PlannedServer:
     config: EngineConfig
     adapters: tuple[int, ...]
 
-    def told(self, told: Mapping[str, Any]) -> tuple[EngineConfig, tuple[str, ...]]:
+    def with_limits(self, limits: Mapping[str, Any]) -> tuple[EngineConfig, tuple[str, ...]]:
         """Its configuration with what the server itself says, and a note for each difference."""
-        differ = {name: value for name, value in told.items() if getattr(self.config, name) not in (None, value)}
+        differ = {name: value for name, value in limits.items() if getattr(self.config, name) not in (None, value)}
         notes = tuple(
             f"{self.name} runs with {name} = {value}, planned was {getattr(self.config, name)}"
             for name, value in differ.items()
         )
-        return self.config.replace(**told), notes
+        return self.config.replace(**limits), notes
 
 
 @dataclass(frozen=True)

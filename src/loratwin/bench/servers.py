@@ -10,8 +10,8 @@ from typing import Protocol
 
 from loratwin.bench.listener import SILENT, Listener
 from loratwin.bench.running import PlannedServer, RunningServers, assign_adapters
+from loratwin.bench.server_settings import ServerSettings, facts_with_slots, server_settings
 from loratwin.bench.shared.requests import parse_url
-from loratwin.bench.told import Told, facts_with_slots, what_is_told
 from loratwin.engines.arguments import ServerArguments, as_words
 from loratwin.engines.config_file import with_config_file
 from loratwin.engines.registry import DEFAULT, ENGINES, find_engine
@@ -89,10 +89,10 @@ class GivenServers:
         if self.lora_folder is not None:
             _register(urls, facts, self.lora_folder, headers, held)
             facts = [_facts(url, headers, self.llm) for url in urls]  # they have other adapters now
-        told = [what_is_told(its, url, self.server_args) for its, url in zip(facts, urls, strict=True)]
-        planned, notes = _as_planned(self.planned, told)
+        settings = [server_settings(its, url, self.server_args) for its, url in zip(facts, urls, strict=True)]
+        planned, notes = _as_planned(self.planned, settings)
         names = _names_held(wanted, planned, facts, urls) if planned else _names(wanted, facts, self.adapters)
-        first = told[0]
+        first = settings[0]
         running = RunningServers(
             urls=tuple(urls),
             names=(*names, self.llm or _llm(facts[0], urls[0])),
@@ -281,13 +281,13 @@ def _register(
 
 
 def _as_planned(
-    planned: Sequence[PlannedServer], told: Sequence[Told]
+    planned: Sequence[PlannedServer], settings: Sequence[ServerSettings]
 ) -> tuple[tuple[PlannedServer, ...], tuple[str, ...]]:
     """What was planned with what each server tells of itself, and where the two differ; empty: nothing was planned."""
     servers: list[PlannedServer] = []
     notes: list[str] = []
-    for server, its in zip(planned, told, strict=True) if planned else ():
-        config, differences = server.told(its.limits())
+    for server, its in zip(planned, settings, strict=True) if planned else ():
+        config, differences = server.with_limits(its.limits())
         servers.append(replace(server, config=config))
         notes += differences
     return tuple(servers), tuple(notes)

@@ -12,9 +12,9 @@ from loratwin.perf import ProfiledServer
 
 def profiled_server(evidence: Evidence) -> ProfiledServer | None:
     """As the records tell it; None: none does."""
-    told = [run.provenance for run in evidence.all.values()]
-    options = [own_options(recorded_arguments(one)) for one in told if one.server_args]
-    variables = [one.server_env for one in told if one.server_env is not None]
+    provenances = [run.provenance for run in evidence.all.values()]
+    options = [own_options(recorded_arguments(one)) for one in provenances if one.server_args]
+    variables = [one.server_env for one in provenances if one.server_env is not None]
     if not options and not variables:
         return None
     common = [_in_all(options), _in_all(variables)]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from loratwin.errors import DataError
 from loratwin.gpu_traces.classes import MATMUL, kernel_class
-from loratwin.gpu_traces.phases import PHASES, Told, told_by
+from loratwin.gpu_traces.phases import PHASES, RangePhase, range_phase
 from loratwin.gpu_traces.trace import COUNTERS, KernelTrace, make_trace
 
 NAN = math.nan
@@ -68,7 +68,7 @@ PER_CYCLE = ".per_cycle_elapsed"
 
 class _Launch(NamedTuple):
     name: str
-    told: Told
+    range: RangePhase
     metrics: dict[str, float]
 
 
@@ -87,7 +87,7 @@ def read_ncu(path: Path) -> KernelTrace:
     counters = [_counters(each, duration) for each, duration in zip(launches, seconds, strict=True)]
     return make_trace(
         "Nsight Compute", str(path), [each.name for each in launches],
-        phase=[PHASES.index(each.told.phase) for each in launches], batch=[each.told.batch for each in launches],
+        phase=[PHASES.index(each.range.phase) for each in launches], batch=[launch.range.batch for launch in launches],
         duration_s=seconds, counters={name: [each[name] for each in counters] for name in COUNTERS},
     )  # fmt: skip
 
@@ -131,7 +131,7 @@ def _long(rows: Sequence[Mapping[str, str]]) -> Iterator[_Launch]:
         for row in mine:
             if row[METRIC]:
                 metrics.setdefault(_counter(row[METRIC], row[UNIT]), _value(row[VALUE], row[UNIT], row[METRIC]))
-        yield _Launch(mine[0][KERNEL], _told(mine[0]), metrics)
+        yield _Launch(mine[0][KERNEL], _innermost(mine[0]), metrics)
 
 
 def _counter(name: str, unit: str) -> str:
@@ -150,17 +150,17 @@ def _wide(rows: Sequence[Mapping[str, str]], path: Path) -> Iterator[_Launch]:
     counters = [name for name in units if re.match(r"(smsp|sm|gpu|dram|lts|l1tex)__", name)]
     for row in rows[1:]:
         metrics = {name: _value(row[name], units[name], name) for name in counters}
-        yield _Launch(row[KERNEL], _told(row), metrics)
+        yield _Launch(row[KERNEL], _innermost(row), metrics)
 
 
-def _told(row: Mapping[str, str]) -> Told:
+def _innermost(row: Mapping[str, str]) -> RangePhase:
     """The innermost range's phase: ranges stand in quotes, the name behind the domain."""
     for heading, text in row.items():
         if any(word in heading for word in NVTX) and text:
-            for each in reversed(re.findall(r'"([^"]*)"', text) or [text]):
-                if (found := told_by(each)) is not None:
-                    return found
-    return Told("", 0)
+            for name in reversed(re.findall(r'"([^"]*)"', text) or [text]):
+                if (phase := range_phase(name)) is not None:
+                    return phase
+    return RangePhase("", 0)
 
 
 def _value(text: str, unit: str, name: str) -> float:
@@ -189,30 +189,31 @@ def _first(metrics: Mapping[str, float], names: Sequence[str]) -> float:
 
 
 def _counters(launch: _Launch, seconds: float) -> dict[str, float]:
-    told = launch.metrics
-    moved = _first(told, READ) + _first(told, WRITTEN)
-    moved = _first({"sum": moved} | told, ("sum", "dram__bytes.sum"))
+    metrics = launch.metrics
+    moved = _first(metrics, READ) + _first(metrics, WRITTEN)
+    moved = _first({"sum": moved} | metrics, ("sum", "dram__bytes.sum"))
     if math.isnan(moved):
-        moved = told.get("dram__bytes.sum.per_second", NAN) * seconds
-    no_eligible = told.get("no_eligible", 1 - _first(told, ISSUED))
+        moved = metrics.get("dram__bytes.sum.per_second", NAN) * seconds
+    no_eligible = metrics.get("no_eligible", 1 - _first(metrics, ISSUED))
     return {
         "bytes": moved,
         "operations": _operations(launch, seconds),
-        "dram_busy": _first(told, DRAM_BUSY),
+        "dram_busy": _first(metrics, DRAM_BUSY),
         "stalled": no_eligible,
-        "memory_wait": told.get(WAIT, NAN) / _first(told, BETWEEN),
-        "l1_hits": told.get("l1tex__t_sector_hit_rate.pct", NAN),
-        "l2_hits": told.get("lts__t_sector_hit_rate.pct", NAN),
+        "memory_wait": metrics.get(WAIT, NAN) / _first(metrics, BETWEEN),
+        "l1_hits": metrics.get("l1tex__t_sector_hit_rate.pct", NAN),
+        "l2_hits": metrics.get("lts__t_sector_hit_rate.pct", NAN),
     }
 
 
 def _operations(launch: _Launch, seconds: float) -> float:
     """Floating-point operations; NaN where the tensor cores' part of a matrix product is not told."""
-    told = launch.metrics
-    tensor = [value for name, value in told.items() if TENSOR.fullmatch(name) and not math.isnan(value)]
-    cycles = _first(told, CYCLES_PER_SECOND) * seconds
+    metrics = launch.metrics
+    tensor = [value for name, value in metrics.items() if TENSOR.fullmatch(name) and not math.isnan(value)]
+    cycles = _first(metrics, CYCLES_PER_SECOND) * seconds
     others = [
-        count * _first({"sum": told.get(name, NAN), "rate": told.get(name + PER_CYCLE, NAN) * cycles}, ("sum", "rate"))
+        count
+        * _first({"sum": metrics.get(name, NAN), "rate": metrics.get(name + PER_CYCLE, NAN) * cycles}, ("sum", "rate"))
         for name, count in EACH_OPERATION.items()
     ]
     known = [each for each in others if not math.isnan(each)]

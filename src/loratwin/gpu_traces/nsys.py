@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from loratwin.errors import DataError
-from loratwin.gpu_traces.phases import PHASES, Range, told_at, told_by
+from loratwin.gpu_traces.phases import PHASES, Range, phases_at, range_phase
 from loratwin.gpu_traces.trace import KernelTrace, make_trace
 
 KERNELS, CALLS, RANGES = "CUPTI_ACTIVITY_KIND_KERNEL", "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS"
@@ -44,11 +44,11 @@ def read_nsys(path: Path) -> KernelTrace:
         gpu = _gpu(database, tables)
     names = [row[0] for row in rows]
     start, end, called = (np.array([row[i] for row in rows], np.float64) for i in (1, 2, 3))
-    told, index = told_at(ranges, np.where(np.isnan(called), start, called))
+    range_phases, index = phases_at(ranges, np.where(np.isnan(called), start, called))
     return make_trace(
         f"Nsight Systems{version}", str(path), names,
-        phase=np.array([PHASES.index(one.phase) for one in told])[index],
-        batch=np.array([one.batch for one in told])[index],
+        phase=np.array([PHASES.index(one.phase) for one in range_phases])[index],
+        batch=np.array([one.batch for one in range_phases])[index],
         duration_s=(end - start) / 1e9, gpu=gpu,
     )  # fmt: skip
 
@@ -71,8 +71,8 @@ def _tables(database: sqlite3.Connection) -> dict[str, set[str]]:
 def _version(database: sqlite3.Connection, tables: dict[str, set[str]]) -> str:
     if "META_DATA_EXPORT" not in tables:
         return ""
-    told = dict(database.execute("SELECT name, value FROM META_DATA_EXPORT"))
-    product, schema = told.get("EXPORT_PRODUCT_VERSION"), told.get("EXPORT_SCHEMA_VERSION")
+    export = dict(database.execute("SELECT name, value FROM META_DATA_EXPORT"))
+    product, schema = export.get("EXPORT_PRODUCT_VERSION"), export.get("EXPORT_SCHEMA_VERSION")
     return (f" {product}" if product else "") + (f", schema {schema}" if schema else "")
 
 
@@ -102,9 +102,9 @@ def _calls(database: sqlite3.Connection, tables: dict[str, set[str]], table: str
     columns = tables[table]
     at = "NULL"
     if {"correlationId", "start"} <= tables.get(CALLS, set()) and "correlationId" in columns:
-        told = "globalTid" in tables[CALLS] and "globalPid" in columns  # numbers are each process's own
-        _index_calls(database, f"globalTid >> {PROCESS_BITS}" if told else "0")
-        process = f"k.globalPid >> {PROCESS_BITS}" if told else "0"
+        by_process = "globalTid" in tables[CALLS] and "globalPid" in columns  # numbers are each process's own
+        _index_calls(database, f"globalTid >> {PROCESS_BITS}" if by_process else "0")
+        process = f"k.globalPid >> {PROCESS_BITS}" if by_process else "0"
         at = f"(SELECT at FROM called WHERE id = k.correlationId AND process = ({process}) LIMIT 1)"
     return database.execute(f'SELECT {name}, k.start, k."end", {at} FROM {table} k').fetchall()
 
@@ -126,8 +126,8 @@ def _ranges(database: sqlite3.Connection, tables: dict[str, set[str]]) -> list[R
     types = f" AND n.eventType IN {RANGE_TYPES}" if "eventType" in columns else ""
     text = f"COALESCE({', '.join([*names, chr(39) * 2])})"
     query = f'SELECT n.start, n."end", {text} FROM {RANGES} n WHERE n."end" > n.start{types}'
-    found = [(start, end, told_by(name)) for start, end, name in database.execute(query)]
-    return [Range(start, end, told) for start, end, told in found if told is not None]
+    phases = [(start, end, range_phase(name)) for start, end, name in database.execute(query)]
+    return [Range(start, end, phase) for start, end, phase in phases if phase is not None]
 
 
 def _gpu(database: sqlite3.Connection, tables: dict[str, set[str]]) -> str:

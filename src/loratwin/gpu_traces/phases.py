@@ -23,20 +23,20 @@ _PHASE = re.compile(r"(?<![a-z])(prefill|decode|mixed)(?![a-z])", re.IGNORECASE)
 _BATCH = re.compile(r"\bbatch[ =:]+(\d+)", re.IGNORECASE)
 
 
-class Told(NamedTuple):
+class RangePhase(NamedTuple):
     """What a range's name tells; `batch` is 0 where it does not."""
 
     phase: str
     batch: int
 
 
-def told_by(name: str) -> Told | None:
+def range_phase(name: str) -> RangePhase | None:
     """Phase and batch of a range; None: it tells no phase."""
     phase = _PHASE.search(name)
     if phase is None:
         return None
     batch = _BATCH.search(name)
-    return Told(phase[1].lower(), int(batch[1]) if batch else 0)
+    return RangePhase(phase[1].lower(), int(batch[1]) if batch else 0)
 
 
 class Range(NamedTuple):
@@ -44,10 +44,10 @@ class Range(NamedTuple):
 
     start: float
     end: float
-    told: Told
+    phase: RangePhase
 
 
-def told_at(ranges: Sequence[Range], times: F8) -> tuple[list[Told], I8]:
+def phases_at(ranges: Sequence[Range], times: F8) -> tuple[list[RangePhase], I8]:
     """What the innermost range around each time tells.
 
     Parameters
@@ -57,21 +57,21 @@ def told_at(ranges: Sequence[Range], times: F8) -> tuple[list[Told], I8]:
 
     Returns
     -------
-    list of Told, array of shape (num_kernels,)
-        What can be told, and which of it holds for each time; the last, `Told("", 0)`, where no range is.
+    list of RangePhase, array of shape (num_kernels,)
+        What can be told, and which of it holds for each time; the last, `RangePhase("", 0)`, where no range is.
     """
     ordered = sorted(ranges, key=lambda one: (one.start, -one.end))
     around = _around(ordered)
     starts = np.array([one.start for one in ordered])
     ends = np.array([one.end for one in ordered] + [np.inf])  # the last stands for none
-    found = np.searchsorted(starts, times, side="right") - 1
-    found[found < 0] = len(ordered)
+    nearest = np.searchsorted(starts, times, side="right") - 1
+    nearest[nearest < 0] = len(ordered)
     while True:
-        over = ends[found] < times
+        over = ends[nearest] < times
         if not over.any():
             break
-        found[over] = around[found[over]]
-    return [*(one.told for one in ordered), Told("", 0)], found
+        nearest[over] = around[nearest[over]]
+    return [*(one.phase for one in ordered), RangePhase("", 0)], nearest
 
 
 def _around(ordered: Sequence[Range]) -> I8:

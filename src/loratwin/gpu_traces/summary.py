@@ -122,13 +122,13 @@ _WEIGHTED = ("dram_busy", "stalled", "memory_wait", "l1_hits", "l2_hits")
 
 def _rate(amount: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
     """Amount for each second of the launches that tell theirs."""
-    told = ~np.isnan(amount)
-    return _ratio(float(amount[told].sum()), float(seconds[told].sum())) if told.any() else nan
+    is_known = ~np.isnan(amount)
+    return _ratio(float(amount[is_known].sum()), float(seconds[is_known].sum())) if is_known.any() else nan
 
 
 def _weighted(values: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
-    told = ~np.isnan(values)
-    return _ratio(float((values[told] * seconds[told]).sum()), float(seconds[told].sum()))
+    is_known = ~np.isnan(values)
+    return _ratio(float((values[is_known] * seconds[is_known]).sum()), float(seconds[is_known].sum()))
 
 
 def _ratio(above: float, below: float) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from loratwin.errors import DataError
-from loratwin.gpu_traces.phases import PHASES, Range, told_at, told_by
+from loratwin.gpu_traces.phases import PHASES, Range, phases_at, range_phase
 from loratwin.gpu_traces.trace import KernelTrace, make_trace
 
 KERNELS = ("kernel", "gpu_memcpy", "gpu_memset")
@@ -44,18 +44,18 @@ def read_torch(path: Path) -> KernelTrace:
     ranges = [
         Range(event["ts"], event["ts"] + event["dur"], phase)
         for event in _every(of, RANGES)
-        if (phase := told_by(str(event["name"]))) is not None
+        if (phase := range_phase(str(event["name"]))) is not None
     ]
     kernels = _every(of, KERNELS)
     rows = _launched(kernels, _every(of, CALLS)) if kernels else _without_called(_every(of, OPERATORS))
     if not rows:
         raise DataError(f"{path}: neither kernels nor operators are in it: were activities recorded?")
-    told, index = told_at(ranges, np.array([called for _, called, _ in rows], np.float64))
+    range_phases, index = phases_at(ranges, np.array([called for _, called, _ in rows], np.float64))
     counted = [_counted(event) if not kernels else (math.nan, math.nan) for event, _, _ in rows]
     return make_trace(
         "torch.profiler", str(path), [str(event["name"]) for event, _, _ in rows],
-        phase=np.array([PHASES.index(one.phase) for one in told])[index],
-        batch=np.array([one.batch for one in told])[index],
+        phase=np.array([PHASES.index(one.phase) for one in range_phases])[index],
+        batch=np.array([one.batch for one in range_phases])[index],
         duration_s=[1e-6 * duration for _, _, duration in rows], gpu=_gpu(data),
         counters={"operations": [each[0] for each in counted], "bytes": [each[1] for each in counted]},
     )  # fmt: skip

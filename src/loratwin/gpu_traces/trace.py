@@ -101,7 +101,7 @@ def make_trace(
     if not (seconds >= 0).all():
         raise DataError(f"{file}: a kernel's duration is no time: {names[int(np.argmin(seconds >= 0))]}")
     unknown = np.full(len(names), np.nan)
-    told = {name: np.asarray((counters or {}).get(name, unknown), np.float64) for name in COUNTERS}
+    columns = {name: np.asarray((counters or {}).get(name, unknown), np.float64) for name in COUNTERS}
     index = np.array([known[name] for name in names], np.int64)
-    rows = Launches(index, np.asarray(phase, np.int64), np.asarray(batch, np.int64), seconds, **told)
+    rows = Launches(index, np.asarray(phase, np.int64), np.asarray(batch, np.int64), seconds, **columns)
     return KernelTrace(source, file, tuple(known), rows, gpu)

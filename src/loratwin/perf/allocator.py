@@ -60,12 +60,12 @@ class CachingAllocator:
         small = size <= MIB
         blocks = self._free[small]
         fit = bisect_left(blocks, (size, 0))
-        found, start = self._pop(blocks[fit], small) if fit < len(blocks) else self._reserve(size)
-        rest = found - size
+        block_bytes, start = self._pop(blocks[fit], small) if fit < len(blocks) else self._reserve(size)
+        rest = block_bytes - size
         if rest >= 512 if small else rest > MIB:
             self._put(start + size, rest, small)
         else:
-            size = found
+            size = block_bytes
         self.in_use += size
         self.peak = max(self.peak, self.in_use)
         return Block(start, size, small)

@@ -255,7 +255,7 @@ def _compute(work: Work) -> float:
 
 def _learned(references: Sequence[Profile], part: str, name: str, unit: Unit = _one) -> float:
     """A coefficient in units of what explains it, the mean over the references."""
-    return fmean(getattr(getattr(each, part), name) / unit(_work(each)) for each in references)
+    return fmean(getattr(getattr(reference, part), name) / unit(_work(reference)) for reference in references)
 
 
 def _work(reference: Profile) -> Work:
@@ -270,18 +270,18 @@ def _memory(target: Work, engine: str, references: Sequence[Profile], sampler: S
     """By the version's rules; what references of the same ones measured is taken from them."""
     rules, several = memory_rules(engine, target.llm), target.tensor_parallel > 1
     linked = target.gpu.has_nvlink
-    alike = [each for each in references if memory_rules(each.engine, target.llm).since == rules.since]
-    alike = [each for each in alike if type(each.memory) is MemoryModel and each.memory.kv_gib is None]
+    alike = [reference for reference in references if memory_rules(reference.engine, target.llm).since == rules.since]
+    alike = [profile for profile in alike if type(profile.memory) is MemoryModel and profile.memory.kv_gib is None]
     copies = sampler_bytes(rules, sampler) / 4
     unsure = sampler is None and not several and rules.since == (0, 9, 0)  # FlashInfer was there in some images
     return AssumedMemory(
         gpu_gib=target.gpu.memory_gib,
         gpu_error_gib=target.gpu.memory_error_gib,
         engine=engine,
-        other_gib=(fmean(each.memory.other_gib for each in alike) if alike else rules.other_gib)
+        other_gib=(fmean(profile.memory.other_gib for profile in alike) if alike else rules.other_gib)
         + several * rules.several_gib,
         other_error_gib=hypot(rules.other_error, several * rules.several_error),
-        sampler_copies=fmean(each.memory.sampler_copies for each in alike) if alike else copies,
+        sampler_copies=fmean(profile.memory.sampler_copies for profile in alike) if alike else copies,
         sampler_error=OTHER_SAMPLER if unsure else 0.05,
         state_copies=rules.state_bytes / 4,
         context_gib=0.0 if rules.context_inside else CONTEXT_GIB,

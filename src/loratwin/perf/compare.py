@@ -77,10 +77,10 @@ def _coefficients(first: Profile, second: Profile) -> Iterator[ComparedFigure]:
     for part in PARTS:
         values = [getattr(profile, part).model_dump() for profile in (first, second)]
         for name in values[0]:
-            found = [value[name] for value in values]
-            if any(isinstance(value, bool | int | float) for value in found):
-                unit, factor, label = _readable(name, max(abs(value or 0.0) for value in found))
-                scaled = [None if value is None else value * factor for value in found]
+            pair = [value[name] for value in values]
+            if any(isinstance(value, bool | int | float) for value in pair):
+                unit, factor, label = _readable(name, max(abs(value or 0.0) for value in pair))
+                scaled = [None if value is None else value * factor for value in pair]
                 yield ComparedFigure(part.replace("_", " "), label, unit, *scaled)
 
 

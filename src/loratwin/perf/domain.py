@@ -52,9 +52,9 @@ class Domain(BaseModel):
         if config.max_loras == 0:
             for name in ("max_loras", "max_lora_rank", "served_adapters"):
                 values.pop(name)
-        found = []
+        notes = []
         for name, value in values.items():
             low, high = getattr(self, name)
             if value < low or value > high:  # NaN, the mean of no requests, is not outside
-                found.append(f"outside the profile's domain: {name} = {value:g}, measured {low:g} to {high:g}")
-        return tuple(found)
+                notes.append(f"outside the profile's domain: {name} = {value:g}, measured {low:g} to {high:g}")
+        return tuple(notes)

@@ -63,7 +63,7 @@ def gpu_names() -> list[str]:
 @lru_cache(maxsize=1)
 def _by_any_name() -> dict[str, str]:
     """Names of the table by the names that somebody may call them, in small letters and without blanks."""
-    return {_plain(each): name for name, gpu in _table().items() for each in (name, *gpu.printed)}
+    return {_plain(spelling): name for name, gpu in _table().items() for spelling in (name, *gpu.printed)}
 
 
 @lru_cache(maxsize=1)
@@ -98,11 +98,11 @@ def find_gpu(name: str, memory_gib: float | None = None) -> Gpu:
         It is not there; the names that are there are listed, only those of its kind if it is one, as h100. Or it is no
         memory.
     """
-    found = _by_label().get(name.lower().strip()) or _by_any_name().get(_plain(name))
-    if found is None:
-        of_kind = [each for each in gpu_names() if _plain(each).startswith(_plain(name))]
+    table_name = _by_label().get(name.lower().strip()) or _by_any_name().get(_plain(name))
+    if table_name is None:
+        of_kind = [known for known in gpu_names() if _plain(known).startswith(_plain(name))]
         raise UnknownNameError("GPU", name.lower(), of_kind or gpu_names())
-    return with_memory(_table()[found], memory_gib)
+    return with_memory(_table()[table_name], memory_gib)
 
 
 def with_memory(gpu: Gpu, memory_gib: float | None) -> Gpu:

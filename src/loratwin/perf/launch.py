@@ -64,16 +64,16 @@ def launch_of(engine: str, references: Sequence[Profile]) -> Launch:
     """What a version takes beside its operations; learned from the references of its generation, if there are any."""
     wanted = engine_version(engine)
     generation = _generation(wanted)
-    alike = [each for each in references if _generation(engine_version(each.engine)) is generation]
+    alike = [reference for reference in references if _generation(engine_version(reference.engine)) is generation]
     if alike:
-        return Launch(*map(fmean, zip(*(learned_launch(each) for each in alike), strict=True)))
+        return Launch(*map(fmean, zip(*(learned_launch(reference) for reference in alike), strict=True)))
     known = generation.launch or _GENERATIONS[1].launch
     assert known is not None
     return known
 
 
 def _generation(version: Version) -> _Since:
-    older = [each for each in _GENERATIONS if each.since[:2] <= version[:2]]
+    older = [generation for generation in _GENERATIONS if generation.since[:2] <= version[:2]]
     return (older or _GENERATIONS[:1])[-1]
 
 
@@ -102,7 +102,7 @@ def _beyond(reference: Profile, layer_s: float, batch: int) -> float:
 
 
 def _decoding(batch: int) -> Steps:
-    return Steps(*(np.array([float(each)]) for each in (batch, CONTEXT, 0, 0, batch)))
+    return Steps(*(np.array([float(number)]) for number in (batch, CONTEXT, 0, 0, batch)))
 
 
 def _decode_s(reference: Profile, batch: int) -> float:

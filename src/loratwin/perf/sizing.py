@@ -118,15 +118,15 @@ def server_memory(
     InputError
         Something is not known, or vLLM refuses it.
     """
-    (engine, said), found = told_version(engine), find_gpu(gpu, gpu_memory_gib)
+    (engine, said), device = told_version(engine), find_gpu(gpu, gpu_memory_gib)
     shapes = _of_dtype(find_llm(quantized_name(llm, quantization) if quantization else llm, engine), dtype)
     stage = stage_of(shapes, pipeline_parallel)
-    memory = assume_memory(found, stage, engine, tensor_parallel, sampler=_sampler(sampler))
-    config = config_with_defaults(found, engine, settings)
+    memory = assume_memory(device, stage, engine, tensor_parallel, sampler=_sampler(sampler))
+    config = config_with_defaults(device, engine, settings)
     notes = () if profile_run_of(engine) else generation_of(engine).notes
     account = memory_account(stage, memory, config)
     return ServerMemory(
-        found.name, shapes.name, engine, tensor_parallel * pipeline_parallel, config, account, (*said, *notes)
+        device.name, shapes.name, engine, tensor_parallel * pipeline_parallel, config, account, (*said, *notes)
     )
 
 
@@ -144,11 +144,11 @@ def config_with_defaults(gpu: Gpu, engine: str, given: Mapping[str, Any]) -> Eng
     InputError
         As `EngineConfig`, or what the version refuses.
     """
-    told = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in given.items() if value is not None}
     if profile_run_of(engine):  # vLLM's first engine, of which defaults were not read
-        return EngineConfig(**{"max_loras": 0, "gpu_memory_utilization": FIRST_UTILIZATION} | told)
-    limits = limits_beside(default_limits(engine, gpu.memory_gib, gpu.name), told)
-    config = EngineConfig(**limits._asdict() | {"max_loras": 0} | told)
+        return EngineConfig(**{"max_loras": 0, "gpu_memory_utilization": FIRST_UTILIZATION} | chosen)
+    limits = limits_beside(default_limits(engine, gpu.memory_gib, gpu.name), chosen)
+    config = EngineConfig(**limits._asdict() | {"max_loras": 0} | chosen)
     check_config(config, engine)
     return config
 

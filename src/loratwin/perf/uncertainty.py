@@ -84,7 +84,7 @@ class Uncertainty(BaseModel):
         quantiles = self._quantiles(figure, regime)
         if quantiles is None:
             return 0.0
-        scale = [_two_sided(each) for each in LEVELS]
+        scale = [_two_sided(level) for level in LEVELS]
         wanted = _two_sided(level)
         if wanted > scale[-1]:
             return quantiles[-1] * wanted / scale[-1]

@@ -186,8 +186,8 @@ def choose(
 def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that no other one beats: it would have at most their latency, at least their throughput and margin, and be
     better in one of these. A margin that was not searched counts as none; what starves is not among them."""
-    known = [(each, _merits(each)) for each in candidates if each.starts and not each.starved]
-    return [each for each, own in known if not any(_beats(other, own) for _, other in known)]
+    known = [(candidate, _merits(candidate)) for candidate in candidates if candidate.starts and not candidate.starved]
+    return [candidate for candidate, merits in known if not any(_beats(other, merits) for _, other in known)]
 
 
 def _merits(candidate: Candidate) -> tuple[float, ...]:
@@ -196,8 +196,8 @@ def _merits(candidate: Candidate) -> tuple[float, ...]:
     return tuple(-inf if isnan(value) else value for value in values)
 
 
-def _beats(other: tuple[float, ...], own: tuple[float, ...]) -> bool:
-    return other != own and all(theirs >= mine for theirs, mine in zip(other, own, strict=True))
+def _beats(other: tuple[float, ...], merits: tuple[float, ...]) -> bool:
+    return other != merits and all(theirs >= mine for theirs, mine in zip(other, merits, strict=True))
 
 
 def check_objective(objective: str) -> None:

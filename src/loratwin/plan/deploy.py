@@ -37,8 +37,9 @@ def commands(plan: Plan) -> list[Command]:
     if plan.best is None:
         return []
     whose = "on which the profile was measured" if plan.profile.origin == "fitted" else "for which it is assumed"
-    own, *others = _deployments(plan)
-    first = Command(f"{own.title}, {whose}", serve_command(plan, own.key), (*own.remarks, *_as_profiled(plan.profile)))
+    profiled, *others = _deployments(plan)
+    remarks = (*profiled.remarks, *_as_profiled(plan.profile))
+    first = Command(f"{profiled.title}, {whose}", serve_command(plan, profiled.key), remarks)
     return [first, *(Command(one.title, serve_command(plan, one.key), one.remarks) for one in others)]
 
 

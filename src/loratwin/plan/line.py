@@ -106,11 +106,11 @@ def _diff(plan: Plan, line: ServerLine, now: EngineConfig) -> tuple[str, ...]:
     best, engine = plan.best.config, line.arguments.engine
     wanted = {name: getattr(best, name) for name in EngineConfig.model_fields if name in engine.options}
     differs = {name: value for name, value in wanted.items() if value is not None and value != getattr(now, name)}
-    told = asked_config(line.arguments) if now.max_loras else {}
+    written = asked_config(line.arguments) if now.max_loras else {}
     if best.max_loras and not now.max_loras:
         differs |= {name: wanted[name] for name in ("max_loras", "max_cpu_loras", "max_lora_rank")}
         differs = {"enable_lora": True, **differs}
-    if differs.get("max_cpu_loras") == best.max_loras and "max_cpu_loras" not in told:
+    if differs.get("max_cpu_loras") == best.max_loras and "max_cpu_loras" not in written:
         del differs["max_cpu_loras"]  # what the engine takes anyway
     return tuple(_lines(line, differs))
 

@@ -38,13 +38,13 @@ class PlanQuestion:
     @property
     def asked(self) -> dict[str, Any]:
         """What is planned, but for the workload."""
-        told = {"seeds": list(self.seeds), "changes": list(map(str, self.changes)), "options": self.options}
-        return {"plan": self.profile.name, "profile_hash": self.profile.digest, **told}
+        question = {"seeds": list(self.seeds), "changes": list(map(str, self.changes)), "options": self.options}
+        return {"plan": self.profile.name, "profile_hash": self.profile.digest, **question}
 
     def __call__(self, name: str, spec: WorkloadSpec) -> dict[str, Any]:
         """As `plan_and_cases_json`."""
-        found = plan_and_cases(spec, self.profile, self.changes, seeds=self.seeds, name=name, **self.options)
-        return plan_and_cases_json(*found)
+        plan_and_changes = plan_and_cases(spec, self.profile, self.changes, seeds=self.seeds, name=name, **self.options)
+        return plan_and_cases_json(*plan_and_changes)
 
     def rows(self, result: Mapping[str, Any]) -> Rows:
         """One: the chosen configuration and its figures."""

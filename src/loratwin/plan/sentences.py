@@ -393,12 +393,12 @@ def _near(plan: Plan) -> str:
     near = plan.choice.near_slots
     if len(near) == 1:
         return f"No other number of slots that was tried comes within 1 % of its {figure}."
-    between = {each.slots for each in plan.table if near[0] <= each.slots <= near[-1]}
-    listed = f"{near[0]} to {near[-1]}" if between == set(near) else _and([str(each) for each in near])
+    between = {candidate.slots for candidate in plan.table if near[0] <= candidate.slots <= near[-1]}
+    listed = f"{near[0]} to {near[-1]}" if between == set(near) else _and([str(slots) for slots in near])
     chosen = plan.best.slots if plan.best else near[0]
     least = "the largest margin (to a tenth), then the least latency and a short tail"
     least = least if plan.objective == "throughput" else "the largest margin and a short tail"
-    slow = any(is_slow(each.mean("ttft_p99_ms")) for each in plan.choice.near)
+    slow = any(is_slow(candidate.mean("ttft_p99_ms")) for candidate in plan.choice.near)
     these = "those that are not slow (TTFT p99 below 10 s)" if slow and not _is_slow(plan.best) else "these"
     return f"{listed} slots give the same {figure} to 1 %; {chosen} are the fewest of {these} with {least}."
 

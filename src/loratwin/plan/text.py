@@ -113,17 +113,17 @@ def trades(plan: Plan) -> list[tuple[str, ...]]:
 
     Of many a few: the chosen one, the ends and what lies evenly between them by latency. Empty without a choice.
     """
-    unbeaten = frontier([each for each in plan.alternatives if each.works(plan.slo)])
+    unbeaten = frontier([candidate for candidate in plan.alternatives if candidate.works(plan.slo)])
     if plan.best is None or len(unbeaten) < 2:
         return []
-    shown = _evenly(sorted(unbeaten, key=lambda each: each.latency_ms), plan.best)
-    return [TRADES, *(_trade(each, plan) for each in shown)]
+    shown = _evenly(sorted(unbeaten, key=lambda candidate: candidate.latency_ms), plan.best)
+    return [TRADES, *(_trade(candidate, plan) for candidate in shown)]
 
 
 def _evenly(ordered: Sequence[Candidate], best: Candidate) -> list[Candidate]:
     most = min(MOST_TRADES, len(ordered)) - 1
     places = {round(i * (len(ordered) - 1) / most) for i in range(most + 1)}
-    return [each for i, each in enumerate(ordered) if i in places or each.config == best.config]
+    return [candidate for i, candidate in enumerate(ordered) if i in places or candidate.config == best.config]
 
 
 def _trade(candidate: Candidate, plan: Plan) -> tuple[str, ...]:

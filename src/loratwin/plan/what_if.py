@@ -183,9 +183,9 @@ def plan_and_cases(
     InputError
         As `plan` and `what_if`.
     """
-    found = find_plan(workload, profile, processes=processes, progress=progress, **options)
-    cases = what_if(found, workload, changes, processes=processes, progress=progress) if changes else ()
-    return found, cases
+    base = find_plan(workload, profile, processes=processes, progress=progress, **options)
+    cases = what_if(base, workload, changes, processes=processes, progress=progress) if changes else ()
+    return base, cases
 
 
 def what_if(

@@ -110,8 +110,8 @@ class Sharing(ReadOnlyArrays):
 
     def _parents(self, copy: int) -> I4:
         """Of the texts of one copy: its own, or those that all copies have."""
-        own = np.append(self.own, False)[self.parent]
-        return (self.parent + np.where(own, copy * len(self.parent), 0)).astype(np.int32)
+        is_own = np.append(self.own, False)[self.parent]
+        return (self.parent + np.where(is_own, copy * len(self.parent), 0)).astype(np.int32)
 
 
 def _check_rows(name: str, rows: I4, num: int | NDArray[np.int64]) -> None:

@@ -147,8 +147,8 @@ def with_ranks(spec: WorkloadSpec, folder: Path) -> tuple[WorkloadSpec, dict[str
 
 
 def _standing(taken: Mapping[str, str], folder: str | Path) -> list[str]:
-    pairs = [(name, own) for name, own in taken.items() if own_name(name) != own]
+    pairs = [(name, folder_name) for name, folder_name in taken.items() if own_name(name) != folder_name]
     if not pairs:
         return []
-    (name, own), num = pairs[0], len(pairs)
-    return [f"{num} adapters of the workload stand for others in {folder}: {name} is {own}, ..."]
+    (name, folder_name), num = pairs[0], len(pairs)
+    return [f"{num} adapters of the workload stand for others in {folder}: {name} is {folder_name}, ..."]

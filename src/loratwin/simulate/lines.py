@@ -102,11 +102,11 @@ def check_line(line: ServerLine, profile: Profile) -> tuple[str, ...]:
     named = arguments.model
     asked = {name: arguments.text(name) for name in ("dtype", "quantization")}
     try:
-        found = find_llm(f"{named}-{asked['quantization']}" if asked["quantization"] else named, profile.engine).name
+        served = find_llm(f"{named}-{asked['quantization']}" if asked["quantization"] else named, profile.engine).name
     except InputError:
-        found = ""
-    if found and found != profile.llm.name:
-        raise InputError(f"{line.where} serves {found}, but the profile is of {profile.llm.name}: {profile.name}")
+        served = ""
+    if served and served != profile.llm.name:
+        raise InputError(f"{line.where} serves {served}, but the profile is of {profile.llm.name}: {profile.name}")
     gpus, stages = (arguments.whole(name) or 1 for name in ("tensor_parallel", "pipeline_parallel"))
     if gpus != profile.memory.tensor_parallel:
         raise InputError(
@@ -119,7 +119,7 @@ def check_line(line: ServerLine, profile: Profile) -> tuple[str, ...]:
         )
     if DTYPES.get(asked["dtype"] or "auto", "unknown") is not None:
         raise InputError(f"{line.where}: --dtype {asked['dtype']} is not simulated; profiles are of 16 bits")
-    return tuple(_remarks(line, profile, named if not found else ""))
+    return tuple(_remarks(line, profile, named if not served else ""))
 
 
 def _remarks(line: ServerLine, profile: Profile, unknown: str) -> list[str]:
@@ -135,5 +135,5 @@ def _remarks(line: ServerLine, profile: Profile, unknown: str) -> list[str]:
 
 def on_line(config: EngineConfig) -> EngineConfig:
     """What a server takes that is told nothing of its host memory: as many adapters in it as there are slots."""
-    told = config.max_cpu_loras is not None or not config.max_loras
-    return config if told else config.replace(max_cpu_loras=config.max_loras)
+    is_settled = config.max_cpu_loras is not None or not config.max_loras
+    return config if is_settled else config.replace(max_cpu_loras=config.max_loras)

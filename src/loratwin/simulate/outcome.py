@@ -118,8 +118,8 @@ def try_config(
     except CapacityError as error:
         return Outcome(config, workload.seed, served_capacity(profile, config).tokens, str(error), None)
     keep(run)
-    found = outcome(run, slo, profile.uncertainty, percentiles)
-    return replace(found, ended_share=_ended_share(workload, run, found.summary)) if found.summary else found
+    judged = outcome(run, slo, profile.uncertainty, percentiles)
+    return replace(judged, ended_share=_ended_share(workload, run, judged.summary)) if judged.summary else judged
 
 
 def _ended_share(workload: Workload, run: Run, summary: Summary) -> float:

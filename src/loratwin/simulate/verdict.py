@@ -34,7 +34,7 @@ def simulated_slo(slo: Slo, served_share: float, uncertainty: Uncertainty | None
     """The limits that the twin's own figures are held to, in the order of the SLO's; they have other names."""
     ratios = (real_over_simulated(limit, served_share, uncertainty) for limit in slo.limits)
     return Slo(
-        tuple(replace(each, limit_s=each.limit_s / ratio) for each, ratio in zip(slo.limits, ratios, strict=True))
+        tuple(replace(limit, limit_s=limit.limit_s / ratio) for limit, ratio in zip(slo.limits, ratios, strict=True))
     )
 
 

@@ -91,12 +91,12 @@ def _base(base: str, llm: LlmShapes) -> tuple[str, tuple[str, ...]]:
     if not base:
         return "", ("adapters do not say of which LLM they are (base_model_name_or_path)",)
     try:
-        own = find_llm(base)
+        known = find_llm(base)
     except InputError:
         return "", (f"of {base}, which is no LLM that is known by name; taken to be {llm.name}",)
-    if _sizes(own) != _sizes(llm):
+    if _sizes(known) != _sizes(llm):
         return f"it is of {base} (base_model_name_or_path), the server of {llm.repository or llm.name}", ()
-    same = own.name == llm.name or base in (llm.repository, llm.given)
+    same = known.name == llm.name or base in (llm.repository, llm.given)
     return "", () if same else (f"adapters are of {base}, which has the shapes of {llm.name}",)
 
 
@@ -116,7 +116,7 @@ def _modules(config: Mapping[str, Any], llm: LlmShapes, path: Path) -> list[str]
     known = adapter_modules(llm)
     if isinstance(asked, str) and asked not in known:
         return [] if _matches(asked, known, path) else [f"target_modules {asked!r} matches no module of {llm.name}"]
-    named = {str(each).rpartition(".")[2] for each in ([asked] if isinstance(asked, str) else asked)}
+    named = {str(name).rpartition(".")[2] for name in ([asked] if isinstance(asked, str) else asked)}
     return [
         f"target_modules has {module}, which {llm.name} is not known to have; vLLM refuses modules that it has not"
         for module in sorted(named - known.keys())

@@ -37,7 +37,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
         raise DataError(f"{path}: r, the rank, must be a whole number of 1 or more; it is {rank!r}")
     pattern = config.get("rank_pattern") or {}
-    if not isinstance(pattern, dict) or not all(isinstance(each, int) for each in pattern.values()):
+    if not isinstance(pattern, dict) or not all(isinstance(rank, int) for rank in pattern.values()):
         raise DataError(f"{path}: rank_pattern must map names of modules to ranks")
     return dict(config)
 
@@ -60,10 +60,10 @@ def ranks_in(folder: str | Path) -> dict[str, int]:
     place = Path(folder)
     if not place.is_dir():
         raise InputError(f"{folder}: no such folder")
-    found = adapter_folders(place)
-    if not found:
+    folders = adapter_folders(place)
+    if not folders:
         raise InputError(f"{folder}: has no adapters (folders with {CONFIG})")
-    return {each.name: largest_rank(read_config(each)) for each in found}
+    return {adapter.name: largest_rank(read_config(adapter)) for adapter in folders}
 
 
 def rank_of(name: str, ranks: Mapping[str, int]) -> int | None:

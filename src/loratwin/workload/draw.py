@@ -155,9 +155,9 @@ def _conversations(
     turn = np.arange(turns)
     rows = np.arange(num * turns, dtype=np.int32).reshape(num, turns)
     arrival_s = first.arrival_s[:, None] + turn * sessions.think_s
-    own = np.empty((num, turns - 1), np.int32)
+    turn_texts = np.empty((num, turns - 1), np.int32)
     for i in range(turns - 1):
-        own[:, i] = texts.add(text if i == 0 else own[:, i - 1], _counted(ends[:, i]), own=True)
+        turn_texts[:, i] = texts.add(text if i == 0 else turn_texts[:, i - 1], _counted(ends[:, i]), own=True)
     requests = _GroupRequests(
         arrival_s.ravel(),
         np.repeat(first.adapter, turns),
@@ -165,7 +165,7 @@ def _conversations(
         answers.ravel(),
     )
     follows = np.where(turn > 0, rows - 1, ALONE).astype(np.int32).ravel()
-    followed = own[:, np.minimum(turn, turns - 2)].ravel()  # nobody repeats the last answer
+    followed = turn_texts[:, np.minimum(turn, turns - 2)].ravel()  # nobody repeats the last answer
     whole = _Part(requests, followed, follows, np.tile((turn > 0) * sessions.think_s, num))
     return _inside(whole, spec.window_s)
 
@@ -205,8 +205,8 @@ def _draw_group(group: AdapterGroup, spec: WorkloadSpec, seed: int) -> _GroupReq
     rate = group.rate_per_s(spec.window_s) / _turns(group)
     arrival_s, adapter = group.arrivals.draw(rng, rate, spec.window_s)
     drawn = _with_lengths(group.lengths or spec.lengths, group.name, seed, arrival_s, adapter)
-    told = isinstance(group.arrivals, ClientRates) and group.lengths is None
-    return _lengths_of_clients(group, drawn, seed) if told else drawn
+    has_client_lengths = isinstance(group.arrivals, ClientRates) and group.lengths is None
+    return _lengths_of_clients(group, drawn, seed) if has_client_lengths else drawn
 
 
 def _lengths_of_clients(group: AdapterGroup, drawn: _GroupRequests, seed: int) -> _GroupRequests:

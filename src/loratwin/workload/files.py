@@ -89,10 +89,10 @@ def _workloads_of(given: str) -> Iterator[str]:
     if not folder.is_dir():
         yield given
         return
-    found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
-    if not found:
+    workload_files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    if not workload_files:
         raise InputError(f"{folder}: a folder without workloads (files {', '.join(SUFFIXES)})")
-    yield from map(str, found)
+    yield from map(str, workload_files)
 
 
 def parse_spec(data: Any, source: str = "workload", folder: Path | None = None) -> WorkloadSpec:

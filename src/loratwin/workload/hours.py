@@ -41,7 +41,9 @@ def clock(seconds: float) -> str:
 
 def varies(spec: WorkloadSpec) -> bool:
     """Whether its traffic is known to change with time, in a window of more than an hour."""
-    return spec.window_s > HOUR_S and any(isinstance(each, Diurnal | Replay | ClientRates) for each in _arrivals(spec))
+    return spec.window_s > HOUR_S and any(
+        isinstance(arrivals, Diurnal | Replay | ClientRates) for arrivals in _arrivals(spec)
+    )
 
 
 def _arrivals(spec: WorkloadSpec) -> tuple[object, ...]:
@@ -60,7 +62,7 @@ def busiest_hour(spec: WorkloadSpec, seed: int = 0) -> BusiestHour:
     """
     if spec.window_s <= HOUR_S:
         raise InputError(f"hours: the window has {spec.window_s:g} s; the busiest hour needs more than one")
-    if any(isinstance(each, Closed | AtOnce) for each in _arrivals(spec)):
+    if any(isinstance(arrivals, Closed | AtOnce) for arrivals in _arrivals(spec)):
         raise InputError("hours: closed loops and batches have no busiest hour; they ask for what they are served")
     return _busiest(draw(spec, seed))
 

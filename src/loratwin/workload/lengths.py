@@ -145,8 +145,8 @@ class SampledLengths(Strict):
             raise refusal("column", "must be given with path, and only then")
         lengths = self.lengths()
         if lengths.min() < 1 or lengths.max() > MAX_TOKENS:
-            found = f"{lengths.min():g} to {lengths.max():g}"
-            raise refusal("column", f"lengths must be from 1 to {MAX_TOKENS}, these are from {found}")
+            extent = f"{lengths.min():g} to {lengths.max():g}"
+            raise refusal("column", f"lengths must be from 1 to {MAX_TOKENS}, these are from {extent}")
         return self
 
     def lengths(self) -> F8:

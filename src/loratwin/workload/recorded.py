@@ -128,7 +128,9 @@ def _trace(path: Path, mtime_ns: int, size: int) -> Trace:
     requests = _requests(path, mtime_ns, size)
     if not requests.num_requests:
         raise InputError(f"{path}: has no requests")
-    prompt, output = (np.maximum(each, 1).astype(np.int32) for each in (requests.prompt_tokens, requests.output_tokens))
+    prompt, output = (
+        np.maximum(tokens, 1).astype(np.int32) for tokens in (requests.prompt_tokens, requests.output_tokens)
+    )
     names = requests.adapters.name
     counts = np.bincount(requests.adapter + 1, minlength=len(names) + 1).tolist()
     sums = int(prompt.sum(dtype=np.int64)), int(output.sum(dtype=np.int64))

@@ -104,19 +104,19 @@ class _BlockTree:
     def enter(self, hashes: Sequence[int], prompt_tokens: int, block_tokens: int) -> int:
         """Follow a request's hashes; its last node, -1: it has none."""
         at = ALONE
-        for number, each in enumerate(hashes, 1):
-            at = self._child(at, each)
+        for number, block_hash in enumerate(hashes, 1):
+            at = self._child(at, block_hash)
             self._times[at] += 1
             self._end[at] = min(self._end[at] or number * block_tokens, prompt_tokens)
         return at
 
-    def _child(self, at: int, each: int) -> int:
-        if (at, each) not in self._node:
-            self._node[at, each] = len(self._parent)
+    def _child(self, at: int, block_hash: int) -> int:
+        if (at, block_hash) not in self._node:
+            self._node[at, block_hash] = len(self._parent)
             self._parent.append(at)
             self._end.append(0)
             self._times.append(0)
-        return self._node[at, each]
+        return self._node[at, block_hash]
 
     def texts(self, texts: Texts) -> list[int]:
         """The text that holds each node's last token; nodes without a fork between them are one text.

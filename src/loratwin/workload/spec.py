@@ -141,9 +141,9 @@ class AdapterGroup(Strict):
         rates = self.rates.rates() if isinstance(self.rates, RateChoices) else self.rates
         in_trace = self._told_names()
         weights = self.popularity if isinstance(self.popularity, tuple) else None
-        for told in (self.names, rates, weights, in_trace):
-            if told is not None and len(told):
-                return len(told)
+        for per_adapter in (self.names, rates, weights, in_trace):
+            if per_adapter is not None and len(per_adapter):
+                return len(per_adapter)
         raise refusal("count", "this key is required, unless names, rates, weights or a trace with adapters tell it")
 
     def _check_ranks(self) -> None:

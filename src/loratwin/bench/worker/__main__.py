@@ -217,8 +217,8 @@ async def _run_reference(client: LoadClient, when: str) -> None:
     decoded = gaps > 0
     path = client.folder / REFERENCE_FILE
     known = json.loads(path.read_text()) if path.exists() else {}
-    found = float((last - first)[decoded].sum() / gaps[decoded].sum()) if decoded.any() else None
-    write_atomically(path, json.dumps({**known, when: found}))
+    tpot_s = float((last - first)[decoded].sum() / gaps[decoded].sum()) if decoded.any() else None
+    write_atomically(path, json.dumps({**known, when: tpot_s}))
     journal.close()
 
 

@@ -43,9 +43,9 @@ def texts_of_words(url: str, model: str, headers: Mapping[str, str], seed: int, 
     """
     words, overhead = CANDIDATES, 0
     with suppress(InputError), Connection(url, headers, _TIMEOUT_S) as connection:
-        found, added = single_tokens(lambda text: _count_prompt(connection, model, text, "completions"))
-        if found:
-            words, overhead = found, added
+        single, added = single_tokens(lambda text: _count_prompt(connection, model, text, "completions"))
+        if single:
+            words, overhead = single, added
     return Words(seed, words, overhead, longest)
 
 

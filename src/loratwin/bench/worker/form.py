@@ -35,13 +35,13 @@ def find_form(url: str, model: str, api: Api, headers: Mapping[str, str]) -> Req
     with Connection(url, headers, _TIMEOUT_S) as connection:
         if not _takes(connection, model, api, BARE):
             return FULL
-        found = replace(BARE, token_ids=True) if api == "chat" else BARE  # a chat has none
+        form = replace(BARE, token_ids=True) if api == "chat" else BARE  # a chat has none
         for fields in _DOUBTFUL:
             if _takes(connection, model, api, replace(BARE, **fields)):
-                found = replace(found, **fields)
-        if not found.ignore_eos and _takes(connection, model, api, replace(BARE, min_tokens=True)):
-            found = replace(found, min_tokens=True)
-        return found
+                form = replace(form, **fields)
+        if not form.ignore_eos and _takes(connection, model, api, replace(BARE, min_tokens=True)):
+            form = replace(form, min_tokens=True)
+        return form
 
 
 def _takes(connection: Connection, model: str, api: Api, form: RequestForm) -> bool:

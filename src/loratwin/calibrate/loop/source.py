@@ -13,8 +13,8 @@ import numpy as np
 from loratwin.bench import GivenServers, LaunchedServers, Listener, key_headers
 from loratwin.bench.listener import SILENT
 from loratwin.bench.running import RunningServers
+from loratwin.bench.server_settings import process_of
 from loratwin.bench.shared.requests import parse_url
-from loratwin.bench.told import process_of
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
 from loratwin.engines.config_file import with_config_file
@@ -130,9 +130,9 @@ class ServerSource:
         """What a server at the URL runs with: as the user says, else as it tells, else as the design has it."""
         given = self.arguments
         known = {"block_size": facts and facts.block_size, "max_model_len": facts and facts.max_model_len}
-        told = {name: value for name, value in known.items() if value and name not in given}
+        served = {name: value for name, value in known.items() if value and name not in given}
         said = [name for name in _CHOSEN if name in given]
-        return given.put(**told).plus(designed.without(*said))
+        return given.put(**served).plus(designed.without(*said))
 
     def slots_and_rank(self) -> tuple[int | None, int | None]:
         """Slots and rank of the server at the URL, as the user says, else as the server does; None: nobody tells.

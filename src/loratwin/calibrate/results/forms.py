@@ -83,14 +83,14 @@ def _column_rows(data: Mapping[str, Any], tool: str, where: str) -> list[Sent]:
             np.array(data[name], dtype=np.float64) for name in ("ttfts", "input_lens", "output_lens")
         )
         start = np.array(data.get("start_times", [0.0] * number), dtype=np.float64)
-        gaps = [np.array(each, dtype=np.float64) for each in data["itls"]]
+        gaps = [np.array(gaps_s, dtype=np.float64) for gaps_s in data["itls"]]
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: not a result of {tool} ({error})") from None
     if not np.isfinite(start).all():
         raise DataError(f"{where}: start_times must be finite")
-    if any(each.ndim != 1 or not (each >= 0).all() for each in gaps) or not (ttft >= 0).all():
+    if any(request_gaps.ndim != 1 or not (request_gaps >= 0).all() for request_gaps in gaps) or not (ttft >= 0).all():
         raise DataError(f"{where}: ttfts and itls must be seconds, 0 or more")
-    if any(not ((each >= 0) & (each < 2**31) & (each % 1 == 0)).all() for each in (prompt, output)):
+    if any(not ((lengths >= 0) & (lengths < 2**31) & (lengths % 1 == 0)).all() for lengths in (prompt, output)):
         raise DataError(f"{where}: input_lens and output_lens must be whole numbers of tokens")
     errors = data.get("errors") or [""] * number
     return [
@@ -162,10 +162,10 @@ def guidellm_form(data: Any, where: str) -> list[Result] | None:
     """
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         return None
-    benchmarks = [each for each in data["benchmarks"] if isinstance(each, dict)]
-    nested = [one for each in benchmarks for one in each.get("benchmarks", []) if isinstance(one, dict)]
-    found = [_guidellm(each, i, data) for i, each in enumerate(nested or benchmarks)]
-    kept = [each for each in found if each.requests]
+    benchmarks = [benchmark for benchmark in data["benchmarks"] if isinstance(benchmark, dict)]
+    nested = [one for benchmark in benchmarks for one in benchmark.get("benchmarks", []) if isinstance(one, dict)]
+    results = [_guidellm(benchmark, i, data) for i, benchmark in enumerate(nested or benchmarks)]
+    kept = [result for result in results if result.requests]
     if not kept:
         raise DataError(
             f"{where}: no single request of GuideLLM is in it, only statistics; they are in its JSON output"
@@ -193,13 +193,13 @@ def _guidellm(benchmark: Mapping[str, Any], i: int, report: Mapping[str, Any]) -
 def _guidellm_request(one: Mapping[str, Any], kind: str) -> Sent:
     """Times of any version: of the request, of `info.timings`, or of `scheduler_info.request_timings`."""
     at = "info.timings", "scheduler_info.request_timings", "info.request_timings", "timings"
-    start = _time(one, "start_time", "request_start_time", *(f"{each}.request_start" for each in at),
-                  *(f"{each}.resolve_start" for each in at))  # fmt: skip
-    first = _time(one, "first_token_time", *(f"{each}.first_token_iteration" for each in at),
-                  *(f"{each}.first_iteration" for each in at))  # fmt: skip
-    end = _time(one, "last_token_time", *(f"{each}.last_token_iteration" for each in at),
-                *(f"{each}.last_iteration" for each in at), "end_time", "request_end_time",
-                *(f"{each}.request_end" for each in at), *(f"{each}.resolve_end" for each in at))  # fmt: skip
+    start = _time(one, "start_time", "request_start_time", *(f"{place}.request_start" for place in at),
+                  *(f"{place}.resolve_start" for place in at))  # fmt: skip
+    first = _time(one, "first_token_time", *(f"{place}.first_token_iteration" for place in at),
+                  *(f"{place}.first_iteration" for place in at))  # fmt: skip
+    end = _time(one, "last_token_time", *(f"{place}.last_token_iteration" for place in at),
+                *(f"{place}.last_iteration" for place in at), "end_time", "request_end_time",
+                *(f"{place}.request_end" for place in at), *(f"{place}.resolve_end" for place in at))  # fmt: skip
     ttft = _time(one, "time_to_first_token_ms") / 1e3
     if math.isfinite(first) and first < start:  # 0.1 has it from the start of the request
         first += start
@@ -325,8 +325,8 @@ def _is_lifecycle(row: Any) -> bool:
 def _lifecycle_request(row: Mapping[str, Any]) -> Sent:
     info = row.get("info") or {}
     times = _first(info, "response_metrics.output_token_times", "output_token_times") or []
-    times = [float(each) for each in times] or [
-        float(each) for each in _first(info, "response_metrics.chunk_times") or []
+    times = [float(time) for time in times] or [
+        float(time) for time in _first(info, "response_metrics.chunk_times") or []
     ]
     end, error = _number(row["end_time"]), row.get("error")
     kind = str(error.get("error_type") or "failed") if isinstance(error, dict) else str(error or "")
@@ -393,11 +393,11 @@ FORMS: tuple[Callable[[Any, str], list[Result] | None], ...] = (
 def _first(data: Any, *paths: str) -> Any:
     """The first of these that is there and not None; dots lead into mappings."""
     for path in paths:
-        found = data
+        value = data
         for key in path.split("."):
-            found = found.get(key) if isinstance(found, dict) else None
-        if found is not None:
-            return found
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            return value
     return None
 
 

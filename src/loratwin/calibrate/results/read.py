@@ -102,9 +102,9 @@ def read_results(
     device = _gpu(gpu)
     config = engine_config(given, ServerFacts(version=_number_of(engine_version)), device)
     check_adapters(adapters, ranks, config)
-    found = _results(Path(path))
+    results = _results(Path(path))
     runs: dict[str, Run] = {}
-    for name, where, result in found:
+    for name, where, result in results:
         settle_models(result, given.text("model") or "")
         notes = [*_notes(given, config, engine_version, gpu), *result.notes, *_adapter_notes(result, adapters, config)]
         provenance = Provenance(
@@ -167,12 +167,12 @@ def load_runs_or_results(paths: Sequence[str | Path], engine_version: str = "", 
         As `records.load_runs`, or as `read_results` of a file that is such a result.
     """
     runs: dict[str, Run] = {}
-    own = [path for path in paths if Path(path).is_file() and is_run_file(path)]
-    if len(own) == len(paths):
+    record_files = [path for path in paths if Path(path).is_file() and is_run_file(path)]
+    if len(record_files) == len(paths):
         return load_runs(paths)
     for path in paths:
-        found = load_runs([path]) if path in own else _foreign(path, engine_version, gpu)
-        runs |= {_free(name, runs): run for name, run in found.items()}
+        file_runs = load_runs([path]) if path in record_files else _foreign(path, engine_version, gpu)
+        runs |= {_free(name, runs): run for name, run in file_runs.items()}
     return runs
 
 
@@ -190,8 +190,8 @@ def _gpu(name: str) -> Gpu:
         return UNKNOWN_GPU
     if name.lower() == "cpu":
         return Gpu("", 0.0)
-    found = find_gpu(name)
-    return Gpu(found.name, found.memory_gib)
+    device = find_gpu(name)
+    return Gpu(device.name, device.memory_gib)
 
 
 def _number_of(version: str) -> str | None:
@@ -239,7 +239,7 @@ def _adapter_notes(result: Result, adapters: Sequence[str], config: EngineConfig
 
 def _free(name: str, taken: dict[str, Run]) -> str:
     names = (name, *(f"{name}-{i}" for i in range(2, len(taken) + 2)))
-    return next(each for each in names if each not in taken)
+    return next(candidate for candidate in names if candidate not in taken)
 
 
 def _results(path: Path) -> list[tuple[str, str, Result]]:
@@ -247,20 +247,20 @@ def _results(path: Path) -> list[tuple[str, str, Result]]:
     if path.is_dir():
         return _in_folder(path)
     documents = _documents(path)
-    found: list[tuple[str, str, Result]] = []
+    results: list[tuple[str, str, Result]] = []
     for i, data in enumerate(documents):
         where = str(path) if len(documents) == 1 else f"{path}: result {i + 1}"
         for result in _read(data, where):
             _with_neighbours(result, path)
             name = path.stem if not result.name else f"{path.stem}-{result.name}"
-            found.append((name if len(documents) == 1 else f"{name}-{i + 1}", where, result))
-    return found
+            results.append((name if len(documents) == 1 else f"{name}-{i + 1}", where, result))
+    return results
 
 
 def _in_folder(folder: Path) -> list[tuple[str, str, Result]]:
     """All results below it, as of a sweep; what is no result, or its summary, is passed over."""
-    files = sorted(each for each in folder.rglob("*") if each.suffix in (".json", ".jsonl") and each.is_file())
-    found: list[tuple[str, str, Result]] = []
+    files = sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".jsonl") and file.is_file())
+    results: list[tuple[str, str, Result]] = []
     why_not = ""
     for file in files:
         if file.stem.startswith("summary") and len(files) > 1:
@@ -271,10 +271,10 @@ def _in_folder(folder: Path) -> list[tuple[str, str, Result]]:
             why_not = why_not or str(error)
             continue
         start = "-".join(re.sub(r"[^\w.=-]+", "_", part) for part in file.relative_to(folder).parent.parts)
-        found += [(f"{start}-{name}" if start else name, where, result) for name, where, result in inside]
-    if not found:
+        results += [(f"{start}-{name}" if start else name, where, result) for name, where, result in inside]
+    if not results:
         raise DataError(why_not or f"{folder}: no result of {KNOWN} is in it")
-    return found
+    return results
 
 
 def _documents(path: Path) -> list[Any]:
@@ -314,9 +314,9 @@ def _read(data: Any, where: str) -> list[Result]:
     if isinstance(data, dict) and _is_line_of_requests(data):
         data = [data]
     for form in FORMS:
-        found = form(data, where)
-        if found is not None:
-            return found
+        results = form(data, where)
+        if results is not None:
+            return results
     raise NoResultError(f"{where}: not a result of {KNOWN}")
 
 

@@ -72,14 +72,14 @@ def starts(e2e_s: Sequence[float], rate_per_s: float, concurrency: int | None) -
     when one of them has come back.
     """
     slots: list[float] = []
-    found = []
+    starts_s = []
     for i, e2e in enumerate(e2e_s):
         start = i / rate_per_s
         if concurrency and len(slots) >= concurrency:
             start = max(start, heapq.heappop(slots))
-        found.append(start)
+        starts_s.append(start)
         heapq.heappush(slots, start + (e2e if np.isfinite(e2e) else 0.0))
-    return found
+    return starts_s
 
 
 def as_run(
@@ -179,17 +179,17 @@ def _check(result: Result, where: str) -> None:
 
 def _adapters(result: Result, names: Sequence[str], ranks: Sequence[int], where: str) -> tuple[AdapterTable, list[int]]:
     """The table, and the row of each request, -1 for the LLM itself."""
-    told = [one.adapter for one in result.requests]
-    found = sorted({name for name in told if name and name != result.llm})
+    adapter_names = [one.adapter for one in result.requests]
+    distinct = sorted({name for name in adapter_names if name and name != result.llm})
     if names:
         listed = list(names)
-        if any(found) and set(found) <= set(listed):
-            who = [listed.index(name) if name in listed else -1 for name in told]
+        if any(distinct) and set(distinct) <= set(listed):
+            who = [listed.index(name) if name in listed else -1 for name in adapter_names]
         else:
-            who = [i % len(listed) for i in range(len(told))]
+            who = [i % len(listed) for i in range(len(adapter_names))]
     else:
-        listed = found
-        who = [listed.index(name) if name in listed else -1 for name in told]
+        listed = distinct
+        who = [listed.index(name) if name in listed else -1 for name in adapter_names]
     if listed and not ranks:
         raise InputError(f"{where} names adapters ({', '.join(listed[:5])}); say their ranks, in turn: --ranks 8,16")
     rank = np.array([ranks[i % len(ranks)] for i in range(len(listed))], dtype=np.int32)

@@ -166,7 +166,7 @@ def tail_errors(
 
     A step counts as often as it has decode requests, each of which waits for it; runs of few such steps are left out.
     """
-    found = {}
+    errors = {}
     for name, run in runs.items():
         steps = run.steps
         if steps is None or steps.decode_requests.sum() < _TAIL_TOKENS or len(steps) < _TAIL_TOKENS:
@@ -175,8 +175,8 @@ def tail_errors(
         load_s = np.zeros(len(steps)) if steps.load_s is None else steps.load_s
         predicted = model.dense_s(columns.tokens) + columns.linear @ model.linear + load_s
         ratios = [log(_p99(seconds, steps)) - log(_mean(seconds, steps)) for seconds in (steps.duration_s, predicted)]
-        found[name] = ratios[0] - ratios[1]
-    return found
+        errors[name] = ratios[0] - ratios[1]
+    return errors
 
 
 def _p99(seconds: F8, steps: StepSeries) -> float:

@@ -61,5 +61,5 @@ class ContextAttention(NamedTuple):
 
     def time_s(self, tokens: F8, pairs: F8, query_size: F8 | float, key_size: F8 | float, flops: float) -> F8:
         """Seconds for prompts of so many tokens and of so many pairs of a token and one before it."""
-        each = self.query_s * query_size + self.key_s * key_size
-        return np.asarray(self.launch_s + each * tokens + 4 * query_size * pairs / (self.share * flops))
+        token_s = self.query_s * query_size + self.key_s * key_size
+        return np.asarray(self.launch_s + token_s * tokens + 4 * query_size * pairs / (self.share * flops))

@@ -107,8 +107,8 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: _rounded(number) for key, number in value.items()}
+    return [_rounded(number) for number in value] if isinstance(value, list | tuple) else value
 
 
 def _products(gpu: Gpu, source: Source, frame: Frame) -> tuple[dict[str, NDArray[np.uint8]], dict[str, Any]]:
@@ -193,7 +193,7 @@ def _fit_decode(gpu: Gpu, source: Source, kind: str, size: int, rows: Frame) -> 
     seconds = rows.latency.to_numpy(float) * 1e-3
     octave = np.round(np.log2(pairs)).astype(int)
     short = context <= 32
-    floor = tuple(float(np.median(seconds[short & (octave == each)])) for each in range(int(octave[short].max()) + 1))
+    floor = tuple(float(np.median(seconds[short & (octave == power)])) for power in range(int(octave[short].max()) + 1))
     num_bytes = key_value_bytes(kind, size) * pairs * context
     cold = num_bytes > 2 * source.cache_bytes
 
@@ -222,7 +222,7 @@ def _fit_context(gpu: Gpu, size: int, rows: Frame) -> dict[str, Any]:
     seconds = rows.latency.to_numpy(float) * 1e-3
 
     def model(p: F8) -> ContextAttention:
-        return ContextAttention(*(float(each) for each in np.exp(p)))
+        return ContextAttention(*(float(coefficient) for coefficient in np.exp(p)))
 
     def off(p: F8) -> F8:
         return np.asarray(np.log(model(p).time_s(tokens, pairs, heads * size, kv_heads * size, gpu.flops) / seconds))
@@ -237,13 +237,13 @@ def _fit_context(gpu: Gpu, size: int, rows: Frame) -> dict[str, Any]:
 
 def _all_reduce(frame: Frame) -> dict[str, Any]:
     """Seconds by the number of GPUs and the logarithm of the elements, kernels in a graph."""
-    found: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     graph = frame[frame.backend == "vllm_graph"]
     for gpus, rows in graph.groupby("num_gpus"):
         ordered = rows.sort_values("message_size")
-        found["elements"] = [int(each) for each in ordered.message_size]
-        found[str(gpus)] = [float(each) * 1e-3 for each in ordered.latency]
-    return found
+        table["elements"] = [int(size) for size in ordered.message_size]
+        table[str(gpus)] = [float(latency_ms) * 1e-3 for latency_ms in ordered.latency]
+    return table
 
 
 def _experts(gpu: Gpu, frame: Frame) -> Iterator[tuple[str, Any]]:
@@ -269,7 +269,7 @@ def _fit_experts(gpu: Gpu, kind: str, rows: Frame) -> dict[str, Any]:
         return np.asarray(np.log(Experts(*np.exp(p)).time_s(num_bytes, operations, *peaks) / seconds))
 
     fit = least_squares(off, np.log([3e-5, 0.7, 0.4]), loss="soft_l1", f_scale=0.1)
-    launch, memory, share = (float(each) for each in np.exp(fit.x))
+    launch, memory, share = (float(coefficient) for coefficient in np.exp(fit.x))
     return Experts(launch, memory, share, float(np.mean(np.abs(off(fit.x)))))._asdict()
 
 
@@ -289,8 +289,8 @@ def _linear(gpu: Gpu, frame: Frame) -> dict[str, Any] | None:
     decoding, decode_error = _line(decode, [np.ones(len(decode)), decode.batch_size * decode.num_v_heads])
     prompting, prompt_error = _line(prompt, [one, tokens, tokens * heads])
     decoding[1] = max(decoding[1], STATE_BYTES / (0.85 * gpu.memory_bytes_per_s))
-    found = (*decoding, *prompting, max(decode_error, prompt_error))
-    return dict(zip(LinearAttention._fields, found, strict=True))
+    coefficients = (*decoding, *prompting, max(decode_error, prompt_error))
+    return dict(zip(LinearAttention._fields, coefficients, strict=True))
 
 
 def _line(rows: Frame, factors: list[Any]) -> tuple[list[float], float]:

@@ -51,8 +51,8 @@ class StepSum:
 
     def dense_s(self, tokens: F8) -> F8:
         """What every token passes through: products, all-reduces, activations."""
-        plain = [each for each in self._products[:-1] if not each.experts]
-        products = sum((each.times * self._product_s(each, tokens) for each in plain), self._experts_s(tokens))
+        plain = [product for product in self._products[:-1] if not product.experts]
+        products = sum((product.times * self._product_s(product, tokens) for product in plain), self._experts_s(tokens))
         layers, hidden = self._layers, self.llm.hidden_size
         reduce = 2 * layers * self.operations.all_reduce_s(self.tensor_parallel, tokens * hidden)
         return np.asarray(products + reduce + self._activation_s * tokens + layers * self.layer_s)
@@ -90,7 +90,7 @@ class StepSum:
         if attention.kind == "linear":
             return self.operations.linear.decode_s(requests, heads)
         number_bytes = self.llm.kv_number_bytes or self.llm.dtype_bytes
-        per_token = sum(each.bytes_on(self.tensor_parallel, number_bytes) / each.every for each in attention.caches)
+        per_token = sum(cache.bytes_on(self.tensor_parallel, number_bytes) / cache.every for cache in attention.caches)
         seen = np.minimum(context, attention.window) if attention.window else context
         kernel = self.operations.decode_attention(attention.key_size or 128, heads / kv_heads, number_bytes)
         moved = requests * per_token * seen
@@ -105,12 +105,12 @@ class StepSum:
         """All layers of experts: the products of one layer are one kernel."""
         total = np.zeros(len(tokens))
         layers: dict[tuple[int, int, int, str], list[Product]] = {}
-        for each in self._products[:-1]:
-            if each.experts:
-                layers.setdefault((each.times, each.experts, each.used, each.numbers), []).append(each)
+        for product in self._products[:-1]:
+            if product.experts:
+                layers.setdefault((product.times, product.experts, product.used, product.numbers), []).append(product)
         for (times, experts, used, kind), products in layers.items():
-            one_bytes = sum(numbers(kind).num_bytes(each.k, each.n) for each in products)
-            operations = 2 * tokens * used * sum(each.n * each.k for each in products)
+            one_bytes = sum(numbers(kind).num_bytes(product.k, product.n) for product in products)
+            operations = 2 * tokens * used * sum(product.n * product.k for product in products)
             read = touched(experts, used, tokens) * one_bytes
             total += times * self.operations.experts_s(kind, read, operations)
         return total
@@ -118,8 +118,11 @@ class StepSum:
     @property
     def expert_share(self) -> float:
         """Part of the experts that a token is sent to, of the kind of layers with the most weights in them; 0: none."""
-        layers = [each for each in self._products if each.experts]
-        sizes = [(each.times * each.experts * each.n * each.k, each.used / each.experts) for each in layers]
+        layers = [product for product in self._products if product.experts]
+        sizes = [
+            (product.times * product.experts * product.n * product.k, product.used / product.experts)
+            for product in layers
+        ]
         return max(sizes, default=(0, 0.0))[1]
 
     def heads(self, attention: Attention) -> tuple[int, int]:
@@ -145,7 +148,7 @@ class StepSum:
     def _activation_s(self) -> float:
         """Per token: each norm with its residual reads and writes twice; outputs are read and written."""
         between = 8 * self.llm.hidden_size * self._layers
-        outputs = sum(each.times * each.used * each.n for each in self._products[:-1])
+        outputs = sum(product.times * product.used * product.n for product in self._products[:-1])
         return 2 * (between + 1.5 * outputs) / self.operations.gpu.memory_bytes_per_s
 
 
@@ -184,8 +187,8 @@ def _tiled(of: StepSum) -> list[tuple[int, Attention]]:
     """Layers whose heads share keys and whose kernel fills tiles with the rows of one request."""
     if not of.operations.tiles_queries or (of.llm.kv_number_bytes or 2) < 2:
         return []
-    full = [(count, each) for count, each in of.attentions if each.kind == "full"]
-    return [(count, each) for count, each in full if each.num_heads > each.num_kv_heads]
+    full = [(count, attention) for count, attention in of.attentions if attention.kind == "full"]
+    return [(count, attention) for count, attention in full if attention.num_heads > attention.num_kv_heads]
 
 
 def rereads(of: StepSum, context_s: float) -> tuple[float, float]:
@@ -254,9 +257,9 @@ def base_step(of: StepSum, max_num_seqs: int, max_num_batched_tokens: int, kv_to
     def off(p: F8) -> F8:
         return np.asarray(np.log(_coefficients(p, of.expert_share).seconds(steps) / wanted))
 
-    found = _least_squares(lambda p: weight * off(p), np.log(start))
-    error = np.abs(off(found))
-    base = _coefficients(found, of.expert_share)._replace(error=float(error.mean()), worst=float(error.max()))
+    logarithms = _least_squares(lambda p: weight * off(p), np.log(start))
+    error = np.abs(off(logarithms))
+    base = _coefficients(logarithms, of.expert_share)._replace(error=float(error.mean()), worst=float(error.max()))
     again_s, beyond = rereads(of, base.context_s)
     return base._replace(
         mixed_context_s=mixed_context_s(of, base.prefill_context_s, base.context_s),
@@ -267,7 +270,7 @@ def base_step(of: StepSum, max_num_seqs: int, max_num_batched_tokens: int, kv_to
 
 
 def _coefficients(p: F8, expert_share: float) -> BaseStep:
-    weights, token, power, *linear = (float(each) for each in np.exp(p))
+    weights, token, power, *linear = (float(coefficient) for coefficient in np.exp(p))
     running, context, prefill, experts = (*linear, 0.0)[:4]
     return BaseStep(weights, token, 1 + power, running, context, prefill, experts, expert_share, 0.0, 0.0)
 

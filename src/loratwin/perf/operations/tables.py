@@ -68,8 +68,8 @@ class Operations(NamedTuple):
         """
         kind = _PRODUCTS.get(numbers, "")
         table = self.products.get(kind) or self.products["bfloat16"]
-        own = bits if table.kind == "bfloat16" and kind != "bfloat16" else 0.0
-        return table.time_s(self.gpu.memory_bytes_per_s, self.gpu.flops, m, n, k, own)
+        weight_bits = bits if table.kind == "bfloat16" and kind != "bfloat16" else 0.0
+        return table.time_s(self.gpu.memory_bytes_per_s, self.gpu.flops, m, n, k, weight_bits)
 
     def knows(self, numbers: str) -> bool:
         """Whether products with such weights were measured."""
@@ -99,10 +99,10 @@ class Operations(NamedTuple):
         """
         if gpus == 1:
             return np.zeros_like(elements, float)
-        sizes, seconds = self.all_reduces[min(self.all_reduces, key=lambda each: abs(log(each / gpus)))]
-        found = np.exp(np.interp(np.log(np.maximum(elements, 1.0)), np.log(sizes), np.log(seconds)))
+        sizes, seconds = self.all_reduces[min(self.all_reduces, key=lambda count: abs(log(count / gpus)))]
+        within = np.exp(np.interp(np.log(np.maximum(elements, 1.0)), np.log(sizes), np.log(seconds)))
         beyond = np.maximum(elements / sizes[-1], 1.0)
-        return np.asarray(found * beyond)
+        return np.asarray(within * beyond)
 
 
 _PRODUCTS = {name: kind for name, kind in MEASURED_AS.items() if kind != "w4a16_mxfp4"}
@@ -121,17 +121,21 @@ def operations_of(gpu: Gpu) -> Operations:
     """The tables of a GPU; without any, those of the GPU whose peaks are nearest, to be scaled by the peaks."""
     known = _described()
     like = _like(gpu, known)
-    one = known[like]
+    table = known[like]
     return Operations(
         gpu=gpu,
         like=like,
-        products={kind: _products(like, kind, told) for kind, told in one["products"].items()},
+        products={kind: _products(like, kind, measured) for kind, measured in table["products"].items()},
         decode={
-            name: DecodeAttention(**{**told, "floor_s": tuple(told["floor_s"])}) for name, told in one["decode"].items()
+            name: DecodeAttention(**{**measured, "floor_s": tuple(measured["floor_s"])})
+            for name, measured in table["decode"].items()
         },
-        context={name: ContextAttention(**told).on(gpu.flops, one["flops"]) for name, told in one["context"].items()},
+        context={
+            name: ContextAttention(**measured).on(gpu.flops, table["flops"])
+            for name, measured in table["context"].items()
+        },
         all_reduces=_all_reduces(known, gpu, like),
-        experts={kind: Experts(**told) for kind, told in one["experts"].items()},
+        experts={kind: Experts(**measured) for kind, measured in table["experts"].items()},
         linear=_linear(known, gpu, like),
     )
 
@@ -146,14 +150,16 @@ def _like(gpu: Gpu, known: Mapping[str, Any]) -> str:
     return min(alike, key=lambda name: _distance(gpu, known[name]))
 
 
-def _distance(gpu: Gpu, told: Mapping[str, Any]) -> float:
-    return hypot(log(gpu.memory_bytes_per_s / told["memory_bytes_per_s"]), log(gpu.flops / told["flops"]))
+def _distance(gpu: Gpu, table: Mapping[str, Any]) -> float:
+    return hypot(log(gpu.memory_bytes_per_s / table["memory_bytes_per_s"]), log(gpu.flops / table["flops"]))
 
 
-def _products(like: str, kind: str, told: Mapping[str, Any]) -> Products:
-    one = _described()[like]
+def _products(like: str, kind: str, measured: Mapping[str, Any]) -> Products:
+    table = _described()[like]
     over = _codes()[f"{like}/{kind}"].astype(np.float64) * STEP
-    return Products(kind, over, one["memory_bytes_per_s"], one["flops"], told["memory_share"], told["error"])
+    return Products(
+        kind, over, table["memory_bytes_per_s"], table["flops"], measured["memory_share"], measured["error"]
+    )
 
 
 def _linear(known: Mapping[str, Any], gpu: Gpu, like: str) -> LinearAttention:
@@ -167,15 +173,15 @@ def _all_reduces(known: Mapping[str, Any], gpu: Gpu, like: str) -> dict[int, tup
     """Of the GPU, or of one with the same kind of link."""
     nvlink = find_gpu(like).has_nvlink
     source = like if gpu.has_nvlink == nvlink else ("h100-sxm" if gpu.has_nvlink else "l40s")
-    told = known[source]["all_reduce"]
-    elements = np.array(told["elements"], float)
-    return {int(gpus): (elements, np.array(told[gpus])) for gpus in told if gpus != "elements"}
+    table = known[source]["all_reduce"]
+    elements = np.array(table["elements"], float)
+    return {int(gpus): (elements, np.array(table[gpus])) for gpus in table if gpus != "elements"}
 
 
 @lru_cache(maxsize=1)
 def _described() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_folder().joinpath("operations.json").read_text())
-    return found
+    tables: dict[str, Any] = json.loads(_folder().joinpath("operations.json").read_text())
+    return tables
 
 
 @lru_cache(maxsize=1)

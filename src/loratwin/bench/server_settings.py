@@ -23,7 +23,7 @@ _LIMITS = ("max_loras", "max_lora_rank", "block_size", "max_model_len", "max_num
 
 
 @dataclass(frozen=True)
-class Told:
+class ServerSettings:
     """What is known of a server.
 
     Parameters
@@ -52,7 +52,9 @@ class Told:
         return {name: getattr(self.config, name) for name in _LIMITS if name not in self.assumed}
 
 
-def what_is_told(facts: ServerFacts, url: str, given: str | Sequence[str] | ServerArguments | None = None) -> Told:
+def server_settings(
+    facts: ServerFacts, url: str, given: str | Sequence[str] | ServerArguments | None = None
+) -> ServerSettings:
     """The configuration of the server at an address; one that does not tell its engine is taken for a vLLM.
 
     Parameters
@@ -73,12 +75,14 @@ def what_is_told(facts: ServerFacts, url: str, given: str | Sequence[str] | Serv
     if (started := process_of(url, kind, given)) is not None:
         config = engine_config(started.arguments, facts, gpu)
         note = "limits of the server as its command line on this machine says"
-        return Told(config, note, server_args=started.arguments.shown, server_env=started.env, gpu=here or "cpu")
+        return ServerSettings(
+            config, note, server_args=started.arguments.shown, server_env=started.env, gpu=here or "cpu"
+        )
     if given is not None:
         arguments = ServerArguments.of(kind, given)
         config = engine_config(arguments, facts, gpu)
         note = "limits of the server as given by --server-args, not checked with it"
-        return Told(config, note, server_args=arguments.shown, gpu=here)
+        return ServerSettings(config, note, server_args=arguments.shown, gpu=here)
     assumed = tuple(name for name in _LIMITS if getattr(facts, name, None) is None)
     where = "on this machine" if gpu is None else "on a GPU below 70 GiB"
     note = (
@@ -86,7 +90,7 @@ def what_is_told(facts: ServerFacts, url: str, given: str | Sequence[str] | Serv
         "are assumed (--server-args or --serve says what it runs with)"
     )
     config = engine_config(ServerArguments(kind).put(enable_lora=True), facts, gpu).replace(max_cpu_loras=None)
-    return Told(config, note, assumed, gpu=here)
+    return ServerSettings(config, note, assumed, gpu=here)
 
 
 def process_of(
@@ -101,8 +105,8 @@ def process_of(
     given
         What the user says.
     """
-    found = None if given is not None else local_server(url)
-    return found if found is not None and found.arguments.engine is engine else None
+    process = None if given is not None else local_server(url)
+    return process if process is not None and process.arguments.engine is engine else None
 
 
 def facts_with_slots(url: str, headers: Mapping[str, str], timeout_s: float = 60.0) -> ServerFacts:
