@@ -81,14 +81,14 @@ def read_ncu(path: Path) -> KernelTrace:
         It has no such heading, ends within a row, has no durations, or a value that is no number.
     """
     launches = list(_launches(path))
-    seconds = [_first(each.metrics, DURATION) for each in launches]
-    if launches and any(math.isnan(each) for each in seconds):
+    seconds = [_first(launch.metrics, DURATION) for launch in launches]
+    if launches and any(math.isnan(duration) for duration in seconds):
         raise DataError(f"{path}: no gpu__time_duration of {launches[0].name}: export with --page raw or details")
-    counters = [_counters(each, duration) for each, duration in zip(launches, seconds, strict=True)]
+    counters = [_counters(launch, duration) for launch, duration in zip(launches, seconds, strict=True)]
     return make_trace(
-        "Nsight Compute", str(path), [each.name for each in launches],
-        phase=[PHASES.index(each.range.phase) for each in launches], batch=[launch.range.batch for launch in launches],
-        duration_s=seconds, counters={name: [each[name] for each in counters] for name in COUNTERS},
+        "Nsight Compute", str(path), [launch.name for launch in launches],
+        phase=[PHASES.index(launch.range.phase) for launch in launches], batch=[launch.range.batch for launch in launches],
+        duration_s=seconds, counters={name: [values[name] for values in counters] for name in COUNTERS},
     )  # fmt: skip
 
 
