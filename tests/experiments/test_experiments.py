@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from loratwin.bench.shared.journal import RequestJournal
 from loratwin.cli.app import app
 from loratwin.errors import DataError, InputError
 from loratwin.experiments import (
@@ -263,7 +264,10 @@ def test_a_run_that_is_interrupted_is_made_again(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    until((folder / "record.json.partial" / "window.json").exists, process)
+    unfinished = folder / "record.json.partial"
+    until((unfinished / "window.json").exists, process)
+    until(lambda: RequestJournal.open(unfinished).count("sent"), process)
     process.terminate()
     assert process.wait(LIMIT_S) != 0
+    assert 0 < load_run(folder / "record.json").window_s < 30
     assert experiments.counts() == {"interrupted": 1} and experiments.missing(names) == names
