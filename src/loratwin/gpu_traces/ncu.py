@@ -87,7 +87,8 @@ def read_ncu(path: Path) -> KernelTrace:
     counters = [_counters(launch, duration) for launch, duration in zip(launches, seconds, strict=True)]
     return make_trace(
         "Nsight Compute", str(path), [launch.name for launch in launches],
-        phase=[PHASES.index(launch.range.phase) for launch in launches], batch=[launch.range.batch for launch in launches],
+        phase=[PHASES.index(launch.range.phase) for launch in launches],
+        batch=[launch.range.batch for launch in launches],
         duration_s=seconds, counters={name: [values[name] for values in counters] for name in COUNTERS},
     )  # fmt: skip
 
