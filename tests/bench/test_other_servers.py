@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from loratwin.bench import GivenServers, Listener, Options, load_requests, measure
+from loratwin.bench.result import _noticed
 from loratwin.bench.shared.requests import FULL, RequestForm
 from loratwin.bench.worker.events import StreamedAnswer
 from loratwin.bench.worker.form import find_form, is_refusal
 from loratwin.errors import InputError
-from loratwin.records import Run
+from loratwin.metrics import validity
+from loratwin.records import Run, load_run
 from tests.bench.other_servers import MOST, LlamaCpp, Ollama, OtherServer, Transformers, other_server
+from tests.metrics.runs import make_run
 from tests.slow import slow
 
 NO_IDS = RequestForm(token_ids=False)
@@ -83,10 +87,22 @@ def test_what_is_refused_is_left_out_of_a_run_and_said(tmp_path: Path) -> None:
 
 
 @slow
-def test_an_ollama_takes_texts_and_other_lengths_than_asked_make_a_run_invalid(tmp_path: Path) -> None:
+def test_an_ollama_passes_over_ignore_eos_which_its_answers_tell(tmp_path: Path) -> None:
     run = measured(Ollama, tmp_path, [])
-    assert run.provenance.left_out == ("token_ids",)
-    assert any("another number of tokens than asked for" in reason for reason in run.invalid)
+    assert run.provenance.left_out == ("token_ids", "ignore_eos unheeded")
+    (note,) = (note for note in run.provenance.notes if "does not heed it" in note)
+    assert "answers ended before the tokens that were asked for; output lengths are not controlled" in note
+    assert not any("tokens than asked for" in reason for reason in run.invalid)
+    assert load_run(tmp_path / "run.json").provenance == run.provenance
+
+
+@pytest.mark.parametrize(("version", "output"), [("vllm-0.32.0", [2, 9]), ("", [9, 9]), ("", [2, 10])])
+def test_other_lengths_of_an_engine_or_longer_ones_are_a_fault(version: str, output: list[int]) -> None:
+    run = make_run([0.1, 0.2], [0.1, 0.2], [0.5, 0.6], asked=[9, 9], output=output, kind="measured")
+    run = replace(run, provenance=replace(run.provenance, engine_version=version))
+    assert _noticed(run) == run
+    wrong = any("another number of tokens than asked for" in reason for reason in validity(run))
+    assert wrong == (output != [9, 9])
 
 
 @slow

@@ -17,7 +17,7 @@ from loratwin.bench.shared.journal import COLUMNS, LEAST_GAP_S, RequestJournal
 from loratwin.bench.shared.left_out import load_left_out, what_it_costs
 from loratwin.bench.shared.sharing import load_sharing
 from loratwin.errors import DataError
-from loratwin.metrics import validity
+from loratwin.metrics.validity import UNHEEDED, ended_early, validity
 from loratwin.records import (
     DeliverySeries,
     GapHistogram,
@@ -88,7 +88,26 @@ def run_from_journal(
         reference=reference,
         sharing=sharing and sharing.take(rows % len(sharing)),  # a closed loop goes through its requests again
     )
+    run = _noticed(run)
     return replace(run, invalid=(*trouble, *validity(run)))
+
+
+def _noticed(run: Run) -> Run:
+    """What the answers' lengths say of a server that is no engine we know: whether it takes `ignore_eos` for nothing.
+
+    An engine that heeds it otherwise has a fault, which makes the run invalid.
+    """
+    if run.provenance.engine_version or "ignore_eos" in run.provenance.left_out:
+        return run
+    short, finished = ended_early(run)
+    if not short:
+        return run
+    provenance = replace(run.provenance, left_out=(*run.provenance.left_out, UNHEEDED))
+    note = (
+        f"the server takes ignore_eos and does not heed it: {short:,} of {finished:,} answers ended before the tokens "
+        "that were asked for; output lengths are not controlled, and what came counts"
+    )
+    return replace(run, provenance=provenance).with_notes([note])
 
 
 def _reference(folder: Path) -> ReferenceLoad | None:

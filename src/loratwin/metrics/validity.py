@@ -29,8 +29,11 @@ FAILED_SHARE = 0.01
 WRONG_LENGTH_SHARE = 0.01
 """Share of the finished requests that may have another length than asked for; throughput is off by as much."""
 
-LENGTHS_AS_THEY_COME = "min_tokens"
-"""Among the fields that a server refused: nothing is left that controls how long its answers are."""
+UNHEEDED = "ignore_eos unheeded"
+"""Among the fields that a server refused: it took this one, and its answers end early all the same (Ollama)."""
+
+LENGTHS_AS_THEY_COME = frozenset({"min_tokens", UNHEEDED})
+"""One of them among the fields that a server refused: nothing controls how long its answers are."""
 
 
 def validity(run: Run) -> tuple[str, ...]:
@@ -103,7 +106,7 @@ def _nothing(run: Run) -> str:
 
 
 def _wrong_length(run: Run) -> str:
-    if LENGTHS_AS_THEY_COME in run.provenance.left_out:  # the record says so
+    if not LENGTHS_AS_THEY_COME.isdisjoint(run.provenance.left_out):  # the record says so
         return ""
     num, done = int(np.count_nonzero(wrong_length(run))), int(np.count_nonzero(finished(run)))
     if num <= WRONG_LENGTH_SHARE * done:
@@ -112,6 +115,19 @@ def _wrong_length(run: Run) -> str:
         f"{num:,} of {done:,} finished requests have another number of tokens than asked for "
         f"({num / done:.1%}, above {WRONG_LENGTH_SHARE:.0%})"
     )
+
+
+def ended_early(run: Run) -> tuple[int, int]:
+    """Requests that finished in the window with fewer output tokens than asked for, and all that finished.
+
+    (0, 0) where so few of them are short, or as some are long, that it is not how the server treats answers.
+    """
+    asked, done = run.requests.asked_tokens, finished(run)
+    if asked is None:
+        return 0, 0
+    more = run.requests.output_tokens.astype(np.int64) - asked
+    short, num = int(np.count_nonzero(done & (more < 0))), int(np.count_nonzero(done))
+    return (0, 0) if short <= WRONG_LENGTH_SHARE * num or (done & (more > 0)).any() else (short, num)
 
 
 def _restarts(run: Run) -> list[str]:

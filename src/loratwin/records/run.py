@@ -280,7 +280,8 @@ class Provenance:
     assumed
         Fields of `EngineConfig` that nobody told of the server: the engine's defaults stand in their place.
     left_out
-        Fields of requests that the server refused, so that they were not sent (`RequestForm.left_out`).
+        Fields of requests that the server refused, so that they were not sent (`RequestForm.left_out`); "ignore_eos
+        unheeded": it was sent, and answers ended early all the same.
     profile, profile_hash
         Simulated runs: name and hash of the profile.
     workload_hash, seed
