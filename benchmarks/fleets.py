@@ -1,6 +1,7 @@
 """How long the twin takes for an hour of a fleet: python -m benchmarks.fleets [SERVERS] [ROUTER ...]
 
-Seconds of the clock and of the processor, which tell what a busy machine cost.
+Five requests a second for each server. Seconds of the clock and of the processor, which tell what a busy machine cost
+(the second process's, which a router that shares requests out beforehand has, are not in it).
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ def fleet(num_servers: int, rate: float) -> tuple[Placement, Workload]:
 def main() -> None:
     """Print a line for each router."""
     num_servers = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    placement, workload = fleet(num_servers, rate=5.0 if num_servers <= 100 else 1.0)
+    placement, workload = fleet(num_servers, rate=5.0)
     for router in sys.argv[2:] or ["llm-d-lora", "two-choices", "least-in-flight"]:
         start, used = time.perf_counter(), time.process_time()
         done = simulate_fleet(placement, workload, router, processes=2)
+        gauges = done.run.gauges
+        assert gauges is not None
         print(
-            f"{router}: {time.perf_counter() - start:.1f} s, {time.process_time() - used:.1f} s of this process's "
-            f"core, {workload.num_requests:,} requests, {done.run.gauges.num_steps:,} steps"
+            f"{num_servers} servers, {router}: {time.perf_counter() - start:.1f} s, {time.process_time() - used:.1f} s "
+            f"of this process's core, {workload.num_requests:,} requests, {gauges.num_steps:,} steps"
         )
 
 

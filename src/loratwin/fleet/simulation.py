@@ -12,7 +12,7 @@ import numpy as np
 from loratwin.errors import CapacityError, InputError
 from loratwin.fleet.placement import Placement
 from loratwin.fleet.routers import Router, find_router, holders_of
-from loratwin.fleet.split import routing_numbers, split_by_server
+from loratwin.fleet.split import order_by_server, routing_numbers, split_by_server
 from loratwin.kernel import FleetTrace, Requests, Scrapes, run_fleet
 from loratwin.metrics import AdapterFigures, gauges, per_adapter
 from loratwin.perf import Profile, load_profile
@@ -146,8 +146,8 @@ def _apart(
     """Share the requests out, then simulate each server alone."""
     assert router.choose is not None
     server = servers_beforehand(placement, workload, router)
-    parts = split_by_server(placement, workload, server)
-    order = np.argsort(server, kind="stable")
+    order = order_by_server(server, placement.num_servers)
+    parts = split_by_server(placement, workload, server, order)
     with Workers(partial(_part, placement, profiles), processes) as workers:
         done = workers.map(list(enumerate(parts)), progress)
     columns = {name: np.concatenate([getattr(part, name) for part in done]) for name in _Part._fields[:6]}

@@ -101,9 +101,25 @@ def split_requests(placement: Placement, workload: Workload, numbers: F8) -> tup
     return split_by_server(placement, workload, server_of_requests(placement, workload, numbers))
 
 
-def split_by_server(placement: Placement, workload: Workload, chosen: I4) -> tuple[Workload, ...]:
-    """The same where it is known which server gets each request: `chosen`, shape (num_requests,)."""
-    order = np.argsort(chosen, kind="stable")
+def order_by_server(chosen: I4, num_servers: int) -> NDArray[np.intp]:
+    """Index that sorts requests by their servers, and each server's by arrival; shape (num_requests,)."""
+    small = num_servers <= np.iinfo(np.uint16).max  # these numpy sorts by their digits, many times as fast
+    return np.argsort(chosen.astype(np.uint16) if small else chosen, kind="stable")
+
+
+def split_by_server(
+    placement: Placement, workload: Workload, chosen: I4, order: NDArray[np.intp] | None = None
+) -> tuple[Workload, ...]:
+    """The same where it is known which server gets each request.
+
+    Parameters
+    ----------
+    chosen
+        Server of each request, shape (num_requests,).
+    order
+        Of `order_by_server`; None: found here.
+    """
+    order = order_by_server(chosen, placement.num_servers) if order is None else order
     ends = np.searchsorted(chosen[order], np.arange(placement.num_servers + 1))
     rows = adapter_rows(placement, workload)
     return tuple(
