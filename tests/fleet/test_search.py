@@ -16,8 +16,9 @@ from loratwin.fleet.balance import LEAST_PART, deal, equal_parts
 from loratwin.fleet.columns import Column
 from loratwin.fleet.gpus import Gpus
 from loratwin.fleet.losses import reserves
-from loratwin.fleet.packing import FARTHEST, FARTHEST_MORE, Packed, Packer
+from loratwin.fleet.packing import FARTHEST, FARTHEST_MORE, LARGE, SAMPLE, Packed, Packer
 from loratwin.fleet.pool_search import left_of
+from loratwin.fleet.split import order_by_server
 from loratwin.plan.choice import Candidate
 from loratwin.records import EngineConfig
 from loratwin.workload import BASE
@@ -91,6 +92,43 @@ def test_what_never_works_is_given_up_soon() -> None:
     never = Fails(cast(Any, None), np.ones(4), (0, 1, 2))
     assert never.fewest(0, 100, 100_000) is None
     assert max(never.tried) == 100 * FARTHEST + FARTHEST_MORE and len(never.tried) < 30
+
+
+@dataclass
+class Asks(Packer):
+    """Servers beyond so many work; remembers how many were asked about at a time."""
+
+    failing: int = 0
+    asked: list[int] = field(default_factory=list)
+
+    def _probed(self, entries: Any, kinds: Any) -> bool:
+        return True
+
+    def servers(self, entries: Any, kinds: Any) -> Any:
+        return list(range(len(kinds)))
+
+    def _asked(self, servers: Any) -> Any:
+        self.asked.append(len(servers))
+        return {i: cast(Candidate, j) for i, j in enumerate(servers) if j >= self.failing}, set(servers)
+
+
+@pytest.mark.parametrize(
+    ("number", "failing", "asked"),
+    [(LARGE, 50, [LARGE]), (200, 150, [SAMPLE]), (200, 90, [SAMPLE, 200]), (200, 0, [SAMPLE, 200])],
+)
+def test_a_large_fleet_that_mostly_fails_is_known_by_a_sample(number: int, failing: int, asked: list[int]) -> None:
+    load = np.append(np.ones(number), 0.0)  # one adapter for each server
+    judge = cast(Any, SimpleNamespace(best=lambda server: None))
+    packer = Asks(judge, load, tuple(range(number)), failing=failing)
+    found = packer.verified(packer.deal(number, 1.0), [0] * number, repairs=0)
+    assert packer.asked == asked
+    assert (found is not None) is (failing == 0)
+
+
+@given(st.lists(st.integers(0, 9), max_size=50), st.sampled_from([10, 100_000]))
+def test_requests_are_sorted_by_server_and_arrival(servers: list[int], num_servers: int) -> None:
+    chosen = np.array(servers, np.int32) * (num_servers // 10)
+    assert order_by_server(chosen, num_servers).tolist() == sorted(range(len(servers)), key=lambda i: chosen[i])
 
 
 def test_a_kind_that_is_used_up_leaves_the_others() -> None:

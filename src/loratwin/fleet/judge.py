@@ -17,9 +17,9 @@ from loratwin.plan.search import AT_A_TIME, BISECTION_SLOTS, Finder, Progress, S
 from loratwin.plan.trial import Bench, Result, Trial, combine
 from loratwin.records import EngineConfig
 from loratwin.simulate.workers import Mapper, Workers, silent
-from loratwin.workload import Workload
+from loratwin.workload import BASE, Workload
 
-KEPT = 16
+KEPT = 40
 """Servers whose requests a process keeps at hand."""
 
 
@@ -86,7 +86,7 @@ class Oracle:
                 del self._benches[next(iter(self._benches))]
             parts = _Parts(self.traffic, server.content)
             profile = self.profiles[server.kind]
-            order = tuple(range(len(parts[0].adapters)))
+            order = tuple(range(num_adapters(self.traffic, server.content)))
             bench = Bench(parts, order, profile, self.slo, self.slo_for, self.group_names)
         self._benches[server] = bench
         return bench
@@ -98,6 +98,13 @@ class Oracle:
         if bench.workload(trial.num_adapters, trial.seed).num_requests:
             return result
         return result._replace(works=not result.starved, missing=())
+
+
+def num_adapters(traffic: Traffic, content: Content | Sample) -> int:
+    """Adapters that a server of this content holds."""
+    if isinstance(content, Sample):
+        return len(traffic.part(content, 0).adapters)
+    return sum(share.adapter != BASE for share in content)
 
 
 class _Through:
@@ -142,7 +149,7 @@ class Judge:
 
     def num_adapters(self, server: Server) -> int:
         """Adapters that it holds."""
-        return len(self.oracle.bench(server).order)
+        return num_adapters(self.oracle.traffic, server.content)
 
     def finder(self, server: Server) -> Finder:
         """The search of one GPU, on the fleet's workers."""
@@ -154,8 +161,13 @@ class Judge:
 
         First those that worked last, then those of the learned model, then the grid.
         """
-        open_ = {server: self._options(server) for server in dict.fromkeys(servers) if server not in self._worked}
-        for server in [server for server in open_ if self._is_idle(server)]:
+        open_: dict[Server, list[EngineConfig]] = {}
+        idle: list[Server] = []
+        for server in dict.fromkeys(servers):  # what is asked of its requests in one go, while they are at hand
+            if server not in self._worked:
+                open_[server] = self._options(server)
+                idle += [server] if self._is_idle(server) else []
+        for server in idle:
             self._note(server, next(iter(open_.pop(server)), None))
         while open_:
             asked = {server: options[:AT_A_TIME] for server, options in open_.items()}
@@ -247,7 +259,7 @@ class Judge:
         results = [[next(found) for _ in row] for row in plain]
         roomy = self._have_headroom(pairs, plain, results)
         candidates = [
-            combine(config, len(self.oracle.bench(server).order), results[i][0].outcome.kv_tokens, results[i], roomy[i])  # type: ignore[union-attr]
+            combine(config, self.num_adapters(server), results[i][0].outcome.kv_tokens, results[i], roomy[i])  # type: ignore[union-attr]
             for i, (server, config) in enumerate(pairs)
         ]
         return [self._with_chance(server, each) for (server, _), each in zip(pairs, candidates, strict=True)]

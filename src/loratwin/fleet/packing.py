@@ -32,6 +32,12 @@ REPAIRS = 6
 RELIEF = 0.02
 """Part of a server's mean load that a failing one is relieved of in each round."""
 
+MOST_SEARCHED = 8
+"""Failing servers of which each is searched at length for better slots; where more fail, all are relieved."""
+
+LARGE, SAMPLE = 64, 32
+"""Of more servers than this a sample is asked first: where most of it fails, nobody asks the others."""
+
 SEARCHED_ALONE = 4
 """Servers of a kind up to which each gets a search of its own for slots and limits; of more, the fullest does."""
 
@@ -151,7 +157,7 @@ class Packer:
         among
             Sets of servers between which adapters can be moved; None: all.
         """
-        if not self._probed(entries, kinds):
+        if not self._probed(entries, kinds) or self._mostly_fails(entries, kinds):
             return None
         extra = np.zeros(len(kinds))
         mean = float(self.load[list(self.only)].sum()) / len(kinds)
@@ -176,20 +182,34 @@ class Packer:
         servers = self.servers(entries, kinds)
         return None not in self.judge.working([servers[j] for j in sorted(probes)])
 
+    def _mostly_fails(self, entries: Entries, kinds: Sequence[int]) -> bool:
+        """Whether more than half of a large fleet's sample, evenly spread by load, fail."""
+        if len(kinds) <= LARGE:
+            return False
+        order = np.argsort(entries.loads(self.load, len(kinds)), kind="stable")
+        picked = order[np.linspace(0, len(kinds) - 1, SAMPLE).astype(int)].tolist()
+        servers = self.servers(entries, kinds)
+        works, _ = self._asked([servers[j] for j in picked])
+        return 2 * len(works) < SAMPLE
+
     def _candidates(self, servers: Sequence[Server]) -> tuple[list[Candidate], list[int]]:
         """What each server is started with, and the numbers of those for which nothing works."""
-        configs = self.judge.working(servers)
-        asked = [j for j, config in enumerate(configs) if config is not None]
-        judged = self.judge.judged([servers[j] for j in asked], [configs[j] for j in asked], "all servers")  # type: ignore[misc]
-        found: dict[int, Candidate] = dict(zip(asked, judged, strict=True))
-        works = {j: each for j, each in found.items() if self.judge.works(each)}
+        works, startable = self._asked(servers)
         failing = [j for j in range(len(servers)) if j not in works]
-        if len(failing) <= max(1, len(servers) // 4):
+        if len(failing) <= max(1, min(MOST_SEARCHED, len(servers) // 4)):
             for j in list(failing):
-                if configs[j] is not None and (best := self.judge.best(servers[j])) is not None:
+                if j in startable and (best := self.judge.best(servers[j])) is not None:
                     works[j] = best
                     failing.remove(j)
         return [works[j] for j in range(len(servers)) if j in works], failing
+
+    def _asked(self, servers: Sequence[Server]) -> tuple[dict[int, Candidate], set[int]]:
+        """Those that work with all seeds, each as it was first found to, and those that work with the first seed."""
+        configs = self.judge.working(servers)
+        asked = [j for j, config in enumerate(configs) if config is not None]
+        judged = self.judge.judged([servers[j] for j in asked], [configs[j] for j in asked], "all servers")  # type: ignore[misc]
+        works = {j: each for j, each in zip(asked, judged, strict=True) if self.judge.works(each)}
+        return works, set(asked)
 
     def finished(self, packed: Packed) -> Packed:
         """The same with the best slots and limits for each server, and with margins."""

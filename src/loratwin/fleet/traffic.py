@@ -98,6 +98,7 @@ class _ByAdapter:
     requests: np.ndarray  # index into the workload, by adapter and then arrival
     ends: np.ndarray  # of each adapter's, shape (num_adapters + 2,); the first part is without adapter
     numbers: F8  # of the requests, in the workload's order
+    _by_number: dict[int, tuple[F8, np.ndarray]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, workload: Workload) -> _ByAdapter:
@@ -110,8 +111,13 @@ class _ByAdapter:
         own: np.ndarray = self.requests[self.ends[share.adapter + 1] : self.ends[share.adapter + 2]]
         if share.low <= 0 and share.high >= 1:
             return own
-        numbers = self.numbers[own]
-        kept: np.ndarray = own[(numbers >= share.low) & (numbers < share.high)]
+        if share.adapter not in self._by_number:  # a hot one is on many servers: it is not gone through for each
+            numbers = self.numbers[own]
+            order = np.argsort(numbers, kind="stable")
+            self._by_number[share.adapter] = numbers[order], own[order]
+        sorted_numbers, requests = self._by_number[share.adapter]
+        first, end = np.searchsorted(sorted_numbers, (share.low, share.high))
+        kept: np.ndarray = np.sort(requests[first:end])
         return kept
 
     def part(self, content: Content) -> Workload:
