@@ -166,7 +166,7 @@ class Packer:
             if not failing:
                 packed = Packed(entries, tuple(kinds), tuple(candidates))
                 return packed if self.accepts(packed) else None
-            if len(failing) > max(1, len(kinds) // 2):
+            if len(failing) > max(1, _most_failing(len(kinds))):
                 return None
             extra[failing] += RELIEF * mean
             for group in among or [range(len(kinds))]:
@@ -183,14 +183,14 @@ class Packer:
         return None not in self.judge.working([servers[j] for j in sorted(probes)])
 
     def _mostly_fails(self, entries: Entries, kinds: Sequence[int]) -> bool:
-        """Whether more than half of a large fleet's sample, evenly spread by load, fail."""
+        """Whether too many of a large fleet's sample, evenly spread by load, fail."""
         if len(kinds) <= LARGE:
             return False
         order = np.argsort(entries.loads(self.load, len(kinds)), kind="stable")
         picked = order[np.linspace(0, len(kinds) - 1, SAMPLE).astype(int)].tolist()
         servers = self.servers(entries, kinds)
         works, _ = self._asked([servers[j] for j in picked])
-        return 2 * len(works) < SAMPLE
+        return SAMPLE - len(works) > _most_failing(len(kinds)) * SAMPLE / len(kinds)
 
     def _candidates(self, servers: Sequence[Server]) -> tuple[list[Candidate], list[int]]:
         """What each server is started with, and the numbers of those for which nothing works."""
@@ -245,6 +245,11 @@ class Packer:
         """The same slots and sequences, for the adapters of this server."""
         number = self.judge.num_adapters(server)
         return self.judge.finder(server).config(number, min(config.max_loras, number), config.max_num_seqs)
+
+
+def _most_failing(num_servers: int) -> int:
+    """Failing servers that others may relieve; of a large fleet fewer, since each round asks about all of them."""
+    return num_servers // (4 if num_servers > LARGE else 2)
 
 
 def _by_kind(kinds: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
