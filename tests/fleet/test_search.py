@@ -104,7 +104,8 @@ class Asks(Packer):
     def _probed(self, entries: Any, kinds: Any) -> bool:
         return True
 
-    def servers(self, entries: Any, kinds: Any) -> Any:
+    @staticmethod
+    def servers(entries: Any, kinds: Any) -> Any:
         return list(range(len(kinds)))
 
     def _asked(self, servers: Any) -> Any:
