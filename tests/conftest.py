@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,14 @@ from hypothesis import HealthCheck, settings
 from tests.slow import SLOW
 
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a child that hangs says where, when it is aborted
+
+# Images of containers often set this; the workers and a hundred children would then compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Who is started in the background by a script ignores Ctrl-C, and so would all children, also those that are sent it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Random examples: the same few every day, other and many more with LORATWIN_SLOW=1 (`slow.examples` for single tests).
 # None has a deadline and none may be too slow to be drawn: both are of the wall clock, which a busy machine fails.

@@ -16,6 +16,7 @@ import pytest
 
 import loratwin
 from loratwin import records
+from tests.processes import LIMIT_S
 
 LAZY = ["loratwin", "loratwin.bench", "loratwin.calibrate", "loratwin.learn", "loratwin.report"]
 
@@ -69,7 +70,7 @@ CANNOT_FAIL = {"summarize"}
 
 def test_importing_the_front_door_imports_nothing_behind_it() -> None:
     program = "import sys; before = set(sys.modules); import loratwin; print(*(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT_S, check=True)
     assert {name for name in done.stdout.split() if name.startswith("loratwin")} == {
         "loratwin", "loratwin.lazy", "loratwin.version"
     }  # fmt: skip
@@ -98,7 +99,7 @@ def test_what_takes_arguments_says_what_they_are(thing: Any) -> None:
 
 def test_the_load_clients_process_imports_none_of_what_starts_servers() -> None:
     program = "import loratwin.bench.worker.__main__, sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT_S, check=True)
     loaded = set(done.stdout.split())
     assert "loratwin.bench.worker.load" in loaded
     rooms = {f"loratwin.{room}" for room in ("launch", "probe", "synthetic", "telemetry", "calibrate")}

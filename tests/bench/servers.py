@@ -34,13 +34,13 @@ class TimedServer:
     def stop(self) -> dict[str, Any]:
         """Stop it; what it did."""
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(LIMIT_S)
         truth: dict[str, Any] = json.loads(self._truth.read_text())
         return truth
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(LIMIT_S)
 
 
 @contextmanager

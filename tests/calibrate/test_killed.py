@@ -15,12 +15,13 @@ from loratwin.synthetic import NewLlm, make_adapters, make_llm, numbered
 from tests.bench.servers import ROOT, processes_with
 from tests.calibrate.known_steps import known_design
 from tests.cli.program import PROGRAM
+from tests.processes import LIMIT_S
 from tests.slow import slow
 
 SERVER = shlex.join([sys.executable, str(ROOT / "tests" / "bench" / "timed_server.py")])
 
 
-def waited_for(what: object, limit_s: float = 120.0) -> bool:
+def waited_for(what: object, limit_s: float = LIMIT_S) -> bool:
     end = monotonic() + limit_s
     while not (done := what()) and monotonic() < end:  # type: ignore[operator]
         sleep(0.05)
@@ -52,7 +53,7 @@ def test_a_killed_calibration_loses_nothing_leaves_nothing_running_and_goes_on(t
     assert waited_for(lambda: not processes_with(str(tmp_path)))
     measured, bytes_of_it = load_run(first), first.read_bytes()
     assert not second.exists() and len(measured.requests)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT_S)
     assert done.returncode == 0, done.stderr
     assert first.read_bytes() == bytes_of_it and len(load_run(second).requests)
     assert [path.name for path in sorted(first.parent.iterdir())] == sorted([first.name, second.name])

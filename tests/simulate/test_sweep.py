@@ -29,6 +29,7 @@ from loratwin.simulate import (
 )
 from loratwin.simulate.sweep import Kept
 from loratwin.workload import draw
+from tests.processes import LIMIT_S
 from tests.simulate.servers import CONFIG, PROFILE, SPEC
 from tests.slow import slow
 
@@ -174,7 +175,7 @@ if __name__ == "__main__":
 """
 
 
-def wait_until_gone(group: int, limit_s: float = 120.0) -> None:
+def wait_until_gone(group: int, limit_s: float = LIMIT_S) -> None:
     """No process of a group is left, or soon none."""
     until = time.monotonic() + limit_s
     with suppress(ProcessLookupError):
@@ -184,7 +185,7 @@ def wait_until_gone(group: int, limit_s: float = 120.0) -> None:
         pytest.fail(f"a process of group {group} is left after {limit_s} s")
 
 
-def ended(process: subprocess.Popen[str], limit_s: float = 300.0) -> tuple[str, str]:
+def ended(process: subprocess.Popen[str], limit_s: float = LIMIT_S) -> tuple[str, str]:
     """What a process wrote, which ends by itself."""
     try:
         return process.communicate(timeout=limit_s)
