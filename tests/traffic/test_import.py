@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from loratwin.errors import LoratwinError
 from loratwin.http import ask
@@ -18,7 +19,7 @@ from loratwin.simulate import server_configs, simulate
 from loratwin.traffic import Sources, import_traffic
 from loratwin.traffic.importing import observe
 from loratwin.traffic.pages import is_page
-from loratwin.traffic.series import growth
+from loratwin.traffic.series import Counted
 from loratwin.workload import Workload, draw, load_spec
 from tests.cli.program import loratwin
 from tests.traffic.prometheus_server import needs_prometheus, prometheus
@@ -192,10 +193,52 @@ def joined(one: Workload, other: Workload) -> Workload:
 
 def test_a_counter_that_starts_again_and_one_that_comes_later() -> None:
     nan = np.nan
-    assert growth(np.array([5.0, 7, 1, 3])).tolist() == [2, 1, 2]
-    assert growth(np.array([nan, nan, 4, 5])).tolist() == [0, 4, 1]
-    assert growth(np.array([nan, nan, 4, 5]), server_from=2).tolist() == [0, 0, 1]
-    assert growth(np.array([1.0, nan, nan, 4])).tolist() == [0, 0, 3]
+    assert grown([5.0, 7, 1, 3]) == [2, 1, 2]
+    assert grown([nan, nan, 4, 5]) == [0, 4, 1]
+    assert grown([nan, nan, 4, 5], server_from=2) == [0, 0, 1]
+    assert grown([1.0, nan, nan, 4]) == [0, 0, 3]
+    assert grown([nan, nan]) == [0]
+
+
+def grown(values: list[float], server_from: int = 0) -> list[float]:
+    """By how much a counter grew in each step."""
+    one = Counted.of("x", {}, np.array(values))._replace(server_from=server_from)
+    return np.bincount(one.grown.step, one.grown.amount, one.num_steps).tolist()
+
+
+def test_growth_is_that_of_a_table_of_all_steps() -> None:
+    """Gaps, repeats, restarts: held as changes alone it is what the table of all ends says."""
+    rng = np.random.default_rng(4)
+    for _ in range(300):
+        values = np.cumsum(rng.integers(0, 3, 12) * rng.integers(0, 2, 12)).astype(np.float64)
+        values[rng.integers(0, 12) :] -= values[rng.integers(0, 12)] * rng.integers(0, 2)
+        values = np.where(rng.random(12) < 0.3, np.nan, np.maximum(values, 0))
+        first = int(rng.integers(0, 4))
+        assert grown(values.tolist(), first) == in_a_table(values, first)
+
+
+def in_a_table(values: NDArray[np.float64], server_from: int) -> list[float]:
+    """The same, every end filled in."""
+    filled, there = values.copy(), np.flatnonzero(~np.isnan(values))
+    if not len(there):
+        return [0.0] * (len(values) - 1)
+    filled[: there[0]] = 0.0 if there[0] > server_from else filled[there[0]]
+    for at in np.flatnonzero(np.isnan(filled)):
+        filled[at] = filled[at - 1]
+    steps = np.diff(filled)
+    return np.where(steps < 0, filled[1:], steps).tolist()
+
+
+def test_a_day_of_buckets_is_held_as_what_changed() -> None:
+    """40 buckets of an adapter that is asked a few times a day: 461 kB as a table."""
+    ends = np.arange(1441, dtype=np.float64)
+    series = [
+        Counted.of("vllm:request_prompt_tokens_bucket", {"le": str(i)}, (ends > 600) * 1.0 + (ends > 900) * (i > 20))
+        for i in range(40)
+    ]
+    assert sum(one.place.nbytes + one.value.nbytes for one in series) < 2_000
+    info = Counted.of("vllm:lora_requests_info", {}, np.ones(1441))
+    assert len(info.place) == 1441  # each of its values says that it was there
 
 
 VLLM = {"model_name": "llama", "engine": "0"}

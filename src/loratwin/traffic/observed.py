@@ -20,12 +20,25 @@ ALL = "all that was seen"
 
 
 class Buckets(NamedTuple):
-    """A histogram of lengths that a server counts."""
+    """A histogram of lengths that a server counts: only the buckets and steps with requests in them."""
 
     upper: F8
     """Upper ends, ascending, without infinity; shape (num_buckets,)."""
-    counts: F8
-    """Requests in each bucket and step, shape (num_steps, num_buckets)."""
+    step: I8
+    """Shape (num_cells,), as both below."""
+    bucket: I8
+    requests: F8
+
+    @classmethod
+    def of(cls, upper: F8, counts: F8) -> Buckets:
+        """From a table of shape (num_steps, num_buckets)."""
+        at = np.nonzero(counts)
+        return cls(upper, at[0], at[1], counts[at])
+
+    def within(self, steps: slice) -> F8:
+        """Requests of each bucket in some steps, shape (num_buckets,)."""
+        kept = (self.step >= steps.start) & (self.step < steps.stop)
+        return _sums(self.bucket[kept], self.requests[kept], len(self.upper))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +80,37 @@ def _sums(place: I8, values: F8, num: int) -> F8:
     return np.bincount(place, values, num).astype(np.float64, copy=False)
 
 
-def cells_of(requests: F8, prompt_tokens: F8, output_tokens: F8) -> Cells:
-    """From tables of shape (num_adapters, num_steps)."""
-    num_adapters, num_steps = requests.shape
-    at = np.nonzero((requests != 0) | (prompt_tokens != 0) | (output_tokens != 0))
-    return Cells(num_adapters, num_steps, at[0], at[1], requests[at], prompt_tokens[at], output_tokens[at])
+class Grown(NamedTuple):
+    """By how much something grew, in the steps in which it did; a step may stand there several times."""
+
+    step: I8
+    """Shape (num_cells,), as below."""
+    amount: F8
+
+    @classmethod
+    def together(cls, parts: Sequence[Grown]) -> Grown:
+        """Of several series."""
+        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else NOTHING
+
+
+NOTHING = Grown(np.zeros(0, np.int64), np.zeros(0))
+
+
+def cells_of(
+    num_steps: int, requests: Sequence[Grown], prompt_tokens: Sequence[Grown], output_tokens: Sequence[Grown]
+) -> Cells:
+    """From what grew of each adapter, one entry for each in all three."""
+    columns = [_placed(column, num_steps) for column in (requests, prompt_tokens, output_tokens)]
+    at, place = np.unique(np.concatenate([places for places, _ in columns]), return_inverse=True)
+    ends = np.cumsum([len(places) for places, _ in columns])[:-1]
+    sums = (_sums(where, amounts, len(at)) for where, (_, amounts) in zip(np.split(place, ends), columns, strict=True))
+    return Cells(len(requests), num_steps, at // num_steps, at % num_steps, *sums)
+
+
+def _placed(column: Sequence[Grown], num_steps: int) -> tuple[I8, F8]:
+    whole = Grown.together(column)
+    adapter = np.repeat(np.arange(len(column)), [len(each.step) for each in column])
+    return adapter * num_steps + whole.step, whole.amount
 
 
 @dataclass(frozen=True, eq=False)

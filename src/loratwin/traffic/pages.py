@@ -65,7 +65,7 @@ def from_pages(paths: Sequence[Path], seconds: float | None, label: str) -> Obse
         raise InputError(f"{source}: {seconds:g} s between them: give the earlier page first, or say --seconds")
     keys = list(dict.fromkeys(key for page in pages for key in page))
     counted = [
-        Counted(key[0], dict(key[1]), _ends(pages, key))
+        Counted.of(key[0], dict(key[1]), _ends(pages, key))
         for key in keys
     ]  # fmt: skip
     begin = datetime.fromtimestamp(written[-1] - seconds, timezone.utc).strftime("about %Y-%m-%d %H:%M (UTC)")

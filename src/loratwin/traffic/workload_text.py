@@ -281,7 +281,7 @@ def bucket_bins(found: Sequence[Buckets], steps: slice) -> list[tuple[int, int, 
     if not found:
         return []
     upper = found[0].upper
-    counts = np.sum([each.counts[steps].sum(axis=0) for each in found if len(each.upper) == len(upper)], axis=0)
+    counts = np.sum([each.within(steps) for each in found if len(each.upper) == len(upper)], axis=0)
     low = np.concatenate([[0.0], upper[:-1]])
     rows = zip(np.floor(low) + 1, np.floor(upper) + 1, np.rint(counts), strict=True)
     return [(int(lo), int(hi), int(n)) for lo, hi, n in rows if n > 0 and hi > lo]
