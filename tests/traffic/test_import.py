@@ -233,7 +233,11 @@ def test_a_day_of_buckets_is_held_as_what_changed() -> None:
     """40 buckets of an adapter that is asked a few times a day: 461 kB as a table."""
     ends = np.arange(1441, dtype=np.float64)
     series = [
-        Counted.of("vllm:request_prompt_tokens_bucket", {"le": str(i)}, (ends > 600) * 1.0 + (ends > 900) * (i > 20))
+        Counted.of(
+            "vllm:request_prompt_tokens_bucket",
+            {"le": str(i)},
+            np.where(ends > 600, 1.0, 0.0) + np.where((ends > 900) & (i > 20), 1.0, 0.0),
+        )
         for i in range(40)
     ]
     assert sum(one.place.nbytes + one.value.nbytes for one in series) < 2_000
