@@ -71,7 +71,7 @@ def main() -> None:
                 print(f"{law:10} {number:5}  {error}")
                 continue
             said = ", ".join(f"{row.name} {row.servers or 'none'}" for row in rows)
-            print(f"{law:10} {number:5}  bound {bound}: {said}  ({time.monotonic() - start:.0f} s)", flush=True)
+            print(f"{law:10} {number:5}  bound {bound.gpus}: {said}  ({time.monotonic() - start:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

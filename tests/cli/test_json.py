@@ -36,8 +36,8 @@ SILENT = {
 """Commands that make something, or print a document of its own format."""
 
 ELSEWHERE = {
-    "bench", "calibrate check", "calibrate fit", "calibrate server", "fleet plan", "fleet simulate", "fleet tune",
-    "report kernels",
+    "bench", "calibrate check", "calibrate fit", "calibrate server", "fleet compare", "fleet plan", "fleet simulate",
+    "fleet tune", "report kernels",
     "validate chance", "validate curve", "validate public", "validate report",
 }  # fmt: skip
 """Commands that need a server, its records or minutes: what they show as JSON is below, or in tests/bench."""

@@ -171,3 +171,15 @@ def test_a_group_without_requests_in_the_window_gets_a_server_that_keeps_the_slo
     )
     assert found.num_servers == 2
     assert all(case.works for case in found.stress[:2])
+
+
+def test_parts_without_a_request_are_no_way_to_keep_an_slo() -> None:
+    """Of little traffic there are soon so many parts that most have no request, which nobody could be late for."""
+    asked = AdapterGroup(name="a", count=6, total_rate=4.0, ranks=8)
+    spec = WorkloadSpec(window_s=15, lengths=LENGTHS, groups=(asked,))
+
+    def progress(done: int, total: int, what: str) -> None:
+        assert done < 200, "more and more servers are tried"
+
+    with pytest.raises(InputError, match=r"ttft_p99=1ms is out of reach: .* reaches ttft_p99 = \d+ ms"):
+        plan_fleet(spec, [Gpus(profile())], slo="ttft_p99=1ms", progress=progress, **LIMITS)

@@ -3,6 +3,7 @@
 from loratwin.fleet import load_placement, split_requests
 """
 
+from loratwin.fleet.comparing import Compared, compare_placements
 from loratwin.fleet.files import check_placement_path, load_placement, placement_json, save_placement
 from loratwin.fleet.gpus import Gpus, parse_gpus
 from loratwin.fleet.measuring import client_routers, fleet_twin, measure_fleet, placement_to_measure
@@ -18,6 +19,7 @@ from loratwin.fleet.wishes import Wishes
 
 __all__ = [
     "ROUTERS",
+    "Compared",
     "FleetPlan",
     "FleetRun",
     "FleetSchedule",
@@ -30,6 +32,7 @@ __all__ = [
     "adapter_rows",
     "check_placement_path",
     "client_routers",
+    "compare_placements",
     "find_router",
     "fleet_twin",
     "load_placement",

@@ -1,55 +1,30 @@
-"""Placements as others make them, judged alike: the same requests, the twin's verdict, the best slots for each.
+"""Placements as others make them for a number of servers, from loads alone: no twin here.
 
-Sources: the greedy is that of arXiv 2602.24044 with its learned models replaced by the twin; LoRAServe is arXiv
-2511.22880, its steps 1 to 4; dLoRA is the proactive step of OSDI'24.
+Sources: LoRAServe is arXiv 2511.22880, its steps 1 to 4; dLoRA is the proactive step of OSDI'24; the order of
+`zig_zag` is that of arXiv 2602.24044.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
 import numpy as np
 
 from loratwin.fleet.balance import Entries, deal, equal_parts
-from loratwin.fleet.judge import Judge, Server
-from loratwin.fleet.packing import Packer
-from loratwin.fleet.traffic import Share, contents
 from loratwin.workload import BASE
 from loratwin.workload.arrays import F8, I4
 from loratwin.workload.streams import stream
-
-GRID = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 576)
-"""Numbers of adapters at which the published greedy tests a server."""
 
 Dealer = Callable[[F8, I4, Sequence[str], int], Entries]
 """From load (last: without adapter), ranks, names and servers to a placement."""
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """What a method came to.
-
-    Parameters
-    ----------
-    servers
-        The fewest with which all work; None: none was found.
-    entries
-        The placement; None: none was found.
-    """
-
-    name: str
-    servers: int | None
-    entries: Entries | None
-    fullest_to_mean: float
-
-
 def at_random(load: F8, ranks: I4, names: Sequence[str], number: int) -> Entries:
     """Each adapter on any server."""
     where = stream(0, "fleet", "random placement").integers(0, number, len(names))
-    return _with_base([(a, int(j), 1.0) for a, j in enumerate(where)], load, number)
+    return with_base([(a, int(j), 1.0) for a, j in enumerate(where)], load, number)
 
 
 def whole(load: F8, ranks: I4, names: Sequence[str], number: int) -> Entries:
@@ -65,7 +40,7 @@ def hashed(replicas: int) -> Dealer:
         for a, name in enumerate(names):
             order = sorted(range(number), key=lambda j: hashlib.sha256(f"{name}\0{j}".encode()).digest())
             rows += [(a, j, 1 / min(replicas, number)) for j in order[:replicas]]
-        return _with_base(rows, load, number)
+        return with_base(rows, load, number)
 
     return dealt
 
@@ -98,7 +73,7 @@ def loraserve(load: F8, ranks: I4, names: Sequence[str], number: int) -> Entries
         j = min(holding, key=lambda j: (level[j], j))
         rows.append((a, j, rest))
         level[j] += rest * load[a]
-    return _with_base(_merged(rows), load, number)
+    return with_base(_merged(rows), load, number)
 
 
 def _poured(
@@ -133,7 +108,7 @@ def dlora(load: F8, ranks: I4, names: Sequence[str], number: int) -> Entries:
         held[j] += 1
         if len(homes[a]) < number:
             heappush(open_, (len(homes[a]) / float(share[a]), a))
-    return _with_base([(a, j, 1 / len(each)) for a, each in enumerate(homes) for j in each], load, number)
+    return with_base([(a, j, 1 / len(each)) for a, each in enumerate(homes) for j in each], load, number)
 
 
 DEALERS: Mapping[str, Dealer] = {
@@ -144,52 +119,6 @@ DEALERS: Mapping[str, Dealer] = {
     "LoRAServe": loraserve,
     "dLoRA": dlora,
 }
-
-
-def fewest_by(judge: Judge, load: F8, name: str, least: int, most: int) -> Baseline:
-    """The fewest servers (of the first kind) with which a method's placement works, from a number on."""
-    adapters = judge.oracle.traffic.adapters
-    for number in range(least, most + 1):
-        entries = DEALERS[name](load, adapters.rank, adapters.name, number)
-        if _works(judge, entries, number):
-            return _baseline(name, entries, load, number)
-    return Baseline(name, None, None, float("nan"))
-
-
-def _works(judge: Judge, entries: Entries, number: int) -> bool:
-    servers = [Server(0, content) for content in contents(*entries, number) if content]
-    loads = sorted(servers, key=lambda each: -len(each.content))
-    for at in range(0, len(loads), 8):  # the first that fails is enough
-        configs = judge.working(loads[at : at + 8], "baselines")
-        if None in configs:
-            return False
-        known = [config for config in configs if config is not None]
-        for server, candidate in zip(loads[at : at + 8], judge.judged(loads[at : at + 8], known), strict=True):
-            if not judge.works(candidate) and judge.best(server) is None:
-                return False
-    return True
-
-
-def greedy(judge: Judge, load: F8, most: int) -> Baseline:
-    """The published greedy: next fit in zig-zag order by rank, tested by the twin at the points of a grid."""
-    adapters = judge.oracle.traffic.adapters
-    queue = zig_zag(adapters.rank, load)
-    rows: list[tuple[int, int, float]] = []
-    server = 0
-    while queue:
-        fitting = 0
-        for point in (*(each for each in GRID if each < len(queue)), len(queue)):
-            content = tuple(sorted(Share(a, 0.0, 1.0) for a in queue[:point]))
-            if judge.working([Server(0, content)], "greedy")[0] is None:
-                break
-            fitting = point
-            if point >= GRID[-1]:
-                break
-        if not fitting or server >= most:
-            return Baseline("greedy", None, None, float("nan"))
-        rows += [(a, server, 1.0) for a in queue[:fitting]]
-        queue, server = queue[fitting:], server + 1
-    return _baseline("greedy", _with_base(rows, load, server), load, server)
 
 
 def zig_zag(ranks: I4, load: F8) -> list[int]:
@@ -204,21 +133,8 @@ def zig_zag(ranks: I4, load: F8) -> list[int]:
     return order
 
 
-def ours(judge: Judge, load: F8, least: int, most: int) -> Baseline:
-    """Dealt out evenly, hot ones split, repaired where a server fails."""
-    packed = Packer(judge, load, tuple(range(BASE, len(load) - 1))).fewest(0, least, most)
-    if packed is None:
-        return Baseline("even, hot split", None, None, float("nan"))
-    return _baseline("even, hot split", packed.entries, load, len(packed.kinds))
-
-
-def _baseline(name: str, entries: Entries, load: F8, number: int) -> Baseline:
-    loads = entries.loads(load, number)
-    mean = float(loads.mean())
-    return Baseline(name, number, entries, float(loads.max()) / mean if mean > 0 else float("nan"))
-
-
-def _with_base(rows: list[tuple[int, int, float]], load: F8, number: int) -> Entries:
+def with_base(rows: Sequence[tuple[int, int, float]], load: F8, number: int) -> Entries:
+    """The entries, and traffic without adapter in equal parts on all servers where there is some."""
     return Entries.of([*rows, *((BASE, j, 1 / number) for j in range(number) if load[-1] > 0)])
 
 

@@ -166,7 +166,7 @@ class Judge:
         for server in dict.fromkeys(servers):  # what is asked of its requests in one go, while they are at hand
             if server not in self._worked:
                 open_[server] = self._options(server)
-                idle += [server] if self._is_idle(server) else []
+                idle += [server] if self.is_idle(server) else []
         for server in idle:
             self._note(server, next(iter(open_.pop(server)), None))
         while open_:
@@ -181,7 +181,7 @@ class Judge:
                     del open_[server]
         return [self._worked[server] for server in servers]
 
-    def _is_idle(self, server: Server) -> bool:
+    def is_idle(self, server: Server) -> bool:
         """Whether nothing is asked of it: there is no percentile that could miss an SLO."""
         return not self.oracle.bench(server).workloads[0].num_requests
 
@@ -200,7 +200,7 @@ class Judge:
         """Configurations worth a try that start, the most promising first."""
         number, settings, bench = self.num_adapters(server), self.settings[server.kind], self.oracle.bench(server)
         if not number:
-            return [self._empty(server)]
+            return [self.empty_config(server.kind)]
         known = (
             settings.measured_slots[1] if settings.measured_slots else number
         )  # beyond what was measured nothing is tried unasked
@@ -218,9 +218,9 @@ class Judge:
         configs = [finder.config(number, count, limit) for count, limit in dict.fromkeys(pairs)]
         return [config for config in configs if bench.capacity(number, config).starts]
 
-    def _empty(self, server: Server) -> EngineConfig:
+    def empty_config(self, kind: int) -> EngineConfig:
         """Of a server without adapters."""
-        settings = self.settings[server.kind]
+        settings = self.settings[kind]
         return EngineConfig(
             max_loras=0,
             max_num_seqs=settings.sequence_options()[-1],

@@ -10,6 +10,9 @@ from loratwin.fleet.problem import Problem
 from loratwin.fleet.traffic import Sample
 from loratwin.plan.trial import Trial
 
+SMALLEST, REQUESTS = 4096, 4
+"""Hardly any traffic: one of so many equal parts, of fewer where one would have fewer requests than this."""
+
 
 def too_few(problem: Problem, kind: int, count: int | None, needed: Packed | None, bound: Bound) -> str:
     """So many servers of a kind do not suffice; those that would were found, or not."""
@@ -23,13 +26,14 @@ def too_few(problem: Problem, kind: int, count: int | None, needed: Packed | Non
 def hopeless(problem: Problem, packer: Packer) -> str:
     """Why no number of servers does: what one with hardly any traffic reaches."""
     judge, name = problem.judge, problem.gpus[0].name
-    server = packer.even_share(4096, 0)
-    finder, number = judge.finder(server), judge.num_adapters(server)
-    config = finder.config(number, number, judge.settings[0].sequence_options()[-1])
-    capacity = judge.oracle.bench(server).capacity(number, config)
+    number = max(1, min(SMALLEST, judge.oracle.traffic.workloads[0].num_requests // REQUESTS))
+    server = packer.even_share(number, 0)
+    finder, held = judge.finder(server), judge.num_adapters(server)
+    config = finder.config(held, held, judge.settings[0].sequence_options()[-1])
+    capacity = judge.oracle.bench(server).capacity(held, config)
     if not capacity.starts:
         return f"no server of {name} starts: {capacity.reason}"
-    (result,) = judge.simulate([Task(server, Trial(config, number))], "why not")
+    (result,) = judge.simulate([Task(server, Trial(config, held))], "why not")
     seen = {**result.outcome.slo_s, **result.outcome.real_slo_s} if result.outcome is not None else {}
     reached = ", ".join(f"{limit} = {1e3 * value:.0f} ms" for limit, value in seen.items())
     asked = f"the SLO {judge.oracle.slo} is out of reach: " if judge.oracle.slo else "nothing works: "

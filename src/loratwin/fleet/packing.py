@@ -99,7 +99,10 @@ class Packer:
         most = max(1, len(self.only)) * 64
 
         def works(number: int) -> bool:
-            return self.judge.working([self.even_share(number, kind)], "fewest servers")[0] is not None
+            share = self.even_share(number, kind)
+            if number > 1 and self.judge.is_idle(share):
+                return False  # so small a part has no request that could be late
+            return self.judge.working([share], "fewest servers")[0] is not None
 
         number = max(1, int(rate / GUESS_REQUESTS_PER_S))
         if works(number):

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-import numpy as np
-
 from loratwin.errors import InputError, UnknownNameError
-from loratwin.fleet.columns import classes_of
 from loratwin.fleet.gpus import Gpus
 from loratwin.fleet.judge import Judge, Oracle, Task
 from loratwin.fleet.outcome import finished, fleet_plan
@@ -16,18 +13,13 @@ from loratwin.fleet.packing import check_holdable
 from loratwin.fleet.plan_result import FleetPlan, Target
 from loratwin.fleet.pool_search import search_pools
 from loratwin.fleet.present import as_present
-from loratwin.fleet.problem import Problem
-from loratwin.fleet.traffic import Traffic
+from loratwin.fleet.problem import Problem, traffic_of
 from loratwin.fleet.wishes import Wishes, check_wishes
 from loratwin.metrics import Slo, SloFor
 from loratwin.plan.question import HEADROOM, SEEDS, Asked, drawn_for, settings_for, targets
 from loratwin.plan.search import Progress
 from loratwin.plan.trial import Result
-from loratwin.records.config import ranks_that_hold
 from loratwin.simulate.workers import Workers
-
-MOST_CLASSES = 8
-"""Classes of adapters; where there would be more, groups are not told apart."""
 
 
 def plan_fleet(
@@ -95,7 +87,7 @@ def plan_fleet(
     _check(gpus, target, wishes)
     limits, reach, groups = targets(workload, slo, slo_for)
     groups = groups or tuple(group_names)
-    traffic = _traffic(drawn_for(workload, seeds))
+    traffic = traffic_of(drawn_for(workload, seeds))
     settings = [
         settings_for(
             each.profile,
@@ -136,16 +128,3 @@ def _check(gpus: Sequence[Gpus], target: str, wishes: Wishes) -> None:
     if len({each.name for each in gpus}) < len(gpus):
         raise InputError("gpus: a profile is given twice; give it once, with the number of both")
     check_wishes(wishes)
-
-
-def _traffic(workloads: tuple) -> Traffic:  # type: ignore[type-arg]
-    if not workloads or not len(workloads[0].adapters):
-        raise InputError("the workload has no adapters; there is nothing to place")
-    if not all(workload.num_requests for workload in workloads):
-        raise InputError("the workload has no requests in its window; there is nothing to plan")
-    adapters = workloads[0].adapters
-    held = np.array([ranks_that_hold(rank)[0] for rank in adapters.rank.tolist()], np.int32)
-    classes, pairs = classes_of(held, adapters.group)
-    if len(pairs) > MOST_CLASSES:
-        classes, _ = classes_of(held, np.zeros_like(adapters.group))
-    return Traffic(workloads, classes)

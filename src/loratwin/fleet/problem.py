@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
+from loratwin.errors import InputError
+from loratwin.fleet.columns import classes_of
 from loratwin.fleet.gpus import Gpus
 from loratwin.fleet.judge import Judge
 from loratwin.fleet.losses import bears_losses
@@ -13,7 +17,32 @@ from loratwin.fleet.packing import HALVES, Packed, Packer
 from loratwin.fleet.plan_result import Target
 from loratwin.fleet.traffic import Traffic
 from loratwin.fleet.wishes import Wishes, pinned_servers, pools_of
+from loratwin.records.config import ranks_that_hold
+from loratwin.workload import Workload
 from loratwin.workload.arrays import F8, Adapters
+
+MOST_CLASSES = 8
+"""Classes of adapters; where there would be more, groups are not told apart."""
+
+
+def traffic_of(workloads: Sequence[Workload]) -> Traffic:
+    """The requests of a fleet, its adapters in classes.
+
+    Raises
+    ------
+    InputError
+        There is nothing to place, or nobody asks for it.
+    """
+    if not workloads or not len(workloads[0].adapters):
+        raise InputError("the workload has no adapters; there is nothing to place")
+    if not all(workload.num_requests for workload in workloads):
+        raise InputError("the workload has no requests in its window; there is nothing to plan")
+    adapters = workloads[0].adapters
+    held = np.array([ranks_that_hold(rank)[0] for rank in adapters.rank.tolist()], np.int32)
+    classes, pairs = classes_of(held, adapters.group)
+    if len(pairs) > MOST_CLASSES:
+        classes, _ = classes_of(held, np.zeros_like(adapters.group))
+    return Traffic(tuple(workloads), classes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from loratwin.cli.groups import command_group
-from loratwin.cli.options import JsonFile, Processes, check_json, show
+from loratwin.cli.options import CsvFolder, JsonFile, Processes, ProfileGiven, check_json, show
 from loratwin.lists import names_by_name, numbers_by_name, percent
 from loratwin.progress import announce_compilation, simulations, staged_progress
 
@@ -21,6 +21,11 @@ WorkloadFile = Annotated[str, typer.Argument(help="Workload file, or example:NAM
 Scrape = Annotated[float, typer.Option(help="Seconds between two looks of the router at a server; 0: none too old.")]
 Headroom = Annotated[
     str, typer.Option(metavar="PERCENT", help="How much higher all rates can be before a server fails.")
+]
+ServerSlo = Annotated[str | None, typer.Option("--slo", help="Limits of every server, as ttft_p99=2s.")]
+SloAsked = Annotated[
+    str | None,
+    typer.Option("--slo-for", metavar="all|groups|adapters", help="Of whom they are asked.", show_default="all"),
 ]
 ServerProcesses = Annotated[
     int, typer.Option("--processes", min=1, help="That simulate servers, where the router does not look at them.")
@@ -92,10 +97,8 @@ def plan(
     target: Annotated[
         str, typer.Option(help="fewest servers, cheapest, or latency: all given ones, for the worst adapter's TTFT.")
     ] = "fewest",
-    slo: Annotated[str | None, typer.Option(help="Limits of every server, as ttft_p99=2s.")] = None,
-    slo_for: Annotated[
-        str | None, typer.Option(metavar="all|groups|adapters", help="Of whom they are asked.", show_default="all")
-    ] = None,
+    slo: ServerSlo = None,
+    slo_for: SloAsked = None,
     headroom: Headroom = "20%",
     confidence: Annotated[float | None, typer.Option(help="Least chance that each real server keeps up.")] = None,
     pin: Annotated[
@@ -158,6 +161,46 @@ def plan(
             found = plan_fleet(spec, kinds, **options)
             text, data = partial(fleet_plan_lines, found), partial(fleet_plan_json, found)
     show(json_file, lambda: "\n".join(text()), data)
+
+
+@app.command()
+def compare(
+    workload: WorkloadFile,
+    profile: ProfileGiven,
+    slo: ServerSlo = None,
+    slo_for: SloAsked = None,
+    headroom: Headroom = "20%",
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that verify every server.")] = 1,
+    processes: Processes = 2,
+    json_file: JsonFile = None,
+    csv: CsvFolder = None,
+) -> None:
+    """Set ways of placing side by side: the fewest servers each needs for a workload, with the best slots for each.
+
+    Ours, the published greedy, first fit, MaxBackbone, random, whole adapters, rendezvous hash, LoRAServe and dLoRA.
+
+    For example: loratwin fleet compare workload.yaml --profile h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct
+    """
+    from loratwin.fleet import Gpus, compare_placements
+    from loratwin.fleet.comparing_text import comparison_json, comparison_lines
+    from loratwin.perf import load_profile
+    from loratwin.plan import parse_headroom
+    from loratwin.report.fleet_tables import placements_table
+    from loratwin.report.tables import check_csv_folder, write_csv
+    from loratwin.workload import load_spec
+
+    check_json(json_file, (), (workload,))
+    if csv is not None:
+        check_csv_folder(csv)
+    kind, spec = Gpus(load_profile(profile)), load_spec(workload)
+    with simulations() as progress:
+        found = compare_placements(
+            spec, kind, slo=slo, slo_for=slo_for, headroom=parse_headroom(headroom),  # type: ignore[arg-type]  # checked there
+            seeds=range(seeds), processes=processes, progress=progress,
+        )  # fmt: skip
+    show(json_file, lambda: "\n".join(comparison_lines(found)), lambda: comparison_json(found, workload, kind.name))
+    if csv is not None:
+        write_csv([placements_table(found)], csv)
 
 
 @app.command()
