@@ -160,7 +160,19 @@ def dask_executor(address: str) -> Executor:
     except (OSError, TimeoutError, ValueError) as error:
         raise InputError(f"{address}: no Dask scheduler answers there ({error or 'no answer in 10 s'})") from None
     executor: Executor = client.get_executor(pure=False, retries=3)
+    _close_after(executor, client)
     return executor
+
+
+def _close_after(executor: Executor, client: Any) -> None:
+    """Close a client with its executor, which would leave it waiting for a scheduler that may go away."""
+    shutdown = executor.shutdown
+
+    def both(wait: bool = True, *, cancel_futures: bool = False) -> None:
+        shutdown(wait and not cancel_futures)  # which cancels where it does not wait
+        client.close()
+
+    executor.shutdown = both  # type: ignore[method-assign]
 
 
 class SlurmExecutor(Executor):
