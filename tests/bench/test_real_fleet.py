@@ -110,7 +110,7 @@ def fleet_rate(folder: Path, placement: Placement, profile: Profile) -> float:
     """Requests per second at which the twin's split fleet is near full."""
     rate = 0.5
     while rate < 200:
-        drawn = draw(load_spec(workload_file(folder, 1.25 * rate)), 3)
+        drawn = draw(load_spec(workload_file(folder, 1.25 * rate, window_s=600)), 3)  # a request is not a verdict
         done = simulate_fleet(placement, drawn, "least-in-flight", profiles={placement.servers[0].profile: profile})
         if starvation(done.run).starved or done.adapters().starving:
             break

@@ -126,3 +126,20 @@ def test_splitting_further_adds_replicas_of_the_hot(num_servers: int, most: int,
     if moves(after, before) < most:
         assert np.all((carried <= enough * (1 + 1e-9)) | (replicas == num_servers))
     assert after.loads(load, num_servers).sum() == pytest.approx(load.sum())
+
+
+def test_only_the_servers_of_a_move_change_unless_all_are_evened_out() -> None:
+    load = np.append(np.arange(1.0, 31.0), 0.0)
+    held = deal(load, equal_parts(6), half=0.1)
+    extra = np.array([20.0, 0, 0, 0, 0, 0])
+
+    def on(found: Entries, server: int) -> list[tuple[int, int, float]]:
+        return [row for row in found.rows() if row[1] == server]
+
+    def changed(found: Entries) -> list[int]:
+        return [j for j in range(6) if on(found, j) != on(held, j)]
+
+    alone = rebalance(held, load, 6, 1, extra=extra, evens_out=False)
+    assert 0 in changed(alone) and len(changed(alone)) < 6
+    assert alone.loads(load, 6)[0] < held.loads(load, 6)[0]
+    assert changed(rebalance(held, load, 6, 1, extra=extra)) == [0, 1, 2, 3, 4, 5]

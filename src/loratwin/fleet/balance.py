@@ -147,6 +147,7 @@ def rebalance(
     pinned: Sequence[int] = (),
     extra: F8 | None = None,
     among: Sequence[int] | None = None,
+    evens_out: bool = True,
 ) -> Entries:
     """Move and split adapters where that lowers the load of the fullest server most, one move after the other.
 
@@ -165,13 +166,15 @@ def rebalance(
         To be counted on top of what each server carries, shape (num_servers,).
     among
         Servers that take part; None: all.
+    evens_out
+        Whether adapters on several servers are evened out, too; else only the servers of a move change.
     """
     state = _Loads(held, load, num_servers, frozenset(pinned), extra, among)
-    state.even_out()
-    for _ in range(most_moves):
-        if not state.move(price):
+    for number in range(most_moves + 1):
+        if evens_out:
+            state.even_out()
+        if number == most_moves or not state.move(price):
             break
-        state.even_out()
     return state.entries()
 
 

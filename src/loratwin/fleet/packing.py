@@ -174,7 +174,10 @@ class Packer:
             extra[failing] += RELIEF * mean
             for group in among or [range(len(kinds))]:
                 most = 2 * len(set(group) & set(failing))
-                entries = rebalance(entries, self.load, len(kinds), most, 0.0, tuple(self.pinned), extra, group)
+                alone = len(kinds) > LARGE  # else every server would be another one, and be asked about anew
+                entries = rebalance(
+                    entries, self.load, len(kinds), most, 0.0, tuple(self.pinned), extra, group, evens_out=not alone
+                )
         return None
 
     def _probed(self, entries: Entries, kinds: Sequence[int]) -> bool:
