@@ -19,7 +19,7 @@ MOST_SERVERS, MOST_NAMES, MOST_WORST = 40, 5, 5
 def fleet_plan_lines(plan: FleetPlan) -> list[str]:
     """Verdict, what stands behind it, the servers, the worst adapters, what if."""
     return [
-        *_verdict(plan),
+        *verdict_lines(plan),
         "",
         "Simulated, each server with what it gets:",
         *aligned([_HEADER, *map(_row, plan.servers[:MOST_SERVERS])]).split("\n"),
@@ -34,7 +34,8 @@ def fleet_plan_lines(plan: FleetPlan) -> list[str]:
     ]
 
 
-def _verdict(plan: FleetPlan) -> list[str]:
+def verdict_lines(plan: FleetPlan) -> list[str]:
+    """How many servers, and what stands behind it; the first is the answer."""
     gpus = ", ".join(
         f"{count} x {each.name}"
         for kind, each in enumerate(plan.gpus)

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from loratwin.cli.groups import command_group
-from loratwin.cli.options import CsvFolder, JsonFile, Processes, ProfileGiven, check_json, show
+from loratwin.cli.options import CsvFolder, Files, HtmlFile, JsonFile, Processes, ProfileGiven, check_json, show
+from loratwin.errors import InputError
 from loratwin.lists import names_by_name, numbers_by_name, percent
 from loratwin.progress import announce_compilation, simulations, staged_progress
 
@@ -129,6 +130,8 @@ def plan(
     ahead: Annotated[bool, typer.Option(help="--every: each placement carries the next period's traffic, too.")] = True,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the workload that verify every server.")] = 3,
     processes: Processes = 2,
+    output: HtmlFile = None,
+    csv: CsvFolder = None,
     json_file: JsonFile = None,
 ) -> None:
     """Find how many servers a workload needs, which adapters live on which, and their slots and limits.
@@ -140,9 +143,14 @@ def plan(
     from loratwin.fleet.schedule import parse_moves
     from loratwin.fleet.schedule_text import fleet_schedule_json, fleet_schedule_lines
     from loratwin.plan import parse_headroom
+    from loratwin.report.fleet_page import write_fleet_page, write_fleet_tables
     from loratwin.workload import load_spec
 
-    check_json(json_file, (), (workload,) if present is None else (workload, str(present)))
+    given = (workload,) if present is None else (workload, str(present))
+    files = Files(output, csv, json_file)
+    files.check(given)
+    if every is not None and files.instead:
+        raise InputError("-o and --csv show one plan; a schedule (--every) has --json")
     now = None if present is None else load_placement(present)
     kinds, spec, share = [parse_gpus(each, llm, engine) for each in gpus], load_spec(workload), parse_headroom(headroom)
     most = None if moves is None else parse_moves(moves, sum(group.count for group in spec.groups))
@@ -161,6 +169,8 @@ def plan(
             found = plan_fleet(spec, kinds, **options)
             text, data = partial(fleet_plan_lines, found), partial(fleet_plan_json, found)
     show(json_file, lambda: "\n".join(text()), data)
+    if every is None:
+        files.write(partial(write_fleet_page, found), partial(write_fleet_tables, found))
 
 
 @app.command()
