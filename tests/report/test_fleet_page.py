@@ -63,9 +63,7 @@ def test_it_says_what_the_terminal_says() -> None:
 
 def test_tables_hold_every_server_and_every_fraction() -> None:
     found = planned()
-    servers, adapters, worst, _ = (
-        {"rows": list(csv.DictReader(io.StringIO(table_csv(each))))} for each in fleet_tables(found)
-    )
+    servers, adapters, worst, _ = (list(csv.DictReader(io.StringIO(table_csv(each)))) for each in fleet_tables(found))
     assert [row["server"] for row in servers] == [server.name for server in found.servers]
     total = sum(float(row["tokens_per_s"]) for row in servers)
     assert total == pytest.approx(found.load.sum(), rel=1e-4)
