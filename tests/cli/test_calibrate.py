@@ -43,6 +43,10 @@ def test_a_design_is_made_for_the_server_and_fits_its_minutes(made: Path, tmp_pa
     design = load_design(tmp_path / "d.yaml")
     assert design.num_adapters == 6 and design.max_num_seqs == 12 and design.seconds() <= 180
     assert "--max-loras 2" in done.stdout and "d.yaml: " in done.stdout
+    refused = loratwin("calibrate", "run", str(tmp_path / "d.yaml"), "-o", str(tmp_path / "m"), "--lora-folder",
+                       str(made / "adapters"), "--server-args", args, "--minutes", "0")  # fmt: skip
+    assert (refused.returncode, refused.stderr) == (2, "error: --minutes 0: it must be a positive number\n")
+    assert not (tmp_path / "m").exists()
 
 
 def test_records_are_fitted_to_a_profile_that_simulates(made: Path, records: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from loratwin.errors import DataError, InputError
-from loratwin.llms import LlmShapes
+from loratwin.llms import LlmShapes, shapes_from_config
 from loratwin.synthetic import (
     LINEAR_MODULES,
     NewAdapter,
@@ -23,6 +23,7 @@ from loratwin.synthetic import (
     make_llm,
     numbered,
     read_adapters,
+    read_llm_shapes,
 )
 from loratwin.workload import draw, load_spec
 from tests.cli.program import loratwin
@@ -45,6 +46,15 @@ ONE = [NewAdapter("a", 8)]
 
 def weights(folder: Path, name: str) -> dict[str, np.ndarray]:
     return read(folder / name / "adapter_model.safetensors")
+
+
+def test_a_folder_begun_under_another_default_version_is_gone_on_with(tmp_path: Path) -> None:
+    """Qwen3's vocabulary takes adapters in vLLM from 0.19 on; what is made is the same."""
+    make_llm(tmp_path / "llm", NewLlm("qwen3"))
+    before, after = (shapes_from_config(tmp_path / "llm", version) for version in ("vllm-0.8.5", "vllm-0.32.0"))
+    assert before != after and read_llm_shapes(tmp_path / "llm") == before
+    made = make_adapters(tmp_path / "a", read_llm_shapes(tmp_path / "llm"), numbered("a", 2, (8,)))
+    assert make_adapters(tmp_path / "a", read_llm_shapes(tmp_path / "llm"), numbered("a", 2, (8,))) == made
 
 
 def test_shapes_names_and_config_are_those_of_peft(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loratwin.engines.versions import GENERATIONS
 from loratwin.errors import InputError
 from loratwin.llms import LlmShapes, shapes_from_config
 
@@ -19,7 +20,7 @@ def read_llm_shapes(path: str | Path) -> LlmShapes:
     InputError
         As `shapes_from_config`, or its linear layers are not those of `LINEAR_MODULES`.
     """
-    llm = shapes_from_config(path)
+    llm = shapes_from_config(path, _SAME)
     if len(llm.kinds) > 1 or any(linear.experts for kind in llm.kinds for linear in kind.linears):
         raise InputError(f"{path}: its layers are not all alike, or have experts; adapters are made for {_NAMES}")
     if {linear.name for linear in llm.kinds[0].linears} != {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}:
@@ -30,6 +31,10 @@ def read_llm_shapes(path: str | Path) -> LlmShapes:
 
 
 _NAMES = ", ".join(LINEAR_MODULES)
+
+_SAME = GENERATIONS[0].name
+"""Always the same version: what adapters are made of does not depend on it, and a folder that was begun is gone on
+with, whatever version is taken where none is told."""
 
 
 def modules(llm: LlmShapes) -> dict[str, tuple[str, int, int]]:
