@@ -154,7 +154,7 @@ def _rates(key: str, value: Any) -> dict[str, Any]:
     if key == "aggregated-rate":
         return {"groups.0.rate": None, "groups.0.total_rate": value}
     values = value if isinstance(value, list) else [value]
-    lists = [[float(rate) for rate in str(each).split()] for each in values]
+    lists = [[float(rate) for rate in str(value).split()] for value in values]
     if any(len(rates) != 1 for rates in lists):
         raise InputError(
             "--adapter-rates: several rates in turn are a workload file's business (rates: {values, counts})"

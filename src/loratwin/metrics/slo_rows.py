@@ -71,10 +71,10 @@ class SloRows:
 
         A row that is undecided would miss its limit with more late requests than it has: it does not count.
         """
-        told = ~self.undecided
+        decided = ~self.undecided
         return tuple(
             min((limit.slack(value) for value in values[rows]), default=inf)
-            for limit, values, rows in zip(self.limits, self.value_s, told, strict=True)
+            for limit, values, rows in zip(self.limits, self.value_s, decided, strict=True)
         )
 
     @property

@@ -43,7 +43,7 @@ def carded_profiles(
         pairs = [(r, p) for r, p in zip(validation.runs, validation.predictions, strict=True) if r.model == model]
         scores = score([r for r, _ in pairs], [p for _, p in pairs])
         residual = held_out_errors([r for r, _ in pairs], [p for _, p in pairs])
-        errors = signed_errors([each for each in held_out if each.run.model == model])
+        errors = signed_errors([prediction for prediction in held_out if prediction.run.model == model])
         uncertainty = fit.uncertainty().model_copy(update={"residual": residual, "errors": errors})
         yield fit.profile.model_copy(update={"card": _card(fit, scores), "uncertainty": uncertainty})
 

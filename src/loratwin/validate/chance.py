@@ -97,15 +97,17 @@ def predict_draws(
 ) -> list[HeldOut]:
     """Every measured run that was predicted to start, on the profile fitted without its workload."""
     runs = [run for name in SERVING_FILES for run in read_serving(folder / name) if run.measured]
-    found: list[HeldOut | None] = []
+    predictions: list[HeldOut | None] = []
     for llm, fit in fits.items():
         errors = fit.uncertainty()
         for group in fit.groups:
             held_out = [run for run in runs if run.model == llm and run.group == group]
             held_out.sort(key=lambda run: run.served_adapters)
             profile = fit.without(group).model_copy(update={"uncertainty": errors})
-            found += _predict_group(held_out, profile, draws, processes, partial(progress, f"{llm}: draws for {group}"))
-    return [each for each in found if each is not None]
+            predictions += _predict_group(
+                held_out, profile, draws, processes, partial(progress, f"{llm}: draws for {group}")
+            )
+    return [prediction for prediction in predictions if prediction is not None]
 
 
 def _predict_group(
@@ -117,10 +119,10 @@ def _predict_group(
 
 def _predicted(profile: Profile, draws: int, run: ServingRun) -> HeldOut | None:
     try:
-        own, *others = [_figures(run, profile, number) for number in range(draws + 1)]
+        figures, *draws_figures = [_figures(run, profile, number) for number in range(draws + 1)]
     except CapacityError:
         return None
-    return HeldOut(run, own, tuple(others))
+    return HeldOut(run, figures, tuple(draws_figures))
 
 
 def _figures(run: ServingRun, profile: Profile, number: int) -> dict[str, float]:
@@ -132,21 +134,21 @@ def _figures(run: ServingRun, profile: Profile, number: int) -> dict[str, float]
 
 def signed_errors(held_out: Sequence[HeldOut]) -> dict[Regime, dict[str, SignedQuantiles]]:
     """Quantiles of log(measured / predicted), by predicted regime and figure; left out where runs are too few."""
-    found: dict[Regime, dict[str, SignedQuantiles]] = {}
-    for each in held_out:
-        found.setdefault(each.regime, {})
-    for regime, quantiles in found.items():
-        same = [each for each in held_out if each.regime == regime]
+    by_regime: dict[Regime, dict[str, SignedQuantiles]] = {}
+    for prediction in held_out:
+        by_regime.setdefault(prediction.regime, {})
+    for regime, quantiles in by_regime.items():
+        same = [prediction for prediction in held_out if prediction.regime == regime]
         for figure in (*FIGURES, SHARE):
-            errors = [error for each in same if math.isfinite(error := _error(each, figure))]
+            errors = [error for prediction in same if math.isfinite(error := _error(prediction, figure))]
             if len(errors) >= _FEWEST:
                 quantiles[figure] = tuple(round(float(q), 4) for q in np.quantile(errors, PROBABILITIES))
-    return dict(sorted(found.items()))
+    return dict(sorted(by_regime.items()))
 
 
-def _error(each: HeldOut, figure: str) -> float:
+def _error(prediction: HeldOut, figure: str) -> float:
     """log(measured / predicted); NaN where one is missing, or the figure is of no concern."""
-    measured, predicted = _measured(each.run, figure), each.figures[figure]
+    measured, predicted = _measured(prediction.run, figure), prediction.figures[figure]
     if figure == SHARE and predicted < EDGE:
         return math.nan
     return math.log(measured / predicted) if measured > 0 < predicted else math.nan
@@ -160,7 +162,9 @@ def _measured(run: ServingRun, figure: str) -> float:
 
 def statements(held_out: Sequence[HeldOut]) -> list[Statement]:
     """The chance of every limit for every run."""
-    return [stated for each, limits, known in _with_errors(held_out) for stated in _stated(each, limits, known)]
+    return [
+        stated for prediction, limits, known in _with_errors(held_out) for stated in _stated(prediction, limits, known)
+    ]
 
 
 def verdicts(held_out: Sequence[HeldOut], corrected: bool = True) -> list[Statement]:
@@ -173,8 +177,8 @@ def verdicts(held_out: Sequence[HeldOut], corrected: bool = True) -> list[Statem
     """
     return [
         verdict
-        for each, limits, known in _with_errors(held_out)
-        for verdict in _verdicts(each, limits, known if corrected else None)
+        for prediction, limits, known in _with_errors(held_out)
+        for verdict in _verdicts(prediction, limits, known if corrected else None)
     ]
 
 
@@ -184,17 +188,17 @@ _Limits = Sequence[tuple[str, float]]
 
 def _with_errors(held_out: Sequence[HeldOut]) -> Iterator[tuple[HeldOut, _Limits, Uncertainty]]:
     """Every run with limits for it and the errors of other workloads of the same LLM alone."""
-    for llm in sorted({each.run.model for each in held_out}):
-        same = [each for each in held_out if each.run.model == llm]
+    for llm in sorted({prediction.run.model for prediction in held_out}):
+        same = [prediction for prediction in held_out if prediction.run.model == llm]
         limits = _limits(same)
-        for group in sorted({each.run.group for each in same}):
-            errors = signed_errors([each for each in same if each.run.group != group])
+        for group in sorted({prediction.run.group for prediction in same}):
+            errors = signed_errors([prediction for prediction in same if prediction.run.group != group])
             known = Uncertainty(standard_errors={}, errors=errors)
-            yield from ((each, limits, known) for each in same if each.run.group == group)
+            yield from ((prediction, limits, known) for prediction in same if prediction.run.group == group)
 
 
 def _limits(held_out: Sequence[HeldOut]) -> _Limits:
-    runs = [each.run for each in held_out]
+    runs = [prediction.run for prediction in held_out]
     kept_up = [run for run in runs if not is_starved(run)]
     return [
         (figure, float(limit))
@@ -205,24 +209,24 @@ def _limits(held_out: Sequence[HeldOut]) -> _Limits:
     ]
 
 
-def _stated(each: HeldOut, limits: _Limits, known: Uncertainty) -> Iterator[Statement]:
-    keeps_up = not is_starved(each.run)
-    yield Statement("", chance_kept([_draw(figures) for figures in each.draws], known), keeps_up)
+def _stated(prediction: HeldOut, limits: _Limits, known: Uncertainty) -> Iterator[Statement]:
+    keeps_up = not is_starved(prediction.run)
+    yield Statement("", chance_kept([_draw(figures) for figures in prediction.draws], known), keeps_up)
     for figure, limit in limits:
-        if math.isnan(each.run.figure(figure)):
+        if math.isnan(prediction.run.figure(figure)):
             continue
-        drawn = [_draw(figures, figure, limit) for figures in each.draws]
-        yield Statement(figure, chance_kept(drawn, known), keeps_up and each.run.figure(figure) <= limit)
+        drawn = [_draw(figures, figure, limit) for figures in prediction.draws]
+        yield Statement(figure, chance_kept(drawn, known), keeps_up and prediction.run.figure(figure) <= limit)
 
 
-def _verdicts(each: HeldOut, limits: _Limits, known: Uncertainty | None) -> Iterator[Statement]:
-    keeps_up, share = not is_starved(each.run), each.figures[SHARE]
+def _verdicts(prediction: HeldOut, limits: _Limits, known: Uncertainty | None) -> Iterator[Statement]:
+    keeps_up, share = not is_starved(prediction.run), prediction.figures[SHARE]
     for figure, limit_ms in limits:
-        if math.isnan(each.run.figure(figure)):
+        if math.isnan(prediction.run.figure(figure)):
             continue
         (held_to,) = simulated_slo(Slo((_as_limit(figure, limit_ms),)), share, known).limits
-        says_kept = share > STARVED_RATIO and each.figures[figure] <= 1e3 * held_to.limit_s
-        yield Statement(figure, float(says_kept), keeps_up and each.run.figure(figure) <= limit_ms)
+        says_kept = share > STARVED_RATIO and prediction.figures[figure] <= 1e3 * held_to.limit_s
+        yield Statement(figure, float(says_kept), keeps_up and prediction.run.figure(figure) <= limit_ms)
 
 
 def _as_limit(figure: str, limit_ms: float) -> Limit:
@@ -232,12 +236,12 @@ def _as_limit(figure: str, limit_ms: float) -> Limit:
 
 def judged(said: Sequence[Statement]) -> list[Judged]:
     """How often verdicts were right, by figure."""
-    return [_judged(figure, [each for each in said if each.figure == figure]) for figure in FIGURES]
+    return [_judged(figure, [statement for statement in said if statement.figure == figure]) for figure in FIGURES]
 
 
 def _judged(figure: str, said: Sequence[Statement]) -> Judged:
-    wrong_kept = sum(each.chance > each.kept for each in said)
-    wrong_missed = sum(each.chance < each.kept for each in said)
+    wrong_kept = sum(statement.chance > statement.kept for statement in said)
+    wrong_missed = sum(statement.chance < statement.kept for statement in said)
     number = max(1, len(said))
     right = 1 - (wrong_kept + wrong_missed) / number
     return Judged(figure, len(said), right, wrong_kept / number, wrong_missed / number)
@@ -254,7 +258,11 @@ def reliability(stated: Sequence[Statement], parts: int = 10) -> list[Tenth]:
     rows = []
     for i in range(parts):
         low, high = i / parts, (i + 1) / parts
-        inside = [each for each in stated if low <= each.chance < high or (each.chance == 1 and i == parts - 1)]
+        inside = [
+            statement
+            for statement in stated
+            if low <= statement.chance < high or (statement.chance == 1 and i == parts - 1)
+        ]
         if inside:
             rows.append(_tenth(low, high, inside))
     return rows
@@ -265,17 +273,17 @@ def _tenth(low: float, high: float, inside: Sequence[Statement]) -> Tenth:
         low,
         high,
         len(inside),
-        float(np.mean([each.chance for each in inside])),
-        float(np.mean([each.kept for each in inside])),
+        float(np.mean([statement.chance for statement in inside])),
+        float(np.mean([statement.kept for statement in inside])),
     )
 
 
 def around(stated: Sequence[Statement], chance: float = 0.9, width: float = 0.05) -> Tenth | None:
     """What came true of those whose chance is about so large; None: there are none."""
-    inside = [each for each in stated if abs(each.chance - chance) <= width]
+    inside = [statement for statement in stated if abs(statement.chance - chance) <= width]
     return _tenth(chance - width, chance + width, inside) if inside else None
 
 
 def brier(stated: Sequence[Statement]) -> float:
     """Mean square of chance - outcome (1 kept, 0 not): 0 is clairvoyant, 0.25 what a coin would have."""
-    return float(np.mean([(each.chance - each.kept) ** 2 for each in stated]))
+    return float(np.mean([(statement.chance - statement.kept) ** 2 for statement in stated]))

@@ -78,7 +78,7 @@ def first_look(folder: Path, processes: int, progress: Progress) -> list[ErrorSc
     the time that the held-out ones take."""
     runs = [run for run in read_serving(folder / SERVING_FILES[0]) if run.model in {llm.name for llm in SHAPES}]
     predictions = predict_all(runs, processes=processes, progress=partial(progress, FIRST_LOOK))
-    return [each for each in score(runs, predictions) if each.regime == "all"]
+    return [row for row in score(runs, predictions) if row.regime == "all"]
 
 
 def cross_validate(folder: Path, fits: dict[str, TablesFit], processes: int, progress: Progress) -> Validation:

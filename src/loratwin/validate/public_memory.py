@@ -53,22 +53,22 @@ def predict_kv(row: Mapping[str, str]) -> KvPrediction:
     )  # fmt: skip
 
 
-def _engine(told: str) -> str:
+def _engine(engine: str) -> str:
     """Without what stands beside the version; the newest that is known where none is told."""
     try:
-        engine_version(told)
+        engine_version(engine)
     except InputError:
-        version = re.search(r"\d+\.\d+(\.\d+)?", told)
+        version = re.search(r"\d+\.\d+(\.\d+)?", engine)
         name = GENERATIONS[-1].name.split("-")[0]
         if version:
             return f"{name}-{version[0]}"
-        if not told.startswith(name):
+        if not engine.startswith(name):
             raise
         return CURRENT
-    return told
+    return engine
 
 
-CURRENT = next(each.name for each in GENERATIONS if each.since >= (0, 25, 0))
+CURRENT = next(generation.name for generation in GENERATIONS if generation.since >= (0, 25, 0))
 """What "current" is taken to be where no version is told: of the middle of the time in which reports were collected."""
 
 

@@ -49,7 +49,7 @@ def row_config(row: Mapping[str, str], engine: str, gpu: Gpu) -> EngineConfig:
     return config_with_defaults(gpu, engine, given)
 
 
-def _on(told: str) -> bool | None:
+def _on(setting: str) -> bool | None:
     """What a cell as "default (on)", "on" or "off" says; None: nothing."""
-    words = re.findall(r"\b(on|off|yes|no|true|false)\b", told.lower())
+    words = re.findall(r"\b(on|off|yes|no|true|false)\b", setting.lower())
     return words[0] in ("on", "yes", "true") if words else None

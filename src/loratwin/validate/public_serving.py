@@ -69,8 +69,8 @@ def predict_serving(row: Mapping[str, str], folder: Path) -> dict[str, float]:
     CapacityError
         The server would not start.
     """
-    told = row.get("requests_file") or number(row, "request_rate") is not None
-    if not told and text(row, "load").startswith("open"):
+    arrivals_known = row.get("requests_file") or number(row, "request_rate") is not None
+    if not arrivals_known and text(row, "load").startswith("open"):
         return _at_any_rate(row, folder)
     profile, workload = _profile(row), _workload(row, folder)
     config = _config(row, profile)
@@ -96,7 +96,7 @@ def predict_serving(row: Mapping[str, str], folder: Path) -> dict[str, float]:
 def _at_any_rate(row: Mapping[str, str], folder: Path) -> dict[str, float]:
     """Between a server with one request at a time and one with half of its seats taken: the middle, and all between."""
     seats = _config(row, _profile(row)).max_num_seqs
-    few, many = (_in_flight(row, folder, each) for each in (1, max(2, seats // 2)))
+    few, many = (_in_flight(row, folder, in_flight) for in_flight in (1, max(2, seats // 2)))
     figures: dict[str, float] = {}
     for name in FIGURES[2:]:
         figures[name] = float(np.sqrt(few[name] * many[name]))

@@ -54,7 +54,7 @@ def predict_step(row: Mapping[str, str]) -> StepPrediction:
 def decode_ms(profile: Profile, batch: float, context: float) -> float:
     """Milliseconds of a step without LoRA in which `batch` requests decode; between whole batches, a straight line."""
     lower = math.floor(batch)
-    times = [_whole_decode_ms(profile, each, context) for each in (lower, lower + 1)]
+    times = [_whole_decode_ms(profile, batch, context) for batch in (lower, lower + 1)]
     return times[0] + (batch - lower) * (times[1] - times[0])
 
 

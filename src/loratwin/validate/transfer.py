@@ -65,13 +65,13 @@ def _rms(errors: Iterable[float]) -> float:
 
 def _by_server(table: PublicTable, figure: str) -> dict[tuple[str, str], float]:
     """Root mean square of the logarithms of each GPU and engine, of saturated runs."""
-    found: dict[tuple[str, str], list[float]] = {}
+    errors_of: dict[tuple[str, str], list[float]] = {}
     for row, predicted in zip(table.rows, table.predictions, strict=True):
         measured = number(row, figure)
         if measured and figure in predicted and _saturated(row) and _tells(row, figure):
             server = (row.get("gpu", ""), row.get("engine_version", "").split(" ")[0])
-            found.setdefault(server, []).append(math.log(measured / predicted[figure]))
-    return {server: _rms(errors) for server, errors in found.items()}
+            errors_of.setdefault(server, []).append(math.log(measured / predicted[figure]))
+    return {server: _rms(errors) for server, errors in errors_of.items()}
 
 
 def _tells(row: Mapping[str, str], figure: str) -> bool:
