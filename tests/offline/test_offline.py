@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from loratwin.cli.app import app
 from loratwin.errors import DataError, InputError
 from loratwin.offline import Batch, batch_grid, measure_offline
+from loratwin.offline.measure import _follow
 from loratwin.synthetic import make_adapters, make_llm, numbered
 from tests.processes import ended, until
 
@@ -83,3 +85,20 @@ def test_the_program_is_gone_when_we_are_interrupted(made: Path, tmp_path: Path)
     assert started.returncode == 130 and said.splitlines()[-1] == "interrupted"
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_an_interrupt_while_the_program_starts_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the fork, before anybody has the process's number."""
+    pids = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            pids.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _follow({"result": str(tmp_path / "result.jsonl")}, "sh -c 'exec sleep 600'", tmp_path, 1, lambda *_: None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)

@@ -25,6 +25,7 @@ from loratwin.offline.record import offline_run
 from loratwin.probe import read_notes, server_arguments
 from loratwin.records import Run, load_run, save_run
 from loratwin.records.config import ranks_that_hold
+from loratwin.simulate.interrupts import Interrupts
 from loratwin.synthetic import MadeAdapter, read_adapters
 
 Progress = Callable[[str, int, int], None]
@@ -182,21 +183,24 @@ def _plan(
 def _follow(plan: dict[str, Any], python: str, log: Path, of: int, progress: Progress) -> list[dict[str, Any]]:
     """Run it to its end; what it told. It is gone, whatever happens here."""
     _, environment = server_arguments(log)
+    command = [*shlex.split(python), "-m", MODULE, str(log / "plan.json")]
+    child = None
     try:
-        with open(log / "engine.log", "wb") as out:
+        with Interrupts(), open(log / "engine.log", "wb") as out:  # Ctrl-C waits until it is known what there is to end
             child = subprocess.Popen(
-                [*shlex.split(python), "-m", MODULE, str(log / "plan.json")],
-                env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                command, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-    except OSError as error:
-        raise InputError(f"{python}: {error.strerror or error}; a Python with vLLM is needed (--python)") from None
-    try:
         while child.poll() is None:
             time.sleep(POLL_S)
             progress("batches", max(0, len(_told(plan)) - 1), of)
+    except OSError as error:
+        if child is not None:
+            raise
+        raise InputError(f"{python}: {error.strerror or error}; a Python with vLLM is needed (--python)") from None
     finally:
-        _end(child)
+        if child is not None:
+            _end(child)
     if child.returncode:
         raise DataError(f"vLLM ended early ({_last_words(log / 'engine.log')}); more in {log / 'engine.log'}")
     progress("batches", of, of)
