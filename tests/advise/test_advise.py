@@ -22,6 +22,7 @@ from loratwin.advise import (
     advise_replicas,
     best_replicas,
     cycle_s,
+    find_sweep,
     predict_replicas,
     price_slots,
     read_sweeps,
@@ -172,6 +173,8 @@ def test_tables_are_read_by_llm_without_what_failed_or_had_several_servers(tmp_p
     first, second = read_sweeps(path)
     assert [point.batch for point in first.points] == [1, 32] and first.points[0].gpu_busy == 0.8
     assert second.llm == "b" and np.isnan(second.points[0].gpu_busy)
+    with pytest.raises(InputError, match=r"has several LLMs: choose one with --llm \(a, b\)"):
+        find_sweep([path])
 
 
 @pytest.mark.parametrize(
@@ -199,6 +202,9 @@ def test_records_are_a_sweep(tmp_path: Path) -> None:
     assert [point.batch for point in found.points] == [1, 8, 32]
     assert found.points == _without_share(sweep_twin(workload, profile, [1, 8, 32]))
     assert advise_batch(found, multiple=2.0).point is not None
+    runs["8"] = replace(runs["8"], provenance=replace(runs["8"].provenance, llm="opt-2.7b"))
+    with pytest.raises(InputError, match=r"the records are of several LLMs \(opt-2.7b, the LLM\): a sweep is of one"):
+        sweep_of_runs(runs)
 
 
 def _without_share(sweep: BatchSweep) -> tuple[BatchPoint, ...]:
