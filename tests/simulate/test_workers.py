@@ -13,8 +13,8 @@ from pydantic import BaseModel, model_serializer
 from pydantic_core import PydanticSerializationError
 
 from loratwin.errors import InputError
+from loratwin.interrupts import Interrupts
 from loratwin.simulate import workers
-from loratwin.simulate.interrupts import Interrupts
 from loratwin.simulate.workers import Workers
 
 

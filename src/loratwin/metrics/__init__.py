@@ -19,13 +19,22 @@ from loratwin.metrics.intervals import Interval, confidence_interval, t_quantile
 from loratwin.metrics.latency import Side, e2e_s, finished, queueing_s, tpot_s, ttft_s
 from loratwin.metrics.slo import Limit, Slo, latency_figure_s, parse_slo
 from loratwin.metrics.slo_rows import SloFor, SloRows, check_slo_for, few_for, missing_rows, slo_rows
-from loratwin.metrics.starvation import STARVED_RATIO, Starvation, is_slow, queue_grows, starvation, waiting_over_time
+from loratwin.metrics.starvation import (
+    SLOW_TTFT_MS,
+    STARVED_RATIO,
+    Starvation,
+    is_slow,
+    queue_grows,
+    starvation,
+    waiting_over_time,
+)
 from loratwin.metrics.status import accepted, censored, failed, never_sent, sent
 from loratwin.metrics.summary import Summary, over_replications, summarize
 from loratwin.metrics.throughput import TokenRates, goodput, offered, served_share, throughput
 from loratwin.metrics.validity import validity
 
 __all__ = [
+    "SLOW_TTFT_MS",
     "STARVED_RATIO",
     "AdapterFigures",
     "ClientAdapterFigures",

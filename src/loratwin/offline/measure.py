@@ -20,12 +20,12 @@ import numpy as np
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.registry import DEFAULT, find_engine
 from loratwin.errors import DataError, InputError
+from loratwin.interrupts import Interrupts
 from loratwin.offline.batches import Batch
 from loratwin.offline.record import offline_run
 from loratwin.probe import read_notes, server_arguments
 from loratwin.records import Run, load_run, save_run
 from loratwin.records.config import ranks_that_hold
-from loratwin.simulate.interrupts import Interrupts
 from loratwin.synthetic import MadeAdapter, read_adapters
 
 Progress = Callable[[str, int, int], None]

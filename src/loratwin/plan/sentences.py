@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, isnan, nan
 
 from loratwin.formatting import REAL_RUN, chance_text, first_of, milliseconds, seconds, share, span
-from loratwin.metrics import Slo, is_slow, summarize
+from loratwin.metrics import SLOW_TTFT_MS, Slo, is_slow, summarize
 from loratwin.plan.choice import NOISE, Candidate, excess, smallest
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.margin import CustomerCase
@@ -17,6 +17,9 @@ MOST_NAMED = 5
 
 LONG_WAIT_S = 10.0
 """Mean time to first token from which a server that keeps up is said to make its users wait."""
+
+
+NOT_SLOW = f"not slow (TTFT p99 below {milliseconds(SLOW_TTFT_MS)})"
 
 
 def verdict(plan: Plan) -> str:
@@ -399,7 +402,7 @@ def _near(plan: Plan) -> str:
     least = "the largest margin (to a tenth), then the least latency and a short tail"
     least = least if plan.objective == "throughput" else "the largest margin and a short tail"
     slow = any(is_slow(candidate.mean("ttft_p99_ms")) for candidate in plan.choice.near)
-    these = "those that are not slow (TTFT p99 below 10 s)" if slow and not _is_slow(plan.best) else "these"
+    these = f"those that are {NOT_SLOW}" if slow and not _is_slow(plan.best) else "these"
     return f"{listed} slots give the same {figure} to 1 %; {chosen} are the fewest of {these} with {least}."
 
 

@@ -16,7 +16,7 @@ from loratwin.plan import (
     verdict,
 )
 from loratwin.plan.line import LineChange, line_change_text
-from loratwin.plan.sentences import breaks_first, margin_text, server, serves
+from loratwin.plan.sentences import NOT_SLOW, breaks_first, margin_text, server, serves
 from loratwin.plan.what_if import WhatIf
 from loratwin.report.page import HeadlineFigure, environment, milliseconds, share
 from loratwin.report.plan_figures import by_slots, frontier_figures, over_time, starting
@@ -64,6 +64,7 @@ def _content(plan: Plan, cases: Sequence[WhatIf]) -> dict[str, Any]:
         "over_time": over_time(plan.run) if plan.run is not None else "",
         "too_few": too_few(plan.run) if plan.run is not None else "",
         "facts": _facts(plan),
+        "not_slow": NOT_SLOW,
         "slots": SLOTS,
         "plus_minus": plus_minus_text(LEVEL),
         "version": __version__,

@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
-from loratwin.simulate.interrupts import Interrupts
+from loratwin.interrupts import Interrupts
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
