@@ -62,8 +62,8 @@ def test_records_that_are_there_are_not_measured_again(made: Path, tmp_path: Pat
 
 
 def test_a_busy_machine_is_said_before_it_spoils_the_measurement() -> None:
-    assert busy_note(0.4, 2) == ""
-    assert "load 3.0 on 2 cores" in busy_note(3.0, 2)
+    assert busy_note(0.1) == busy_note(float("nan")) == ""
+    assert "75% of its cores are busy" in busy_note(0.75)
 
 
 def test_a_folder_goes_on_with_its_design_and_its_runs(made: Path, tmp_path: Path) -> None:

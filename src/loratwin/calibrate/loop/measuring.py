@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from loratwin.calibrate.loop.budget import Budget
 from loratwin.calibrate.loop.source import ServerSource
 from loratwin.engines.arguments import ServerArguments
 from loratwin.errors import DataError
+from loratwin.launch.machine import busy_share
 from loratwin.probe import read_notes, read_steps
 from loratwin.records import Run, load_run, save_run
 from loratwin.workload import Workload
@@ -26,8 +26,8 @@ from loratwin.workload import Workload
 _FLUSH_S = 0.7
 """The probe writes its rows every half second."""
 
-_BUSY = 0.7
-"""Load of a core above which it is not ours; the calibration's own last server still counts in it."""
+_BUSY = 0.2
+"""Part of all cores that others may use: on two cores less than half of one."""
 
 _MOST_WARM_UP = 64
 """Requests before a closed loop's window, at most; fewer where fewer are in flight.
@@ -103,7 +103,7 @@ def measure_runs(
     if budget is not None and budget.left_s < budget.server_s([missing[0].workload.window_s]):
         listener.line(f"left out, since the minutes are over: {', '.join(run.path.stem for run in missing)}")
         return
-    if note := busy_note(os.getloadavg()[0], os.cpu_count() or 1):
+    if note := busy_note(busy_share()):
         listener.line(note)
     asked: set[str] = set()  # each adapter once per start of the server, not once per run
     began = time.monotonic()
@@ -125,19 +125,19 @@ def measure_runs(
             asked.update(run.workload.adapters.name)
 
 
-def busy_note(load: float, cores: int) -> str:
-    """A warning where others use the machine already; empty where it is quiet.
+def busy_note(busy: float) -> str:
+    """A warning where others use the machine; empty where it is quiet, or does not tell.
 
     Parameters
     ----------
-    load
-        Processes that ran or waited in the last minute, on average.
+    busy
+        Part of all cores that is busy while no server of ours runs; NaN: unknown.
     """
-    if load < _BUSY * cores:
+    if not busy >= _BUSY:
         return ""
     return (
-        f"others use this machine (load {load:.1f} on {cores} cores): steps take up to twice as long while they do, "
-        "and neither the fit nor the check can be better than that"
+        f"others use this machine ({busy:.0%} of its cores are busy): steps take up to twice as long while "
+        "they do, and neither the fit nor the check can be better than that"
     )
 
 
