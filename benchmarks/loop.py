@@ -1,14 +1,15 @@
 """The loop held to account on a real vLLM on CPU: calibrated as a user would, then workloads that nothing has seen.
 
-    python -m benchmarks.loop FOLDER                      both LLM shapes, about 50 minutes of a quiet machine
-    python -m benchmarks.loop FOLDER --shape gemma        one of them, about 25 minutes
+    python -m benchmarks.loop FOLDER                      both LLM shapes, about 40 minutes of a quiet machine
+    python -m benchmarks.loop FOLDER --shape gemma        one of them, about 20 minutes
 
 For each shape: 24 adapters of ranks 8 to 32; `loratwin calibrate server --minutes 7 --learn` (its own check included);
 then, on servers with numbers of slots that were never measured, eight workloads, each twice, and loads at 0.93 and
 1.07 of the edge of starvation. Predictions and their intervals are those of `loratwin simulate`, on file before
 anything of it is measured. What the folder has is not measured again: interrupted, the same command goes on. The table
 is printed, and all numbers are in FOLDER/loop.json. The server is the one of the tests (`tests/vllm_cpu.py`:
-$LORATWIN_VLLM_PYTHON).
+$LORATWIN_VLLM_PYTHON), its computing thread bound to the last core: left to wander among what spins beside it, the
+same server is faster or slower by half from one run to the next.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def predicted(unseen: Unseen, profile: Profile) -> CheckPrediction:
     """What `loratwin simulate` says of such a workload; at the edge only whether it starves."""
     if unseen.edge:
         return CheckPrediction(unseen.name, {}, unseen.edge > 1, float(unseen.edge > 1))
-    stated = forecast(unseen.spec, profile, unseen.config)
+    stated = forecast(unseen.workload, profile, unseen.config)  # it is known which requests will come
     told = summarize(simulate(unseen.workload, profile, unseen.config))
     figures = {
         name: Predicted(float(getattr(told, name)), stated.intervals[name].low, stated.intervals[name].high)
@@ -209,7 +210,7 @@ class Loop:
             return
         words = ["server", str(self.folder / "mine"), "--lora-folder", str(self.folder / "adapters"), "--learn"]
         words += ["--server-args", args, "--server-command", " ".join(server_command())]
-        words += ["--minutes", f"{self.minutes:g}", "--window", f"{self.window_s:g}", "--repeats", str(self.repeats)]
+        words += ["--minutes", f"{self.minutes:g}"]
         began, before = time.monotonic(), self.calibrate_s()
         try:
             subprocess.run([sys.executable, "-m", "loratwin", "calibrate", *words], check=True)
@@ -347,7 +348,7 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=18.0, help="seconds of each workload (18)")
     parser.add_argument("--repeats", type=int, default=2, help="measurements of each workload (2)")
     given = parser.parse_args()
-    os.environ.update(server_env())
+    os.environ.update(server_env() | {"VLLM_CPU_OMP_THREADS_BIND": str((os.cpu_count() or 1) - 1)})
     known = given.folder / "loop.json"
     done: dict[str, Any] = json.loads(known.read_text()) if known.exists() else {}
     with one_at_a_time():

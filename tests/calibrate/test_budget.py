@@ -8,7 +8,7 @@ import pytest
 
 from loratwin.bench import Listener
 from loratwin.calibrate.design import OVERHEAD_S, START_S
-from loratwin.calibrate.loop.budget import Budget
+from loratwin.calibrate.loop.budget import Budget, check_times
 from loratwin.calibrate.loop.measuring import PlannedRun, measure_runs
 from loratwin.calibrate.loop.source import ServerSource
 from loratwin.engines.arguments import ServerArguments
@@ -67,3 +67,20 @@ def test_a_run_that_does_not_fit_is_left_out_and_said(tmp_path: Path) -> None:
     assert "four: left out, since it does not fit into the minutes" in lines
     assert lines[-1] == "left out, since the minutes are over: four"
     assert budget.run_s(0.5) != pytest.approx(0.5 + OVERHEAD_S)  # what the first took is known now
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+@pytest.mark.parametrize("minutes", [5.0, 7.0, 12.0, 40.0])
+def test_a_check_takes_half_as_long_as_the_design(minutes: float, servers: int) -> None:
+    window_s, repeats = check_times(minutes, servers)
+    took = servers * (START_S + 4 * repeats * (window_s + OVERHEAD_S))
+    assert took <= 30 * minutes + 1
+    assert 6 <= window_s <= 18
+    assert repeats in (1, 2)
+
+
+def test_repetitions_come_once_windows_are_long_enough() -> None:
+    assert check_times(7.0, 2) == (13.2, 1)
+    assert check_times(12.0, 2) == (13.2, 2)
+    assert check_times(1.0, 2) == (6.0, 1)  # then it takes longer: fewer seconds tell nothing
+    assert check_times(60.0, 2) == (18.0, 2)

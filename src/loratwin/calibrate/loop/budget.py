@@ -9,8 +9,32 @@ from time import monotonic
 
 from loratwin.calibrate.design import OVERHEAD_S, START_S
 
+_CHECK_PART = 0.5
+"""Time of a check, as part of that for the design."""
+
+_LOADS = 4
+"""Workloads of a check on each server."""
+
+_WINDOW_S = (6.0, 18.0)
+"""Least and most of a check's workload: in fewer seconds each of them is another; more tell little more."""
+
+_TWICE_FROM_S = 12.0
+"""Windows so long come before repetitions."""
+
 _RECENT = 6
 """Runs whose time beyond their window says what the next will take."""
+
+
+def check_times(minutes: float, num_servers: int) -> tuple[float, int]:
+    """Seconds of each workload of a check, and its measurements, beside so many minutes for the design.
+
+    By what starts and runs usually take, not by what they took: a check that goes on must come to the same.
+    """
+    left = 60 * _CHECK_PART * minutes - START_S * num_servers
+    windows = {repeats: left / (_LOADS * num_servers * repeats) - OVERHEAD_S for repeats in (2, 1)}
+    repeats = 2 if windows[2] >= _TWICE_FROM_S else 1
+    least, most = _WINDOW_S
+    return round(min(max(windows[repeats], least), most), 1), repeats
 
 
 @dataclass

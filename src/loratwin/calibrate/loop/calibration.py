@@ -9,6 +9,7 @@ from pathlib import Path
 from loratwin.bench import Listener
 from loratwin.bench.listener import SILENT
 from loratwin.calibrate.evidence import Evidence, gather, read_records
+from loratwin.calibrate.loop.budget import check_times
 from loratwin.calibrate.loop.checking import ServerCheck, check_server, learn_from_check
 from loratwin.calibrate.loop.designed import design_in, measure_design
 from loratwin.calibrate.loop.folder import CalibrationFolder
@@ -55,8 +56,8 @@ def calibrate_server(
     minutes: float = 7.0,
     llm: str | None = None,
     check: bool = True,
-    window_s: float = 18.0,
-    repeats: int = 2,
+    window_s: float | None = None,
+    repeats: int | None = None,
     learn: bool = False,
     listener: Listener = SILENT,
     fitted: Callable[[RecordsFit, Path], None] = lambda fit, path: None,
@@ -72,13 +73,13 @@ def calibrate_server(
     source
         What servers are started with.
     minutes
-        Of measuring for the design, starts of servers included; the check takes its own.
+        Of measuring for the design, starts of servers included; the check takes half as long.
     llm
         Name of the LLM, or the folder of its config.json; None: `--model` of the server's arguments.
     check
         Predict and measure workloads that the profile has not seen.
     window_s, repeats
-        Seconds of each workload of the check, and its measurements.
+        Seconds of each workload of the check, and its measurements; None: as many as fit into its time.
     learn
         Then fit once more, the check's runs included, to `profile-learned.yaml`.
     listener
@@ -106,7 +107,8 @@ def calibrate_server(
     if not check:
         return Calibration(files, fit)
     known = load_profile(str(files.profile))  # as `check` of the command line has it: what the file holds
-    checked = check_server(known, source, folder, window_s, repeats, listener)
+    fitting_s, fitting = check_times(minutes, len(set(known.domain.max_loras)))
+    checked = check_server(known, source, folder, window_s or fitting_s, repeats or fitting, listener)
     if not learn:
         return Calibration(files, fit, checked)
     learned, _ = save_learned(checked, files.profile, source, llm)

@@ -50,6 +50,7 @@ _Llm = Annotated[
     str | None, typer.Option(help="The LLM: a name, or the folder of its config.json. Default: --model's.")
 ]
 _Minutes = Annotated[float, typer.Option(help="Minutes of measuring, starts of servers included.")]
+_FITS = "as fits into half of --minutes"
 _Window = Annotated[float, typer.Option(min=2, help="Seconds of each workload of the check.")]
 _Repeats = Annotated[int, typer.Option(min=1, help="Measurements of each workload: two show the machine's noise.")]
 FORMATS = ("text", "json", "markdown")
@@ -62,10 +63,16 @@ def server(
     serve: Serve = None,
     server_args: _Args = "",
     server_command: ServerCommand = None,
-    minutes: _Minutes = 7.0,
+    minutes: Annotated[
+        float, typer.Option(help="Minutes of measuring, starts of servers included; the check takes half as long.")
+    ] = 7.0,
     llm: _Llm = None,
-    window: _Window = 18.0,
-    repeats: _Repeats = 2,
+    window: Annotated[
+        float | None, typer.Option(min=2, help="Seconds of each workload of the check.", show_default=_FITS)
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Measurements of each workload of the check.", show_default=_FITS)
+    ] = None,
     start_timeout: StartTimeout = 600.0,
     check: Annotated[bool, typer.Option(help="Check the profile on workloads that it has not seen.")] = True,
     learn: Annotated[bool, typer.Option("--learn", help="Then fit again, the check's runs included.")] = False,
@@ -222,8 +229,12 @@ def check(
     url: _Url = None,
     step_log: _StepLog = None,
     llm: _Llm = None,
-    window: _Window = 18.0,
-    repeats: _Repeats = 2,
+    window: Annotated[
+        float | None, typer.Option(min=2, help="Seconds of each workload of the check.", show_default=_FITS)
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Measurements of each workload of the check.", show_default=_FITS)
+    ] = None,
     start_timeout: StartTimeout = 600.0,
     api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
     learn: Annotated[bool, typer.Option("--learn", help="Then fit again, these runs included.")] = False,
