@@ -8,8 +8,8 @@ then, on servers with numbers of slots that were never measured, eight workloads
 1.07 of the edge of starvation. Predictions and their intervals are those of `loratwin simulate`, on file before
 anything of it is measured. What the folder has is not measured again: interrupted, the same command goes on. The table
 is printed, and all numbers are in FOLDER/loop.json. The server is the one of the tests (`tests/vllm_cpu.py`:
-$LORATWIN_VLLM_PYTHON), its computing thread bound to the last core: left to wander among what spins beside it, the
-same server is faster or slower by half from one run to the next.
+$LORATWIN_VLLM_PYTHON), its worker in the engine's process: waiting for one of its own occupies a second core, and the
+same load takes half as long at one time as at another.
 """
 
 from __future__ import annotations
@@ -348,7 +348,7 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=18.0, help="seconds of each workload (18)")
     parser.add_argument("--repeats", type=int, default=2, help="measurements of each workload (2)")
     given = parser.parse_args()
-    os.environ.update(server_env() | {"VLLM_CPU_OMP_THREADS_BIND": str((os.cpu_count() or 1) - 1)})
+    os.environ.update(server_env() | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"})
     known = given.folder / "loop.json"
     done: dict[str, Any] = json.loads(known.read_text()) if known.exists() else {}
     with one_at_a_time():
