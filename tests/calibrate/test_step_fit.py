@@ -103,6 +103,19 @@ def test_a_coefficient_that_no_run_shows_is_named_and_0() -> None:
     assert "always together with" in found.unknown["eager_s"]
 
 
+def test_one_number_of_slots_tells_no_cost_of_a_slot() -> None:
+    """A cost per slot and tile would be taken for it, and be wrong for a server of any other number."""
+    of_few = rows(noise=0.02, but="many")
+    few = of_few.take(np.array([not of_few.names[i].startswith("rank") for i in of_few.run]))
+    assert len({run.config.max_loras for name, run in known_runs().items() if name.startswith("few")}) == 1
+    found = fit_steps(few, 0.0, draws=0)
+    assert found.unknown["slot_tile_s"] == "one number of slots was measured"
+    assert found.model.slot_s == found.model.slot_tile_s == found.model.slot_rank_s == 0.0
+    assert few.predicted_s(found.model).sum() == pytest.approx(
+        few.duration_s.sum(), rel=0.02
+    )  # of this server all is told
+
+
 def test_a_disturbed_stretch_of_time_pulls_little() -> None:
     clean = rows()
     duration = clean.duration_s.copy()

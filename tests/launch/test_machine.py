@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isnan
+from pathlib import Path
 
 import pytest
 
@@ -25,5 +26,5 @@ def test_a_real_machine_tells() -> None:
 
 
 def test_a_system_that_does_not_tell_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_STAT", machine.Path("/proc/no-such-file"))
+    monkeypatch.setattr(machine, "_STAT", Path("/proc/no-such-file"))
     assert isnan(busy_share(0.1))

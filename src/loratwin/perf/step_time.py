@@ -74,6 +74,9 @@ TERMS = (
 COEFFICIENTS = tuple(name for term in TERMS for name in (term.name, term.per_doubling) if name)
 """Coefficients that the step time is linear in, in the order of all columns."""
 
+OF_SLOTS = frozenset(name for term in TERMS if term.scale is _by_slots for name in (term.name, term.per_doubling))
+"""Coefficients whose cost grows with the server's slots."""
+
 
 def roofline_s(weights_s: float, token_s: float, power: float, tokens: F8) -> F8:
     """Seconds in the dense layers by computed tokens, padding included (the kernel's own formula); their shape."""

@@ -20,7 +20,7 @@ from loratwin.calibrate.robust import Solution, huber, least_squares, robust, sp
 from loratwin.calibrate.rows.step_log import StepRows
 from loratwin.errors import DataError
 from loratwin.perf import StepTimeModel
-from loratwin.perf.step_time import COEFFICIENTS, TERMS, roofline_s
+from loratwin.perf.step_time import COEFFICIENTS, OF_SLOTS, TERMS, roofline_s
 
 F8 = NDArray[np.float64]
 
@@ -164,8 +164,12 @@ def run_errors(rows: StepRows, columns: F8) -> F8:
 
 
 def _usable(rows: StepRows) -> tuple[list[int], dict[str, str]]:
-    """Columns that vary, but for those that are the same as one before up to a factor; and why others are left out."""
+    """Columns that vary, but for those that are the same as one before up to a factor; and why others are left out.
+
+    Where all servers had the same slots, a cost per slot and tile is one per tile, and wrong for any other number.
+    """
     chosen, unknown = [DENSE], {}
+    one_server = _num_slots(rows) < 2
     seen: list[tuple[str, F8]] = [("weights_s", np.ones(len(rows)))]
     for c, values in [*enumerate(rows.features.T), (SWAP, rows.swap_ins)]:
         name = COEFFICIENTS[c] if c < len(COEFFICIENTS) else "swap_extra_s"
@@ -177,9 +181,18 @@ def _usable(rows: StepRows) -> tuple[list[int], dict[str, str]]:
         if twin is not None:
             unknown[name] = f"always together with {twin}"
             continue
+        if name in OF_SLOTS and one_server:
+            unknown[name] = "one number of slots was measured"
+            continue
         seen.append((name, unit))
         chosen.append(c)
     return chosen, unknown
+
+
+def _num_slots(rows: StepRows) -> int:
+    """How many numbers of slots the servers with LoRA had."""
+    one, by_slots = (rows.features[:, COEFFICIENTS.index(name)] for name in ("lora_s", "slot_s"))
+    return len(np.unique(np.round(by_slots[one > 0] / one[one > 0], 3)))
 
 
 def _solve(rows: StepRows, columns: F8) -> Solution:

@@ -229,12 +229,8 @@ def check(
     url: _Url = None,
     step_log: _StepLog = None,
     llm: _Llm = None,
-    window: Annotated[
-        float | None, typer.Option(min=2, help="Seconds of each workload of the check.", show_default=_FITS)
-    ] = None,
-    repeats: Annotated[
-        int | None, typer.Option(min=1, help="Measurements of each workload of the check.", show_default=_FITS)
-    ] = None,
+    window: _Window = 18.0,
+    repeats: _Repeats = 2,
     start_timeout: StartTimeout = 600.0,
     api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
     learn: Annotated[bool, typer.Option("--learn", help="Then fit again, these runs included.")] = False,
