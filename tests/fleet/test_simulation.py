@@ -15,9 +15,10 @@ from loratwin.fleet.routers import ROUTERS
 from loratwin.fleet.split import part_of_server
 from loratwin.metrics import gauges, per_adapter
 from loratwin.perf import load_profile
-from loratwin.records import EngineConfig, load_run
+from loratwin.records import EngineConfig, load_run, save_run
 from loratwin.simulate import simulate
 from loratwin.workload import Workload, draw, parse_spec
+from loratwin.workload.recorded import recorded_workload
 from tests.cli.program import loratwin
 
 PROFILE = "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct"
@@ -90,6 +91,28 @@ def test_processes_change_nothing() -> None:
     one, two = (simulate_fleet(placement(), requests(), processes=n) for n in (1, 2))
     assert one.run.requests.finish_s.tobytes() == two.run.requests.finish_s.tobytes()
     assert one.gauges == two.gauges
+
+
+def test_a_record_keeps_what_prompts_share(tmp_path: Path) -> None:
+    """Each server finds what is shared among its own requests; the file of all of them can be served again alike."""
+    shared = [{**SPEC["groups"][0], "prefix": {"tokens": 320}}]  # type: ignore[index]
+    where, what = placement(), requests(groups=shared)
+    fleet = simulate_fleet(where, what)
+    run = load_run(save_run(fleet.run, tmp_path / "fleet.parquet"))
+    table = run.requests
+    assert run.sharing is not None and run.prefix_cache is not None and table.cached_tokens is not None
+    alone = [
+        simulate(part_of_server(where, what, k, table.replica), load_profile(PROFILE), server.config)
+        for k, server in enumerate(where.servers)
+    ]
+    assert run.prefix_cache.hits == sum(one.prefix_cache.hits for one in alone) > 0  # type: ignore[union-attr]
+    assert run.prefix_cache.queries == sum(one.prefix_cache.queries for one in alone)  # type: ignore[union-attr]
+    for k, one in enumerate(alone):
+        assert one.requests.cached_tokens.tobytes() == table.cached_tokens[table.replica == k].tobytes()
+    again = simulate_fleet(where, recorded_workload(run))
+    assert again.run.prefix_cache == run.prefix_cache
+    assert again.run.requests.finish_s.tobytes() == table.finish_s.tobytes()
+    assert simulate_fleet(where, requests()).run.requests.cached_tokens is None, "nothing shared: no column"
 
 
 def test_old_signals_and_weights_matter() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from loratwin.fleet.split import order_by_server, routing_numbers, split_by_serv
 from loratwin.kernel import FleetTrace, Requests, Scrapes, run_fleet
 from loratwin.metrics import AdapterFigures, gauges, per_adapter
 from loratwin.perf import Profile, load_profile
-from loratwin.records import AdapterTable, Gauges, Provenance, RequestTable, Run
+from loratwin.records import AdapterTable, Gauges, PrefixCounts, Provenance, RequestTable, Run
 from loratwin.simulate.engine import checked_kv_tokens, server_model, server_notes, simulate
 from loratwin.simulate.outcome import each_once
 from loratwin.simulate.workers import Progress, Workers, silent
@@ -77,6 +77,8 @@ class _Part(NamedTuple):
     num_preemptions: np.ndarray
     refused: np.ndarray
     output_tokens: np.ndarray
+    cached_tokens: np.ndarray
+    prefix_cache: PrefixCounts | None
     gauges: Gauges
     kv_tokens: int
     notes: tuple[str, ...]
@@ -150,16 +152,17 @@ def _apart(
     parts = split_by_server(placement, workload, server, order)
     with Workers(partial(_part, placement, profiles), processes) as workers:
         done = workers.map(list(enumerate(parts)), progress)
-    columns = {name: np.concatenate([getattr(part, name) for part in done]) for name in _Part._fields[:6]}
+    prefix_cache = _counted([part.prefix_cache for part in done])
+    kept = _Part._fields[: 6 if prefix_cache is None else 7]
+    columns = {name: np.concatenate([getattr(part, name) for part in done]) for name in kept}
     table = {}
     for column, values in columns.items():
         table[column] = np.empty_like(values)
         table[column][order] = values
     notes = each_once(note for part in done for note in part.notes)
     kv_tokens = sum(part.kv_tokens for part in done)
-    return _fleet_run(
-        placement, workload, name, profiles, server, table, tuple(p.gauges for p in done), kv_tokens, notes
-    )
+    gauges = tuple(part.gauges for part in done)
+    return _fleet_run(placement, workload, name, profiles, server, table, gauges, kv_tokens, notes, prefix_cache)
 
 
 def servers_beforehand(placement: Placement, workload: Workload, router: Router) -> I4:
@@ -191,7 +194,18 @@ def _part(placement: Placement, profiles: Mapping[str, Profile], task: tuple[int
     table = run.requests
     assert table.num_preemptions is not None and run.kv_tokens is not None
     columns = (table.admitted_s, table.first_token_s, table.finish_s, table.num_preemptions, table.refused)
-    return _Part(*columns, table.output_tokens, gauges(run), run.kv_tokens, run.provenance.notes)
+    cached = np.zeros(len(table), np.int32) if table.cached_tokens is None else table.cached_tokens
+    return _Part(
+        *columns, table.output_tokens, cached, run.prefix_cache, gauges(run), run.kv_tokens, run.provenance.notes
+    )
+
+
+def _counted(caches: Sequence[PrefixCounts | None]) -> PrefixCounts | None:
+    """What the prefix caches of all servers were asked and had; None: no server has one."""
+    there = [cache for cache in caches if cache is not None]
+    if not there:
+        return None
+    return PrefixCounts(sum(cache.queries for cache in there), sum(cache.hits for cache in there))
 
 
 def _looking(
@@ -274,8 +288,9 @@ def _fleet_run(
     gauges: tuple[Gauges, ...],
     kv_tokens: int,
     notes: tuple[str, ...],
+    prefix_cache: PrefixCounts | None = None,
 ) -> FleetRun:
-    """One record of all."""
+    """One record of all, with what its requests share: it can be replayed as it was."""
     profile = profiles[placement.servers[0].profile]
     run = Run(
         kind="simulated",
@@ -301,7 +316,9 @@ def _fleet_run(
             notes=(f"{placement.num_servers} servers behind the router {router!r}", *notes),
         ),
         gauges=_sum(gauges),
+        prefix_cache=prefix_cache,
         client_overhead_s=profile.frontend.overhead_s,
+        sharing=workload.sharing,
     )
     return FleetRun(run, placement, router, gauges)
 
