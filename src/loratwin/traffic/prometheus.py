@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 
 from loratwin.errors import DataError, InputError
 from loratwin.http import Connection, NoAnswerError
+from loratwin.traces.rows import UNREADABLE, open_table
+from loratwin.traffic.native import classic_series, joined
 from loratwin.traffic.observed import Observed
 from loratwin.traffic.series import Counted, names_needed, observed_of
 
@@ -38,15 +41,29 @@ class Range(NamedTuple):
         """In words."""
         return datetime.fromtimestamp(self.start_s, timezone.utc).strftime("%Y-%m-%d %H:%M:%S (UTC)")
 
+    @property
+    def num_ends(self) -> int:
+        """Ends of steps, the first one's begin among them."""
+        return round(self.length_s / self.step_s) + 1
+
+    def place(self, at_s: float) -> int:
+        """Which end of a step a time is; below 0 or beyond `num_ends`: none."""
+        return round((at_s - self.start_s) / self.step_s)
+
     def counted(self, one: Any) -> Counted:
         """A series of an answer, by its places in this range."""
         labels = dict(one["metric"])
-        values = np.full(round(self.length_s / self.step_s) + 1, np.nan)
+        values = np.full(self.num_ends, np.nan)
         for at, value in one.get("values", ()):
-            place = round((float(at) - self.start_s) / self.step_s)
+            place = self.place(float(at))
             if 0 <= place < len(values):
                 values[place] = float(value)
         return Counted.of(labels.pop("__name__", ""), labels, values)
+
+    def series(self, results: Sequence[Any], asked: str) -> tuple[list[Counted], list[Counted]]:
+        """Those of an answer: plain ones, and those of native histograms."""
+        plain = [self.counted(one) for one in results if one.get("values")]
+        return plain, classic_series(results, self.place, self.num_ends, asked)
 
 
 def range_of(length_s: float, end_s: float, step_s: float | None) -> Range:
@@ -74,6 +91,7 @@ def from_server(url: str, asked: Range, matchers: str, label: str, headers: Mapp
         It does not answer, refuses the question, or has no such series.
     """
     series: list[Counted] = []
+    native: list[Counted] = []
     with Connection(url, headers, timeout_s=60.0) as connection:
         for name in names_needed():
             query = f"{name}{{{matchers}}}" if matchers else name
@@ -85,10 +103,12 @@ def from_server(url: str, asked: Range, matchers: str, label: str, headers: Mapp
                 answer = connection.request(path)
             except NoAnswerError as error:
                 raise DataError(f"{connection.url}: no Prometheus answers ({error.reason})") from None
-            results = _results(answer.json(), f"{connection.url}: query {query}", answer.status)
-            series += map(asked.counted, results)  # at once: as JSON they take a hundred times as much
+            said = f"{connection.url}: query {query}"
+            plain, histograms = asked.series(_results(answer.json(), said, answer.status), said)
+            series += plain  # at once: as JSON they take a hundred times as much
+            native += histograms
         source = f"Prometheus at {connection.url}"
-    return observed_of(series, asked.step_s, asked.begin, source, label)
+    return observed_of(joined(series, native), asked.step_s, asked.begin, source, label)
 
 
 def from_answers(paths: Sequence[Path], label: str) -> Observed:
@@ -99,31 +119,49 @@ def from_answers(paths: Sequence[Path], label: str) -> Observed:
     DataError
         They hold no range of such series.
     """
-    series: list[Any] = []
+    results: list[Any] = []
     for path in paths:
-        try:
-            data = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be read as JSON ({error})") from None
-        for answer in data if isinstance(data, list) else [data]:
-            series += _results(answer, str(path), 200)
+        data = _read(path)
+        alone = not isinstance(data, list) or _is_series(data)
+        for answer in [data] if alone else data:
+            results += _results(answer, str(path), 200)
     source = ", ".join(path.name for path in paths)
-    stamps = sorted({float(at) for one in series for at, _ in one.get("values", ())})
+    stamps = sorted({float(at) for one in results for key in ("values", "histograms") for at, _ in one.get(key) or ()})
     if len(stamps) < 2:
         raise DataError(f"{source}: holds fewer than two times; save an answer of /api/v1/query_range")
     step_s = float(np.median(np.diff(stamps)))
     steps = round((stamps[-1] - stamps[0]) / step_s)
     held = Range(stamps[0] + steps * step_s, steps * step_s, step_s)
-    return observed_of([*map(held.counted, series)], step_s, held.begin, source, label)
+    return observed_of(joined(*held.series(results, source)), step_s, held.begin, source, label)
+
+
+def _read(path: Path) -> Any:
+    try:
+        with open_table(path) as opened:
+            return json.loads(opened.read())
+    except (*UNREADABLE, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error})") from None
 
 
 def is_answer(text: str) -> bool:
-    """Whether this is the beginning of a saved answer."""
+    """Whether this is the beginning of a saved answer: as the API gives it, or what it holds alone."""
     begin = text.lstrip("[ \n\r\t")[:400]
-    return begin.startswith("{") and '"status"' in begin and '"data"' in text[:4000] and '"result' in text[:4000]
+    if not begin.startswith("{"):
+        return False
+    whole = '"status"' in begin and '"data"' in text[:4000] and '"result' in text[:4000]
+    return whole or '"resultType"' in begin or re.match(r'\{\s*"metric"\s*:\s*\{', begin) is not None
+
+
+def _is_series(data: Any) -> bool:
+    """Whether these are series, as `promtool query range` and clients in Python give them."""
+    return isinstance(data, list) and bool(data) and isinstance(data[0], dict) and "metric" in data[0]
 
 
 def _results(answer: Any, asked: str, status: int) -> list[Any]:
+    if _is_series(answer):
+        answer = {"resultType": "matrix", "result": answer}
+    if isinstance(answer, dict) and "resultType" in answer:
+        answer = {"status": "success", "data": answer}
     if not isinstance(answer, dict) or "status" not in answer:
         raise DataError(f"{asked}: HTTP {status}, and the answer is none of Prometheus'")
     if answer["status"] != "success":
@@ -132,7 +170,9 @@ def _results(answer: Any, asked: str, status: int) -> list[Any]:
     kind = data.get("resultType") if isinstance(data, dict) else None
     if not isinstance(data, dict) or kind != "matrix":
         raise DataError(f"{asked}: holds a {kind or 'nothing'}, not a range of time (/api/v1/query_range)")
-    results: list[Any] = data["result"]
+    results = data.get("result")
+    if not isinstance(results, list) or not all(isinstance(one, dict) and "metric" in one for one in results):
+        raise DataError(f"{asked}: holds no series of Prometheus")
     return results
 
 

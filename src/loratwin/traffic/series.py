@@ -66,12 +66,8 @@ def names_needed() -> list[str]:
     for engine in ENGINES.values():
         for shared in ("requests_finished", "prompt_tokens", "generation_tokens"):
             names += [metric.name for metric in engine.metrics.get(shared, ())]
-        for shared in LENGTHS:
-            names += [
-                f"{metric.name}_{part}"
-                for metric in engine.metrics.get(shared, ())
-                for part in ("sum", "count", "bucket")
-            ]
+        for metric in (metric for shared in LENGTHS for metric in engine.metrics.get(shared, ())):
+            names += [f"{metric.name}{part}" for part in ("_sum", "_count", "_bucket", "")]  # "": a native histogram
         if engine.adapter_info is not None:
             names.append(engine.adapter_info.series)
     return names
