@@ -18,6 +18,8 @@ UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 TIMESTAMP = "timestamp"
 """Times of day, as 2023-11-16 18:15:46.68, with or without an offset from UTC."""
 
+_OF_ACCESS_LOG = re.compile(r"\[?(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d)(?: ([+-])(\d\d)(\d\d))?\]?")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)\d*\s*(?:Z|UTC|([+-])(\d\d):?(\d\d)?)?"
 )  # more than nine decimals are cut
@@ -25,7 +27,7 @@ _EPOCH_S = 1e8
 _EPOCHS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
 """Seconds since 1970 in smaller units are recognised by their size: 1e11 s is the year 5138."""
 
-_NOTHING = ("", "null", "none", "-", "n/a")
+_NOTHING = ("", "null", "none", "-", "n/a", "na", "nan", "<na>", "nat", "\\n")
 Mask = NDArray[np.bool_]
 
 
@@ -35,7 +37,7 @@ class Numbers(NamedTuple):
     value: F8
     """NaN where it is missing or bad."""
     missing: Mask
-    """The cell is empty."""
+    """The cell is empty, or holds what stands for nothing (null, NaN)."""
     bad: Mask
     """There is something in it that is no number."""
 
@@ -44,7 +46,7 @@ def numbers(cells: Any) -> Numbers:
     """Cells as numbers: what numpy has read already, numbers of JSON, or text."""
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "iuf":
         value = cells.astype(np.float64)
-        return Numbers(value, np.zeros(len(value), bool), ~np.isfinite(value))
+        return Numbers(value, np.isnan(value), np.isinf(value))
     if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":  # tolist() would make nanoseconds of them
         return Numbers(np.full(len(cells), np.nan), np.isnat(cells), ~np.isnat(cells))
     items = cells.tolist() if isinstance(cells, np.ndarray) else cells
@@ -54,12 +56,15 @@ def numbers(cells: Any) -> Numbers:
             return Numbers(value, np.zeros(len(value), bool), np.zeros(len(value), bool))
     except (ValueError, TypeError, OverflowError):
         pass
-    missing = np.array([_is_nothing(item) for item in items], dtype=bool)
+    missing = np.array([is_nothing(item) for item in items], dtype=bool)
     value = np.array([_number(item) for item in items], dtype=np.float64)
     return Numbers(value, missing, ~np.isfinite(value) & ~missing)
 
 
-def _is_nothing(item: Any) -> bool:
+def is_nothing(item: Any) -> bool:
+    """Whether a cell is empty, or holds what stands for nothing."""
+    if isinstance(item, float):
+        return item != item
     return item is None or (isinstance(item, str) and item.strip().lower() in _NOTHING)
 
 
@@ -82,7 +87,7 @@ class Times(NamedTuple):
 
 def unit_of(cell: Any) -> str:
     """The unit that a cell looks like: a time of day, seconds, or smaller units since 1970."""
-    if isinstance(cell, (np.datetime64, datetime)) or (isinstance(cell, str) and _TIME.fullmatch(cell.strip())):
+    if isinstance(cell, (np.datetime64, datetime)) or (isinstance(cell, str) and _nanoseconds(cell) is not None):
         return TIMESTAMP
     size = abs(_number(cell))
     if not np.isfinite(size):
@@ -140,7 +145,7 @@ def _nanoseconds(item: Any) -> int | None:
     """Nanoseconds since 1970 of a time of day; None: it is none. Without an offset it is taken for UTC."""
     if isinstance(item, datetime):
         item = item.isoformat()
-    match = _TIME.fullmatch(item.strip()) if isinstance(item, str) else None
+    match = _TIME.fullmatch(_plain_time(item.strip())) if isinstance(item, str) else None
     if match is None:
         return None
     text, sign, hours, minutes = match.groups()
@@ -150,6 +155,15 @@ def _nanoseconds(item: Any) -> int | None:
         return None
     offset = (int(hours) * 3600 + int(minutes or 0) * 60) * (-1 if sign == "-" else 1) if sign else 0
     return int(time) - offset * 1_000_000_000
+
+
+def _plain_time(text: str) -> str:
+    """A time as web servers write it, `16/Nov/2023:18:15:46 +0000`, as others do."""
+    match = _OF_ACCESS_LOG.fullmatch(text)
+    if match is None or match[2] not in _MONTHS:
+        return text
+    offset = f"{match[5]}{match[6]}:{match[7]}" if match[5] else ""
+    return f"{match[3]}-{_MONTHS.index(match[2]) + 1:02d}-{match[1]} {match[4]}{offset}"
 
 
 def texts(cells: Any) -> list[str]:
@@ -167,16 +181,23 @@ def whole(value: F8) -> F8:
     return np.clip(np.rint(value), 1, MAX_TOKENS)
 
 
-_FINE = ("success", "ok", "succeeded", "stop", "completed", "complete", "finished", "true", "length", "200")
+_FINE = (
+    "success", "ok", "succeeded", "successful", "completed", "complete", "finished", "done", "true", "stop", "length",
+    "eos", "end_turn", "max_tokens", "stop_sequence", "tool_calls", "tool_use", "function_call",
+)  # fmt: skip
+_HTTP = re.compile(r"(?:http\S*\s+)?(\d{3})(?:\.0+)?(?:\s+[a-z' -]+)?")
 
 
 def failed(cells: Any) -> Mask:
-    """Which requests failed by their status: HTTP's from 400 on, or a word that is none of success."""
+    """Which requests failed by their status: HTTP's from 400 on (also as `200 OK`), or a word that is none of success.
+
+    Success is also why an answer ended: `stop`, `length` and their like.
+    """
     words = [text.strip().lower() for text in texts(cells)]
     return np.array([_is_failure(word) for word in words], dtype=bool)
 
 
 def _is_failure(word: str) -> bool:
-    if word.isdigit():
-        return int(word) >= 400
-    return word not in _FINE and not _is_nothing(word)
+    if http := _HTTP.fullmatch(word):
+        return int(http[1]) >= 400
+    return word not in _FINE and not is_nothing(word)

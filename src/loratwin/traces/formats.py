@@ -8,7 +8,8 @@ FAST25-release/traces (kvcache-ai/Mooncake). Bailian: README of alibaba-edu/qwen
 AIPerf's tutorial on them tells it. Vidur: data/processed_traces (microsoft/vidur). Splitwise: traces of
 splitwise-sim. LLMServingSim: dataset/*.tsv and workloads/*.jsonl (casys-kaist/LLMServingSim). AIBrix:
 benchmarks/generator (vllm-project/aibrix). vLLM: custom and ShareGPT datasets of `vllm bench serve`. LiteLLM:
-StandardLoggingPayload, and the table LiteLLM_SpendLogs.
+StandardLoggingPayload, and the table LiteLLM_SpendLogs. OpenAI: usage of answers, and output files of batches;
+OpenTelemetry: attributes of generative AI (gen_ai.*).
 """
 
 from __future__ import annotations
@@ -45,7 +46,16 @@ class Format(NamedTuple):
     """Further columns without which a file is not of this form."""
     failed: str = "without prompt or output tokens"
     """Why a row without tokens is left out."""
+    output_optional: bool = False
+    """Whether outputs may be unknown of all requests (else such a request is a failed one)."""
 
+
+_LOGGED_AT = (
+    "time", "timestamp", "created", "created_at", "ts", "@timestamp", "request_time", "start_time", "datetime",
+    "time_iso8601", "request_timestamp", "request_created_at", "received_at", "requested_at", "request.timestamp",
+    "request.created_at", "response.created", "response.created_at", "response.body.created", "date",
+)  # fmt: skip
+"""What logs call the time of a request; before all others where they have several."""
 
 OURS = Format(
     "loratwin", "loratwin's own", ("arrival_s",), ("prompt_tokens",), ("output_tokens",), "s", ("time",), ("adapter",),
@@ -77,26 +87,29 @@ FORMATS = (
     ),
     Format(
         "openai", "OpenAI-style logs",
-        ("time", "timestamp", "created", "created_at", "ts", "@timestamp", "request_time", "start_time", "datetime"),
+        _LOGGED_AT,
         ("prompt_tokens", "usage.prompt_tokens", "response.usage.prompt_tokens", "body.usage.prompt_tokens",
-         "usage.input_tokens", "response.usage.input_tokens", "input_tokens", "num_prompt_tokens"),
+         "response.body.usage.prompt_tokens", "usage.input_tokens", "response.usage.input_tokens", "input_tokens",
+         "num_prompt_tokens", "tokens_prompt", "gen_ai.usage.input_tokens", "attributes.gen_ai.usage.input_tokens"),
         ("completion_tokens", "usage.completion_tokens", "response.usage.completion_tokens",
-         "body.usage.completion_tokens", "usage.output_tokens", "response.usage.output_tokens", "output_tokens",
-         "num_generation_tokens"),
-        adapter=("lora_name", "adapter", "lora", "model", "request.model", "response.model", "body.model"),
-        status=("status", "status_code", "response.status", "http_status"),
+         "body.usage.completion_tokens", "response.body.usage.completion_tokens", "usage.output_tokens",
+         "response.usage.output_tokens", "output_tokens", "num_generation_tokens", "tokens_completion",
+         "gen_ai.usage.output_tokens", "attributes.gen_ai.usage.output_tokens"),
+        adapter=("lora_name", "adapter", "lora", "model", "request.model", "response.model", "body.model",
+                 "response.body.model", "gen_ai.request.model", "attributes.gen_ai.request.model"),
+        status=("status", "status_code", "response.status", "response.status_code", "http_status"),
     ),
     Format("aibrix", "AIBrix workloads", ("timestamp",), ("prompt_length",), ("output_length",), "ms", ("time",),
-           adapter=("model",)),
+           adapter=("model",), output_optional=True),
     Format("sharegpt", "ShareGPT conversations", (), ("prompt",), ("output",), needs=("prompt", "output")),
     Format(
         "plain", "usual names",
-        ("arrival_time", "arrival", "arrived_at", "arrival_timestamp", "timestamp", "tstamp", "time", "time_s"),
+        ("arrival_time", "arrival", "arrived_at", "arrival_timestamp", "timestamp", "tstamp", "time", *_LOGGED_AT[2:]),
         ("prompt_tokens", "input_tokens", "prompt_len", "prompt_length", "input_len", "input_length", "context_tokens",
          "num_prompt_tokens", "num_input_tokens", "num_input", "prompt_size"),
         ("completion_tokens", "output_tokens", "output_len", "output_length", "generated_tokens", "decode_len",
          "num_output_tokens", "num_generated_tokens", "num_output", "token_size"),
-        adapter=("adapter", "lora", "lora_name", "model"),
+        needs=("prompt", "output"), adapter=("adapter", "lora", "lora_name", "model"),
     ),
     Format("custom", "vLLM's custom dataset", (), ("prompt",), ("output_tokens",), needs=("prompt",)),
 )  # fmt: skip
@@ -136,7 +149,24 @@ def columns_of(form: Format, header: Iterable[str]) -> dict[str, str]:
     for name in header:
         by_plain.setdefault(plain(name), name)
     found = {role: _first(getattr(form, role), by_plain) for role in ROLES}
+    if found["time"] is None and form.unit is None:
+        found["time"] = _first(form.time, {plain(_UNIT_BEHIND.sub("", name)): name for name in by_plain.values()})
     return {role: name for role, name in found.items() if name is not None}
+
+
+_UNITS = {"s": ("s", "sec", "secs", "seconds"), "ms": ("ms", "msec", "millis", "milliseconds"),
+          "us": ("us", "usec", "micros", "microseconds"), "ns": ("ns", "nsec", "nanos", "nanoseconds")}  # fmt: skip
+_UNIT_OF = {word: unit for unit, words in _UNITS.items() for word in words}
+_UNIT_BEHIND = re.compile(
+    rf"(?:[\s_.\-]*[\[(]|[\s_.\-]+)(?i:({'|'.join(_UNIT_OF)}))[\])]?\s*$"
+    rf"|(?<=[a-z])({'|'.join(word.capitalize() for word in _UNIT_OF if len(word) > 1)})$"
+)
+
+
+def unit_in_name(column: str) -> str | None:
+    """The unit that a column's name ends on, as `timestamp_ms`, `arrivalNs` or `time (s)`; None: it ends on none."""
+    match = _UNIT_BEHIND.search(column)
+    return _UNIT_OF[(match[1] or match[2]).lower()] if match else None
 
 
 def recognised(header: Iterable[str]) -> Format | None:

@@ -78,9 +78,13 @@ def _at_one_time(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """AIBrix: requests that are sent at one time."""
     requests = record.get("requests")
     for request in (each for each in requests if isinstance(each, dict)) if isinstance(requests, list) else ():
-        length = request.get("prompt_length")
+        prompt, output = request.get("prompt_length"), request.get("output_length")
         flat = {**request, "timestamp": request.get("timestamp", record.get("timestamp")), "requests": None}
-        yield flat | {"prompt_length": _tokens(request.get("prompt")) if length is None else length}
+        prompt = _tokens(request.get("prompt")) if prompt is None else prompt
+        yield flat | {
+            "prompt_length": prompt,
+            "output_length": _tokens(request.get("completion")) if output is None else output,
+        }
 
 
 def _session(record: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,17 @@ from loratwin.errors import InputError
 from loratwin.refusals import did_you_mean
 from loratwin.traces import cells as of_cells
 from loratwin.traces.clients import is_clients, read_clients
-from loratwin.traces.formats import FORMATS, ROLES, Format, columns_of, format_named, has_beside, plain, recognised
+from loratwin.traces.formats import (
+    FORMATS,
+    ROLES,
+    Format,
+    columns_of,
+    format_named,
+    has_beside,
+    plain,
+    recognised,
+    unit_in_name,
+)
 from loratwin.traces.rows import UNREADABLE, Piece, Table, open_table, read_table, value_at
 from loratwin.traces.trace import F8, MAX_TOKENS, NO_ADAPTER, SharedBlocks, Trace, TraceFacts
 
@@ -51,7 +61,7 @@ def read_trace(path: str | Path, reading: Reading = DEFAULT) -> Trace:
     Parameters
     ----------
     path
-        CSV with any delimiter, JSON lines, JSON or parquet; also compressed by gzip, bzip2 or xz.
+        CSV with any delimiter, JSON lines, JSON or parquet; also compressed by gzip, bzip2, xz, zstd or zip.
     reading
         Form, columns and units, where they are not recognised.
 
@@ -120,11 +130,19 @@ def _plan(path: Path, table: Table, reading: Reading) -> _Plan:
     for role in form.needs:
         if role not in columns:
             raise InputError(f"{path}: {_missing(form, role, table)}")
-    unit = reading.unit or (None if "time" in given else form.unit)
-    if unit is None:
-        unit = of_cells.unit_of(_first(table, columns["time"])) if "time" in columns else "s"
+    if form.output_optional and _first(table, columns.get("output", "")) is None:
+        columns.pop("output", None)
+    unit = reading.unit or (None if "time" in given else form.unit) or _unit(table, columns.get("time"))
     return _Plan(form, {role: columns[role] for role in ROLES if role in columns}, unit, reading.shift, reading.unfit,
                  table.kind)  # fmt: skip
+
+
+def _unit(table: Table, column: str | None) -> str:
+    """The unit of a column of times by what is in it; where numbers are too small to tell, by its name."""
+    if column is None:
+        return "s"
+    unit = of_cells.unit_of(_first(table, column))
+    return unit_in_name(column) or unit if unit == "s" else unit
 
 
 _MAPPED = Format("mapped", "mapped columns", (), (), (), needs=(), strict=True)
@@ -144,7 +162,7 @@ def _listed(cell: Any) -> Any:
 def _first(table: Table, column: str) -> Any:
     """The first cell of a column with something in it; None: the first rows have none."""
     cells = (value_at(row, column) for row in table.head)
-    return next((cell for cell in cells if cell is not None and str(cell).strip()), None)
+    return next((cell for cell in cells if not of_cells.is_nothing(cell)), None)
 
 
 def _column(path: Path, table: Table, name: str) -> str:
@@ -211,12 +229,12 @@ class _Rows:
         self.rows += num
         keep = np.ones(num, dtype=bool)
         arrays: dict[str, Any] = {}
-        if "time" in self.plan.columns:
-            arrays["time"] = self._times(piece, keep)
         self._note_failures(piece, keep)
         for role in ("prompt", "output"):
             if role in self.plan.columns:
                 arrays[role] = self._tokens(piece, role, keep)
+        if "time" in self.plan.columns:  # lines of a log that are of no request need no time
+            arrays["time"] = self._times(piece, keep)
         if "adapter" in self.plan.columns:
             arrays["adapter"] = self._adapters(piece)
         if "blocks" in self.plan.columns:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import bz2
 import csv
 import gzip
+import io
 import json
 import lzma
+import re
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -28,12 +31,10 @@ from loratwin.traces.server_log import is_server_log, log_records
 
 _PIECE_ROWS = 8192
 
-_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-_ZSTD, _ZIP, _PARQUET = b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1"
-"""What compressed files begin with."""
+_PARQUET = b"PAR1"
 
 
-UNREADABLE = (OSError, UnicodeError, EOFError, csv.Error, zlib.error, lzma.LZMAError)
+UNREADABLE = (OSError, UnicodeError, EOFError, csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What reading a file raises that is damaged, or none of the kinds."""
 
 
@@ -68,17 +69,49 @@ def open_table(path: Path) -> AbstractContextManager[Any]:
     """The file, decompressed: a context manager of a text stream; of a parquet file, of its path."""
     with open(path, "rb") as file:
         start = file.read(8)
-    for magic, what in ((_ZSTD, "zstd"), (_ZIP, "zip")):
-        if start.startswith(magic):
-            raise InputError(f"{path}: is a {what} archive; unpack it first (gzip, bzip2 and xz are read as they are)")
     if start.startswith(_PARQUET):
         return nullcontext(path)
-    opener: Any = next((each for magic, each in _OPENERS.items() if start.startswith(magic)), open)
+    opener = next((each for magic, each in _OPENERS.items() if start.startswith(magic)), open)
+    return _text(path, opener)
+
+
+@contextmanager
+def _text(path: Path, opener: Any) -> Iterator[IO[str]]:
     with opener(path, "rb") as raw:
         start = raw.read(2)
     encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    stream: AbstractContextManager[Any] = opener(path, "rt", encoding=encoding)
-    return stream
+    with opener(path, "rb") as raw, io.TextIOWrapper(raw, encoding=encoding) as stream:
+        yield stream
+
+
+def _zstd(path: Path, mode: str) -> Any:
+    pyarrow = required("pyarrow", "a file compressed by zstd", "parquet")
+    return pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
+
+
+@contextmanager
+def _zip(path: Path, mode: str) -> Iterator[Any]:
+    with zipfile.ZipFile(path) as archive:
+        names = [each.filename for each in archive.infolist() if not each.is_dir()]
+        if len(names) != 1:
+            shown = f"{', '.join(names[:4])}{', ...' if len(names) > 4 else ''}" if names else "none"
+            raise InputError(f"{path}: is a zip archive of {len(names)} files ({shown}); unpack the one that is meant")
+        try:
+            inside = archive.open(names[0])
+        except (RuntimeError, NotImplementedError) as error:  # a password, or a method that Python does not know
+            raise InputError(f"{path}: cannot be unpacked ({error})") from None
+        with inside:
+            yield inside
+
+
+_OPENERS: dict[bytes, Any] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"\x28\xb5\x2f\xfd": _zstd,
+    b"PK\x03\x04": _zip,
+}
+"""By what compressed files begin with."""
 
 
 def read_table(opened: Any, path: Path) -> Table:
@@ -91,20 +124,29 @@ def read_table(opened: Any, path: Path) -> Table:
     """
     if isinstance(opened, Path):
         return _parquet(opened)
-    first = next((line for line in opened if line.strip()), "")
-    if not first:
+    begin = list(islice(dropwhile(lambda line: not line.strip(), opened), _HEAD))
+    if not begin:
         raise InputError(f"{path}: has no requests")
+    first, lines = begin[0], chain(begin[1:], opened)
     if first.lstrip()[:1] in ("{", "["):
-        return _json(path, first, opened)
-    if is_server_log(first):
-        return _server_log(path, first, opened)
-    return _csv(path, first, opened)
+        return _json(path, first, lines)
+    if any(map(is_server_log, begin)):
+        return _server_log(path, first, lines)
+    if any(map(_ACCESS.search, begin)):
+        raise InputError(
+            f"{path}: is an access log of HTTP, which tells no tokens; a gateway's log does, or a server's own with "
+            "--enable-log-requests"
+        )
+    return _csv(path, first, lines)
+
+
+_ACCESS = re.compile(r'"(?:GET|POST|HEAD|OPTIONS) /\S* HTTP/[\d.]+"\s+\d{3}\b')
 
 
 # CSV
 
 
-def _csv(path: Path, header_line: str, file: IO[str]) -> Table:
+def _csv(path: Path, header_line: str, file: Iterator[str]) -> Table:
     delimiter = max(",;\t|", key=header_line.count)
     header = tuple(name.strip() for name in next(csv.reader([header_line], delimiter=delimiter)))
     begin = list(islice(dropwhile(lambda line: not line.strip(), file), _HEAD))
@@ -203,7 +245,7 @@ def _csv_carefully(
 # JSON
 
 
-def _json(path: Path, first: str, file: IO[str]) -> Table:
+def _json(path: Path, first: str, file: Iterator[str]) -> Table:
     try:
         opening = json.loads(first)
     except ValueError:
@@ -212,11 +254,11 @@ def _json(path: Path, first: str, file: IO[str]) -> Table:
     if isinstance(opening, dict):
         values = chain([(1, opening)], _json_lines(path, file))
     else:
-        values = iter(enumerate(_json_values(path, first + file.read()), start=1))
+        values = iter(enumerate(_json_values(path, first + "".join(file)), start=1))
     counted, notes = flat_records(values)
     head = list(islice(counted, _HEAD))  # a form's optional keys need not be in the first
     if not head:
-        raise InputError(f"{path}: has no requests")
+        raise InputError(f"{path}: has no requests: it holds no records with named fields")
     header = tuple(dict.fromkeys(name for _, record in head for name in _paths(record)))
     return Table(
         header,
@@ -227,7 +269,7 @@ def _json(path: Path, first: str, file: IO[str]) -> Table:
     )
 
 
-def _server_log(path: Path, first: str, file: IO[str]) -> Table:
+def _server_log(path: Path, first: str, file: Iterator[str]) -> Table:
     records, notes = log_records(enumerate(chain([first], file), start=1))
     if not records:
         raise InputError(f"{path}: a server's log without requests; it logs them with --enable-log-requests")
@@ -241,7 +283,7 @@ def _server_log(path: Path, first: str, file: IO[str]) -> Table:
     )
 
 
-def _json_lines(path: Path, file: IO[str]) -> Iterator[tuple[int, Any]]:
+def _json_lines(path: Path, file: Iterator[str]) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(file, start=2):
         if line.strip():
             try:
