@@ -2,7 +2,8 @@
 
 Read in their sources and documentation: vLLM `benchmarks/benchmark_serving.py` (0.6 to 0.9) and, later,
 `vllm/benchmarks/serve.py`, SGLang `bench_serving.py`, GuideLLM `benchmark/benchmark.py`, `schemas/request_stats.py`,
-AIPerf (tutorial on profile exports), inference-perf `apis/base.py`, LLMPerf `token_benchmark_ray.py`.
+AIPerf (tutorial on profile exports), inference-perf `apis/base.py`, LLMPerf `token_benchmark_ray.py` and its clients.
+GenAI-Perf's is `genai_perf.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from loratwin.calibrate.results.genai_perf import genai_perf_form
 from loratwin.calibrate.results.table import Result, Sent, starts
 from loratwin.errors import DataError
 
@@ -42,6 +44,8 @@ def columns_form(data: Any, where: str) -> list[Result] | None:
     sglang = "sglang" in str(data.get("backend", "")) or "total_output_tokens_retokenized" in data
     tool, option = ("SGLang's bench_serving", "--output-details") if sglang else ("vllm bench serve", "--save-detailed")
     missing = [name for name in _COLUMNS if name not in data]
+    if missing and "total_output_tokens" not in data and {"total_input_sequences", "input_lens"} & data.keys():
+        raise DataError(f"{where}: is of requests that generate no tokens (embeddings, classes, scores)")
     if missing:
         raise DataError(
             f"{where}: {missing[0]} is missing: it has means of {tool} only, no single requests; {tool} writes them "
@@ -57,7 +61,7 @@ def columns_form(data: Any, where: str) -> list[Result] | None:
 
 
 def _optional(data: Mapping[str, Any]) -> list[str]:
-    return [name for name in ("start_times", "errors") if name in data]
+    return [name for name in ("start_times", "errors", "latencies") if name in data]
 
 
 def _length(data: Mapping[str, Any], name: str, where: str) -> int:
@@ -83,6 +87,7 @@ def _column_rows(data: Mapping[str, Any], tool: str, where: str) -> list[Sent]:
             np.array(data[name], dtype=np.float64) for name in ("ttfts", "input_lens", "output_lens")
         )
         start = np.array(data.get("start_times", [0.0] * number), dtype=np.float64)
+        latency = np.array(data.get("latencies", [0.0] * number), dtype=np.float64)
         gaps = [np.array(gaps_s, dtype=np.float64) for gaps_s in data["itls"]]
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: not a result of {tool} ({error})") from None
@@ -93,11 +98,13 @@ def _column_rows(data: Mapping[str, Any], tool: str, where: str) -> list[Sent]:
     if any(not ((lengths >= 0) & (lengths < 2**31) & (lengths % 1 == 0)).all() for lengths in (prompt, output)):
         raise DataError(f"{where}: input_lens and output_lens must be whole numbers of tokens")
     errors = data.get("errors") or [""] * number
+    streams = (ttft > 0) | np.array([len(request_gaps) > 0 for request_gaps in gaps], dtype=bool)
+    _put_right(start, ttft, errors)
     return [
         Sent(
             start_s=start[i],
-            first_s=start[i] + ttft[i],
-            end_s=start[i] + ttft[i] + gaps[i].sum(),
+            first_s=start[i] + (ttft[i] if streams[i] else latency[i]),
+            end_s=start[i] + max(ttft[i] + gaps[i].sum(), latency[i]),
             prompt_tokens=int(prompt[i]),
             output_tokens=int(output[i]),
             failure=_failure(errors[i], ttft[i], output[i]),
@@ -112,9 +119,21 @@ def _failure(error: Any, ttft: float, output: float) -> str:
     return "failed" if error or (ttft == 0 and output == 0) else ""
 
 
+def _put_right(start: np.ndarray, ttft: np.ndarray, errors: Sequence[Any]) -> None:
+    """Requests that failed before their start was noted have 0 there: they start with the first that has one."""
+    known = start > 0
+    if known.any():
+        start[~known & ((ttft == 0) | np.array([bool(error) for error in errors]))] = start[known].min()
+
+
 def _guess_starts(data: Mapping[str, Any], requests: list[Sent], where: str) -> str:
     """Start times by the rate and the concurrency that the file tells; what was done is said."""
     rate, concurrency = _rate(data.get("request_rate")), _count(data.get("max_concurrency"))
+    ramp = _ramp(data, len(requests))
+    if ramp is not None:
+        move(requests, ramp, concurrency)
+        how = f"evenly while the rate grew from {data['ramp_up_start_rps']} to {data['ramp_up_end_rps']}/s"
+        return GUESSED_STARTS.format(how=how if concurrency is None else f"{how}, {_most(concurrency)}")
     if rate is None and concurrency is None:
         raise DataError(
             f"{where}: it tells neither start_times (vllm bench serve writes them since 0.11) nor request_rate and "
@@ -124,16 +143,31 @@ def _guess_starts(data: Mapping[str, Any], requests: list[Sent], where: str) -> 
     return GUESSED_STARTS.format(how=_how(math.inf if rate is None else rate, concurrency))
 
 
-def move(requests: Sequence[Sent], rate_per_s: float, concurrency: int | None) -> None:
+def move(requests: Sequence[Sent], rate_per_s: float | Sequence[float], concurrency: int | None) -> None:
     """Give requests that all start at 0 the times at which a client in this order would have sent them."""
     spans = [0.0 if one.failure else one.end_s - one.start_s for one in requests]
     for one, start in zip(requests, starts(spans, rate_per_s, concurrency), strict=True):
         one.start_s, one.first_s, one.end_s = one.start_s + start, one.first_s + start, one.end_s + start
 
 
+def _ramp(data: Mapping[str, Any], number: int) -> list[float] | None:
+    """The rate at each request where it grows (`--ramp-up-strategy`), by the number of requests; None: it does not."""
+    first, last = _rate(data.get("ramp_up_start_rps")), _rate(data.get("ramp_up_end_rps"))
+    if data.get("ramp_up_strategy") not in ("linear", "exponential") or last is None:
+        return None
+    share = np.linspace(0.0, 1.0, number) if number > 1 else np.zeros(1)
+    if data["ramp_up_strategy"] == "exponential" and first is not None:
+        return [float(rate) for rate in first * (last / first) ** share]
+    return [float(rate) for rate in np.maximum((first or 0.0) + (last - (first or 0.0)) * share, last / 100)]
+
+
 def _how(rate: float, concurrency: int | None) -> str:
     sent = "sent all at once" if rate == math.inf else f"evenly at {rate:g}/s"
-    return sent if concurrency is None else f"{sent}, no more than {concurrency} at a time"
+    return sent if concurrency is None else f"{sent}, {_most(concurrency)}"
+
+
+def _most(concurrency: int) -> str:
+    return f"no more than {concurrency} at a time"
 
 
 def _rate(said: Any) -> float | None:
@@ -247,13 +281,22 @@ def aiperf_form(rows: Any, where: str) -> list[Result] | None:
         It is the summary beside it, or has no request of the profiling phase.
     """
     if isinstance(rows, dict) and "input_config" in rows and "request_latency" in rows:
-        raise DataError(f"{where}: it has means of AIPerf only; its requests are in profile_export.jsonl beside it")
+        raise DataError(f"{where}: it has means of {_summary_of(rows['input_config'])} beside it")
     if not isinstance(rows, list) or not rows or not all(_is_aiperf(row) for row in rows):
         return None
+    if not any("metrics" in row for row in rows):
+        raise DataError(f"{where}: raw answers of AIPerf, without its figures, which are in profile_export.jsonl")
     kept = [row for row in rows if row["metadata"].get("benchmark_phase", "profiling") == "profiling"]
     if not kept:
         raise DataError(f"{where}: no request of the profiling phase is in it")
     return [Result("AIPerf", [_aiperf_request(row) for row in kept])]
+
+
+def _summary_of(config: Any) -> str:
+    """Whose summary it is: GenAI-Perf's, from before AIPerf, says the kind of service."""
+    old = isinstance(config, dict) and "service_kind" in {**config, **(config.get("endpoint") or {})}
+    name, file = ("GenAI-Perf", "profile_export.json") if old else ("AIPerf", "profile_export.jsonl")
+    return f"{name} only; its requests are in {file}"
 
 
 def _is_aiperf(row: Any) -> bool:
@@ -340,7 +383,7 @@ def _lifecycle_request(row: Mapping[str, Any]) -> Sent:
                               "response_metrics.server_usage.completion_tokens") or len(times),
         failure=_kind_of(kind) if error else "",
         adapter=str(info.get("lora_adapter") or ""),
-        model=_model_of(row.get("request")),
+        model=_model_of(row.get("request") or row.get("request_data")),
         gaps_s=tuple(np.diff(times).tolist()) if times else None,
     )  # fmt: skip
 
@@ -378,12 +421,12 @@ def _llmperf_request(row: Mapping[str, Any]) -> Sent:
         end_s=start + max(e2e, ttft),
         prompt_tokens=_tokens(row, "number_input_tokens"),
         output_tokens=_tokens(row, "number_output_tokens"),
-        failure=f"HTTP {error}" if error not in (None, "", -1) else "",
+        failure="" if error in (None, "") else "failed" if error == -1 else f"HTTP {error}",  # -1: before any answer
     )
 
 
 FORMS: tuple[Callable[[Any, str], list[Result] | None], ...] = (
-    columns_form, guidellm_form, aiperf_form, inference_perf_form, llmperf_form,
+    columns_form, guidellm_form, aiperf_form, inference_perf_form, llmperf_form, genai_perf_form,
 )  # fmt: skip
 
 

@@ -23,8 +23,9 @@ from loratwin.errors import DataError, InputError
 from loratwin.perf import find_gpu
 from loratwin.records import EngineConfig, Provenance, Run, load_runs, save_run
 from loratwin.records.files import is_run_file
+from loratwin.traces.rows import UNREADABLE, open_table
 
-KNOWN = "vllm bench serve, SGLang's bench_serving, GuideLLM, AIPerf, inference-perf or LLMPerf"
+KNOWN = "vllm bench serve, SGLang's bench_serving, GuideLLM, AIPerf, GenAI-Perf, inference-perf or LLMPerf"
 
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization")
 
@@ -74,7 +75,7 @@ def read_results(
     Parameters
     ----------
     path
-        Result of vllm bench serve, SGLang's bench_serving, GuideLLM, AIPerf, inference-perf or LLMPerf.
+        Result of vllm bench serve, SGLang's bench_serving, GuideLLM, AIPerf, GenAI-Perf, inference-perf or LLMPerf.
     server_args
         What the server ran with, in a list or in one string: the files do not tell it. Kept without secrets.
     engine_version
@@ -252,14 +253,14 @@ def _results(path: Path) -> list[tuple[str, str, Result]]:
         where = str(path) if len(documents) == 1 else f"{path}: result {i + 1}"
         for result in _read(data, where):
             _with_neighbours(result, path)
-            name = path.stem if not result.name else f"{path.stem}-{result.name}"
+            name = _plain(path).stem if not result.name else f"{_plain(path).stem}-{result.name}"
             results.append((name if len(documents) == 1 else f"{name}-{i + 1}", where, result))
     return results
 
 
 def _in_folder(folder: Path) -> list[tuple[str, str, Result]]:
     """All results below it, as of a sweep; what is no result, or its summary, is passed over."""
-    files = sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".jsonl") and file.is_file())
+    files = sorted(file for file in folder.rglob("*") if _plain(file).suffix in (".json", ".jsonl") and file.is_file())
     results: list[tuple[str, str, Result]] = []
     why_not = ""
     for file in files:
@@ -280,10 +281,11 @@ def _in_folder(folder: Path) -> list[tuple[str, str, Result]]:
 def _documents(path: Path) -> list[Any]:
     """What a file holds: one document; of JSON lines that are no rows of requests each line is one."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with open_table(path) as opened:
+            text = "" if isinstance(opened, Path) else opened.read()
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if path.suffix in (".yaml", ".yml"):
+    if _plain(path).suffix in (".yaml", ".yml"):
         try:
             return [yaml.safe_load(text)]
         except (yaml.YAMLError, RecursionError) as error:
@@ -297,8 +299,8 @@ def _documents(path: Path) -> list[Any]:
 
 
 def _lines(text: str, path: Path, error: ValueError) -> list[Any]:
-    lines = [line for line in text.splitlines() if line.strip()]
-    if len(lines) < 2 and path.suffix != ".jsonl":
+    lines = [line for line in text.split("\n") if line.strip()]  # a text may hold what ends lines elsewhere
+    if len(lines) < 2 and _plain(path).suffix != ".jsonl":
         raise NoResultError(f"{path}: not JSON ({error})") from None
     rows: list[Any] = []
     for i, line in enumerate(lines, 1):
@@ -329,11 +331,11 @@ def _is_line_of_requests(data: dict[str, Any]) -> bool:
 def _with_neighbours(result: Result, path: Path) -> None:
     """What the tool writes into a file beside it: model and GPU of AIPerf, the concurrency of LLMPerf."""
     if result.tool == "AIPerf":
-        summary = _beside(path.with_name("profile_export_aiperf.json"))
+        summary = _beside(path.with_name(f"{_plain(path).stem}_aiperf.json"))
         names = (summary.get("input_config") or {}).get("endpoint", {}).get("model_names") or [""]
         result.llm = result.llm or str(names[0])
     if result.tool == "LLMPerf" and not any(one.start_s for one in result.requests):
-        summary = _beside(path.with_name(path.name.replace("_individual_responses", "_summary")))
+        summary = _beside(path.with_name(_plain(path).name.replace("_individual_responses", "_summary")))
         result.llm = result.llm or str(summary.get("model") or "")
         at_once = summary.get("num_concurrent_requests")
         if not isinstance(at_once, int) or at_once < 1:
@@ -343,6 +345,11 @@ def _with_neighbours(result: Result, path: Path) -> None:
             )
         move(result.requests, math.inf, at_once)
         result.notes.append(GUESSED_STARTS.format(how=f"{at_once} at a time, in the order of the file"))
+
+
+def _plain(path: Path) -> Path:
+    """The name that a file has when it is unpacked."""
+    return path.with_suffix("") if path.suffix in (".gz", ".bz2", ".xz", ".zst", ".zip") else path
 
 
 def _beside(path: Path) -> dict[str, Any]:

@@ -65,21 +65,27 @@ class Result:
     name: str = ""
 
 
-def starts(e2e_s: Sequence[float], rate_per_s: float, concurrency: int | None) -> list[float]:
+def starts(e2e_s: Sequence[float], rate_per_s: float | Sequence[float], concurrency: int | None) -> list[float]:
     """When requests started that a client sent in this order, where the file does not tell.
 
-    Evenly at the rate (all at once where it is infinite), and no more than `concurrency` at a time: the next goes out
-    when one of them has come back.
+    Evenly at the rate (all at once where it is infinite; of each request where there are several), and no more than
+    `concurrency` at a time: the next goes out when one of them has come back.
     """
     slots: list[float] = []
     starts_s = []
-    for i, e2e in enumerate(e2e_s):
-        start = i / rate_per_s
+    for e2e, start in zip(e2e_s, _due(rate_per_s, len(e2e_s)), strict=True):
         if concurrency and len(slots) >= concurrency:
             start = max(start, heapq.heappop(slots))
         starts_s.append(start)
         heapq.heappush(slots, start + (e2e if np.isfinite(e2e) else 0.0))
     return starts_s
+
+
+def _due(rate_per_s: float | Sequence[float], number: int) -> list[float]:
+    if isinstance(rate_per_s, (int, float)):
+        return [i / rate_per_s for i in range(number)]
+    gaps: list[float] = [0.0, *(1 / rate for rate in rate_per_s[:-1])]
+    return [float(due) for due in np.cumsum(gaps)]
 
 
 def as_run(
