@@ -219,3 +219,90 @@ def test_a_file_that_holds_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text("services: &all\n  vllm: *all\n")
     with pytest.raises(InputError, match="compose.yaml: a part of it holds itself"):
         find_line(str(tmp_path / "compose.yaml"))
+
+
+LINES = {
+    "a comment behind and between": f"""
+vllm serve {LLAMA} --enable-lora \\
+  --max-loras 4 --max-lora-rank 32  # don't take more
+# --max-loras 8 \\
+""",
+    "options in a variable": f"""
+EXTRA="--enable-lora --max-loras 4"
+EXTRA+=" --max-lora-rank 32"
+vllm serve {LLAMA} $EXTRA
+""",
+    "options in an array": f"""
+ARGS=(
+  {LLAMA}
+  --enable-lora  # on
+  --compilation-config '{{"level": 3}}'
+)
+ARGS+=(--max-loras 4 --max-lora-rank 32)
+exec vllm serve "${{ARGS[@]}}"
+""",
+    "defaults": f"vllm serve ${{MODEL:={LLAMA}}} --enable-lora --max-loras ${{N:-4}} --max-lora-rank ${{R-32}}",
+    "quoted JSON": (
+        f'vllm serve --enable-lora --lora-modules \'{{"name": "a b", "path": "/x/a b"}}\' b=/y '
+        f"--max-loras 4 --max-lora-rank 32 -O3 --model {LLAMA}"
+    ),
+    "shorts before the LLM": f"vllm serve -O3 {LLAMA} -tp 1 --enable-lora --max-loras 4 --max-lora-rank 32",
+    "a working folder like an image": (
+        f"docker run -w /vllm-workspace -v /data/vllm:/root --gpus all vllm/vllm-openai:v0.9.1 --model {LLAMA} "
+        "--enable-lora --max-loras 4 --max-lora-rank 32"
+    ),
+    "an entrypoint": (
+        "docker run --entrypoint vllm --rm vllm/vllm-openai:v0.9.1 "
+        f"serve {LLAMA} --enable-lora --max-loras 4 --max-lora-rank 32"
+    ),
+    "a module of its own": (
+        f"python -m vllm.entrypoints.cli.main serve {LLAMA} --enable-lora --max-loras 4 --max-lora-rank 32"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_what_shells_do_with_a_line(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "start.sh").write_bytes(b"\xef\xbb\xbf#!/bin/bash\r\n" + LINES[kind].encode())
+    for given in (LINES[kind], str(tmp_path / "start.sh")):
+        said = defaults_of(find_line(given))
+        assert (said["llm"], said["max_loras"], said["max_lora_rank"]) == (LLAMA, 4, 32), said
+        assert said.get("engine") == ("vllm-0.9.1" if "docker" in LINES[kind] else None)
+
+
+@pytest.mark.parametrize(
+    ("tag", "version"),
+    [
+        ("v0.10.1.1", "vllm-0.10.1"),
+        ("v0.11.0-x86_64", "vllm-0.11.0"),
+        ("v0.8.5.post1", "vllm-0.8.5.post1"),
+        ("latest", ""),
+        ("${TAG:-v0.9.1}", "vllm-0.9.1"),
+    ],
+)
+def test_versions_of_images(tag: str, version: str, tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        f"services:\n  vllm:\n    image: vllm/vllm-openai:{tag}\n    command: --model m --enable-lora\n"
+    )
+    assert find_line(str(tmp_path / "compose.yaml")).version == version
+
+
+def test_the_environment_file_of_compose(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        "services:\n  vllm:\n    image: vllm/vllm-openai:v0.9.1\n    environment: {NAME: '${MODEL}'}\n"
+        "    entrypoint: [sh, -c]\n    command: ['vllm serve $$NAME --enable-lora --max-loras ${SLOTS}']\n"
+    )
+    with pytest.raises(InputError, match="the variable's value is not said there"):
+        find_line(str(tmp_path / "compose.yaml"))
+    (tmp_path / ".env").write_text(f"# ours\nMODEL='{LLAMA}'\nexport SLOTS=4  # of rank 16\n")
+    said = defaults_of(find_line(str(tmp_path / "compose.yaml")))
+    assert (said["llm"], said["max_loras"]) == (LLAMA, 4)
+
+
+def test_a_script_in_a_config_map(tmp_path: Path) -> None:
+    (tmp_path / "k8s.yaml").write_text(
+        "kind: ConfigMap\nmetadata: {name: scripts}\ndata:\n  note: it's\n  start.sh: |\n    #!/bin/bash\n"
+        f"    exec vllm serve {LLAMA} \\\n      --enable-lora --max-loras 4\n---\n"
+        "kind: Deployment\nspec: {containers: [{name: a, image: ours, command: [bash, /scripts/start.sh]}]}\n"
+    )
+    assert defaults_of(find_line(str(tmp_path / "k8s.yaml")))["max_loras"] == 4

@@ -265,8 +265,8 @@ def _part(words: Sequence[str], i: int, options: Sequence[Option]) -> _Part:
         short, _ = find(options, written[:2])
         if short is not None and short.takes is not Takes.NOTHING and not written.startswith("--"):
             return _Part((words[i],), short.name, short, (written[2:],))
-    if equals:
-        return _Part((words[i],), name, option, (value,))
+    if equals or (option is None and re.fullmatch(r"-[A-Za-z]\d+", written)):  # -O3 holds its value
+        return _Part((words[i],), name, option, (value,) if equals else ())
     end = i + 1
     last = min(len(words), end + (MOST_VALUES if option is None else option.takes.most))
     while end < last and not _is_option(words[end]):

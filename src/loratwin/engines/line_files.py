@@ -13,7 +13,15 @@ import yaml
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config_file import config_words, option_words
 from loratwin.engines.registry import DEFAULT, find_engine
-from loratwin.engines.shell import Started, expanded, is_image, started, started_by, version_of_image
+from loratwin.engines.shell import (
+    Started,
+    expanded,
+    expanded_words,
+    is_image,
+    started,
+    started_by,
+    version_of_image,
+)
 from loratwin.errors import InputError
 
 _SHELLS = {"sh", "bash", "ash", "dash", "zsh"}
@@ -29,7 +37,7 @@ def started_in(path: Path) -> list[Started]:
         It cannot be read, or is no YAML where its name says so.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--serve {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if path.suffix not in (".yaml", ".yml", ".json"):
@@ -40,12 +48,31 @@ def started_in(path: Path) -> list[Started]:
         hint = "; a template of Helm: render it first, or give its values" if _TEMPLATE.search(text) else ""
         raise InputError(f"--serve {path}: not YAML ({' '.join(str(error).split())[:120]}){hint}") from None
     try:
-        found = [one for document in documents for one in _in_tree(document, "", {})]
+        told = _told_beside(path, documents)
+        found = [one for document in documents for one in _in_tree(document, "", {"variables": told})]
     except RecursionError:
         raise InputError(f"--serve {path}: a part of it holds itself (an alias within its own anchor)") from None
     if not found and len(documents) == 1 and isinstance(documents[0], dict):
         found = _as_config(documents[0], str(path))
     return found
+
+
+def _told_beside(path: Path, documents: list[Any]) -> dict[str, str]:
+    """Variables of the file `.env` beside a compose file, which it is read with."""
+    composed = any(isinstance(document, dict) and "services" in document for document in documents)
+    try:
+        lines = (path.parent / ".env").read_text(encoding="utf-8-sig").splitlines() if composed else []
+    except (OSError, UnicodeDecodeError):
+        return {}
+    said = (re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line) for line in lines)
+    return {match[1]: _unquoted(match[2]) for match in said if match is not None}
+
+
+def _unquoted(value: str) -> str:
+    """A value of `.env` without its quotes, or without the comment behind it."""
+    if value[:1] in ("'", '"') and (end := value.find(value[0], 1)) > 0:
+        return value[1:end]
+    return re.sub(r"\s+#.*$", "", value)
 
 
 def _as_config(document: Mapping[str, Any], where: str) -> list[Started]:
@@ -66,6 +93,9 @@ def _in_tree(node: Any, name: str, about: Mapping[str, Any]) -> Iterator[Started
         return
     about = {**about, **_about(node)}
     own = name or _name(node)
+    if node.get("kind") == "ConfigMap":
+        yield from _in_scripts(node.get("data"), own)
+        return
     found = _stack(node, own) or _container(node, own, about)
     if found is not None:
         yield found._replace(gpu=about.get("gpu", ""))
@@ -73,6 +103,16 @@ def _in_tree(node: Any, name: str, about: Mapping[str, Any]) -> Iterator[Started
     for key, child in node.items():
         if key not in ("env", "environment"):
             yield from _in_tree(child, own if own or key in _NO_NAMES else str(key), about)
+
+
+def _in_scripts(data: Any, name: str) -> Iterator[Started]:
+    """Servers of the scripts that a ConfigMap holds."""
+    for text in data.values() if isinstance(data, dict) else ():
+        if isinstance(text, str) and _STARTS.search(text):
+            yield from started_by(text, name)
+
+
+_STARTS = re.compile(r"\bvllm\s+serve\b|-m\s+(?:vllm\.entrypoints|sglang\.launch_server)")
 
 
 def _name(node: Mapping[str, Any]) -> str:
@@ -166,7 +206,10 @@ def _container(node: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> 
     rest = node.get("args") or (None if "args" in node else node.get("command"))
     if entry is None and rest is None and node.get("modelCommand") is None:
         return None
-    variables, version = _environment(node), version_of_image(image)
+    told = about.get("variables", {})
+    variables = {key: expanded(value, told) for key, value in _environment(node).items()} | told
+    image = expanded(image, variables)
+    version = version_of_image(image)
     words = [*_listed(entry), *_listed(rest)]
     shell = _shell_text(words)
     if shell is not None:
@@ -175,7 +218,7 @@ def _container(node: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> 
     direct = started(words, name, variables, version)
     if direct is not None:
         return _with_about(direct, about, node)
-    options = [expanded(word, variables) for word in words]
+    options = expanded_words(words, variables)
     plain_image = is_image(image) and entry is None
     if node.get("modelCommand") in ("vllmServe", "imageDefault") or plain_image or _are_options(options):
         return _with_about(Started(name, DEFAULT, tuple(options), version), about, node)

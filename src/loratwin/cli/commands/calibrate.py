@@ -277,8 +277,8 @@ def import_(
 ) -> None:
     """Make records of results of other load clients: for `loratwin report` beside the twin, or to fit.
 
-    Read are files and folders of vllm bench serve, SGLang's bench_serving, GuideLLM, AIPerf, GenAI-Perf, inference-perf,
-    LLMPerf.
+    Read are files and folders of vllm bench serve, SGLang's bench_serving, GuideLLM, AIPerf, GenAI-Perf,
+    inference-perf, LLMPerf.
 
     For example: loratwin calibrate import result.json -o run.json --server-args "--model tiny --max-loras 4"
     """
