@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,157 @@ def test_a_report_is_told_version_and_gpu_of_the_server(tmp_path: Path) -> None:
     (large,) = load_runs_or_results([tmp_path / "a.json"], "vllm-0.32.0", "h100-sxm").values()
     assert (small.config.max_num_seqs, large.config.max_num_seqs) == (256, 1024)
     assert large.provenance.engine_version == "vllm-0.32.0" and large.provenance.gpu == "h100-sxm"
+
+
+def event(**body: Any) -> str:
+    return f"data: {json.dumps(body)}\n\n"
+
+
+def genai_perf(start: float, times: list[float], prompt: str, usage: bool, error: str = "") -> dict[str, Any]:
+    """A request as Perf Analyzer writes it, in nanoseconds: an event with a role before the first token."""
+    words = [event(choices=[{"delta": {"content": f"w{i}"}, "finish_reason": None}]) for i in range(len(times))]
+    outputs = [words[0] if i == 0 else word for i, word in enumerate(words)]
+    stamps = list(times)
+    if error:
+        outputs, stamps = [event(error={"message": error, "code": 500})], [start + 0.1]
+    else:
+        outputs.insert(0, event(choices=[{"delta": {"role": "assistant", "content": ""}}]))
+        stamps.insert(0, times[0] - 0.01)
+        counted = {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(times)}
+        outputs.append((event(choices=[], usage=counted) if usage else "") + "data: [DONE]\n\n")
+        stamps.append(times[-1] + 0.01)
+    body = {"model": "tiny", "messages": [{"role": "user", "content": prompt}], "stream": True}
+    return {
+        "timestamp": round((T + start) * 1e9), "request_inputs": {"payload": json.dumps(body)},
+        "response_timestamps": [round((T + at) * 1e9) for at in stamps],
+        "response_outputs": [{"response": text} for text in outputs],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_genai_perf_tells_events_and_perhaps_usage(usage: bool, tmp_path: Path) -> None:
+    requests = [
+        genai_perf(0.0, [0.5, 0.6, 0.9], "x" * 40, usage),
+        genai_perf(1.0, [1.25, 1.45, 1.65], "x" * 80, usage),
+        genai_perf(2.0, [], "x" * 120, usage, "HTTP 500"),
+    ]
+    experiment = {"experiment": {"mode": "concurrency", "value": 2}, "requests": requests}
+    data = {"service_kind": "openai", "endpoint": "v1/chat/completions", "experiments": [experiment]}
+    (tmp_path / "profile_export.json").write_text(json.dumps(data))
+    (run,) = read_results(tmp_path / "profile_export.json").values()
+    table = run.requests
+    np.testing.assert_allclose(table.arrival_s, [0, 1, 2], atol=1e-6)
+    np.testing.assert_allclose(table.first_token_s[:2], [0.5, 1.25], atol=1e-6)
+    np.testing.assert_allclose(table.finish_s[:2], [0.9, 1.65], atol=1e-6)
+    assert table.prompt_tokens.tolist() == [10, 20, 30] and table.output_tokens.tolist()[:2] == [3, 3]
+    assert run.failures == ("HTTP 500",) and run.provenance.llm == "tiny"
+    assert summarize(run).itl_mean_ms == pytest.approx(200.0, rel=1e-5)
+    assert any("lengths are estimated" in note for note in run.provenance.notes)  # of the one that failed
+
+
+def test_triton_and_answers_in_one_piece(tmp_path: Path) -> None:
+    said = {"choices": [{"message": {"content": "x" * 12}}], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}
+    requests = [
+        {"timestamp": 0, "request_inputs": {"text_input": "x" * 40}, "response_timestamps": [2e9, 3e9],
+         "response_outputs": [{"text_output": "a"}, {"text_output": " b"}]},
+        {"timestamp": 1e9, "request_inputs": {"payload": '{"prompt": [1, 2, 3]}'}, "response_timestamps": [4e9],
+         "response_outputs": [{"response": json.dumps(said)}]},
+    ]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps({"experiments": [{"experiment": {}, "requests": requests}]}))
+    table = read_result(tmp_path / "a.json").requests
+    assert table.prompt_tokens.tolist() == [10, 7] and table.output_tokens.tolist() == [2, 5]
+    assert table.first_token_s.tolist() == [2, 4] and table.finish_s.tolist() == [3, 4]
+    for wrong in ([{"timestamp": None}], [{**requests[0], "response_timestamps": [1]}], []):
+        (tmp_path / "a.json").write_text(json.dumps({"experiments": [{"requests": wrong}]}))
+        with pytest.raises(DataError, match="GenAI-Perf"):
+            read_result(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("strategy", ["linear", "exponential"])
+def test_rates_that_grow_place_requests(strategy: str, tmp_path: Path) -> None:
+    number = 101
+    data = {
+        "backend": "vllm", "duration": 60.0, "request_rate": "inf", "max_concurrency": None, "completed": number,
+        "total_input_tokens": number, "total_output_tokens": number, "ramp_up_strategy": strategy,
+        "ramp_up_start_rps": 1, "ramp_up_end_rps": 4, "input_lens": [1] * number, "output_lens": [1] * number,
+        "ttfts": [0.1] * number, "itls": [[]] * number, "errors": [""] * number,
+    }  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    run = read_result(tmp_path / "a.json")
+    gaps = np.diff(run.requests.arrival_s)
+    assert gaps[0] == pytest.approx(1.0) and gaps[-1] == pytest.approx(1 / 4, rel=0.03)
+    assert gaps[50] == pytest.approx(1 / 2.5 if strategy == "linear" else 1 / 2, rel=0.01)
+    assert any("while the rate grew from 1 to 4/s" in note for note in run.provenance.notes)
+
+
+def test_requests_that_failed_before_they_had_a_start(tmp_path: Path) -> None:
+    data = {
+        **COLUMNS,
+        "start_times": [T, T + 1, 0.0],
+        "errors": ["", "", "Cannot connect"],
+        "latencies": [0.9, 0.65, 0.0],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    run = read_result(tmp_path / "a.json")
+    assert run.window_s == 4.0 and sorted(run.requests.arrival_s.tolist()) == [0, 0, 1]
+
+
+def test_answers_in_one_piece_end_when_they_came(tmp_path: Path) -> None:
+    """Without a stream there is neither a first token nor gaps, only how long it took."""
+    data = {**COLUMNS, "start_times": STARTS, "ttfts": [0.0] * 3, "itls": [[]] * 3, "latencies": [0.9, 0.65, 0.0]}
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    table = read_result(tmp_path / "a.json").requests
+    np.testing.assert_allclose(table.first_token_s[:2], [0.9, 1.65], atol=1e-6)
+    np.testing.assert_allclose(table.finish_s[:2], [0.9, 1.65], atol=1e-6)
+
+
+def test_errors_of_llmperf_without_a_code(tmp_path: Path) -> None:
+    """Its clients write -1 for what failed before any answer; its own summary counts these as errors."""
+    row = {"error_code": None, "error_msg": "", "ttft_s": 0.5, "end_to_end_latency_s": 1.0, "start_time": 0.0,
+           "number_output_tokens": 3, "number_input_tokens": 10}  # fmt: skip
+    broken = {
+        **row,
+        "error_code": -1,
+        "ttft_s": 0,
+        "end_to_end_latency_s": 0,
+        "number_output_tokens": 0,
+        "start_time": 1.0,
+    }
+    (tmp_path / "a.json").write_text(json.dumps([row, broken]))
+    run = read_result(tmp_path / "a.json")
+    assert run.failures == ("failed",) and summarize(run).completed == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"duration": 1.0, "completed": 2, "total_input_tokens": 9, "request_throughput": 2, "input_lens": [4, 5],
+             "latencies": [0.1, 0.1], "errors": ["", ""]},
+            "generate no tokens",
+        ),
+        ([{"metadata": AIPERF[0]["metadata"], "responses": []}], "raw answers of AIPerf"),
+        ({"input_config": {"service_kind": "openai"}, "request_latency": {}}, r"GenAI-Perf only.*_export\.json "),
+        ({"input_config": {"endpoint": {"type": "chat"}}, "request_latency": {}}, r"AIPerf only.*_export\.jsonl"),
+    ],
+)  # fmt: skip
+def test_files_without_requests_are_told_whose_they_are(data: Any, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match=message):
+        read_result(tmp_path / "a.json")
+
+
+def test_compressed_files_and_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + FILES["vllm.json"].encode())
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(FILES["appended.jsonl"].encode()))
+    assert list(read_results(tmp_path)) == ["a", "b"]
+
+
+def test_aiperf_with_a_prefix_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(
+        lines([{**AIPERF[0], "text": "a\u2028b"}, *AIPERF[1:]]).replace("\\u2028", "\u2028")
+    )
+    summary = {"input_config": {"endpoint": {"model_names": ["tiny"]}}, "request_latency": {}}
+    (tmp_path / "mine_aiperf.json").write_text(json.dumps(summary))
+    (run,) = read_results(tmp_path).values()
+    assert run.provenance.llm == "tiny" and len(run.requests) == 3

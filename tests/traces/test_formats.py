@@ -342,11 +342,11 @@ def test_what_is_no_trace_is_refused_in_one_line(tmp_path: Path, text: str, mess
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_archives_that_are_not_read_are_named(tmp_path: Path) -> None:
+def test_archives_that_are_none_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t"
-    for start, name in ((b"\x28\xb5\x2f\xfd", "zstd"), (b"PK\x03\x04", "zip")):
+    for start in (b"\x28\xb5\x2f\xfd", b"PK\x03\x04"):
         path.write_bytes(start + b"rest")
-        with pytest.raises(InputError, match=f"is a {name} archive"):
+        with pytest.raises(InputError, match="cannot be read"):
             read_trace(path)
     path.write_bytes(gzip.compress(csv(AZURE))[:-40])
     with pytest.raises(InputError, match="cannot be read"):

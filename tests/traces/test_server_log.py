@@ -57,3 +57,29 @@ def test_a_log_without_requests_or_tokens_says_so(tmp_path: Path) -> None:
         read(tmp_path, OLD[:1])
     with pytest.raises(InputError, match="column 'prompt_tokens' is missing"):
         read(tmp_path, NEW[:1])
+
+
+STREAMED = [
+    "       █     █     █▄   ▄█   vLLM",
+    "",
+    f"(APIServer pid=7) INFO 12-31 23:59:59 [logger.py:43] Received request cmpl-9-0: prompt: None, params: "
+    f"{ASKED.format(64)}, prompt_token_ids: [1, 2, 3], prompt_embeds shape: None, lora_request: "
+    f"{LORA.format('red', 'red')}.",
+    "(APIServer pid=7) INFO 12-31 23:59:59 [logger.py:71] Generated response cmpl-9 (streaming delta): output: 'ab', "
+    "output_token_ids: [5, 6], finish_reason: None",
+    "(APIServer pid=7) INFO 01-01 00:00:00 [logger.py:71] Generated response cmpl-9 (streaming delta): output: 'c', "
+    "output_token_ids: [7], finish_reason: stop",
+    "(APIServer pid=7) INFO 01-01 00:00:00 [logger.py:71] Generated response cmpl-9 (streaming complete): "
+    "output: 'abc', output_token_ids: None, finish_reason: streaming_complete",
+    f"(APIServer pid=7) INFO 01-01 00:00:02 [logger.py:43] Received request cmpl-10-0: prompt: None, params: "
+    f"{ASKED.format(32)}, prompt_token_ids: [1, 2], prompt_embeds shape: None, lora_request: None.",
+]
+
+
+@pytest.mark.parametrize("before", ["", "vllm-1  | ", "2026-12-31T23:59:59.123456789Z ", "\x1b[36mvllm-1  |\x1b[0m "])
+def test_streams_over_new_year_behind_what_others_write(tmp_path: Path, before: str) -> None:
+    """Parts of a stream count together; a banner stands before the log; and no time goes back by a year."""
+    trace = read(tmp_path, [before + line for line in STREAMED])
+    assert trace.arrival_s.tolist() == [0, 3]
+    assert (trace.prompt_tokens.tolist(), trace.output_tokens.tolist()) == ([3, 2], [3, 32])
+    assert not any("estimated" in note for note in trace.facts.notes)

@@ -198,6 +198,8 @@ def failed(cells: Any) -> Mask:
 
 
 def _is_failure(word: str) -> bool:
-    if http := _HTTP.fullmatch(word):
-        return int(http[1]) >= 400
+    http = _HTTP.fullmatch(word)
+    number = _number(http[1] if http else word)
+    if np.isfinite(number):
+        return number >= 400
     return word not in _FINE and not is_nothing(word)
