@@ -231,3 +231,14 @@ def test_what_is_no_trace_is_told_why(tmp_path: Path, text: str, message: str) -
     with pytest.raises(InputError, match=message) as error:
         read(tmp_path, text)
     assert "\n" not in str(error.value)
+
+
+def test_a_request_is_one_whatever_it_holds(tmp_path: Path) -> None:
+    """Its prompt as text, or a list of parts, do not make it several, nor its lengths estimates."""
+    records = [
+        {"time": EPOCH_S + i, "model": "a", "prompt": "x" * 400, "data": [{"part": 1}, {"part": 2}],
+         "usage": {"prompt_tokens": 7, "completion_tokens": 5}}
+        for i in range(3)
+    ]  # fmt: skip
+    facts = read(tmp_path, lines(records)).facts
+    assert (facts.rows, facts.prompt_tokens, facts.output_tokens, facts.notes) == (3, 21, 15, ())

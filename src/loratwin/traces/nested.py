@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from loratwin.traces.formats import NESTED, columns_of, recognised
+
 CHARACTERS_PER_TOKEN = 4
 """Of English text, by OpenAI's rule of thumb; used where a file has text and no numbers of tokens."""
 
@@ -40,7 +42,7 @@ def flat_records(values: Iterable[tuple[int, Any]]) -> tuple[Iterator[tuple[int,
         notes = () if _has_lengths(record["requests"]) else (_ESTIMATED,)
         return _each(values, _at_one_time), notes
     inner = next((key for key in _LISTS if _records(record.get(key))), None)
-    if inner is not None:
+    if inner is not None and not _is_request(record):
         return _each(values, lambda one: one.get(inner) or []), ()
     if isinstance(record.get("prompt"), str) and not _tells_tokens(record):
         return _each(values, _prompt), (_ESTIMATED,)
@@ -66,8 +68,22 @@ def _tokens(text: Any) -> int | None:
     return math.ceil(len(text) / CHARACTERS_PER_TOKEN) if isinstance(text, str) else None
 
 
+def paths(record: Any, before: str = "", depth: int = 0) -> Iterator[str]:
+    """Dotted paths of all that is in a record, itself no record."""
+    for key, value in record.items():
+        if isinstance(value, dict) and depth < 4:
+            yield from paths(value, f"{before}{key}.", depth + 1)
+        yield f"{before}{key}"
+
+
+def _is_request(record: dict[str, Any]) -> bool:
+    """Whether a record is a request itself, whatever lists are in it."""
+    form = recognised(paths(record))
+    return form is not None and form.name not in NESTED and "time" in columns_of(form, paths(record))
+
+
 def _tells_tokens(record: dict[str, Any]) -> bool:
-    return any("token" in key.lower() or "length" in key.lower() for key in record if key != "output_tokens")
+    return any("token" in key.lower() or "length" in key.lower() for key in paths(record) if key != "output_tokens")
 
 
 def _has_lengths(requests: Any) -> bool:

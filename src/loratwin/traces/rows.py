@@ -26,7 +26,7 @@ import numpy as np
 
 from loratwin.errors import InputError
 from loratwin.extras import required
-from loratwin.traces.nested import flat_records
+from loratwin.traces.nested import flat_records, paths
 from loratwin.traces.server_log import is_server_log, log_records
 
 _PIECE_ROWS = 8192
@@ -259,7 +259,7 @@ def _json(path: Path, first: str, file: Iterator[str]) -> Table:
     head = list(islice(counted, _HEAD))  # a form's optional keys need not be in the first
     if not head:
         raise InputError(f"{path}: has no requests: it holds no records with named fields")
-    header = tuple(dict.fromkeys(name for _, record in head for name in _paths(record)))
+    header = tuple(dict.fromkeys(name for _, record in head for name in paths(record)))
     return Table(
         header,
         "JSON",
@@ -303,14 +303,6 @@ def _json_values(path: Path, text: str) -> Iterator[Any]:
         yield from value if isinstance(value, list) else [value]
         while at < len(text) and text[at].isspace():
             at += 1
-
-
-def _paths(record: Any, before: str = "", depth: int = 0) -> Iterator[str]:
-    """Dotted paths of all that is in a record, itself no record."""
-    for key, value in record.items():
-        if isinstance(value, dict) and depth < 4:
-            yield from _paths(value, f"{before}{key}.", depth + 1)
-        yield f"{before}{key}"
 
 
 def _json_pieces(records: Iterator[tuple[int, Any]], wanted: Sequence[str]) -> Iterator[Piece]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loratwin.errors import DataError, InputError
 from loratwin.telemetry.exposition import page_values
+from loratwin.traces.rows import UNREADABLE, open_table
 from loratwin.traffic.observed import Observed
 from loratwin.traffic.series import Counted, observed_of
 
@@ -45,11 +46,8 @@ def from_pages(paths: Sequence[Path], seconds: float | None, label: str) -> Obse
     """
     if len(paths) > 2:
         raise InputError(f"{len(paths)} pages of /metrics: give one, or two in the order of time")
-    try:
-        texts = [path.read_text(encoding="utf-8", errors="replace") for path in paths]
-        written = [path.stat().st_mtime for path in paths]
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    texts = [_text(path) for path in paths]
+    written = [path.stat().st_mtime for path in paths]
     source = " and ".join(path.name for path in paths)
     pages = [_page(path, text) for path, text in zip(paths, texts, strict=True)]
     started = max((value for (name, _), value in pages[-1].items() if name == _STARTED), default=None)
@@ -77,6 +75,14 @@ def _ends(pages: Sequence[_Page], key: _Key) -> NDArray[np.float64]:
     """Before and after; what the first page does not show was zero then."""
     before = pages[0].get(key, 0.0) if len(pages) == 2 else 0.0
     return np.array([before, pages[-1].get(key, np.nan)])
+
+
+def _text(path: Path) -> str:
+    try:
+        with open_table(path) as opened:
+            return "" if isinstance(opened, Path) else str(opened.read())
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
 
 
 def _page(path: Path, text: str) -> _Page:
