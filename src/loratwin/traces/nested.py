@@ -44,7 +44,7 @@ def flat_records(values: Iterable[tuple[int, Any]]) -> tuple[Iterator[tuple[int,
     inner = next((key for key in _LISTS if _records(record.get(key))), None)
     if inner is not None and not _is_request(record):
         return _each(values, lambda one: one.get(inner) or []), ()
-    if isinstance(record.get("prompt"), str) and not _tells_tokens(record):
+    if isinstance(record.get("prompt"), str) and not _tells_tokens(record) and not _is_request(record):
         return _each(values, _prompt), (_ESTIMATED,)
     return _each(values, _session), ()
 
@@ -83,7 +83,7 @@ def _is_request(record: dict[str, Any]) -> bool:
 
 
 def _tells_tokens(record: dict[str, Any]) -> bool:
-    return any("token" in key.lower() or "length" in key.lower() for key in paths(record) if key != "output_tokens")
+    return any("token" in key.lower() or "length" in key.lower() for key in record if key != "output_tokens")
 
 
 def _has_lengths(requests: Any) -> bool:
