@@ -198,7 +198,8 @@ class Replay(TraceFile):
     def _has_times(self) -> Replay:
         trace = self.trace()
         if trace.arrival_s is None:
-            raise refusal("path", "has no times of arrival; its lengths can be used: lengths: {kind: trace, path: ...}")
+            lengths = "its lengths can be used: lengths: {kind: trace, path: ...}"
+            raise refusal("path", f"has no times of arrival; {lengths}; columns: {{time: ...}} says where times are")
         if self.end_s is not None and self.end_s <= self.start_s:
             raise refusal("end_s", f"must be after start_s ({self.start_s:g})")
         last = float(trace.arrival_s[-1])
