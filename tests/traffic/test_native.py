@@ -80,8 +80,8 @@ def imported(folder: Path, data: Any, name: str = "a.json") -> Any:
     return load_spec(folder / "w.yaml"), observed
 
 
-def assert_as_sent(spec: Any, workload: Workload) -> None:
-    """Rates and means of each adapter are exact, and the spread of lengths is that of what was sent."""
+def assert_as_sent(spec: Any, workload: Workload, spread: float = 0.05) -> None:
+    """Rates and means of each adapter are exact, and the spread of lengths is about that of what was sent."""
     truth = within(workload, 0.0, workload.window_s)
     assert {group.adapter_names()[0] for group in spec.groups} == set(truth)
     for group in spec.groups:
@@ -96,11 +96,13 @@ def assert_as_sent(spec: Any, workload: Workload) -> None:
         low, high, number = np.array(lengths.bins).T
         mean = np.average((low + high) / 2, weights=number)
         std = math.sqrt(np.average(((low + high) / 2 - mean) ** 2 + (high - low) ** 2 / 12, weights=number))
-        assert std / mean == pytest.approx(tokens.std() / tokens.mean(), rel=0.25)
+        assert std / mean == pytest.approx(tokens.std() / tokens.mean(), rel=spread)
 
 
-@pytest.mark.parametrize("kind", ["exponential", "coarser later", "of classic buckets"])
-def test_means_and_spread_of_each_adapter(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "spread"), [("exponential", 0.05), ("coarser later", 0.15), ("of classic buckets", 0.45)]
+)
+def test_means_and_spread_of_each_adapter(tmp_path: Path, kind: str, spread: float) -> None:
     workload = sent()
 
     def buckets_at(at_s: float) -> Callable[[NDArray[Any]], list[list[Any]]]:
@@ -109,7 +111,7 @@ def test_means_and_spread_of_each_adapter(tmp_path: Path, kind: str) -> None:
         return exponential(1 if kind == "coarser later" and at_s > 1.5 * HOUR_S else 3)
 
     spec, observed = imported(tmp_path, answer(results(workload, buckets_at)))
-    assert_as_sent(spec, workload)
+    assert_as_sent(spec, workload, spread)
     assert observed.cells.output_tokens.sum() == workload.output_tokens.sum()
     assert set(observed.prompt_buckets) == set(workload.adapters.name)
 

@@ -57,7 +57,8 @@ def columns_form(data: Any, where: str) -> list[Result] | None:
     duration = _duration(data, tool, where)
     requests = _column_rows(data, tool, where)
     notes = [] if "start_times" in data else [_guess_starts(data, requests, where)]
-    return [Result(tool, requests, duration, str(data.get("model_id") or data.get("model") or ""), notes=notes)]
+    llm = _first(data, "model_id", "model", "server_info.model_path")
+    return [Result(tool, requests, duration, str(llm or ""), notes=notes)]
 
 
 def _optional(data: Mapping[str, Any]) -> list[str]:
