@@ -10,7 +10,7 @@ from typing import Any
 
 from loratwin.errors import InputError
 
-_MULTIPLIERS = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+_MULTIPLIERS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 MOST_VALUES = 2**31
@@ -43,7 +43,7 @@ def whole_number(value: str, name: str) -> int:
     InputError
         It is none.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgKMG])|(\d+)", value.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgtKMGT])|(\d+)", value.strip())
     if match is None:
         raise InputError(f"server arguments: {name} {value!r} is no whole number")
     number, unit, plain = match.groups()

@@ -82,8 +82,11 @@ FORMATS = (
     Format("splitwise", "splitwise-sim", ("arrival_timestamp",), ("prompt_size",), ("token_size",)),
     Format("llmservingsim", "LLMServingSim", ("arrival_time_ns",), ("input_toks",), ("output_toks",), "ns"),
     Format(
-        "litellm", "LiteLLM's logs", ("startTime", "start_time"), ("prompt_tokens",), ("completion_tokens",),
-        adapter=("model", "model_group"), status=("status",),
+        "litellm", "LiteLLM's logs", ("startTime", "start_time", "standard_logging_object.startTime"),
+        ("prompt_tokens", "standard_logging_object.prompt_tokens"),
+        ("completion_tokens", "standard_logging_object.completion_tokens"),
+        adapter=("model", "model_group", "standard_logging_object.model"),
+        status=("status", "standard_logging_object.status"),
     ),
     Format(
         "openai", "OpenAI-style logs",
