@@ -331,7 +331,8 @@ def _is_line_of_requests(data: dict[str, Any]) -> bool:
 def _with_neighbours(result: Result, path: Path) -> None:
     """What the tool writes into a file beside it: model and GPU of AIPerf, the concurrency of LLMPerf."""
     if result.tool == "AIPerf":
-        summary = _beside(path.with_name(f"{_plain(path).stem}_aiperf.json"))
+        stem = _plain(path).stem
+        summary = _beside(path.with_name(f"{stem}_aiperf.json")) or _beside(path.with_name(f"{stem}.json"))
         names = (summary.get("input_config") or {}).get("endpoint", {}).get("model_names") or [""]
         result.llm = result.llm or str(names[0])
     if result.tool == "LLMPerf" and not any(one.start_s for one in result.requests):
