@@ -109,7 +109,7 @@ def _column_rows(data: Mapping[str, Any], tool: str, where: str) -> list[Sent]:
             prompt_tokens=int(prompt[i]),
             output_tokens=int(output[i]),
             failure=_failure(errors[i], ttft[i], output[i]),
-            gaps_s=tuple(gaps[i].tolist()),
+            gaps_s=tuple(gaps[i].tolist()) if streams[i] or output[i] <= 1 else None,
         )
         for i in range(number)
     ]
@@ -295,7 +295,8 @@ def aiperf_form(rows: Any, where: str) -> list[Result] | None:
 
 def _summary_of(config: Any) -> str:
     """Whose summary it is: GenAI-Perf's, from before AIPerf, says the kind of service."""
-    old = isinstance(config, dict) and "service_kind" in {**config, **(config.get("endpoint") or {})}
+    places = (config, config.get("endpoint")) if isinstance(config, dict) else ()
+    old = any(isinstance(place, dict) and "service_kind" in place for place in places)
     name, file = ("GenAI-Perf", "profile_export.json") if old else ("AIPerf", "profile_export.jsonl")
     return f"{name} only; its requests are in {file}"
 
