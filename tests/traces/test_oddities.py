@@ -242,3 +242,19 @@ def test_a_request_is_one_whatever_it_holds(tmp_path: Path) -> None:
     ]  # fmt: skip
     facts = read(tmp_path, lines(records)).facts
     assert (facts.rows, facts.prompt_tokens, facts.output_tokens, facts.notes) == (3, 21, 15, ())
+
+
+@pytest.mark.parametrize("startup", [1, 200])
+def test_a_log_with_what_a_program_says_beside_it(tmp_path: Path, startup: int) -> None:
+    """A banner, many lines before the first request, and text between: counted, and no request."""
+    requests = [
+        json.dumps({"ts": EPOCH_S + t, "model": m, "usage": used})
+        for t, m, used in zip(TIME_S, MODELS, USED, strict=True)
+    ]
+    said = [json.dumps({"level": "info", "msg": f"loading {i}"}) for i in range(startup)]
+    text = "\n".join(["Gateway 2.1", *said, *requests[:20], "Traceback (most recent call last):", *requests[20:]])
+    trace = read(tmp_path, text)
+    assert_all(trace)
+    assert trace.facts.left_out == {"without prompt or output tokens": startup + 1}
+    with pytest.raises(InputError, match=f"line {startup + 3} is not JSON"):
+        read(tmp_path, "\n".join(["Gateway 2.1", *said, requests[0], requests[1][:-9]]))

@@ -26,6 +26,7 @@ import numpy as np
 
 from loratwin.errors import InputError
 from loratwin.extras import required
+from loratwin.traces.formats import recognised
 from loratwin.traces.nested import flat_records, paths
 from loratwin.traces.server_log import is_server_log, log_records
 
@@ -128,8 +129,9 @@ def read_table(opened: Any, path: Path) -> Table:
     if not begin:
         raise InputError(f"{path}: has no requests")
     first, lines = begin[0], chain(begin[1:], opened)
-    if first.lstrip()[:1] in ("{", "["):
-        return _json(path, first, lines)
+    at = _first_json(begin)
+    if at is not None:
+        return _json(path, begin[at], chain(begin[at + 1 :], opened), at + 1)
     if any(map(is_server_log, begin)):
         return _server_log(path, first, lines)
     if any(map(_ACCESS.search, begin)):
@@ -138,6 +140,14 @@ def read_table(opened: Any, path: Path) -> Table:
             "--enable-log-requests"
         )
     return _csv(path, first, lines)
+
+
+def _first_json(begin: Sequence[str]) -> int | None:
+    """Where JSON begins: at once, or behind what a program says before its log of JSON lines; None: nowhere."""
+    if begin[0].lstrip()[:1] in ("{", "["):
+        return 0
+    found = [i for i, line in enumerate(begin) if line.lstrip()[:1] == "{"]
+    return found[0] if 2 * len(found) > len(begin) else None
 
 
 _ACCESS = re.compile(r'"(?:GET|POST|HEAD|OPTIONS) /\S* HTTP/[\d.]+"\s+\d{3}\b')
@@ -245,21 +255,25 @@ def _csv_carefully(
 # JSON
 
 
-def _json(path: Path, first: str, file: Iterator[str]) -> Table:
+def _json(path: Path, first: str, file: Iterator[str], number: int) -> Table:
+    """Records of JSON, of which the first begins in a line of this number."""
     try:
         opening = json.loads(first)
     except ValueError:
         opening = None
     values: Iterator[tuple[int, Any]]
     if isinstance(opening, dict):
-        values = chain([(1, opening)], _json_lines(path, file))
+        values = chain([(number, opening)], _json_lines(path, file, number + 1))
     else:
         values = iter(enumerate(_json_values(path, first + "".join(file)), start=1))
     counted, notes = flat_records(values)
     head = list(islice(counted, _HEAD))  # a form's optional keys need not be in the first
     if not head:
         raise InputError(f"{path}: has no requests: it holds no records with named fields")
-    header = tuple(dict.fromkeys(name for _, record in head for name in paths(record)))
+    header = _names(head)
+    while recognised(header) is None and len(head) < _FAR and (more := list(islice(counted, _HEAD))):
+        head += more  # a log may begin with what is no request
+        header = tuple(dict.fromkeys((*header, *_names(more))))
     return Table(
         header,
         "JSON",
@@ -283,9 +297,20 @@ def _server_log(path: Path, first: str, file: Iterator[str]) -> Table:
     )
 
 
-def _json_lines(path: Path, file: Iterator[str]) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(file, start=2):
-        if line.strip():
+_FAR = 4096
+"""Records in which one is looked for that tells the form."""
+
+
+def _names(records: Sequence[tuple[int, Any]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for _, record in records for name in paths(record)))
+
+
+def _json_lines(path: Path, file: Iterator[str], first: int) -> Iterator[tuple[int, Any]]:
+    """Values of the lines; what is no JSON at all, as a program says it beside its log, is a record of nothing."""
+    for number, line in enumerate(file, start=first):
+        if line.strip() and line.lstrip()[0] not in "{[":
+            yield number, {}
+        elif line.strip():
             try:
                 yield number, json.loads(line)
             except ValueError as error:
