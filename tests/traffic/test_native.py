@@ -154,6 +154,14 @@ def test_a_restart_begins_at_zero_again(tmp_path: Path) -> None:
     assert observed.num_requests == 2 * workload.num_requests
 
 
+def test_histograms_alone_count_requests_too(tmp_path: Path) -> None:
+    workload = sent()
+    series = [one for one in results(workload, lambda _: exponential(3)) if "histograms" in one]
+    spec, observed = imported(tmp_path, answer(series))
+    assert_as_sent(spec, workload)
+    assert observed.num_requests == workload.num_requests
+
+
 def test_what_an_answer_holds_is_read_alone_too(tmp_path: Path) -> None:
     """As `promtool query range -o json` and clients in Python write it, and compressed."""
     workload = sent()

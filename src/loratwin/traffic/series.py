@@ -92,8 +92,8 @@ def observed_of(
     by_name: dict[str, list[Counted]] = {}
     for one in _with_servers(series):
         by_name.setdefault(one.name, []).append(one)
-    requests = _first(by_name, "requests_finished", label)
-    if requests is None:
+    requests = _first(by_name, "requests_finished", label) or _by_lengths(by_name, label)
+    if not requests:
         asked = ", ".join(_metrics("requests_finished"))
         raise DataError(f"{source}: has no series that counts requests ({asked})")
     names = tuple(sorted(requests))
@@ -143,6 +143,16 @@ def _first(by_name: Mapping[str, list[Counted]], shared: str, label: str) -> dic
 def _of_engine(engine: Engine, by_name: Mapping[str, list[Counted]], shared: str, label: str) -> dict[str, Grown]:
     name = next((metric.name for metric in engine.metrics.get(shared, ()) if metric.name in by_name), None)
     return {} if name is None else _grown(by_name[name], label)
+
+
+def _by_lengths(by_name: Mapping[str, list[Counted]], label: str) -> dict[str, Grown]:
+    """Requests as the histograms of their lengths count them, where nothing else does."""
+    found = []
+    for engine in ENGINES.values():
+        names = (f"{metric.name}_count" for shared in LENGTHS for metric in engine.metrics.get(shared, ()))
+        name = next((name for name in names if name in by_name), None)
+        found += [_grown(by_name[name], label)] if name is not None else []
+    return _added(found)
 
 
 def _added(parts: Sequence[Mapping[str, Grown]]) -> dict[str, Grown]:
