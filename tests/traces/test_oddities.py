@@ -165,6 +165,15 @@ def test_zstd_is_unpacked(tmp_path: Path) -> None:
     assert_all(read_trace(tmp_path / "packed"))
 
 
+def test_structures_of_parquet(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    table = frame(created=EPOCH_S + TIME_S, request=[{"model": m} for m in MODELS], usage=USED)
+    table.to_parquet(tmp_path / "log.parquet")
+    trace = read_trace(tmp_path / "log.parquet")
+    assert_all(trace)
+    assert set(trace.facts.adapters) == {"a", "b"}
+
+
 def test_a_zip_of_several_files_is_refused_with_their_names(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name in ("code.csv", "conv.csv"):

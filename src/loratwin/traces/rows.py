@@ -355,17 +355,25 @@ def _parquet(path: Path) -> Table:
         file = pq.ParquetFile(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as parquet ({error})") from None
-    header = tuple(file.schema_arrow.names)
+    top = tuple(file.schema_arrow.names)
     head = next((batch.to_pylist() for batch in file.iter_batches(_HEAD) if batch.num_rows), None)
     if head is None:
         raise InputError(f"{path}: has no requests")
-    return Table(header, "parquet", head, lambda wanted, _: _parquet_pieces(file, wanted))
+    header = tuple(dict.fromkeys((*top, *(name for row in head for name in paths(row)))))
+    return Table(header, "parquet", head, lambda wanted, _: _parquet_pieces(file, top, wanted))
 
 
-def _parquet_pieces(file: Any, wanted: Sequence[str]) -> Iterator[Piece]:
+def _parquet_pieces(file: Any, top: Sequence[str], wanted: Sequence[str]) -> Iterator[Piece]:
+    """Columns as they are; of a path into a structure what it leads to."""
     number = 1
-    for batch in file.iter_batches(_PIECE_ROWS, columns=list(wanted)):
-        cells = {name: _arrow(batch.column(name)) for name in wanted}
+    held = {name: name if name in top else next(at for at in top if name.startswith(f"{at}.")) for name in wanted}
+    for batch in file.iter_batches(_PIECE_ROWS, columns=list(dict.fromkeys(held.values()))):
+        cells = {
+            name: _arrow(batch.column(at))
+            if name == at
+            else [value_at({at: value}, name) for value in batch.column(at).to_pylist()]
+            for name, at in held.items()
+        }
         yield Piece(range(number, number + batch.num_rows), cells)
         number += batch.num_rows
 
