@@ -306,3 +306,15 @@ def test_a_script_in_a_config_map(tmp_path: Path) -> None:
         "kind: Deployment\nspec: {containers: [{name: a, image: ours, command: [bash, /scripts/start.sh]}]}\n"
     )
     assert defaults_of(find_line(str(tmp_path / "k8s.yaml")))["max_loras"] == 4
+
+
+def test_variables_of_a_config_map(tmp_path: Path) -> None:
+    (tmp_path / "k8s.yaml").write_text(
+        f"kind: List\nitems:\n- kind: ConfigMap\n  metadata: {{name: llm}}\n  data: {{MODEL: {LLAMA}, SLOTS: '4'}}\n"
+        "- kind: Deployment\n  spec:\n    containers:\n    - image: vllm/vllm-openai:v0.9.1\n"
+        "      envFrom: [{configMapRef: {name: llm}}, {secretRef: {name: s}}]\n"
+        "      env: [{name: N, valueFrom: {configMapKeyRef: {name: llm, key: SLOTS}}}]\n"
+        "      args: [--model, $(MODEL), --enable-lora, --max-loras, $(N)]\n"
+    )
+    said = defaults_of(find_line(str(tmp_path / "k8s.yaml")))
+    assert (said["llm"], said["max_loras"]) == (LLAMA, 4)

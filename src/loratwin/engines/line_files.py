@@ -49,7 +49,8 @@ def started_in(path: Path) -> list[Started]:
         raise InputError(f"--serve {path}: not YAML ({' '.join(str(error).split())[:120]}){hint}") from None
     try:
         told = _told_beside(path, documents)
-        found = [one for document in documents for one in _in_tree(document, "", {"variables": told})]
+        about = {"variables": told, "maps": _config_maps(documents)}
+        found = [one for document in documents for one in _in_tree(document, "", about)]
     except RecursionError:
         raise InputError(f"--serve {path}: a part of it holds itself (an alias within its own anchor)") from None
     if not found and len(documents) == 1 and isinstance(documents[0], dict):
@@ -66,6 +67,13 @@ def _told_beside(path: Path, documents: list[Any]) -> dict[str, str]:
         return {}
     said = (re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line) for line in lines)
     return {match[1]: _unquoted(match[2]) for match in said if match is not None}
+
+
+def _config_maps(documents: list[Any]) -> dict[str, dict[str, Any]]:
+    """What the file's own ConfigMaps hold, by name."""
+    listed = [each for one in documents if isinstance(one, dict) for each in (one, *(one.get("items") or ()))]
+    maps = [one for one in listed if isinstance(one, dict) and one.get("kind") == "ConfigMap"]
+    return {_name(one): one["data"] for one in maps if isinstance(one.get("data"), dict)}
 
 
 def _unquoted(value: str) -> str:
@@ -187,7 +195,7 @@ def _stack(node: Mapping[str, Any], name: str) -> Started | None:
             words += option_words(option, value)
     extra = settings.get("extraArgs") or []
     words += map(str, extra if isinstance(extra, list) else str(extra).split())
-    words = [expanded(word, _environment(node)) for word in words]
+    words = expanded_words(words, _environment(node, {}))
     tag = f"{node.get('repository', 'vllm/vllm-openai')}:{node.get('tag', '')}"
     return Started(name, DEFAULT, tuple(words), version_of_image(tag))
 
@@ -207,7 +215,8 @@ def _container(node: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> 
     if entry is None and rest is None and node.get("modelCommand") is None:
         return None
     told = about.get("variables", {})
-    variables = {key: expanded(value, told) for key, value in _environment(node).items()} | told
+    said = _environment(node, about.get("maps", {}))
+    variables = {key: expanded(value, told) for key, value in said.items()} | told
     image = expanded(image, variables)
     version = version_of_image(image)
     words = [*_listed(entry), *_listed(rest)]
@@ -274,16 +283,29 @@ def _image(said: Any) -> str:
     return str(said or "")
 
 
-def _environment(node: Mapping[str, Any]) -> dict[str, str]:
-    """Variables of a container, as a list of name and value, a list of NAME=value, or a mapping."""
+def _environment(node: Mapping[str, Any], maps: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Variables of a container, as a list of name and value, a list of NAME=value, or a mapping; or of a ConfigMap."""
     said = node.get("env") or node.get("environment") or []
     if isinstance(said, dict):
         return {str(key): str(value) for key, value in said.items() if not isinstance(value, dict)}
     found: dict[str, str] = {}
+    whole = node.get("envFrom")
+    for one in whole if isinstance(whole, list) else []:
+        found |= {key: str(value) for key, value in _map_of(one, "configMapRef", maps).items()}
     for one in said if isinstance(said, list) else []:
+        source = one.get("valueFrom") if isinstance(one, dict) else None
+        held = _map_of(source, "configMapKeyRef", maps)
         if isinstance(one, dict) and "value" in one:
             found[str(one.get("name"))] = str(one["value"])
+        elif held and source["configMapKeyRef"].get("key") in held:
+            found[str(one["name"])] = str(held[source["configMapKeyRef"]["key"]])
         elif isinstance(one, str) and "=" in one:
             key, _, value = one.partition("=")
             found[key] = value
     return found
+
+
+def _map_of(said: Any, key: str, maps: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The ConfigMap that a part of a container names; empty: none of this file's."""
+    named = said.get(key) if isinstance(said, dict) else None
+    return maps.get(str(named.get("name")), {}) if isinstance(named, dict) else {}
