@@ -374,6 +374,8 @@ def test_errors_of_llmperf_without_a_code(tmp_path: Path) -> None:
             "generate no tokens",
         ),
         ([{"metadata": AIPERF[0]["metadata"], "responses": []}], "raw answers of AIPerf"),
+        ({"elapsed_time": 9.0, "num_requests": 9, "total_num_tokens": 99, "tokens_per_second": 11}, "bench throughput"),
+        ({"avg_latency": 1.0, "latencies": [1.0], "percentiles": {"50": 1.0}}, "vllm bench latency, which sends no"),
         ({"input_config": {"service_kind": "openai"}, "request_latency": {}}, r"GenAI-Perf only.*_export\.json "),
         ({"input_config": {"endpoint": {"type": "chat"}}, "request_latency": {}}, r"AIPerf only.*_export\.jsonl"),
     ],

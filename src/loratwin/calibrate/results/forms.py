@@ -28,6 +28,11 @@ GUESSED_STARTS = "start times are not in the file: {how}; queues and their times
 
 
 _COLUMNS = ("input_lens", "output_lens", "ttfts", "itls")
+_OFFLINE = {
+    "vllm bench throughput": {"elapsed_time", "num_requests", "tokens_per_second"},
+    "vllm bench latency": {"avg_latency", "latencies", "percentiles"},
+}
+"""What its other commands write with --output-json."""
 _TELLING = ("input_lens", "ttfts", "request_throughput", "total_input_tokens", "mean_ttft_ms")
 
 
@@ -39,7 +44,12 @@ def columns_form(data: Any, where: str) -> list[Result] | None:
     DataError
         It is such a result, but tells no single requests, or something impossible.
     """
-    if not isinstance(data, dict) or "duration" not in data or not any(name in data for name in _TELLING):
+    if not isinstance(data, dict):
+        return None
+    for other, keys in _OFFLINE.items():
+        if keys <= data.keys():
+            raise DataError(f"{where}: is of {other}, which sends no requests over time; vllm bench serve does")
+    if "duration" not in data or not any(name in data for name in _TELLING):
         return None
     sglang = "sglang" in str(data.get("backend", "")) or "total_output_tokens_retokenized" in data
     tool, option = ("SGLang's bench_serving", "--output-details") if sglang else ("vllm bench serve", "--save-detailed")
