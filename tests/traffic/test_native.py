@@ -100,7 +100,7 @@ def assert_as_sent(spec: Any, workload: Workload, spread: float = 0.05) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "spread"), [("exponential", 0.05), ("coarser later", 0.15), ("of classic buckets", 0.45)]
+    ("kind", "spread"), [("exponential", 0.05), ("coarser later", 0.2), ("of classic buckets", 0.45)]
 )
 def test_means_and_spread_of_each_adapter(tmp_path: Path, kind: str, spread: float) -> None:
     workload = sent()
