@@ -105,8 +105,8 @@ def test_a_record_keeps_what_prompts_share(tmp_path: Path) -> None:
         simulate(part_of_server(where, what, k, table.replica), load_profile(PROFILE), server.config)
         for k, server in enumerate(where.servers)
     ]
-    assert run.prefix_cache.hits == sum(one.prefix_cache.hits for one in alone) > 0  # type: ignore[union-attr]
-    assert run.prefix_cache.queries == sum(one.prefix_cache.queries for one in alone)  # type: ignore[union-attr]
+    assert run.prefix_cache.hits == sum(one.prefix_cache.hits for one in alone) > 0
+    assert run.prefix_cache.queries == sum(one.prefix_cache.queries for one in alone)
     for k, one in enumerate(alone):
         assert one.requests.cached_tokens.tobytes() == table.cached_tokens[table.replica == k].tobytes()
     again = simulate_fleet(where, recorded_workload(run))

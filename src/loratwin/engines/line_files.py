@@ -293,7 +293,7 @@ def _environment(node: Mapping[str, Any], maps: Mapping[str, Mapping[str, Any]])
     for one in whole if isinstance(whole, list) else []:
         found |= {key: str(value) for key, value in _map_of(one, "configMapRef", maps).items()}
     for one in said if isinstance(said, list) else []:
-        source = one.get("valueFrom") if isinstance(one, dict) else None
+        source: Any = one.get("valueFrom") if isinstance(one, dict) else None
         held = _map_of(source, "configMapKeyRef", maps)
         if isinstance(one, dict) and "value" in one:
             found[str(one.get("name"))] = str(one["value"])

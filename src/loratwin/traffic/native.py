@@ -28,8 +28,8 @@ class _Histograms(NamedTuple):
     labels: Mapping[str, str]
     place: I8
     """Shape (num_times,), as both below."""
-    sum: F8
-    count: F8
+    total: F8
+    num: F8
     buckets: list[F8]
     """Of each time, shape (num_buckets, 3): left, right, observations."""
 
@@ -82,13 +82,13 @@ def _buckets(said: Mapping[str, Any]) -> F8:
 def _series(group: Sequence[_Histograms], num_ends: int) -> Iterator[Counted]:
     ends = _common_ends(group)
     for one in group:
-        for part, values in (("sum", one.sum), ("count", one.count)):
+        for part, values in (("sum", one.total), ("count", one.num)):
             yield _counted(one, part, {}, values, num_ends)
         below = _cumulative(one.buckets, ends)
         for end, values in zip(ends, below.T, strict=True):
             yield _counted(one, "bucket", {"le": repr(float(end))}, values, num_ends)
         if len(ends):
-            yield _counted(one, "bucket", {"le": "+Inf"}, one.count, num_ends)
+            yield _counted(one, "bucket", {"le": "+Inf"}, one.num, num_ends)
 
 
 def _counted(one: _Histograms, part: str, more: Mapping[str, str], values: F8, num_ends: int) -> Counted:
