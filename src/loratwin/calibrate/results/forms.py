@@ -28,6 +28,8 @@ GUESSED_STARTS = "start times are not in the file: {how}; queues and their times
 
 
 _COLUMNS = ("input_lens", "output_lens", "ttfts", "itls")
+_POOLING = {"total_input_sequences", "input_lens"}
+"""What results of requests without tokens have, beside those that all have."""
 _OFFLINE = {
     "vllm bench throughput": {"elapsed_time", "num_requests", "tokens_per_second"},
     "vllm bench latency": {"avg_latency", "latencies", "percentiles"},
@@ -54,7 +56,7 @@ def columns_form(data: Any, where: str) -> list[Result] | None:
     sglang = "sglang" in str(data.get("backend", "")) or "total_output_tokens_retokenized" in data
     tool, option = ("SGLang's bench_serving", "--output-details") if sglang else ("vllm bench serve", "--save-detailed")
     missing = [name for name in _COLUMNS if name not in data]
-    if missing and "total_output_tokens" not in data and {"total_input_sequences", "input_lens"} & data.keys():
+    if "output_lens" in missing and "ttfts" in missing and _POOLING & data.keys() and "total_output_tokens" not in data:
         raise DataError(f"{where}: is of requests that generate no tokens (embeddings, classes, scores)")
     if missing:
         raise DataError(
