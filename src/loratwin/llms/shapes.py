@@ -173,12 +173,17 @@ def speed_unknown(llm: LlmShapes) -> str:
     used = {linear.numbers for kind in llm.kinds for linear in kind.linears}
     odd = {name for name in used if name not in _TIMED and not name.startswith("int4-")}
     reasons = {
-        "latent attention": "latent" in kinds,
+        "compressed attention": any(_compressed(kind) for kind in llm.kinds),
         "sparse attention": "sparse" in kinds,
         "Mamba": "mamba" in kinds,
         "weights as " + ", ".join(sorted(odd)): bool(odd),
     }
     return ", ".join(reason for reason, there in reasons.items() if there)
+
+
+def _compressed(kind: Layers) -> bool:
+    """Whether entries of a latent cache are of several tokens (DeepSeek V4); of one they are as in V2 and V3."""
+    return kind.attention.kind == "latent" and any(cache.every > 1 for cache in kind.attention.caches)
 
 
 _TIMED = ("bfloat16", "float32", "fp8", "fp8-channel", "fp8-block", "nvfp4", "mxfp4")

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from loratwin.engines.versions import UNTOLD, Generation, generation_of, profile_run_of
+from loratwin.engines.versions import UNTOLD, Generation, engine_version, generation_of, profile_run_of
 from loratwin.errors import InputError
 from loratwin.llms import LlmShapes, check_dealt, speed_unknown
 from loratwin.perf.domain import Domain
@@ -34,7 +34,7 @@ from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import AssumedMemory, MemoryModel, ReplayedMemory
 from loratwin.perf.memory_rules import CONTEXT_GIB, NOT_SORTING, SORTING, Sampler, memory_rules, sampler_bytes
 from loratwin.perf.operations.step import BaseStep, StepSum
-from loratwin.perf.operations.tables import operations_of
+from loratwin.perf.operations.tables import Operations, operations_of
 from loratwin.perf.profile import Card, Profile, load_profile, profile_names, shipped_names
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty, widened
@@ -86,6 +86,14 @@ NOT_COMPARED = 1.5
 """Times as far off for LLMs with experts, windows and so on, by judgement."""
 
 _NO_STEP = "no step of an LLM with experts, windows, linear attention or quantized weights was compared"
+
+LATENT_LAYER_ERROR_S = 2e-5
+"""Standard error of a layer of latent attention, whatever the step: modules of B200 take 35 us less than those of
+B300, GB200 and GB300 with the same kernels and weights."""
+
+LATENT_SINCE = (0, 11, 0)
+"""From where on latent attention is taken to run the kernels that were measured (0.24); before, errors are those of a
+GPU without a table. By judgement: engine.md 5.5 names the kernels of 0.24 alone."""
 
 LAUNCH_ERROR = 0.5
 """Of what a step takes beside its operations: public steps leave 0 to 37 us a layer, 13 are taken."""
@@ -334,10 +342,25 @@ def _card(gpu: Gpu, llm: LlmShapes, base: BaseStep, references: Sequence[Profile
         held_out_error={},
         notes=(
             *(() if llm.is_dense else (_NO_STEP,)),
+            *_latent_notes(llm, operations),
             f"the coefficients say the sum of operations to {base.error:.1%} (mean; worst {base.worst:.0%})",
             "docs/findings/profiles.md says how far such profiles were off",
         ),
     )
+
+
+def _latent_layers(llm: LlmShapes) -> int:
+    return sum(kind.count for kind in llm.kinds if kind.attention.kind == "latent")
+
+
+def _latent_notes(llm: LlmShapes, operations: Operations) -> tuple[str, ...]:
+    """What is to be said of latent attention."""
+    if not _latent_layers(llm):
+        return ()
+    notes = [f"latent attention as DeepSeek-V3's was measured on {operations.latent.like} with vLLM 0.24"]
+    if any(kind.attention.kind == "linear" for kind in llm.kinds):
+        notes.append("Kimi delta attention is taken to be as fast as the gated delta rule, which was measured")
+    return tuple(notes)
 
 
 def _uncertainty(profile: Profile, gpu: Gpu, launch: Launch, references: Sequence[Profile]) -> Uncertainty:
@@ -371,8 +394,19 @@ def _residual(known: Mapping[Regime, Mapping[str, Quantiles]]) -> dict[Regime, d
 def _base_errors(profile: Profile, gpu: Gpu, launch: Launch) -> dict[str, float]:
     factor = 1.0 if operations_of(gpu).measured else WITHOUT_TABLE
     factor *= 1.0 if profile.llm.is_dense else NOT_COMPARED
+    latent = _latent_layers(profile.llm)
+    if latent:
+        factor = max(factor, NOT_COMPARED * _latent_factor(gpu, profile.engine))
     step = profile.step_time
     errors = {name: factor * relative * getattr(step, name) for name, relative in BASE_ERRORS.items()}
     beside = launch.step_s + launch.layer_s * profile.llm.num_layers
     errors["weights_s"] = hypot(errors["weights_s"], LAUNCH_ERROR * beside)
+    if latent:
+        errors["weights_s"] = hypot(errors["weights_s"], LATENT_LAYER_ERROR_S * latent)
     return {f"step_time.{name}": error for name, error in errors.items()}
+
+
+def _latent_factor(gpu: Gpu, engine: str) -> float:
+    """Times as far off where latent attention was measured on another GPU, or other kernels run."""
+    known = operations_of(gpu).latent.like == gpu.name and engine_version(engine) >= LATENT_SINCE
+    return 1.0 if known else WITHOUT_TABLE

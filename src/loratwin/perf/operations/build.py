@@ -1,8 +1,8 @@
 """Distil measured operations into the tables that ship: `python -m loratwin.perf.operations.build DATA [-o FOLDER]`.
 
 DATA is a folder of parquet files, one row for each measured call: `gemm`, `generation_attention`,
-`context_attention`, `custom_allreduce`, `moe`, `gdn` (NVIDIA AIConfigurator, Apache-2.0). Needs pandas, pyarrow and
-scipy; the same files give the same tables.
+`context_attention`, `custom_allreduce`, `moe`, `gdn`, `mla_generation_module`, `mla_context_module` (NVIDIA
+AIConfigurator, Apache-2.0). Needs pandas, pyarrow and scipy; the same files give the same tables.
 
 Calls were measured again and again on the same operands: what fits into the GPU's second-level cache was read from
 there, which no server does, since a layer comes back only after all others. So products of matrices are never taken as
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from loratwin.extras import required
 from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.operations.attention import ContextAttention, DecodeAttention, key_value_bytes
+from loratwin.perf.operations.build_latent import latent_tables
 from loratwin.perf.operations.experts import BITS, SPEED, Experts, touched
-from loratwin.perf.operations.products import STEP, K, M, N, product_bound_s, weight_bits
+from loratwin.perf.operations.products import STEP, K, M, N, Products, product_bound_s, weight_bits
 from loratwin.perf.operations.states import LinearAttention
 
 F8 = NDArray[np.float64]
@@ -60,6 +61,8 @@ SMALL = 16
 FEW_TOKENS, MANY_TILES = 16, 2048
 """Tokens of the shortest measured prompts, each within one tile of each head, and how many of these fill a GPU."""
 
+LATENT = ("mla_generation_module", "mla_context_module")
+
 LARGE_BYTES = 4
 """Times the cache that a matrix takes from which on it tells the memory's share."""
 
@@ -74,17 +77,21 @@ def main() -> None:
 
 
 def build(data: Path, out: Path) -> None:
-    """Write `operations.json` and `products.npz` from the files of a folder."""
+    """Write `operations.json`, `products.npz` and `latent.npz` from the files of a folder."""
     pandas = required("pandas", "the build", "dev")
     files = ("gemm", "context_attention", "generation_attention", "custom_allreduce", "moe", "gdn")
-    frames = [pandas.read_parquet(data / f"{name}.parquet") for name in files]
+    frames = [pandas.read_parquet(data / f"{name}.parquet") for name in (*files, *LATENT)]
     codes: dict[str, NDArray[np.uint8]] = {}
+    latent_codes: dict[str, NDArray[np.uint8]] = {}
     gpus = {}
     for name, source in SOURCES.items():
         gpu = find_gpu(name)
         one = [frame[frame.gpu == source.name] for frame in frames]
         tables, described = _products(gpu, source, one[0])
         codes |= {f"{name}/{kind}": table for kind, table in tables.items()}
+        plain = products_of(gpu, "bfloat16", tables["bfloat16"], described["bfloat16"])
+        decode, latent = latent_tables(source.cache_bytes, plain, one[6], one[7])
+        latent_codes |= {f"{name}/{kind}": table for kind, table in decode.items()}
         gpus[name] = {
             "measured_as": source.name,
             "engines": sorted({str(version) for frame in one for version in frame.engine_version}),
@@ -96,10 +103,17 @@ def build(data: Path, out: Path) -> None:
             "all_reduce": _all_reduce(one[3]),
             "experts": dict(_experts(gpu, one[4])),
             "linear": _linear(gpu, one[5]),
+            "latent": latent,
         }
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out / "products.npz", **codes)  # type: ignore[arg-type]
+    np.savez_compressed(out / "latent.npz", **latent_codes)  # type: ignore[arg-type]
     (out / "operations.json").write_text(json.dumps(_rounded(gpus), indent=1) + "\n")
+
+
+def products_of(gpu: Gpu, kind: str, codes: NDArray[np.uint8], described: dict[str, float]) -> Products:
+    """A table as it ships."""
+    return Products(kind, codes * STEP, gpu.memory_bytes_per_s, gpu.flops, **described)
 
 
 def _rounded(value: Any) -> Any:

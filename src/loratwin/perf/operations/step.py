@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from loratwin.kernel.cost import experts_s, roofline_s
 from loratwin.kernel.jit import source
 from loratwin.llms import LlmShapes, Product
-from loratwin.llms.layers import Attention
+from loratwin.llms.layers import Attention, Layers
 from loratwin.llms.numbers import numbers
 from loratwin.perf.operations.attention import TILE_KEYS, TILE_ROWS
 from loratwin.perf.operations.experts import touched
+from loratwin.perf.operations.latent import PROJECTIONS, sizes_of
 from loratwin.perf.operations.tables import Operations
 
 F8 = NDArray[np.float64]
@@ -46,7 +47,9 @@ class StepSum:
 
     def seconds(self, steps: Steps) -> F8:
         """Of whole steps."""
-        attention = self.decode_s(steps.decoding, steps.context) + self.prompt_s(steps.prompt, steps.pairs)
+        attention = self.decode_s(steps.decoding, steps.context) + self.prompt_s(
+            steps.prompt, steps.pairs, steps.cached
+        )
         return self.dense_s(steps.decoding + steps.prompt) + attention + self.head_s(steps.running)
 
     def dense_s(self, tokens: F8) -> F8:
@@ -66,15 +69,22 @@ class StepSum:
     def decode_s(self, requests: F8, context: F8) -> F8:
         """Attention of requests that decode, with `context` tokens each; 0 where there are none."""
         total = np.zeros(len(requests))
-        for count, attention in self.attentions:
-            total += count * self._one_decode_s(attention, requests, context)
+        for kind in self._attending:
+            total += kind.count * self._one_decode_s(kind, requests, context)
         return np.where(requests > 0, total, 0.0)
 
-    def prompt_s(self, tokens: F8, pairs: F8) -> F8:
-        """Attention over prompts of so many tokens and pairs of a token and one before it; 0 where there are none."""
+    def prompt_s(self, tokens: F8, pairs: F8, cached: F8 | float = 0.0) -> F8:
+        """Attention over prompts of so many tokens and pairs of a token and one before it; 0 where there are none.
+
+        `cached`: tokens before these of the same prompts, together; only latent attention makes their keys anew.
+        """
         total = np.zeros(len(tokens))
-        for count, attention in self.attentions:
+        for layers in self._attending:
+            count, attention = layers.count, layers.attention
             heads, kv_heads = self.heads(attention)
+            if attention.kind == "latent":
+                total += count * self._latent_prompt_s(layers, tokens, pairs, cached + np.zeros(len(tokens)))
+                continue
             if attention.kind == "linear":
                 total += count * self.operations.linear.prompt_s(tokens, heads)
                 continue
@@ -84,12 +94,24 @@ class StepSum:
             total += count * kind.time_s(tokens, seen, heads * size, kv_heads * size, self.operations.gpu.flops)
         return np.where(tokens > 0, total, 0.0)
 
-    def _one_decode_s(self, attention: Attention, requests: F8, context: F8) -> F8:
-        gpu = self.operations.gpu
+    def _latent_prompt_s(self, kind: Layers, tokens: F8, pairs: F8, cached: F8) -> F8:
+        """Of one layer, with the product that makes keys and values of what is cached before the prompts."""
+        operations, (heads, _) = self.operations, self.heads(kind.attention)
+        made = next(linear for linear in kind.linears if linear.name == "kv_b_proj")
+        n = sum(made.slices_on(self.tensor_parallel))
+        again = self._product_s(Product(made.name, n, made.inputs, made.numbers, 1), cached)
+        prompts = operations.latent.prompt_s(heads, tokens, pairs, cached, sizes_of(kind), operations.gpu.flops)
+        return np.where(cached > 0, prompts + again, prompts)
+
+    def _one_decode_s(self, kind: Layers, requests: F8, context: F8) -> F8:
+        gpu, attention = self.operations.gpu, kind.attention
         heads, kv_heads = self.heads(attention)
+        number_bytes = self.llm.kv_number_bytes or self.llm.dtype_bytes
         if attention.kind == "linear":
             return self.operations.linear.decode_s(requests, heads)
-        number_bytes = self.llm.kv_number_bytes or self.llm.dtype_bytes
+        if attention.kind == "latent":
+            peaks = gpu.memory_bytes_per_s, gpu.flops
+            return self.operations.latent.decode_s(heads, requests, context, number_bytes, sizes_of(kind), peaks)
         per_token = sum(cache.bytes_on(self.tensor_parallel, number_bytes) / cache.every for cache in attention.caches)
         seen = np.minimum(context, attention.window) if attention.window else context
         kernel = self.operations.decode_attention(attention.key_size or 128, heads / kv_heads, number_bytes)
@@ -99,7 +121,8 @@ class StepSum:
     def _product_s(self, product: Product, tokens: F8) -> F8:
         """One of its copies."""
         bits = 8 * numbers(product.numbers).num_bytes(product.k, product.n) / (product.k * product.n)
-        return self.operations.product_s(product.numbers, bits, np.maximum(tokens, 1.0), product.n, product.k)
+        kind = "fp8" if self.has_latent and product.numbers == "fp8-block" else product.numbers
+        return self.operations.product_s(kind, bits, np.maximum(tokens, 1.0), product.n, product.k)
 
     def _experts_s(self, tokens: F8) -> F8:
         """All layers of experts: the products of one layer are one kernel."""
@@ -136,9 +159,22 @@ class StepSum:
         return self.llm.products(self.tensor_parallel)
 
     @property
+    def has_latent(self) -> bool:
+        """Whether there is latent attention.
+
+        Its modules were measured in graphs, with weights of FP8 in blocks, too, and say that such products take what
+        those with one scale take. Blocks alone were measured as the host launches them, 60 to 330 us each.
+        """
+        return any(kind.attention.kind == "latent" for kind in self.llm.kinds)
+
+    @property
+    def _attending(self) -> list[Layers]:
+        return [kind for kind in self.llm.kinds if kind.attention.kind != "none"]
+
+    @property
     def attentions(self) -> list[tuple[int, Attention]]:
         """Layers with attention: how many, and what kind."""
-        return [(kind.count, kind.attention) for kind in self.llm.kinds if kind.attention.kind != "none"]
+        return [(kind.count, kind.attention) for kind in self._attending]
 
     @property
     def _layers(self) -> int:
@@ -148,7 +184,12 @@ class StepSum:
     def _activation_s(self) -> float:
         """Per token: each norm with its residual reads and writes twice; outputs are read and written."""
         between = 8 * self.llm.hidden_size * self._layers
-        outputs = sum(product.times * product.used * product.n for product in self._products[:-1])
+        outputs = sum(
+            kind.count * linear.used * sum(linear.slices_on(self.tensor_parallel))
+            for kind in self.llm.kinds
+            for linear in kind.linears
+            if kind.attention.kind != "latent" or linear.name not in PROJECTIONS  # there within the measured module
+        )
         return 2 * (between + 1.5 * outputs) / self.operations.gpu.memory_bytes_per_s
 
 
@@ -160,6 +201,7 @@ class Steps(NamedTuple):
     prompt: F8  # prompt tokens
     pairs: F8  # of a prompt token and one before it (`StepFeatures.prefill_context`)
     running: F8  # requests
+    cached: F8 | float = 0.0  # tokens before these of the same prompts
 
 
 def mixed_context_s(of: StepSum, prefill_context_s: float, context_s: float) -> float:
@@ -285,7 +327,7 @@ def _decode_steps(max_num_seqs: int, kv_tokens: float) -> Iterator[tuple[float, 
     for batch in batches:
         for context in (64, 256, 1024, 4096, 16384):
             if batch * context <= max(kv_tokens, 1024) or context == 64:
-                yield batch, context, 0, 0, batch
+                yield batch, context, 0, 0, batch, 0
 
 
 def _prefill_steps(max_num_seqs: int, most: int) -> Iterator[tuple[float, ...]]:
@@ -295,7 +337,8 @@ def _prefill_steps(max_num_seqs: int, most: int) -> Iterator[tuple[float, ...]]:
             prompt = tokens - decoding
             for before in (0, 2048):
                 for prompts in (1, 4):
-                    yield decoding, 500, prompt, prompt * (before + prompt / prompts / 2), decoding + prompts
+                    pairs = prompt * (before + prompt / prompts / 2)
+                    yield decoding, 500, prompt, pairs, decoding + prompts, prompts * before
 
 
 def _least_squares(off: Callable[[F8], F8], start: F8, rounds: int = 60) -> F8:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.operations.attention import ContextAttention, DecodeAttention
 from loratwin.perf.operations.experts import MEASURED_AS, SPEED, Experts
+from loratwin.perf.operations.latent import STEP as LATENT_STEP
+from loratwin.perf.operations.latent import UNIT_S, LatentAttention, LatentDecode
 from loratwin.perf.operations.products import STEP, Products
 from loratwin.perf.operations.states import LinearAttention
 
@@ -31,7 +33,8 @@ correct by themselves, 0.93."""
 
 _TILES_QUERIES = re.compile(r"a\d|l\d|rtx")
 """GPUs whose attention is FlashAttention 2 in vLLM: neither Hopper (version 3) nor Blackwell of data centres
-(FlashInfer, which computes decode requests apart); `fa_utils.py` and `platforms/cuda.py`, 0.11 to 0.33."""
+(FlashInfer, which computes decode requests apart); `fa_utils.py` and `platforms/cuda.py`, 0.11 to 0.33. They have
+Triton's kernel for latent attention, too."""
 
 
 class Operations(NamedTuple):
@@ -45,6 +48,7 @@ class Operations(NamedTuple):
     all_reduces: Mapping[int, tuple[F8, F8]]  # by number of GPUs: elements, seconds
     experts: Mapping[str, Experts]  # by type of numbers
     linear: LinearAttention
+    latent: LatentAttention
 
     @property
     def measured(self) -> bool:
@@ -137,6 +141,7 @@ def operations_of(gpu: Gpu) -> Operations:
         all_reduces=_all_reduces(known, gpu, like),
         experts={kind: Experts(**measured) for kind, measured in table["experts"].items()},
         linear=_linear(known, gpu, like),
+        latent=_latent(_latent_like(known, gpu, like)),
     )
 
 
@@ -169,6 +174,26 @@ def _linear(known: Mapping[str, Any], gpu: Gpu, like: str) -> LinearAttention:
     return LinearAttention(**known[source]["linear"]).scaled(slower)
 
 
+def _latent_like(known: Mapping[str, Any], gpu: Gpu, like: str) -> str:
+    """The GPU whose latent attention is taken: of those with tables the nearest that runs the same kernels."""
+    if known[like]["latent"]:
+        return like
+    alike = bool(_TILES_QUERIES.match(gpu.name))
+    measured = [name for name in known if known[name]["latent"] and bool(_TILES_QUERIES.match(name)) == alike]
+    return min(measured, key=lambda name: _distance(gpu, known[name]))
+
+
+@lru_cache(maxsize=16)
+def _latent(name: str) -> LatentAttention:
+    table = _described()[name]
+    codes = {key.split("/")[1]: code for key, code in _latent_codes().items() if key.startswith(f"{name}/")}
+    decode = {
+        kind: LatentDecode(code.astype(np.float64) * LATENT_STEP + log(UNIT_S), 1 if kind == "fp8" else 2)
+        for kind, code in codes.items()
+    }
+    return LatentAttention(name, decode, table["memory_bytes_per_s"], table["flops"], **table["latent"])
+
+
 def _all_reduces(known: Mapping[str, Any], gpu: Gpu, like: str) -> dict[int, tuple[F8, F8]]:
     """Of the GPU, or of one with the same kind of link."""
     nvlink = find_gpu(like).has_nvlink
@@ -187,6 +212,12 @@ def _described() -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _codes() -> Mapping[str, NDArray[np.uint8]]:
     with _folder().joinpath("products.npz").open("rb") as file:
+        return dict(np.load(file))
+
+
+@lru_cache(maxsize=1)
+def _latent_codes() -> Mapping[str, NDArray[np.uint8]]:
+    with _folder().joinpath("latent.npz").open("rb") as file:
         return dict(np.load(file))
 
 
