@@ -88,6 +88,8 @@ def assume(
 ) -> None:
     """Make a profile of a GPU and an LLM that were not measured, from measured operations; it is marked as assumed.
 
+    LLMs with sparse attention (DeepSeek V3.2, GLM-5), Mamba or weights of odd types are refused: nothing was measured.
+
     For example: loratwin profiles assume --gpu h100-sxm --llm llama-3.1-8b-instruct --engine vllm-0.32.0 -o my.yaml
     """
     from loratwin.engines.versions import told_version

@@ -121,17 +121,18 @@ def _decode_errors(
     operations: Operations, what: str, latent: LatentAttention, rows: Frame, kind: str = "bfloat16"
 ) -> Iterator[Errors]:
     heads, requests, context = (rows[name].to_numpy(float) for name in ("num_heads", "batch_size", "step"))
-    told, gpu = projections_s(operations.products[kind], heads, requests), operations.gpu
+    told = projections_s(operations.products[kind], heads, requests)
     for count in np.unique(heads):
         for number_bytes, cache in ((2, "bfloat16"), (1, "fp8")):
             there = (heads == count) & (rows.kv_cache_dtype == cache).to_numpy()
-            peaks = gpu.memory_bytes_per_s, gpu.flops
-            told[there] += latent.decode_s(int(count), requests[there], context[there], number_bytes, MEASURED, peaks)
+            told[there] += latent.decode_s(
+                int(count), requests[there], context[there], number_bytes, MEASURED, operations.peaks
+            )
     batches = {f"{FEW} requests or fewer": requests <= FEW, f"{FEW} to {MANY}": (requests > FEW) & (requests <= MANY),
                f"more than {MANY}": requests > MANY}  # fmt: skip
     contexts = {f"{SHORT} tokens": context <= SHORT, "more": context > SHORT}
     regimes = {f"{b}, {c}": few & short for b, few in batches.items() for c, short in contexts.items()}
-    yield from _by_regime(gpu.name, f"decode, {what}", regimes, told, rows)
+    yield from _by_regime(operations.gpu.name, f"decode, {what}", regimes, told, rows)
 
 
 def _prompt_errors(operations: Operations, prompts: Frame) -> Iterator[Errors]:
@@ -153,7 +154,7 @@ def _of_prompts(operations: Operations, what: str, latent: LatentAttention, rows
     for count in np.unique(heads):
         there = heads == count
         none = np.zeros(int(there.sum()))
-        told[there] += latent.prompt_s(int(count), tokens[there], pairs[there], none, MEASURED, operations.gpu.flops)
+        told[there] += latent.prompt_s(int(count), tokens[there], pairs[there], none, MEASURED, operations.peaks)
     length = rows.isl.to_numpy(float)
     regimes = {f"prompts of {SHORT} tokens": length <= SHORT, "longer": length > SHORT}
     yield from _by_regime(operations.gpu.name, f"prompts, {what}", regimes, told, rows)

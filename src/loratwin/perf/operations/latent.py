@@ -23,8 +23,8 @@ REQUESTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 CONTEXTS = (32, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 """Tokens of each request in the KV cache; fewer take as long as the first."""
 
-STEP, UNIT_S = 0.04, 1e-6
-"""Of the codes: the natural logarithm of the time over a microsecond. Rounding is off by 1.2 % (one standard
+STEP, UNIT_S = 0.05, 1e-6
+"""Of the codes: the natural logarithm of the time over a microsecond. Rounding is off by 1.4 % (one standard
 deviation), at random."""
 
 PROJECTIONS = ("fused_qkv_a_proj", "q_b_proj", "q_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
@@ -107,17 +107,18 @@ class LatentAttention(NamedTuple):
         slower = _bound_s(heads, sizes, table.number_bytes, *peaks) / measured
         return np.asarray(least + (table.at(heads, requests, context) - least) * slower)
 
-    def prompt_s(self, heads: int, tokens: F8, pairs: F8, cached: F8, sizes: Sizes, flops: float) -> F8:
+    def prompt_s(self, heads: int, tokens: F8, pairs: F8, cached: F8, sizes: Sizes, peaks: tuple[float, float]) -> F8:
         """Seconds of one layer, without the products that make keys and values of `cached` tokens before the prompts.
 
-        `pairs`: of a prompt token and one before it.
+        Of those only keys and values are moved, no queries and outputs: half a row, by judgement (none were measured).
+        `pairs`: of a prompt token and one before it; `peaks`: as of `decode_s`.
         """
-        rows = (tokens + cached) * (self.token_s + self.row_s * heads * (sizes.key + sizes.value) / _PROMPT_SIZE)
-        products = 2 * heads * (sizes.key + sizes.value) * pairs
-        return np.asarray(self.launch_s + rows + products / (self.share * flops))
-
-
-_PROMPT_SIZE = MEASURED.key + MEASURED.value
+        bytes_per_s, flops = peaks
+        size = sizes.key + sizes.value
+        row_s = self.row_s * heads * size / (MEASURED.key + MEASURED.value)
+        moved = tokens * (self.token_s + row_s) + cached * row_s / 2
+        moved *= self.bytes_per_s / bytes_per_s
+        return np.asarray(self.launch_s + moved + 2 * heads * size * pairs / (self.share * flops))
 
 
 def _bound_s(heads: float, sizes: Sizes, number_bytes: float, bytes_per_s: float, flops: float) -> float:

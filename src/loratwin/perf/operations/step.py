@@ -100,7 +100,7 @@ class StepSum:
         made = next(linear for linear in kind.linears if linear.name == "kv_b_proj")
         n = sum(made.slices_on(self.tensor_parallel))
         again = self._product_s(Product(made.name, n, made.inputs, made.numbers, 1), cached)
-        prompts = operations.latent.prompt_s(heads, tokens, pairs, cached, sizes_of(kind), operations.gpu.flops)
+        prompts = operations.latent.prompt_s(heads, tokens, pairs, cached, sizes_of(kind), operations.peaks)
         return np.where(cached > 0, prompts + again, prompts)
 
     def _one_decode_s(self, kind: Layers, requests: F8, context: F8) -> F8:
@@ -110,8 +110,8 @@ class StepSum:
         if attention.kind == "linear":
             return self.operations.linear.decode_s(requests, heads)
         if attention.kind == "latent":
-            peaks = gpu.memory_bytes_per_s, gpu.flops
-            return self.operations.latent.decode_s(heads, requests, context, number_bytes, sizes_of(kind), peaks)
+            latent, peaks = self.operations.latent, self.operations.peaks
+            return latent.decode_s(heads, requests, context, number_bytes, sizes_of(kind), peaks)
         per_token = sum(cache.bytes_on(self.tensor_parallel, number_bytes) / cache.every for cache in attention.caches)
         seen = np.minimum(context, attention.window) if attention.window else context
         kernel = self.operations.decode_attention(attention.key_size or 128, heads / kv_heads, number_bytes)

@@ -56,6 +56,11 @@ class Operations(NamedTuple):
         return self.like == self.gpu.name
 
     @property
+    def peaks(self) -> tuple[float, float]:
+        """Of the memory, bytes/s, and operations/s with 16 bits."""
+        return self.gpu.memory_bytes_per_s, self.gpu.flops
+
+    @property
     def tiles_queries(self) -> bool:
         """Whether a decode request beside a prompt is computed as a whole tile of queries (`step.mixed_context_s`)."""
         return bool(_TILES_QUERIES.match(self.gpu.name))
