@@ -155,13 +155,17 @@ def test_blocks_of_fp8_take_what_the_module_with_them_took() -> None:
 def test_the_kernels_coefficients_say_the_sum(gpu: str, llm: LlmShapes, gpus: int) -> None:
     found = base_step(StepSum(operations_of(find_gpu(gpu)), llm, gpus, 1e-5), 256, 8192, 400_000)
     assert 0 < found.error < 0.05
-    assert found.worst < 0.25
+    assert found.worst < 0.3
+    assert found.prefill_step_s > 27 * 25e-6
+    few = Steps(*map(one, (0, 0, 1, 1, 1)))
+    none = few._replace(prompt=one(0), decoding=one(1), pairs=one(0))
+    assert found.seconds(few)[0] - found.seconds(none)[0] == pytest.approx(found.prefill_step_s, rel=1e-3)
 
 
 def test_a_profile_is_assumed_marked_and_wide() -> None:
     """Eight H200: a step of DeepSeek-V3 reads 6 GB on each for one request, and nearly all experts for 64."""
     profile = assume(find_gpu("h200"), V3, "vllm-0.24.0", 8)
-    single, many = (decode_step_s(profile, batch, 1000) for batch in (1, 64))
+    single, many = (decode_step_s(profile, batch, 0) for batch in (1, 64))
     assert 6e-3 < single < 20e-3
     assert 1.5 * single < many < 5 * single
     assert "latent attention as DeepSeek-V3's was measured on h200 with vLLM 0.24" in profile.card.notes
@@ -190,7 +194,7 @@ def test_what_was_left_out_is_predicted() -> None:
     errors = latent_errors(DATA)
     between = [each for each in errors if each.what == "decode, between"]
     assert len(between) == 8 * 6
-    assert max(each.mean for each in between) < 0.06
+    assert max(each.mean for each in between) < 0.065
     other = [each.mean for each in errors if each.what.startswith("decode, other weights")]
     assert np.mean(other) < 0.12
     prompts = [each.mean for each in errors if each.what == "prompts, between"]

@@ -168,6 +168,12 @@ class StepSum:
         return any(kind.attention.kind == "latent" for kind in self.llm.kinds)
 
     @property
+    def prefill_step_s(self) -> float:
+        """What the least prompt adds to a step: the launches of the way that latent attention computes prompts."""
+        layers = sum(kind.count for kind in self.llm.kinds if kind.attention.kind == "latent")
+        return layers * self.operations.latent.launch_s
+
+    @property
     def _attending(self) -> list[Layers]:
         return [kind for kind in self.llm.kinds if kind.attention.kind != "none"]
 
@@ -265,6 +271,7 @@ class BaseStep(NamedTuple):
     mixed_request_s: float = 0.0
     reread_context_s: float = 0.0
     reread_beyond: float = 0.0
+    prefill_step_s: float = 0.0  # of a step that holds prefill: launches of latent attention's other way
 
     def dense_s(self, tokens: F8) -> F8:
         """Seconds in the dense layers: the kernel's formula (`kernel.cost.dense_time_s`)."""
@@ -275,7 +282,8 @@ class BaseStep(NamedTuple):
         """Seconds of whole steps."""
         dense = self.dense_s(steps.decoding + steps.prompt)
         cached = self.context_s * steps.decoding * steps.context
-        return np.asarray(dense + self.running_s * steps.running + cached + self.prefill_context_s * steps.pairs)
+        total = dense + self.running_s * steps.running + cached + self.prefill_context_s * steps.pairs
+        return np.asarray(total + self.prefill_step_s * (steps.prompt > 0) if self.prefill_step_s else total)
 
 
 def base_step(of: StepSum, max_num_seqs: int, max_num_batched_tokens: int, kv_tokens: float) -> BaseStep:
@@ -296,12 +304,15 @@ def base_step(of: StepSum, max_num_seqs: int, max_num_batched_tokens: int, kv_to
 
     weight = np.where(steps.prompt > 0, 1.0, DECODE_WEIGHT)
 
+    def made(p: F8) -> BaseStep:
+        return _coefficients(p, of.expert_share)._replace(prefill_step_s=of.prefill_step_s)
+
     def off(p: F8) -> F8:
-        return np.asarray(np.log(_coefficients(p, of.expert_share).seconds(steps) / wanted))
+        return np.asarray(np.log(made(p).seconds(steps) / wanted))
 
     logarithms = _least_squares(lambda p: weight * off(p), np.log(start))
     error = np.abs(off(logarithms))
-    base = _coefficients(logarithms, of.expert_share)._replace(error=float(error.mean()), worst=float(error.max()))
+    base = made(logarithms)._replace(error=float(error.mean()), worst=float(error.max()))
     again_s, beyond = rereads(of, base.context_s)
     return base._replace(
         mixed_context_s=mixed_context_s(of, base.prefill_context_s, base.context_s),
