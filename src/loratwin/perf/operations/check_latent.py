@@ -139,7 +139,9 @@ def _prompt_errors(operations: Operations, prompts: Frame) -> Iterator[Errors]:
     rows = prompts[(prompts.isl >= LEAST_TOKENS) & (prompts.mla_dtype == "bfloat16")]
     lengths = np.sort(rows.isl.unique())
     half = fit_prompts(operations.products["bfloat16"], rows[rows.isl.isin(lengths[::2])])
-    halved = operations.latent._replace(**{key: half[key] for key in ("launch_s", "token_s", "row_s", "share")})
+    halved = operations.latent._replace(
+        launch_s=half["launch_s"], token_s=half["token_s"], row_s=half["row_s"], share=half["share"]
+    )
     plain = rows[(rows.gemm_type == "bfloat16") & rows.isl.isin(lengths[1::2])]
     yield from _of_prompts(operations, "between", halved, plain, "bfloat16")
     for weights, kind in WEIGHTS.items():
