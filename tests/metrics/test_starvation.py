@@ -28,6 +28,25 @@ def test_the_papers_definition(num_finished: int, starved: bool) -> None:
     assert verdict.by_throughput is starved
 
 
+@pytest.mark.parametrize("client", [True, False])
+def test_what_is_on_its_way_when_a_short_window_ends_is_not_lost(client: bool) -> None:
+    """Ten requests a second, each served at once and for 8 s, seen for 20 s: two fifths are unfinished."""
+    came = np.arange(0, 20, 0.1)
+
+    def measured(delay_s: float | np.ndarray) -> Run:
+        first = came + delay_s + 0.5
+        finish = np.where((end := first + 7.5) <= 20, end, np.nan)
+        admitted = np.full(len(came), np.nan) if client else first - 0.5
+        return make_run(
+            came.tolist(), first=first.tolist(), finish=finish.tolist(), admitted=admitted.tolist(), window_s=20.0
+        )
+
+    prompt = starvation(measured(0.0))
+    assert prompt.ratio == pytest.approx(0.6, abs=0.01)
+    assert not prompt.by_throughput and not prompt.starved
+    assert starvation(measured(0.15 * came)).by_throughput  # they wait ever longer: some should have finished by then
+
+
 def test_nothing_offered_is_not_starved() -> None:
     verdict = starvation(make_run([]))
     assert math.isnan(verdict.ratio)

@@ -1,6 +1,6 @@
 """Pure functions over a run, measured or simulated: latencies, throughput, gauges, starvation, fairness, SLOs."""
 
-from loratwin.metrics.adapters import AdapterFigures, jain, missing, per_adapter, starving_adapters
+from loratwin.metrics.adapters import AdapterFigures, jain, per_adapter, starving_adapters
 from loratwin.metrics.client import ClientFigures, client_figures, failures_by_kind, lag_s
 from loratwin.metrics.client_adapters import ClientAdapterFigures, client_per_adapter
 from loratwin.metrics.comparison import (
@@ -24,6 +24,7 @@ from loratwin.metrics.starvation import (
     STARVED_RATIO,
     Starvation,
     is_slow,
+    missing,
     queue_grows,
     starvation,
     waiting_over_time,

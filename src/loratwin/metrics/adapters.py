@@ -9,8 +9,7 @@ import numpy as np
 
 from loratwin.metrics.groups import Groups, share
 from loratwin.metrics.latency import Side, finished, ttft_s
-from loratwin.metrics.percentiles import percentiles
-from loratwin.metrics.starvation import STARVED_RATIO
+from loratwin.metrics.starvation import STARVED_RATIO, missing
 from loratwin.records import Run
 from loratwin.records.columns import BoolArray, FloatArray, IntArray
 
@@ -72,23 +71,6 @@ def starving_adapters(run: Run) -> tuple[str, ...]:
     tokens = run.requests.prompt_tokens.astype(np.float64) + run.requests.output_tokens
     starved = _starved(share(groups.sum(tokens, done), groups.sum(tokens)), groups.count(missing(run)))
     return tuple(groups.names[i] for i in np.flatnonzero(starved))
-
-
-def missing(run: Run) -> BoolArray:
-    """Requests that should have finished by the end of the window and did not: refused, or left behind.
-
-    Left behind is who arrived longer ago than a tenth of the window (1 - `STARVED_RATIO`: where requests keep arriving,
-    a lag of so much is what takes a tenth of the tokens), and longer ago than 99 % of the finished requests needed from
-    admission to finish. Younger ones may still be on their way.
-    """
-    table = run.requests
-    done = finished(run)
-    needed_s = (table.finish_s - table.admitted_s)[done]
-    needed_s = needed_s[~np.isnan(needed_s)]
-    usual_s = percentiles(needed_s, (99,))[0] if len(needed_s) else 0.0
-    patience_s = max((1 - STARVED_RATIO) * run.window_s, usual_s)
-    left_behind: BoolArray = ~done & (table.refused | (table.arrival_s < run.window_s - patience_s))
-    return left_behind
 
 
 def _starved(served_share: FloatArray, num_missing: IntArray) -> BoolArray:

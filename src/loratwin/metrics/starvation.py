@@ -7,13 +7,15 @@ from math import sqrt
 
 import numpy as np
 
+from loratwin.metrics.latency import finished
+from loratwin.metrics.percentiles import percentiles
 from loratwin.metrics.status import accepted
 from loratwin.metrics.throughput import served_share
 from loratwin.records import Run
-from loratwin.records.columns import FloatArray, LongArray
+from loratwin.records.columns import BoolArray, FloatArray, LongArray
 
 STARVED_RATIO = 0.9
-"""Tokens finished / tokens offered at or below which a run is starved (arXiv 2508.08343)."""
+"""Tokens finished / tokens offered at or below which a run of an hour is starved (arXiv 2508.08343)."""
 
 SLOW_TTFT_MS = 10e3
 """TTFT p99 from which a server that keeps up is said to be slow."""
@@ -29,7 +31,7 @@ _SAMPLES = 240
 
 @dataclass(frozen=True)
 class Starvation:
-    """The verdict and its reasons; `by_throughput` alone is the definition of arXiv 2508.08343."""
+    """The verdict and its reasons; of an hour `by_throughput` alone is the definition of arXiv 2508.08343."""
 
     ratio: float  # tokens finished / tokens offered; NaN when nothing was offered
     by_throughput: bool
@@ -48,9 +50,46 @@ class Starvation:
 
 
 def starvation(run: Run) -> Starvation:
-    """The verdict on a whole run."""
+    """The verdict on a whole run.
+
+    Tokens that never come are a sign only where some request is `missing`: in a window that is short beside a request
+    more than a tenth of what was offered is still on its way at the end, on a server that does nothing else.
+    """
     ratio = served_share(run)
-    return Starvation(ratio, by_throughput=ratio <= STARVED_RATIO, by_queue=queue_grows(run))
+    lost = ratio <= STARVED_RATIO and bool(missing(run).any())
+    return Starvation(ratio, by_throughput=lost, by_queue=queue_grows(run))
+
+
+def missing(run: Run) -> BoolArray:
+    """Requests that should have finished by the end of the window and did not: refused, or left behind.
+
+    Left behind is who arrived longer ago than a tenth of the window (1 - `STARVED_RATIO`: where requests keep arriving,
+    a lag of so much is what takes a tenth of the tokens), and longer ago than 99 % of the finished requests needed from
+    admission to finish. Younger ones may still be on their way.
+    """
+    table = run.requests
+    done = finished(run)
+    needed_s = _needed_s(run)[done]
+    needed_s = needed_s[~np.isnan(needed_s)]
+    usual_s = percentiles(needed_s, (99,))[0] if len(needed_s) else 0.0
+    patience_s = max((1 - STARVED_RATIO) * run.window_s, usual_s)
+    left_behind: BoolArray = ~done & (table.refused | (table.arrival_s < run.window_s - patience_s))
+    return left_behind
+
+
+def _needed_s(run: Run) -> FloatArray:
+    """From admission to finish; at a client, which knows no admission, after the shortest wait for a first token."""
+    table = run.requests
+    if not np.isnan(table.admitted_s).all():
+        return table.finish_s - table.admitted_s
+    waits_s = table.first_token_s - table.arrival_s
+    return table.finish_s - table.first_token_s + (np.nanmin(waits_s) if (~np.isnan(waits_s)).any() else 0.0)
+
+
+def _admitted_s(run: Run) -> FloatArray:
+    """When each request was admitted; a run measured at a client does not know: there the first token stands for it."""
+    table = run.requests
+    return table.first_token_s if np.isnan(table.admitted_s).all() else table.admitted_s
 
 
 def is_slow(ttft_p99_ms: float) -> bool:
@@ -75,13 +114,12 @@ def queue_grows(run: Run) -> bool:
 def waiting_over_time(run: Run) -> FloatArray:
     """Requests waiting (arrived, not refused, not yet admitted) at the ends of 240 equal parts of the window.
 
-    A run measured at a client knows no admission: there the first token stands for it. Nor does it know how long a
-    request waited that failed in the end: failed ones are left out.
+    A run measured at a client does not know how long a request waited that failed in the end: failed ones are left out.
     """
     table, here = run.requests, accepted(run)
     ends_s: FloatArray = run.window_s / _SAMPLES * np.arange(1, _SAMPLES + 1, dtype=np.float64)
     came = table.arrival_s[np.flatnonzero(here)]
-    admitted = table.first_token_s if np.isnan(table.admitted_s).all() else table.admitted_s
+    admitted = _admitted_s(run)
     admitted = admitted[np.flatnonzero((admitted < run.window_s) & here)]
     waiting: FloatArray = (np.searchsorted(came, ends_s) - _before(admitted, ends_s)).astype(np.float64)
     return waiting
