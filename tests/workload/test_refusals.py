@@ -27,7 +27,10 @@ def group(**changes: Any) -> dict[str, Any]:
     return {"groups": [{key: value for key, value in (GROUP | changes).items() if value is not None}]}
 
 
-KEYS = "name, count, names, adapters, ranks, rate, total_rate, popularity, rates, arrivals, lengths, prefix, sessions"
+KEYS = (
+    "name, count, names, adapters, ranks, rate, total_rate, popularity, rates, arrivals, lengths, prefix, sessions, "
+    "slo, pin, isolated"
+)
 KINDS = "poisson, gamma, deterministic, on_off, diurnal, replay, clients, closed, at_once"
 FORMS = "must be one rank (16), ranks given in turn ([8, 16]), shares ({8: 0.5, 16: 0.5}), or {by_name: {adapter: 16}}"
 COUNT = "groups[0].count: this key is required, unless names, rates, weights or a trace with adapters tell it"
@@ -62,6 +65,12 @@ GROUP_CASES: list[tuple[dict[str, Any], str]] = [
     ({"name": 5}, "groups[0].name = 5: must be text"),
     ({"names": ["x", "y"]}, "groups[0].names: is for 2 adapters, but count is 3"),
     ({"names": ["x", "x", "y"]}, "groups: adapter name 'x' is used 2 times; names must differ"),
+    # what a plan keeps
+    ({"slo": 2}, "groups[0].slo = 2: must be text"),
+    ({"pin": "gpu-0"}, "groups[0].pin = 'gpu-0': must be a list"),
+    ({"pin": []}, "groups[0].pin: must have at least one entry"),
+    ({"pin": [0]}, "groups[0].pin[0] = 0: must be text"),
+    ({"isolated": "perhaps"}, "groups[0].isolated = 'perhaps': must be a valid boolean, unable to interpret input"),
     # rates
     ({"rate": None}, "groups[0]: must have exactly one of rate, total_rate, rates; has none"),
     ({"total_rate": 2}, "groups[0]: must have exactly one of rate, total_rate, rates; has rate and total_rate"),

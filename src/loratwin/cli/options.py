@@ -74,7 +74,13 @@ HtmlFile = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write one self-contained HTML file.", metavar="FILE.html")
 ]
 SloChecked = Annotated[str | None, typer.Option("--slo", help="Limits to check, as ttft_p99=2s,tpot_p99=100ms.")]
-SloKept = Annotated[str | None, typer.Option("--slo", help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms.")]
+SloKept = Annotated[
+    str | None,
+    typer.Option(
+        "--slo",
+        help="Limits to keep, as ttft_p99=2s,tpot_p99=100ms, instead of the workload's; groups with a slo keep theirs.",
+    ),
+]
 Objective = Annotated[str, typer.Option("--objective", help="throughput, or latency (mean end to end).")]
 Workload = Annotated[str, typer.Argument(help="Workload file, example:NAME, or a record to replay.")]
 Workloads = Annotated[

@@ -10,6 +10,7 @@ from loratwin.fleet.baselines import DEALERS
 from loratwin.fleet.contenders import Baseline, fewest_by, first_fit, greedy, max_backbone, outcome_of
 from loratwin.fleet.gpus import Gpus
 from loratwin.fleet.judge import Judge, Oracle, Task
+from loratwin.fleet.no_plan import check_reachable
 from loratwin.fleet.packing import Packed, check_holdable
 from loratwin.fleet.plan_result import Bound
 from loratwin.fleet.pool_search import search_pools
@@ -61,18 +62,19 @@ def compare_placements(
     InputError
         No number of servers does, or an adapter is held by none.
     """
-    limits, reach, groups = targets(workload, slo, slo_for)
-    traffic = traffic_of(drawn_for(workload, seeds))
+    limits = targets(workload, slo, slo_for)
+    traffic = traffic_of(drawn_for(workload, seeds), limits)
     settings = settings_for(
-        gpus.profile, objective="throughput", slo=limits, headroom=headroom, confidence=None, slots=None,
+        gpus.profile, objective="throughput", slo=limits.slo, headroom=headroom, confidence=None, slots=None,
         advised=None, max_num_seqs=None, max_num_batched_tokens=None, max_model_len=None,
         gpu_memory_utilization=None, others={}, extrapolate=False,
     )  # fmt: skip
-    oracle = Oracle(traffic, (gpus.profile,), limits, reach, groups)
+    oracle = Oracle(traffic, (gpus.profile,), limits)
     with Workers[Task, Result](oracle.measure, processes) as workers:
         judge = Judge(oracle, [settings], workers, progress)
         check_holdable(judge, traffic.adapters.name)
-        problem = Problem(judge, (replace(gpus, count=None),), "fewest", Wishes(), groups)
+        problem = Problem(judge, (replace(gpus, count=None),), "fewest", Wishes())
+        check_reachable(problem)
         ours, bound = search_pools(problem)
         least, load = bound.gpus, problem.load
         most = BEYOND * least + MORE

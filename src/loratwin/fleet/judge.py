@@ -9,11 +9,12 @@ from typing import NamedTuple, overload
 from loratwin.errors import InputError
 from loratwin.fleet.traffic import Content, Sample, Traffic
 from loratwin.learn import predict
-from loratwin.metrics import Slo, SloFor
+from loratwin.metrics import Slo
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, choose
 from loratwin.plan.limits import STEP, margin_search, run_all
 from loratwin.plan.search import AT_A_TIME, BISECTION_SLOTS, Finder, Progress, Settings
+from loratwin.plan.targets import NO_TARGETS, Targets
 from loratwin.plan.trial import Bench, Result, Trial, combine
 from loratwin.records import EngineConfig
 from loratwin.simulate.workers import Mapper, Workers, silent
@@ -69,14 +70,19 @@ class Oracle:
     ----------
     profiles
         Of the kinds of GPU.
+    targets
+        Limits that every server keeps, and of whom they are asked.
     """
 
     traffic: Traffic
     profiles: tuple[Profile, ...]
-    slo: Slo | None = None
-    slo_for: SloFor = "all"
-    group_names: tuple[str, ...] = ()
+    targets: Targets = NO_TARGETS
     _benches: dict[Server, Bench] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def slo(self) -> Slo | None:
+        """Limits of a server as a whole."""
+        return self.targets.slo
 
     def bench(self, server: Server) -> Bench:
         """The server's requests and limits; those used last are kept."""
@@ -87,7 +93,7 @@ class Oracle:
             parts = _Parts(self.traffic, server.content)
             profile = self.profiles[server.kind]
             order = tuple(range(num_adapters(self.traffic, server.content)))
-            bench = Bench(parts, order, profile, self.slo, self.slo_for, self.group_names)
+            bench = Bench(parts, order, profile, self.targets)
         self._benches[server] = bench
         return bench
 

@@ -75,6 +75,11 @@ class Packer:
     accepts: Callable[[Packed], bool] = lambda packed: True
     halves: tuple[float, ...] = HALVES
 
+    @property
+    def num_pinned(self) -> int:
+        """Servers that pins name: there must be so many."""
+        return 1 + max((j for servers in self.pinned.values() for j in servers), default=-1)
+
     @staticmethod
     def servers(entries: Entries, kinds: Sequence[int]) -> list[Server]:
         """The servers of a placement, as the twin is asked about them."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -92,6 +93,8 @@ class FleetPlan:
         Fewest GPUs that could do.
     adapters, load
         Names, and tokens per second that each asks for; shape (num_adapters,).
+    slo, slo_for, group_slos
+        Limits that every server keeps, of whom they are asked, and limits of single groups in place of the common ones.
     moves
         Adapters that must be brought to a server that did not hold them; None: nothing was present.
     worst
@@ -119,6 +122,7 @@ class FleetPlan:
     ranks: I4
     load: F8
     num_simulated: int
+    group_slos: Mapping[str, Slo] = field(default_factory=dict)
     moves: int | None = None
     worst: tuple[WorstAdapter, ...] = ()
     stress: tuple[Stress, ...] = ()

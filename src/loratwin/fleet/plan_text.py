@@ -45,6 +45,9 @@ def verdict_lines(plan: FleetPlan) -> list[str]:
         f"{len(plan.adapters):,} adapters on {plan.num_servers} servers: {gpus}.",
         f"At least {plan.bound.gpus} by {plan.bound.name} ({plan.bound.why}).",
     ]
+    if plan.group_slos:
+        own = "; ".join(f"{name} {str(slo).replace(',', ', ')}" for name, slo in plan.group_slos.items())
+        lines.append(f"Kept on every server, of single groups: {own}.")
     if plan.price_per_h is not None:
         lines.append(f"Price: {number(plan.price_per_h)} an hour.")
     mean = float(plan.loads.mean())
@@ -103,6 +106,7 @@ def fleet_plan_json(plan: FleetPlan) -> dict[str, Any]:
             "target": plan.target,
             "slo": str(plan.slo) if plan.slo is not None else None,
             "slo_for": plan.slo_for,
+            "group_slos": {name: str(slo) for name, slo in plan.group_slos.items()},
             "headroom": plan.headroom,
             "confidence": plan.confidence or None,
             "failures": plan.failures,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.fleet.gpus import Gpus
 from loratwin.fleet.judge import Judge, Oracle, Task
+from loratwin.fleet.no_plan import check_reachable
 from loratwin.fleet.outcome import finished, fleet_plan
 from loratwin.fleet.packing import check_holdable
 from loratwin.fleet.plan_result import FleetPlan, Target
 from loratwin.fleet.pool_search import search_pools
 from loratwin.fleet.present import as_present
 from loratwin.fleet.problem import Problem, traffic_of
-from loratwin.fleet.wishes import Wishes, check_wishes
+from loratwin.fleet.wishes import Wishes, as_specified, check_wishes
 from loratwin.metrics import Slo, SloFor
 from loratwin.plan.question import HEADROOM, SEEDS, Asked, drawn_for, settings_for, targets
 from loratwin.plan.search import Progress
@@ -29,6 +30,7 @@ def plan_fleet(
     target: Target = "fewest",
     slo: Slo | str | None = None,
     slo_for: SloFor | None = None,
+    group_slos: Mapping[str, Slo | str] | None = None,
     headroom: float = HEADROOM,
     confidence: float | None = None,
     wishes: Wishes | None = None,
@@ -54,10 +56,10 @@ def plan_fleet(
     target
         `fewest` servers; the `cheapest` by their prices; or `latency`: all that are given, for the least TTFT (99th
         percentile) of the worst adapter.
-    slo, slo_for, headroom, confidence
+    slo, slo_for, group_slos, headroom, confidence
         What every server must keep, as `loratwin.find_plan` has them.
     wishes
-        Pins, isolation, a server that may be lost, moves; None: none.
+        Pins, isolation, a server that may be lost, moves; None: none. They come on top of those in a specification.
     seeds
         Draws of the workload that every server is verified with.
     slots, max_num_seqs, max_num_batched_tokens, max_model_len, gpu_memory_utilization
@@ -83,16 +85,15 @@ def plan_fleet(
         No such plan was found: an adapter that no GPU holds, counts that do not suffice, pins that contradict, more
         moves than allowed. One line with the nearest that works.
     """
-    wishes = wishes or Wishes()
+    wishes = as_specified(wishes or Wishes(), workload)
     _check(gpus, target, wishes)
-    limits, reach, groups = targets(workload, slo, slo_for)
-    groups = groups or tuple(group_names)
-    traffic = traffic_of(drawn_for(workload, seeds))
+    limits = targets(workload, slo, slo_for, group_slos, group_names)
+    traffic = traffic_of(drawn_for(workload, seeds), limits)
     settings = [
         settings_for(
             each.profile,
             objective="latency" if target == "latency" else "throughput",
-            slo=limits,
+            slo=limits.slo,
             headroom=headroom,
             confidence=confidence,
             slots=slots,
@@ -106,11 +107,12 @@ def plan_fleet(
         )
         for each in gpus
     ]
-    oracle = Oracle(traffic, tuple(each.profile for each in gpus), limits, reach, groups)
+    oracle = Oracle(traffic, tuple(each.profile for each in gpus), limits)
     with Workers[Task, Result](oracle.measure, processes) as workers:
         judge = Judge(oracle, settings, workers, progress)
         check_holdable(judge, traffic.adapters.name)
-        problem = Problem(judge, tuple(gpus), target, wishes, groups)
+        problem = Problem(judge, tuple(gpus), target, wishes)
+        check_reachable(problem)
         packed, bound = search_pools(problem)
         packed, changes = as_present(problem, packed)
         return fleet_plan(problem, finished(problem, packed), bound, changes, name)

@@ -9,7 +9,7 @@ from loratwin.errors import InputError
 from loratwin.fleet.balance import Entries
 from loratwin.fleet.columns import Column, by_columns, find_columns, lp_bound
 from loratwin.fleet.gpus import Gpus
-from loratwin.fleet.no_plan import check_pins, hopeless, too_few
+from loratwin.fleet.no_plan import check_pinned_servers, check_pins, hopeless, too_few
 from loratwin.fleet.packing import Packed, Packer
 from loratwin.fleet.plan_result import Bound
 from loratwin.fleet.problem import Problem
@@ -27,8 +27,7 @@ def search_pools(problem: Problem) -> tuple[Packed, Bound]:
     InputError
         No plan was found, with the nearest that works; or wishes that do not go together.
     """
-    if problem.pinned and len(problem.pools) > 1:
-        raise InputError("pins and isolated groups together: an isolated group has its own servers; pin the others")
+    _check_isolated_pins(problem)
     if problem.target == "latency" and len(problem.pools) > 1:
         raise InputError("the least latency with isolated groups: plan each group alone, on its part of the GPUs")
     left = [each.count for each in problem.gpus]
@@ -40,23 +39,35 @@ def search_pools(problem: Problem) -> tuple[Packed, Bound]:
     return _side_by_side(parts)
 
 
+def _check_isolated_pins(problem: Problem) -> None:
+    """Refuse pins of isolated groups: theirs are the servers behind those of all others, however many these are."""
+    apart = {a for only in problem.pools[1:] for a in only}
+    name = next((problem.adapters.name[a] for a in problem.pinned if a in apart), None)
+    if name is not None:
+        raise InputError(
+            f"adapter {name!r} is pinned, and its group is isolated: an isolated group has its own servers; leave out "
+            "one of the two"
+        )
+
+
 def _search_pool(problem: Problem, packer: Packer, counts: Sequence[int | None]) -> tuple[Packed, Bound]:
     if problem.target == "latency":
         return _quickest(problem, packer, counts)
     assert problem.traffic.classes is not None
     classes = {int(problem.traffic.classes[a]) for a in packer.only if a != BASE}
-    if len(problem.gpus) == 1 and (len(classes) <= 1 or problem.pinned):
+    if len(problem.gpus) == 1 and (len(classes) <= 1 or packer.pinned):
         return _one_kind(problem, packer, counts[0])
-    if problem.pinned:
+    if packer.pinned:
         raise InputError("pins need servers of one kind: give one --gpus")
     return _mixed(problem, packer, counts, classes)
 
 
 def _one_kind(problem: Problem, packer: Packer, count: int | None) -> tuple[Packed, Bound]:
+    check_pinned_servers(problem, packer, count)
     bound = _even_bound(problem, packer)
-    least = max(bound.gpus, problem.num_pinned, 1 + problem.wishes.failures)
-    if problem.pinned:
-        check_pins(problem, least)
+    least = max(bound.gpus, packer.num_pinned, 1 + problem.wishes.failures)
+    if packer.pinned:
+        check_pins(problem, packer, least)
     most = MOST_SERVERS if count is None else count
     packed = packer.fewest(0, least, most) if most >= least else None
     if packed is None:
@@ -134,9 +145,10 @@ def _quickest(problem: Problem, packer: Packer, counts: Sequence[int | None]) ->
     """All the servers that are given, in equal parts of what their kind can do."""
     if len(problem.gpus) > 1:
         raise InputError("the least latency is planned for servers of one kind: give one --gpus")
+    check_pinned_servers(problem, packer, counts[0])
     bound, number = _even_bound(problem, packer), counts[0] or 1
     found: list[tuple[float, Packed]] = []
-    for half in packer.halves if number >= max(bound.gpus, problem.num_pinned) else ():
+    for half in packer.halves if number >= bound.gpus else ():
         packed = packer.verified(packer.deal(number, half), [0] * number)
         if packed is not None:
             packed = packer.finished(packed)

@@ -17,16 +17,18 @@ from loratwin.fleet.packing import HALVES, Packed, Packer
 from loratwin.fleet.plan_result import Target
 from loratwin.fleet.traffic import Traffic
 from loratwin.fleet.wishes import Wishes, pinned_servers, pools_of
+from loratwin.metrics import Slo
+from loratwin.plan.targets import Targets
 from loratwin.records.config import ranks_that_hold
 from loratwin.workload import Workload
-from loratwin.workload.arrays import F8, Adapters
+from loratwin.workload.arrays import F8, I4, Adapters
 
 MOST_CLASSES = 8
 """Classes of adapters; where there would be more, groups are not told apart."""
 
 
-def traffic_of(workloads: Sequence[Workload]) -> Traffic:
-    """The requests of a fleet, its adapters in classes.
+def traffic_of(workloads: Sequence[Workload], targets: Targets) -> Traffic:
+    """The requests of a fleet, its adapters in classes; who keeps other limits is of another class.
 
     Raises
     ------
@@ -41,8 +43,17 @@ def traffic_of(workloads: Sequence[Workload]) -> Traffic:
     held = np.array([ranks_that_hold(rank)[0] for rank in adapters.rank.tolist()], np.int32)
     classes, pairs = classes_of(held, adapters.group)
     if len(pairs) > MOST_CLASSES:
-        classes, _ = classes_of(held, np.zeros_like(adapters.group))
+        classes, _ = classes_of(held, _limits_of(adapters.group, targets))
     return Traffic(tuple(workloads), classes)
+
+
+def _limits_of(group: I4, targets: Targets) -> I4:
+    """A number for each adapter by the limits that it keeps, 0 for the common ones; shape (num_adapters,)."""
+    number: dict[Slo | None, int] = {None: 0}
+    for slo in targets.own.values():
+        number.setdefault(slo, len(number))
+    of_group = [number[targets.own.get(name)] for name in targets.groups] or [0]
+    return np.array(of_group, np.int32)[np.minimum(group, len(of_group) - 1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +66,6 @@ class Problem:
         Says of a server whether it works.
     gpus
         Kinds of server.
-    groups
-        Names of the workload's groups, by number.
 
     Raises
     ------
@@ -68,7 +77,6 @@ class Problem:
     gpus: tuple[Gpus, ...]
     target: Target
     wishes: Wishes
-    groups: tuple[str, ...]
     load: F8 = field(init=False)
     """Tokens per second of each adapter, and last without adapter: shape (num_adapters + 1,)."""
     pinned: dict[int, tuple[int, ...]] = field(init=False)
@@ -88,10 +96,15 @@ class Problem:
         """Of the workload."""
         return self.traffic.adapters
 
+    def pinned_of(self, only: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        """The pins of these adapters."""
+        wanted = set(only)
+        return {a: servers for a, servers in self.pinned.items() if a in wanted}
+
     @property
-    def num_pinned(self) -> int:
-        """Servers that pins name: there must be so many."""
-        return 1 + max((j for servers in self.pinned.values() for j in servers), default=-1)
+    def groups(self) -> tuple[str, ...]:
+        """Names of the workload's groups, by number."""
+        return self.judge.oracle.targets.groups
 
     @cached_property
     def pools(self) -> tuple[tuple[int, ...], ...]:
@@ -107,7 +120,7 @@ class Problem:
 
         share = self.wishes.replica_share
         halves = HALVES if share is None else (share,)
-        return Packer(self.judge, self.load, tuple(only), self.pinned, accepts, halves)
+        return Packer(self.judge, self.load, tuple(only), self.pinned_of(only), accepts, halves)
 
     @property
     def by_price(self) -> bool:

@@ -14,7 +14,7 @@ from loratwin.errors import InputError
 from loratwin.fleet.gpus import Gpus
 from loratwin.fleet.plan_result import FleetPlan
 from loratwin.fleet.planning import plan_fleet
-from loratwin.fleet.wishes import Wishes
+from loratwin.fleet.wishes import Wishes, as_specified
 from loratwin.plan.question import SEEDS, targets
 from loratwin.plan.search import Progress
 from loratwin.workload import Workload, WorkloadSpec, draw
@@ -124,7 +124,8 @@ def plan_schedule(
     moves_a_day
         Adapters that may be brought to a server that does not hold them, in any 24 hours; None: any number.
     wishes
-        As `plan_fleet` has them; `move_price` makes a period keep what it can of the placement before.
+        As `plan_fleet` has them, on top of those of the workload; `move_price` makes a period keep what it can of the
+        placement before.
     seeds
         Draws of each period. The next period's traffic is drawn with the first of them.
     progress
@@ -137,14 +138,16 @@ def plan_schedule(
     InputError
         A period has no plan, or asks for more moves than are allowed; it is named.
     """
-    wishes = wishes or Wishes()
+    wishes = as_specified(wishes or Wishes(), workload)
     _check(workload, every_s, moves_a_day, wishes, seeds)
     spans = list(_spans(workload.window_s, every_s))
     drawn = [_drawn(workload, begin, end, seeds) for begin, end in spans]
     if not any(one.num_requests for draws in drawn for one in draws):
         raise InputError("the workload has no requests in its window; there is nothing to plan")
-    limits, reach, groups = targets(workload, options.pop("slo", None), options.pop("slo_for", None))
-    given: dict[str, Any] = {"slo": limits, "slo_for": reach, "group_names": groups}
+    limits = targets(workload, *(options.pop(key, None) for key in ("slo", "slo_for", "group_slos")))
+    given = {
+        "slo": limits.slo, "slo_for": limits.slo_for, "group_slos": limits.own, "group_names": limits.groups, **options
+    }  # fmt: skip
     periods: list[Period] = []
     for i, (begin, end) in enumerate(spans):
         asked = _asked(drawn, i, ahead)
@@ -155,7 +158,7 @@ def plan_schedule(
         when, now = f"{clock(begin)} to {clock(end)}", _wishes(wishes, periods, begin, moves_a_day)
         told = None if progress is None else _during(when, progress)
         try:
-            plan = plan_fleet(asked, gpus, wishes=now, progress=told, name=f"{name}, {when}", **given, **options)
+            plan = plan_fleet(asked, gpus, wishes=now, progress=told, name=f"{name}, {when}", **given)
         except InputError as error:
             raise InputError(f"{when}: {error}") from None
         periods.append(Period(begin, end, plan, plan.moves or 0, _drift(drawn, i)))

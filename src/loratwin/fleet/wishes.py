@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.fleet.balance import Entries
 from loratwin.fleet.placement import Placement
-from loratwin.workload import BASE
+from loratwin.plan.question import Asked
+from loratwin.workload import BASE, WorkloadSpec
 from loratwin.workload.arrays import Adapters
 
 
@@ -47,6 +48,21 @@ class Wishes:
     most_moves: int | None = None
     move_price: float = 0.0
     replica_share: float | None = None
+
+
+def as_specified(wishes: Wishes, workload: Asked) -> Wishes:
+    """The same with what the groups of a specification ask for; who is pinned already keeps to that."""
+    if not isinstance(workload, WorkloadSpec):
+        return wishes
+    pins = {
+        name: group.pin
+        for group in workload.groups
+        if group.pin is not None and group.name not in wishes.pins
+        for name in group.adapter_names()
+        if name not in wishes.pins
+    }
+    isolated = [group.name for group in workload.groups if group.isolated]
+    return replace(wishes, pins={**pins, **wishes.pins}, isolated=tuple(dict.fromkeys([*wishes.isolated, *isolated])))
 
 
 def check_wishes(wishes: Wishes) -> None:

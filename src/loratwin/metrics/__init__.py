@@ -16,7 +16,7 @@ from loratwin.metrics.concurrency import InFlight, awaiting_first_token, in_flig
 from loratwin.metrics.gaps import itl_mean_s, itl_percentiles_s
 from loratwin.metrics.gauges import gauges
 from loratwin.metrics.intervals import Interval, confidence_interval, t_quantile
-from loratwin.metrics.latency import Side, e2e_s, finished, queueing_s, tpot_s, ttft_s
+from loratwin.metrics.latency import Side, e2e_s, finished, only_of, queueing_s, tpot_s, ttft_s
 from loratwin.metrics.slo import Limit, Slo, latency_figure_s, parse_slo
 from loratwin.metrics.slo_rows import SloFor, SloRows, check_slo_for, few_for, missing_rows, slo_rows
 from loratwin.metrics.starvation import (
@@ -80,6 +80,7 @@ __all__ = [
     "missing_rows",
     "never_sent",
     "offered",
+    "only_of",
     "over_replications",
     "parse_slo",
     "per_adapter",

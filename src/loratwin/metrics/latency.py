@@ -28,8 +28,13 @@ def finished(run: Run) -> BoolArray:
 
 
 def finished_only(run: Run) -> Run:
-    """The run with only those requests: its latencies are the ones that count (what they shared is left out)."""
-    return replace(run, requests=run.requests.take(finished(run)), sharing=None)
+    """The run with only those requests: its latencies are the ones that count."""
+    return only_of(run, finished(run))
+
+
+def only_of(run: Run, which: BoolArray) -> Run:
+    """The run with only these requests, for their latencies (what they shared is left out)."""
+    return replace(run, requests=run.requests.take(which), sharing=None)
 
 
 def ttft_s(run: Run, side: Side = "client") -> FloatArray:

@@ -77,6 +77,12 @@ class SloRows:
             for limit, values, rows in zip(self.limits, self.value_s, decided, strict=True)
         )
 
+    def of(self, which: BoolArray) -> SloRows:
+        """Only the rows that are marked, shape (num_rows,)."""
+        rows = np.flatnonzero(which)
+        columns = (self.value_s[:, rows], self.missed[:, rows], self.undecided[:, rows])
+        return SloRows(self.limits, tuple(self.name[i] for i in rows), self.requests[rows], *columns)
+
     @property
     def num_undecided(self) -> int:
         """Rows of which a limit cannot be told, and none is missed."""

@@ -51,6 +51,9 @@ class Candidate:
         (`loratwin.simulate.verdict`). It is what the limit is held to.
     missing
         Groups or adapters that miss the SLO with most seeds, where it is asked of each of them.
+    slo_asked
+        Whether the limits of the server as a whole are asked of anybody; not where all requests are of groups that have
+        limits of their own.
     output_tokens_mean
         Of all requests that arrive.
     waits
@@ -78,6 +81,7 @@ class Candidate:
     slo_s: Mapping[str, Interval] = field(default_factory=dict)
     real_slo_s: Mapping[str, Interval] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    slo_asked: bool = True
     output_tokens_mean: float = nan
     waits: Mapping[str, float] = field(default_factory=dict)
     has_headroom: bool = True
@@ -112,7 +116,7 @@ class Candidate:
 
     def missed(self, slo: Slo | None) -> tuple[Limit, ...]:
         """Limits that the mean over the seeds does not keep; an unknown figure does not keep its limit."""
-        limits = slo.limits if slo is not None else ()
+        limits = slo.limits if slo is not None and self.slo_asked else ()
         return tuple(limit for limit in limits if not self.reached_s(limit) <= limit.limit_s)
 
     def misses_slo(self, slo: Slo | None) -> bool:

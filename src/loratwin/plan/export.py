@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loratwin.metrics import SloRows
 from loratwin.plan.choice import Candidate
 from loratwin.plan.deploy import host_memory_gib, lora_modules, serve_command, versions
 from loratwin.plan.result import Plan
@@ -29,7 +30,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             "objective": plan.objective,
             "slo": str(plan.slo) if plan.slo is not None else None,
             "slo_for": plan.slo_for,
-            "customers": _customers(plan),
+            "group_slos": {name: str(slo) for name, slo in plan.group_slos.items()},
+            "customers": None if plan.customers is None else _rows(plan.customers),
+            "own_limits": {
+                each.name: {"reached_s": _reached(each.whole), "customers": _rows(each.customers)}
+                for each in plan.own_limits
+            },
             "headroom": plan.headroom,
             "confidence": plan.confidence or None,
             "verdict": verdict(plan),
@@ -73,11 +79,8 @@ def _biggest(plan: Plan) -> dict[str, Any] | None:
     return {**plan.biggest._asdict(), "cases": cases}
 
 
-def _customers(plan: Plan) -> dict[str, Any] | None:
-    """The SLO of every adapter for itself: what it reaches in seconds, whether it misses, or cannot be told."""
-    rows = plan.customers
-    if rows is None:
-        return None
+def _rows(rows: SloRows) -> dict[str, Any]:
+    """Limits asked of each: what it reaches in seconds, whether it misses, or cannot be told."""
     return {
         "adapters": list(rows.name),
         "requests": rows.requests,
@@ -85,6 +88,11 @@ def _customers(plan: Plan) -> dict[str, Any] | None:
         "num_undecided": rows.num_undecided,
         "value_s": {limit.name: values for limit, values in zip(rows.limits, rows.value_s, strict=True)},
     }
+
+
+def _reached(whole: SloRows) -> dict[str, float]:
+    """Seconds that a group as a whole has of each limit."""
+    return {limit.name: float(values[0]) for limit, values in zip(whole.limits, whole.value_s, strict=True)}
 
 
 def _hour(plan: Plan) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ def _simulated(
     plan: Plan, drawn: tuple[Workload, ...], config: EngineConfig, processes: int, progress: Progress | None
 ) -> Candidate:
     num_adapters = len(drawn[0].adapters)
-    bench = Bench(drawn, tuple(range(num_adapters)), plan.profile, plan.slo)
+    bench = Bench(drawn, tuple(range(num_adapters)), plan.profile, plan.targets)
     settings = Settings(plan.objective, plan.slo, headroom=plan.headroom)
     with Workers[Trial, Result](bench.measure, processes) as workers:
         finder = Finder(bench, settings, workers, progress)

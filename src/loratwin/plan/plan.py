@@ -24,8 +24,9 @@ from loratwin.plan.question import (
 )
 from loratwin.plan.result import Plan, Shortfall
 from loratwin.plan.search import Finder, Progress
+from loratwin.plan.targets import customers, own_limits
 from loratwin.plan.trial import Bench, Result, Trial, longest_request
-from loratwin.simulate import Outcome, forecast, held_rows, try_config
+from loratwin.simulate import Outcome, forecast, try_config
 from loratwin.simulate.workers import Workers
 from loratwin.workload import BusiestHour, WorkloadSpec, draw, part_of
 
@@ -37,6 +38,7 @@ def plan(
     objective: Objective = "throughput",
     slo: Slo | str | None = None,
     slo_for: SloFor | None = None,
+    group_slos: Mapping[str, Slo | str] | None = None,
     headroom: float = HEADROOM,
     confidence: float | None = None,
     seeds: Sequence[int] = SEEDS,
@@ -52,6 +54,7 @@ def plan(
     processes: int = 1,
     progress: Progress | None = None,
     name: str = "workload",
+    group_names: Sequence[str] = (),
 ) -> Plan:
     """Find what to run on one GPU for a workload.
 
@@ -69,6 +72,8 @@ def plan(
     slo_for
         Of whom they are asked: `all` (the server as a whole), `groups` or `adapters` (each of them, too); None: as the
         workload says, else `all`.
+    group_slos
+        Limits of groups by name, each in place of `slo` for that group's requests and of what the workload says of it.
     headroom
         Part by which all rates can be higher before a configuration starves or misses the SLO: 0.2 for 20 %.
     confidence
@@ -97,6 +102,8 @@ def plan(
         Called with the number of simulations done, the number known to be needed so far, and what they are for.
     name
         Of the workload, to be shown.
+    group_names
+        Of a workload that was drawn already, by index; a specification tells its own.
 
     Returns
     -------
@@ -112,13 +119,13 @@ def plan(
     check_objective(objective)
     hour = hour_to_plan(workload, hours, seeds)
     planned = _part(workload, hour)
-    limits, reach, groups = targets(planned, slo, slo_for)
-    bench = bench_for(drawn_for(planned, seeds[:1] if fast else seeds), profile, limits, reach, groups)
+    limits = targets(planned, slo, slo_for, group_slos, group_names)
+    bench = bench_for(drawn_for(planned, seeds[:1] if fast else seeds), profile, limits)
     predicted = predict(bench.workloads[0], profile, objective=objective, slots=slots) if fast else None
     asked = settings_for(
         profile,
         objective=objective,
-        slo=limits,
+        slo=limits.slo,
         headroom=headroom,
         confidence=confidence,
         slots=slots,
@@ -179,6 +186,7 @@ def _plan(finder: Finder, name: str) -> Plan:
     alternatives, choice = _with_chance(finder, alternatives, choice)
     adapters = bench.workloads[0].adapters
     run = bench.simulate(Trial(choice.best.config, num_adapters)) if choice.best else None
+    group = bench.workload(num_adapters).adapters.group
     cached = choice.best is not None and run is not None and run.prefix_cache is not None
     return Plan(
         workload=name,
@@ -197,8 +205,11 @@ def _plan(finder: Finder, name: str) -> Plan:
         run=run,
         headroom=settings.headroom,
         confidence=settings.confidence,
-        slo_for=bench.slo_for,
-        customers=held_rows(run, bench.slo, bench.profile.uncertainty) if run is not None and bench.slo else None,
+        slo_for=bench.targets.slo_for,
+        groups=bench.targets.groups,
+        group_slos=bench.targets.own,
+        customers=None if run is None else customers(bench.targets, run, group, bench.profile.uncertainty),
+        own_limits=() if run is None else own_limits(bench.targets, run, group, bench.profile.uncertainty),
         margin_interval=finder.margin_interval(choice.best) if choice.best else None,
         biggest=finder.biggest_customer(choice.best) if choice.best else None,
         without_cache=_without_cache(bench, choice, num_adapters) if cached else None,

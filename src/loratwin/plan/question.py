@@ -7,12 +7,13 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.lists import percent
-from loratwin.metrics import Slo, SloFor, check_slo_for, parse_slo
+from loratwin.metrics import Slo, check_slo_for, parse_slo
 from loratwin.perf import Profile
 from loratwin.plan.choice import Objective
 from loratwin.plan.grid import spread_order
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.search import Settings
+from loratwin.plan.targets import Targets
 from loratwin.plan.trial import Bench
 from loratwin.workload import BusiestHour, Workload, WorkloadSpec, busiest_hour, draw, varies
 
@@ -56,28 +57,58 @@ def drawn_for(workload: Asked, seeds: Sequence[int]) -> tuple[Workload, ...]:
     return drawn
 
 
-def targets(workload: Asked, slo: Slo | str | None, slo_for: str | None) -> tuple[Slo | None, SloFor, tuple[str, ...]]:
-    """Limits, of whom they are asked, and the names of the groups: as given, else as the workload says."""
-    groups: tuple[str, ...] = ()
+def targets(
+    workload: Asked,
+    slo: Slo | str | None,
+    slo_for: str | None,
+    group_slos: Mapping[str, Slo | str] | None = None,
+    group_names: Sequence[str] = (),
+) -> Targets:
+    """Limits and of whom they are asked: as given, else as the workload says.
+
+    Parameters
+    ----------
+    group_slos
+        Limits of groups, each in place of the group's own in the workload.
+    group_names
+        Of a workload that was drawn already, by index; a specification tells its own.
+
+    Raises
+    ------
+    InputError
+        A limit that is none, or somebody is to keep limits and there are none.
+    UnknownNameError
+        Limits of a group that is not there.
+    """
+    groups, own = tuple(group_names), dict(group_slos or {})
     if isinstance(workload, WorkloadSpec):
         groups = tuple(group.name for group in workload.groups)
+        own = {group.name: group.slo for group in workload.groups if group.slo is not None} | own
         slo, slo_for = slo or workload.slo, slo_for or workload.slo_for
     limits = parse_slo(slo) if isinstance(slo, str) else slo
     reach = check_slo_for(slo_for or "all")
-    if reach != "all" and limits is None:
+    if reach != "all" and limits is None and not own:
         raise InputError(f"an SLO for {reach} is asked for, but none is given: add one, as --slo ttft_p99=2s")
-    return limits, reach, groups
+    return Targets(limits, reach, groups, {name: _own(name, each, groups) for name, each in own.items()})
 
 
-def bench_for(
-    workloads: tuple[Workload, ...], profile: Profile, slo: Slo | None, slo_for: SloFor, groups: tuple[str, ...]
-) -> Bench:
+def _own(name: str, slo: Slo | str, groups: Sequence[str]) -> Slo:
+    """The limits of a group by itself."""
+    if name not in groups:
+        raise UnknownNameError("group", name, groups)
+    try:
+        return parse_slo(slo) if isinstance(slo, str) else slo
+    except InputError as error:
+        raise InputError(f"group {name}: {error}") from None
+
+
+def bench_for(workloads: tuple[Workload, ...], profile: Profile, asked: Targets) -> Bench:
     """What all trials have in common; a workload of nothing is refused."""
     if not workloads or not len(workloads[0].adapters):
         raise InputError("the workload has no adapters; there is nothing to plan")
     if not all(workload.num_requests for workload in workloads):
         raise InputError("the workload has no requests in its window; there is nothing to plan")
-    return Bench(workloads, spread_order(workloads[0].adapters), profile, slo, slo_for, groups)
+    return Bench(workloads, spread_order(workloads[0].adapters), profile, asked)
 
 
 def settings_for(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from loratwin import notebook
 from loratwin.learn import Advice
@@ -10,6 +11,7 @@ from loratwin.metrics import Slo, SloFor, SloRows, Summary
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, Choice, Objective, closest
 from loratwin.plan.margin import BiggestCustomer, MarginInterval
+from loratwin.plan.targets import OwnLimits, Targets
 from loratwin.plan.trial import Result
 from loratwin.records import Run
 from loratwin.simulate import Forecast, Outcome
@@ -60,9 +62,13 @@ class Plan:
         Least probability that a real run keeps up, as asked for; 0: none.
     slo_for
         Of whom the limits are asked: `all` (the server as a whole), `groups` or `adapters`.
+    groups, group_slos
+        Names of the workload's groups, by index; limits that stand in place of `slo` for the requests of a group.
     customers
         The SLO of every adapter for itself under the chosen configuration (first seed), whoever it is asked of; None:
-        there is no SLO, or nothing works.
+        there is no SLO, or nothing works. Adapters of groups with limits of their own are in `own_limits`.
+    own_limits
+        What these groups and their adapters make of those limits under the chosen configuration (first seed).
     margin_interval
         How well the margin of the chosen configuration is known; None: nothing works.
     biggest
@@ -100,7 +106,10 @@ class Plan:
     headroom: float = 0.0
     confidence: float = 0.0
     slo_for: SloFor = "all"
+    groups: tuple[str, ...] = ()
+    group_slos: Mapping[str, Slo] = field(default_factory=dict)
     customers: SloRows | None = None
+    own_limits: tuple[OwnLimits, ...] = ()
     margin_interval: MarginInterval | None = None
     biggest: BiggestCustomer | None = None
     forecast: Forecast | None = None
@@ -115,6 +124,16 @@ class Plan:
     def _repr_html_(self) -> str:
         """What a notebook shows: the verdict, what stands behind it, and the alternatives."""
         return notebook.html(self)
+
+    @property
+    def targets(self) -> Targets:
+        """Limits, and of whom they are asked."""
+        return Targets(self.slo, self.slo_for, self.groups, self.group_slos)
+
+    @property
+    def customers_of_all(self) -> tuple[SloRows, ...]:
+        """Every adapter against the limits that it is asked to keep: those of all, then those of single groups."""
+        return (*([] if self.customers is None else [self.customers]), *(each.customers for each in self.own_limits))
 
     @property
     def best(self) -> Candidate | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, isnan, nan
 
 from loratwin.formatting import REAL_RUN, chance_text, first_of, milliseconds, seconds, share, span
-from loratwin.metrics import SLOW_TTFT_MS, Slo, is_slow, summarize
+from loratwin.metrics import SLOW_TTFT_MS, Slo, SloRows, is_slow, summarize
 from loratwin.plan.choice import NOISE, Candidate, excess, smallest
 from loratwin.plan.limits import FARTHEST, STEP
 from loratwin.plan.margin import CustomerCase
@@ -83,7 +83,7 @@ def explanation(plan: Plan) -> list[str]:
             lines.append(_replicas(plan))
         lines += [*hour_sentence(plan), *cache_sentence(plan), *_warnings(plan.best)]
         lines += [*real_sentence(plan), *customers_sentences(plan)]
-        lines += [*chance_sentence(plan), *forecast_sentence(plan), margin_sentence(plan.best, plan.slo is not None)]
+        lines += [*chance_sentence(plan), *forecast_sentence(plan), margin_sentence(plan.best, plan.targets.are_any)]
         lines += [*margin_known(plan), *breaks_first(plan), _near(plan)]
         lines += either_side(plan, plan.best)
     return [*lines, *_default_tokens(plan), *_shorter_context(plan)]
@@ -168,26 +168,41 @@ def chance_sentence(plan: Plan) -> list[str]:
 
 def customers_sentences(plan: Plan) -> list[str]:
     """How many adapters miss the SLO by themselves, which, and of how many nobody can tell."""
-    rows = plan.customers
-    if rows is None:
-        return []
+    lines = [] if plan.customers is None else _who_misses(plan, plan.customers, "")
+    for each in plan.own_limits:
+        lines.append(f"{each.name} is asked {_listed(each.slo)} of its own and reaches {_reached(each.whole)}.")
+        lines += _who_misses(plan, each.customers, f" of {each.name}")
+    return lines
+
+
+def _who_misses(plan: Plan, rows: SloRows, of: str) -> list[str]:
+    """Adapters that miss their limits, and those of which nobody can tell."""
     lines = []
     if rows.num_missing:
         hint = "" if plan.slo_for == "adapters" else "; --slo-for adapters asks it of each"
         total = sum(1 for requests in rows.requests if requests)
         miss = "misses" if rows.num_missing == 1 else "miss"
         who = first_of(rows.missing, MOST_NAMED)
-        lines.append(f"{rows.num_missing} of {total} adapters {miss} it by themselves: {who}{hint}.")
+        lines.append(f"{rows.num_missing} of {total} adapters{of} {miss} it by themselves: {who}{hint}.")
     if rows.num_undecided:
-        have = "adapter has" if rows.num_undecided == 1 else "adapters have"
-        lines.append(f"{rows.num_undecided} {have} too few requests in the window for {_finest(plan)} to be told.")
+        have = f"adapter{of} has" if rows.num_undecided == 1 else f"adapters{of} have"
+        finest = min(rows.limits, key=lambda limit: limit.allowed_late or 1.0).name  # asks for most requests
+        lines.append(f"{rows.num_undecided} {have} too few requests in the window for {finest} to be told.")
     return lines
 
 
-def _finest(plan: Plan) -> str:
-    """The limit that asks for most requests."""
-    limits = plan.slo.limits if plan.slo is not None else ()
-    return min(limits, key=lambda limit: limit.allowed_late or 1.0).name
+def _reached(whole: SloRows) -> str:
+    """What a group has of each limit; the figures are the twin's."""
+    values = [float(value) for value in whole.value_s[:, 0]]
+    figures = ", ".join(f"{limit.name} {seconds(value)}" for limit, value in zip(whole.limits, values, strict=True))
+    return f"{figures} (simulated)"
+
+
+def asked_of(plan: Plan) -> str:
+    """Whom limits are asked of besides the server, in the plural."""
+    if not plan.group_slos:
+        return plan.slo_for
+    return "groups and adapters" if plan.slo_for == "adapters" else "groups"
 
 
 def margin_known(plan: Plan) -> list[str]:
@@ -209,7 +224,7 @@ def breaks_first(plan: Plan) -> list[str]:
     biggest = plan.biggest
     if biggest is None:
         return []
-    end = "it starves or misses the SLO" if plan.slo is not None else "it starves"
+    end = "it starves or misses the SLO" if plan.targets.are_any else "it starves"
     who = f"the biggest customer, {biggest.name} ({biggest.rate_per_s:.3g} requests/s),"
     if biggest.growth >= STEP**FARTHEST * 0.999:
         grows = f"can ask for {STEP**FARTHEST:.1f} times as much and more"
@@ -327,7 +342,8 @@ def why_not_all(plan: Plan, shortfall: Shortfall) -> str:
     if not nearest.starved:
         misses = [f"{name} is {_times(ratio)} its limit" for name, ratio in excess(nearest, plan.slo).items()]
         if nearest.missing:
-            misses.append(f"{len(nearest.missing)} {plan.slo_for} miss it ({first_of(nearest.missing, MOST_NAMED)})")
+            who = f"{len(nearest.missing)} {asked_of(plan)} miss it ({first_of(nearest.missing, MOST_NAMED)})"
+            misses.append(who if len(nearest.missing) > 1 else f"{nearest.missing[0]} misses it")
         return f"the SLO is missed with any configuration. With {_slots(nearest.slots)}, the closest, {_and(misses)}."
     return (
         f"they starve with any slots. {_slots(nearest.slots).capitalize()} come closest and serve "
@@ -459,7 +475,13 @@ def _distinct_reasons(shortfall: Shortfall) -> str:
 
 def _within_slo(plan: Plan) -> str:
     whose = {"groups": " for every group", "adapters": " for every adapter"}.get(plan.slo_for, "")
-    return f" within {str(plan.slo).replace(',', ', ')}{whose}" if plan.slo is not None else ""
+    of_all = [] if plan.slo is None else [f"{_listed(plan.slo)}{whose}"]
+    limits = [*of_all, *(f"{_listed(slo)} for {name}" for name, slo in plan.group_slos.items())]
+    return f" within {_and(limits)}" if limits else ""
+
+
+def _listed(slo: Slo) -> str:
+    return str(slo).replace(",", ", ")
 
 
 def _slots(count: int) -> str:

@@ -10,17 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loratwin.metrics import (
-    Slo,
-    SloFor,
-    Starvation,
-    missing_rows,
-    over_replications,
-    slo_rows,
-    starvation,
-)
+from loratwin.metrics import Starvation, over_replications, starvation
 from loratwin.perf import KvCapacity, Profile
 from loratwin.plan.choice import Candidate
+from loratwin.plan.targets import NO_TARGETS, Targets
 from loratwin.records import EngineConfig, Run
 from loratwin.simulate import (
     Draw,
@@ -32,11 +25,11 @@ from loratwin.simulate import (
     real_slo_over_seeds,
     served_capacity,
     simulate,
-    simulated_slo,
     slo_over_seeds,
 )
 from loratwin.simulate.engine import usable_blocks
 from loratwin.workload import Workload, burst_of, faster, first_part, grown
+from loratwin.workload.arrays import I4
 
 SLOTS, SEQUENCES, KV_MEMORY, TOKEN_BUDGET = "slots", "max_num_seqs", "KV memory", "max_num_batched_tokens"
 """What a request can wait for: a place for its adapter, one of the sequences, KV blocks, prefill tokens of a step."""
@@ -72,6 +65,7 @@ class Result(NamedTuple):
     output_tokens_mean: float = float("nan")
     missing: tuple[str, ...] = ()  # groups or adapters that miss the SLO
     draw: Draw | None = None  # of a plausible profile: what the chance is made of
+    asked: bool = True  # whether any request is under the common limits
 
 
 @dataclass(frozen=True)
@@ -84,16 +78,14 @@ class Bench:
         One draw for each seed.
     order
         Indices of all adapters in the order in which they are taken when not all can be served.
-    slo_for, group_names
-        Of whom the limits are asked, besides the server as a whole; names of the groups, by index.
+    targets
+        Limits, and of whom they are asked.
     """
 
     workloads: Sequence[Workload]
     order: tuple[int, ...]
     profile: Profile
-    slo: Slo | None = None
-    slo_for: SloFor = "all"
-    group_names: tuple[str, ...] = ()
+    targets: Targets = NO_TARGETS
     _taken: dict[tuple[int, int], Workload] = field(default_factory=dict, repr=False, compare=False)
 
     def taken(self, num_adapters: int) -> list[int]:
@@ -142,52 +134,43 @@ class Bench:
     def measure(self, trial: Trial) -> Result:
         """Simulate and judge."""
         run = self.simulate(trial)
-        verdict = starvation(run)
-        drawn = self._draw(run, verdict, trial.num_adapters) if trial.plausible and trial.factor == 1.0 else None
+        verdict, group = starvation(run), self.workload(trial.num_adapters).adapters.group
+        common = self.targets.common(run, group)
+        drawn = self._draw(run, verdict, group, common) if trial.plausible and trial.factor == 1.0 else None
+        held = self.targets.simulated(verdict.ratio, self.profile.uncertainty)
         if trial.verdict_only:
-            works = self._works(run, verdict, trial.num_adapters)
+            works = not verdict.starved and self._keeps(held, common) and not held.missing(run, group, common)
             return Result(works, verdict.starved, verdict.ratio, draw=drawn)
-        held = self._held_to(verdict)
-        missing = self._missing(run, held, trial.num_adapters)
-        works = not verdict.starved and not missing and not (held and held.missed(run))
+        missing = held.missing(run, group, common)
         output_tokens = run.requests.output_tokens
         return Result(
-            works=works,
+            works=not verdict.starved and not missing and self._keeps(held, common),
             starved=verdict.starved,
             served_share=verdict.ratio,
-            outcome=outcome(run, self.slo, self.profile.uncertainty),
+            outcome=outcome(run, self.targets.slo, self.profile.uncertainty, of=common),
             waits=causes(run),
             output_tokens_mean=float(output_tokens.mean()) if len(output_tokens) else float("nan"),
             missing=missing,
             draw=drawn,
+            asked=self._is_asked(common),
         )
 
-    def _works(self, run: Run, verdict: Starvation, num_adapters: int) -> bool:
-        """The first reason why not is enough."""
-        if verdict.starved:
-            return False
-        held = self._held_to(verdict)
-        return not (held and held.missed(run)) and not self._missing(run, held, num_adapters)
+    def _is_asked(self, common: Run) -> bool:
+        """Whether any request is under the common limits: all can be of groups with limits of their own."""
+        return not self.targets.own or len(common.requests) > 0
 
-    def _held_to(self, verdict: Starvation) -> Slo | None:
-        """The limits for the twin's own figures."""
-        return self.slo and simulated_slo(self.slo, verdict.ratio, self.profile.uncertainty)
+    def _keeps(self, held: Targets, common: Run) -> bool:
+        """Whether the server as a whole keeps the common limits."""
+        return held.slo is None or not self._is_asked(common) or not held.slo.missed(common)
 
-    def _draw(self, run: Run, verdict: Starvation, num_adapters: int) -> Draw:
+    def _draw(self, run: Run, verdict: Starvation, group: I4, common: Run) -> Draw:
         """How much higher each limited figure could be, of the server and of those of whom it is asked."""
-        slo_s = {limit.name: limit.value_s(run) for limit in (self.slo.limits if self.slo else ())}
-        rows = None
-        if self.slo is not None and self.slo_for != "all":
-            group = self.workload(num_adapters).adapters.group
-            rows = slo_rows(run, self.slo, self.slo_for, group, self.group_names)
-        return draw_of(verdict.starved, verdict.ratio, self.slo, slo_s, rows)
-
-    def _missing(self, run: Run, held_to: Slo | None, num_adapters: int) -> tuple[str, ...]:
-        """Groups or adapters that miss the SLO, where it is asked of them."""
-        if held_to is None or self.slo_for == "all":
-            return ()
-        group = self.workload(num_adapters).adapters.group
-        return missing_rows(run, held_to, self.slo_for, group, self.group_names)
+        slo = self.targets.slo if self._is_asked(common) else None
+        slo_s = {limit.name: limit.value_s(common) for limit in (slo.limits if slo else ())}
+        drawn = draw_of(verdict.starved, verdict.ratio, slo, slo_s)
+        for rows in self.targets.rows(run, group, common):
+            drawn = drawn.held_to(rows)
+        return drawn
 
 
 def causes(run: Run) -> dict[str, float]:
@@ -236,6 +219,7 @@ def combine(
         real_slo_s=real_slo_over_seeds(outcomes),
         output_tokens_mean=float(np.mean([result.output_tokens_mean for result in results])),
         missing=_most_often(results),
+        slo_asked=any(result.asked for result in results),
         has_headroom=has_headroom,
         waits={name: fmean(result.waits[name] for result in results) for name in results[0].waits},
         notes=each_once(note for outcome in outcomes for note in outcome.notes),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -223,7 +223,7 @@ def _case(plan: Plan, spec: WorkloadSpec, change: Change, processes: int, progre
     groups = (*(group.name for group in spec.groups), *(["added"] if change.added else []))
     candidate = _served(plan, workloads, groups, processes, progress)
     works = candidate.works(plan.slo)
-    instead = None if works else _instead(plan, workloads, processes, progress, change)
+    instead = None if works else _instead(plan, workloads, groups, processes, progress, change)
     return WhatIf(change.name, len(workloads[0].adapters), candidate, works, instead)
 
 
@@ -260,7 +260,8 @@ def _served(
         max_cpu_loras=max(config.max_cpu_loras or 0, config.max_loras, num_adapters),
         max_lora_rank=max(config.max_lora_rank, ranks_that_hold(int(workloads[0].adapters.rank.max()))[0]),
     )
-    bench = Bench(workloads, tuple(range(num_adapters)), plan.profile, plan.slo, plan.slo_for, groups)
+    asked = replace(plan.targets, groups=groups)
+    bench = Bench(workloads, tuple(range(num_adapters)), plan.profile, asked)
     settings = Settings(plan.objective, plan.slo, headroom=plan.headroom, confidence=plan.confidence)
     with Workers[Trial, Result](bench.measure, processes) as workers:
         finder = Finder(bench, settings, workers, progress)
@@ -271,7 +272,12 @@ def _served(
 
 
 def _instead(
-    plan: Plan, workloads: tuple[Workload, ...], processes: int, progress: Progress | None, change: Change
+    plan: Plan,
+    workloads: tuple[Workload, ...],
+    groups: tuple[str, ...],
+    processes: int,
+    progress: Progress | None,
+    change: Change,
 ) -> Plan:
     assert plan.best is not None
     config = plan.best.config
@@ -281,6 +287,8 @@ def _instead(
         objective=plan.objective,
         slo=plan.slo,
         slo_for=plan.slo_for,
+        group_slos=plan.group_slos,
+        group_names=groups,
         headroom=plan.headroom,
         confidence=plan.confidence or None,
         max_num_batched_tokens=config.max_num_batched_tokens,

@@ -11,7 +11,7 @@ from loratwin.formatting import number
 from loratwin.metrics import Interval, Limit, SloRows, few_for, per_adapter
 from loratwin.plan import Candidate, Plan
 from loratwin.plan.margin import CustomerCase
-from loratwin.plan.sentences import case_text, margin_text, status
+from loratwin.plan.sentences import asked_of, case_text, margin_text, status
 from loratwin.plan.what_if import WhatIf, instead_text
 from loratwin.records import Run
 from loratwin.report.tables import Cell, Column, Row, Table, numeric, texts, word
@@ -117,7 +117,7 @@ def _verdict(plan: Plan, each: Candidate) -> tuple[Cell, str]:
     if not each.starved and each.missed(plan.slo):
         return word(f"misses {', '.join(limit.name for limit in each.missed(plan.slo))}", "bad"), "fails"
     if not each.starved and each.missing:
-        return word(f"{len(each.missing)} {plan.slo_for} miss", "bad"), "fails"
+        return word(f"{len(each.missing)} {asked_of(plan)} miss", "bad"), "fails"
     found = status(each, plan.slo)
     return word(found or "works"), "fails" if found else ""
 
@@ -138,10 +138,10 @@ _P99 = 0.01
 """Part of the requests that a 99th percentile leaves above it."""
 
 
-def adapters_table(run: Run, customers: SloRows | None = None) -> Table:
+def adapters_table(run: Run, customers: Sequence[SloRows] = ()) -> Table:
     """Every adapter that was asked for, the worst first: the starved, those that miss the SLO, then by TTFT p99."""
     figures = per_adapter(run)
-    missing = set(customers.missing) if customers is not None else set()
+    missing = {name for rows in customers for name in rows.missing}
     asked = np.flatnonzero(figures.requests > 0)
     p99 = np.nan_to_num(figures.ttft_p99_ms, nan=np.inf)
     order = sorted(asked, key=lambda i: (not figures.starved[i], figures.name[i] not in missing, -p99[i], i))
@@ -284,7 +284,7 @@ def plan_tables(plan: Plan, cases: Sequence[WhatIf] = ()) -> list[Table]:
     if cases:
         tables.append(what_if_table(cases, plan))
     if plan.run is not None:
-        tables.append(adapters_table(plan.run, plan.customers))
+        tables.append(adapters_table(plan.run, plan.customers_of_all))
     if plan.profile.card.held_out_error:
         tables.append(errors_table(plan.profile.card.held_out_error))
     return tables

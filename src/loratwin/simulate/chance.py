@@ -25,23 +25,25 @@ class Draw(NamedTuple):
     served_share: float  # NaN: nothing was asked for
     slack: Mapping[str, float]  # by figure of `metrics.Summary`, the least where it is asked of several: `Limit.slack`
 
+    def held_to(self, rows: SloRows) -> Draw:
+        """The same where limits are asked of these rows, too."""
+        least = dict(self.slack)
+        for limit, slack in zip(rows.limits, rows.slack(), strict=True):
+            least[limit.figure] = min(slack, least.get(limit.figure, math.inf))
+        return self._replace(slack=least)
 
-def draw_of(
-    starved: bool, served_share: float, slo: Slo | None, slo_s: Mapping[str, float], rows: SloRows | None = None
-) -> Draw:
-    """What remains of a run: the least slack of the server's own figures and, where it is asked of each, of the rows'.
+
+def draw_of(starved: bool, served_share: float, slo: Slo | None, slo_s: Mapping[str, float]) -> Draw:
+    """What remains of a run: the least slack of the server's own figures.
 
     Parameters
     ----------
     slo_s
         Seconds that the server as a whole reached, by limit.
     """
-    limits = slo.limits if slo is not None else ()
-    of_rows = rows.slack() if rows is not None else (math.inf,) * len(limits)
     least: dict[str, float] = {}
-    for limit, row in zip(limits, of_rows, strict=True):
-        slack = min(limit.slack(slo_s[limit.name]), row)
-        least[limit.figure] = min(slack, least.get(limit.figure, math.inf))
+    for limit in slo.limits if slo is not None else ():
+        least[limit.figure] = min(limit.slack(slo_s[limit.name]), least.get(limit.figure, math.inf))
     return Draw(starved, served_share, least)
 
 

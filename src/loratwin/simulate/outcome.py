@@ -52,7 +52,11 @@ def each_once(notes: Iterable[str]) -> tuple[str, ...]:
 
 
 def outcome(
-    run: Run, slo: Slo | None = None, uncertainty: Uncertainty | None = None, percentiles: bool = True
+    run: Run,
+    slo: Slo | None = None,
+    uncertainty: Uncertainty | None = None,
+    percentiles: bool = True,
+    of: Run | None = None,
 ) -> Outcome:
     """What remains of a run.
 
@@ -60,10 +64,12 @@ def outcome(
     ----------
     uncertainty
         Of the profile: what a real run will reach of the SLO's limits.
+    of
+        The run with only the requests that the SLO is asked of; None: all.
     """
     assert run.kv_tokens is not None, "a simulated run knows its KV cache"
-    summary = summarize(run, percentiles)
-    slo_s = {limit.name: limit.value_s(run) for limit in slo.limits} if slo else {}
+    summary, asked = summarize(run, percentiles), run if of is None else of
+    slo_s = {limit.name: limit.value_s(asked) for limit in slo.limits} if slo else {}
     return Outcome(
         config=run.config,
         seed=run.provenance.seed,
@@ -73,7 +79,7 @@ def outcome(
         starving=starving_adapters(run),
         slo_s=slo_s,
         real_slo_s=real_slo_s(slo, slo_s, summary.served_share, uncertainty) if slo else {},
-        goodput=goodput(run, slo.per_request_s()) if slo else float("nan"),
+        goodput=goodput(asked, slo.per_request_s()) if slo else float("nan"),
         notes=run.provenance.notes,
     )
 

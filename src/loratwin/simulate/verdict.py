@@ -9,12 +9,13 @@ ratios is within the limit; one simulated run says so, and the verdict never con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from loratwin.metrics import Limit, Slo, SloFor, SloRows, served_share, slo_rows
 from loratwin.perf import Uncertainty
 from loratwin.records import Run
+from loratwin.records.columns import IntArray
 
 
 def real_over_simulated(limit: Limit, served_share: float, uncertainty: Uncertainty | None) -> float:
@@ -46,7 +47,24 @@ def real_slo_s(
     return {name: slo_s[name] * ratio for name, ratio in ratios.items() if ratio != 1.0}
 
 
-def held_rows(run: Run, slo: Slo, uncertainty: Uncertainty | None, slo_for: SloFor = "adapters") -> SloRows:
-    """What each row makes of each limit: the figures are the twin's, the verdicts those of a real run."""
-    rows = slo_rows(run, simulated_slo(slo, served_share(run), uncertainty), slo_for)
+def held_rows(
+    run: Run,
+    slo: Slo,
+    uncertainty: Uncertainty | None,
+    slo_for: SloFor = "adapters",
+    of: Run | None = None,
+    group: IntArray | None = None,
+    group_names: Sequence[str] = (),
+) -> SloRows:
+    """What each row makes of each limit: the figures are the twin's, the verdicts those of a real run.
+
+    Parameters
+    ----------
+    of
+        The run with only the requests that the limits are asked of; None: all.
+    group, group_names
+        As `slo_rows` has them.
+    """
+    held = simulated_slo(slo, served_share(run), uncertainty)
+    rows = slo_rows(run if of is None else of, held, slo_for, group, group_names)
     return replace(rows, limits=slo.limits)

@@ -105,6 +105,13 @@ class AdapterGroup(Strict):
     lengths: Lengths | None = Field(None, description="Prompt and output lengths (default: those of the workload).")
     prefix: Prefix | None = Field(None, description="What prompts begin with, the same for many (default: nothing).")
     sessions: Sessions | None = Field(None, description="Conversations of several turns (default: none).")
+    slo: str | None = Field(
+        None, description="Limits that a plan keeps for this group, in place of the workload's: ttft_p99=500ms."
+    )
+    pin: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=20)], ...], Field(min_length=1)] | None = Field(
+        None, description="Servers of a fleet that each of its adapters must be on: [gpu-0, gpu-1]."
+    )
+    isolated: bool = Field(False, description="Shares no server of a fleet with other groups (default: false).")
 
     @model_validator(mode="after")
     def _consistent(self) -> AdapterGroup:
@@ -292,7 +299,9 @@ class WorkloadSpec(Strict):
     )
     base: BaseTraffic | None = Field(None, description="Traffic that uses no adapter (default: none).")
     groups: tuple[AdapterGroup, ...] = Field((), description="Groups of adapters.")
-    slo: str | None = Field(None, description="Limits that a plan keeps, as ttft_p99=2s,tpot_p99=100ms.")
+    slo: str | None = Field(
+        None, description="Limits that a plan keeps, as ttft_p99=2s,tpot_p99=100ms; of groups without their own."
+    )
     slo_for: Literal["all", "groups", "adapters"] = Field(
         "all", description="Of whom the limits are asked: the server as a whole, each group, or each adapter."
     )

@@ -23,7 +23,12 @@ Scrape = Annotated[float, typer.Option(help="Seconds between two looks of the ro
 Headroom = Annotated[
     str, typer.Option(metavar="PERCENT", help="How much higher all rates can be before a server fails.")
 ]
-ServerSlo = Annotated[str | None, typer.Option("--slo", help="Limits of every server, as ttft_p99=2s.")]
+ServerSlo = Annotated[
+    str | None,
+    typer.Option(
+        "--slo", help="Limits of every server, as ttft_p99=2s, instead of the workload's; groups with a slo keep theirs."
+    ),
+]
 SloAsked = Annotated[
     str | None,
     typer.Option("--slo-for", metavar="all|groups|adapters", help="Of whom they are asked.", show_default="all"),
@@ -104,10 +109,14 @@ def plan(
     confidence: Annotated[float | None, typer.Option(help="Least chance that each real server keeps up.")] = None,
     pin: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=SERVER,...", help="An adapter or group must be on gpu-0, ... Can be repeated."),
+        typer.Option(
+            metavar="NAME=SERVER,...",
+            help="An adapter or group must be on gpu-0, ..., whatever pin the workload has for it. Can be repeated.",
+        ),
     ] = None,
     isolate: Annotated[
-        list[str] | None, typer.Option(metavar="GROUP", help="Shares no server with others. Can be repeated.")
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="Shares no server, as those isolated in the workload. Can be repeated."),
     ] = None,
     failures: Annotated[int, typer.Option(min=0, max=1, help="Servers that can be lost.")] = 0,
     present: Annotated[Path | None, typer.Option(help="Where adapters are now: a placement or plan.")] = None,
