@@ -44,9 +44,12 @@ def test_traffic_that_drifts_gets_a_placement_for_each_period(tmp_path: Path) ->
     (tmp_path / "clients.csv").write_text("\n".join(rows))
     (tmp_path / "w.yaml").write_text(SCHEDULE)
     words = ("fleet", "plan", "w.yaml", "--gpus", LLAMA_PROFILE, "--seeds", "1", "--processes", "1")
-    data = shown_twice(tmp_path, *words, "--every", "0.016667", "--moves", "40%", "--move-price", "1")
+    files = ("-o", "fleet.html", "--csv", "tables")
+    data = shown_twice(tmp_path, *words, "--every", "0.016667", "--moves", "40%", "--move-price", "1", *files)
     assert data["kind"] == "fleet schedule" and len(data["periods"]) == 2  # type: ignore[arg-type]
     assert data["most_moves_a_day"] == 1
+    assert (tmp_path / "fleet.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert {each.stem for each in (tmp_path / "tables").iterdir()} == {"periods", "servers", "adapters", "what-if"}
     done = loratwin(*words, "--every", "0.016667", "--moves", "many", cwd=tmp_path)
     assert done.returncode == 2 and "--moves 'many': write a number of adapters" in done.stderr
 

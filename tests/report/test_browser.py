@@ -17,11 +17,13 @@ from loratwin.report import plan_report, run_report
 from loratwin.report.compare import comparison_page
 from loratwin.report.fleet_page import fleet_page
 from loratwin.report.grid_page import grid_html
+from loratwin.report.schedule_page import schedule_page
 from loratwin.report.validation import validation_html
 from tests.plan.small import impossible, overloaded, served
 from tests.report.browser import chromium, opened
 from tests.report.measured import measured, simulated
 from tests.report.test_fleet_page import planned
+from tests.report.test_schedule_page import scheduled
 from tests.report.test_validation import sample
 from tests.slow import slow
 
@@ -54,9 +56,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "validation": validation_page,
     "grid": grid_page,
     "fleet": lambda: fleet_page(planned()),
+    "schedule": lambda: schedule_page(scheduled()),
     "compared": lambda: comparison_page(compare_plans({"one": served(), "another": overloaded()})),
 }
-MORE = ("validation", "grid", "fleet", "compared")
+MORE = ("validation", "grid", "fleet", "schedule", "compared")
 """Pages whose tables and plots are those of the others."""
 WIDTHS = (400, 800, 1200)
 FIGURE = re.compile(r"-?[0-9.]+(e[-+]?[0-9]+)?")

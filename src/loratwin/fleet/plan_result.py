@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isnan, nan
 from typing import Literal
 
 import numpy as np
@@ -146,6 +147,23 @@ class FleetPlan:
     def loads(self) -> F8:
         """Tokens per second that each server is asked for, shape (num_servers,)."""
         return np.array([server.tokens_per_s for server in self.servers])
+
+    @property
+    def fullest_to_mean(self) -> float:
+        """Load of the fullest server over the mean, by tokens; NaN: nobody asks."""
+        mean = float(self.loads.mean())
+        return float(self.loads.max()) / mean if mean > 0 else nan
+
+    @property
+    def tightest(self) -> PlannedServer:
+        """The server of the least margin."""
+        return min(self.servers, key=lambda each: each.candidate.margin)
+
+    @property
+    def ttft_p99_ms(self) -> float:
+        """Time to first token in the 99th percentile, of the server where it is longest; NaN: none answers."""
+        tails = [server.candidate.mean("ttft_p99_ms") for server in self.servers]
+        return max((tail for tail in tails if not isnan(tail)), default=nan)
 
     @property
     def split(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any
 
 from loratwin.fleet.files import placement_json
@@ -50,9 +51,8 @@ def verdict_lines(plan: FleetPlan) -> list[str]:
         lines.append(f"Kept on every server, of single groups: {own}.")
     if plan.price_per_h is not None:
         lines.append(f"Price: {number(plan.price_per_h)} an hour.")
-    mean = float(plan.loads.mean())
-    if mean > 0:
-        lines.append(f"Fullest server / mean: {plan.loads.max() / mean:.2f} by tokens.")
+    if not isnan(plan.fullest_to_mean):
+        lines.append(f"Fullest server / mean: {plan.fullest_to_mean:.2f} by tokens.")
     if plan.split:
         lines.append(f"On several servers: {first_of(plan.split, MOST_NAMES)}.")
     if plan.failures:

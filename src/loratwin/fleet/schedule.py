@@ -68,12 +68,15 @@ class FleetSchedule:
         Whether each placement also carries the traffic of the period after it.
     most_moves_a_day
         Adapters that may be moved in any 24 hours; None: any number.
+    workload
+        Its name, to be shown.
     """
 
     periods: tuple[Period, ...]
     ahead: bool
     most_moves_a_day: int | None
     move_price: float
+    workload: str = "workload"
 
     @property
     def most_servers(self) -> int:
@@ -84,6 +87,14 @@ class FleetSchedule:
     def server_hours(self) -> float:
         """Servers times hours, of all periods."""
         return sum(each.plan.num_servers * each.hours for each in self.periods)
+
+    @property
+    def price(self) -> float | None:
+        """Of all these hours; None: a price is not known."""
+        prices = [each.plan.price_per_h for each in self.periods]
+        if None in prices:
+            return None
+        return sum((price or 0.0) * each.hours for price, each in zip(prices, self.periods, strict=True))
 
     @property
     def moves(self) -> int:
@@ -162,7 +173,7 @@ def plan_schedule(
         except InputError as error:
             raise InputError(f"{when}: {error}") from None
         periods.append(Period(begin, end, plan, plan.moves or 0, _drift(drawn, i)))
-    return FleetSchedule(tuple(periods), ahead, moves_a_day, wishes.move_price)
+    return FleetSchedule(tuple(periods), ahead, moves_a_day, wishes.move_price, name)
 
 
 def parse_moves(text: str, num_adapters: int) -> int:

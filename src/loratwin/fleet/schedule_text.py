@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isnan, nan
+from math import isnan
 from typing import Any
 
 from loratwin.fleet.plan_text import fleet_plan_json
@@ -17,6 +17,11 @@ _HEADER = ("period", "drift", "servers", "moves", "fullest/mean", "TTFT p99", "m
 
 def fleet_schedule_lines(schedule: FleetSchedule) -> list[str]:
     """What it comes to, and a row for each period."""
+    return [*schedule_verdict_lines(schedule), "", *aligned([_HEADER, *map(_row, schedule.periods)]).split("\n")]
+
+
+def schedule_verdict_lines(schedule: FleetSchedule) -> list[str]:
+    """What it comes to; the first is the answer."""
     first = schedule.periods[0].plan
     hours = sum(each.hours for each in schedule.periods)
     counts = [each.plan.num_servers for each in schedule.periods]
@@ -28,7 +33,7 @@ def fleet_schedule_lines(schedule: FleetSchedule) -> list[str]:
     ]
     if schedule.ahead:
         lines.append("Each placement also carries the next period's traffic; loads are of the higher rates of both.")
-    return [*lines, "", *aligned([_HEADER, *map(_row, schedule.periods)]).split("\n")]
+    return lines
 
 
 def _of_all(moves: int, adapters: int) -> str:
@@ -37,16 +42,14 @@ def _of_all(moves: int, adapters: int) -> str:
 
 def _row(period: Period) -> tuple[str, ...]:
     plan = period.plan
-    mean = float(plan.loads.mean())
-    tails = [server.candidate.mean("ttft_p99_ms") for server in plan.servers]
     return (
         period.text,
         "" if isnan(period.drift) else f"{period.drift:.2f}",
         str(plan.num_servers),
         str(period.moves),
-        f"{plan.loads.max() / mean:.2f}" if mean > 0 else "",
-        milliseconds(max((tail for tail in tails if not isnan(tail)), default=nan)),
-        margin_text(min(server.candidate.margin for server in plan.servers)),
+        "" if isnan(plan.fullest_to_mean) else f"{plan.fullest_to_mean:.2f}",
+        milliseconds(plan.ttft_p99_ms),
+        margin_text(plan.tightest.candidate.margin),
     )
 
 

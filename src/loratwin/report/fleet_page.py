@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -64,13 +65,10 @@ def write_fleet_tables(plan: FleetPlan, folder: Path) -> list[Path]:
 
 
 def _cards(plan: FleetPlan) -> list[HeadlineFigure]:
-    mean = float(plan.loads.mean())
-    worst, least = plan.worst[0], min(plan.servers, key=lambda each: each.candidate.margin)
+    worst, least = plan.worst[0], plan.tightest
     cards = [
         HeadlineFigure("Servers", str(plan.num_servers), f"at least {plan.bound.gpus} by {plan.bound.name}", "to set"),
-        HeadlineFigure(
-            "Fullest / mean", f"{plan.loads.max() / mean:.2f}" if mean > 0 else "-", "by tokens", "simulated"
-        ),
+        HeadlineFigure("Fullest / mean", ratio(plan.fullest_to_mean), "by tokens", "simulated"),
         HeadlineFigure("Margin", margin_text(least.candidate.margin), f"the least, of {least.name}", "simulated"),
         HeadlineFigure("First token", milliseconds(worst.ttft_p99_ms), f"p99 of {worst.name}, the worst", "simulated"),
         HeadlineFigure("Split", str(len(plan.split)), f"of {len(plan.adapters):,} adapters", "to set"),
@@ -80,6 +78,11 @@ def _cards(plan: FleetPlan) -> list[HeadlineFigure]:
     if plan.moves is not None:
         cards.append(HeadlineFigure("Moves", str(plan.moves), "adapters, from the present placement", "to set"))
     return cards
+
+
+def ratio(value: float) -> str:
+    """A ratio with two decimals; a dash where it is unknown."""
+    return "-" if isnan(value) else f"{value:.2f}"
 
 
 def server_chart(plan: FleetPlan) -> Chart:

@@ -11,7 +11,6 @@ import typer
 
 from loratwin.cli.groups import command_group
 from loratwin.cli.options import CsvFolder, Files, HtmlFile, JsonFile, Processes, ProfileGiven, check_json, show
-from loratwin.errors import InputError
 from loratwin.lists import names_by_name, numbers_by_name, percent
 from loratwin.progress import announce_compilation, simulations, staged_progress
 
@@ -26,7 +25,8 @@ Headroom = Annotated[
 ServerSlo = Annotated[
     str | None,
     typer.Option(
-        "--slo", help="Limits of every server, as ttft_p99=2s, instead of the workload's; groups with a slo keep theirs."
+        "--slo",
+        help="Limits of every server, as ttft_p99=2s, in place of the workload's; groups with a slo keep theirs.",
     ),
 ]
 SloAsked = Annotated[
@@ -153,13 +153,12 @@ def plan(
     from loratwin.fleet.schedule_text import fleet_schedule_json, fleet_schedule_lines
     from loratwin.plan import parse_headroom
     from loratwin.report.fleet_page import write_fleet_page, write_fleet_tables
+    from loratwin.report.schedule_page import write_schedule_page, write_schedule_tables
     from loratwin.workload import load_spec
 
     given = (workload,) if present is None else (workload, str(present))
     files = Files(output, csv, json_file)
     files.check(given)
-    if every is not None and files.instead:
-        raise InputError("-o and --csv show one plan; a schedule (--every) has --json")
     now = None if present is None else load_placement(present)
     kinds, spec, share = [parse_gpus(each, llm, engine) for each in gpus], load_spec(workload), parse_headroom(headroom)
     most = None if moves is None else parse_moves(moves, sum(group.count for group in spec.groups))
@@ -174,12 +173,13 @@ def plan(
         if every is not None:
             schedule = plan_schedule(spec, kinds, every_s=3600 * every, moves_a_day=most, ahead=ahead, **options)
             text, data = partial(fleet_schedule_lines, schedule), partial(fleet_schedule_json, schedule)
+            page, tables = partial(write_schedule_page, schedule), partial(write_schedule_tables, schedule)
         else:
             found = plan_fleet(spec, kinds, **options)
             text, data = partial(fleet_plan_lines, found), partial(fleet_plan_json, found)
+            page, tables = partial(write_fleet_page, found), partial(write_fleet_tables, found)
     show(json_file, lambda: "\n".join(text()), data)
-    if every is None:
-        files.write(partial(write_fleet_page, found), partial(write_fleet_tables, found))
+    files.write(page, tables)
 
 
 @app.command()
