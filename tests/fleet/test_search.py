@@ -72,6 +72,15 @@ class Fails(Packer):
 
     works_from: int = 10**9
     tried: list[int] = field(default_factory=list)
+    sampled: list[int] = field(default_factory=list)
+    sample_works_from: int = 0
+
+    def _tune_first(self, kind: int, number: int) -> None:
+        """There is nothing to tune."""
+
+    def _mostly_fails(self, entries: Any, kinds: Any) -> bool:
+        self.sampled.append(len(kinds))
+        return len(kinds) < self.sample_works_from
 
     def evenly(self, kinds: Any) -> Packed | None:
         self.tried.append(len(kinds))
@@ -89,40 +98,48 @@ def test_the_fewest_servers_are_found_in_growing_steps(least: int, more: int) ->
 
 
 def test_what_never_works_is_given_up_soon() -> None:
-    never = Fails(cast(Any, None), np.ones(4), (0, 1, 2))
-    assert never.fewest(0, 100, 100_000) is None
-    assert max(never.tried) == 100 * FARTHEST + FARTHEST_MORE and len(never.tried) < 30
+    for fails in ({}, {"sample_works_from": 10**9}):
+        never = Fails(cast(Any, None), np.ones(4), (0, 1, 2), **fails)
+        assert never.fewest(0, 100, 100_000) is None
+        seen = {*never.tried, *never.sampled}
+        assert max(seen) == 100 * FARTHEST + FARTHEST_MORE and len(seen) < 40
+
+
+@given(st.integers(LARGE + 1, 400), st.integers(0, 150), st.integers(0, 10))
+def test_of_many_servers_a_sample_tells_where_to_begin(least: int, by_sample: int, more: int) -> None:
+    """Numbers that the sample rules out are never verified, and few are."""
+    from_, works_from = least + by_sample, least + by_sample + more
+    finds = Fails(cast(Any, None), np.ones(4), (0, 1, 2), works_from=works_from, sample_works_from=from_)
+    found = finds.fewest(0, least, 10_000)
+    assert found is not None and len(found.kinds) == works_from
+    assert min(finds.tried) == from_ and len(finds.tried) <= 9
+    assert len(set(finds.sampled)) < 25
 
 
 @dataclass
 class Asks(Packer):
-    """Servers beyond so many work; remembers how many were asked about at a time."""
-
-    failing: int = 0
-    asked: list[int] = field(default_factory=list)
-
-    def _probed(self, entries: Any, kinds: Any) -> bool:
-        return True
+    """Servers are numbers, so that a judge can be a few functions."""
 
     @staticmethod
     def servers(entries: Any, kinds: Any) -> Any:
         return list(range(len(kinds)))
 
-    def _asked(self, servers: Any) -> Any:
-        self.asked.append(len(servers))
-        return {i: cast(Candidate, j) for i, j in enumerate(servers) if j >= self.failing}, set(servers)
-
 
 @pytest.mark.parametrize(
     ("number", "failing", "asked"),
-    [(LARGE, 50, [LARGE]), (200, 70, [SAMPLE]), (200, 40, [SAMPLE, 200]), (200, 0, [SAMPLE, 200])],
+    [(LARGE, 50, [SAMPLE]), (200, 70, [SAMPLE]), (200, 40, [SAMPLE, 200]), (200, 0, [SAMPLE, 200]), (9, 4, [9, 9])],
 )
-def test_a_large_fleet_that_mostly_fails_is_known_by_a_sample(number: int, failing: int, asked: list[int]) -> None:
-    load = np.append(np.ones(number), 0.0)  # one adapter for each server
-    judge = cast(Any, SimpleNamespace(best=lambda server: None))
-    packer = Asks(judge, load, tuple(range(number)), failing=failing)
+def test_a_fleet_that_mostly_fails_is_known_by_a_sample(number: int, failing: int, asked: list[int]) -> None:
+    load, seen = np.append(np.ones(number), 0.0), []  # one adapter for each server
+
+    def working(servers: list[int], what: str = "", most: int | None = None) -> list[int | None]:
+        seen.append(len(servers))
+        return [j if j >= failing else None for j in servers]
+
+    judge = SimpleNamespace(working=working, judged=lambda servers, configs, what: servers, works=lambda found: True)
+    packer = Asks(cast(Any, judge), load, tuple(range(number)))
     found = packer.verified(packer.deal(number, 1.0), [0] * number, repairs=0)
-    assert packer.asked == asked
+    assert seen == asked
     assert (found is not None) is (failing == 0)
 
 

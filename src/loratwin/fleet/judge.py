@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import NamedTuple, overload
 
 from loratwin.errors import InputError
@@ -12,7 +13,7 @@ from loratwin.learn import predict
 from loratwin.metrics import Slo
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, choose
-from loratwin.plan.limits import STEP, margin_search, run_all
+from loratwin.plan.limits import STEP, Search, margin_search, power_below, run_all
 from loratwin.plan.search import AT_A_TIME, BISECTION_SLOTS, Finder, Progress, Settings
 from loratwin.plan.targets import NO_TARGETS, Targets
 from loratwin.plan.trial import Bench, Result, Trial, combine
@@ -162,30 +163,51 @@ class Judge:
         bench = self.oracle.bench(server)
         return Finder(bench, self.settings[server.kind], _Through(server, self.workers), self.progress)
 
-    def working(self, servers: Sequence[Server], what: str = "servers") -> list[EngineConfig | None]:
+    def working(
+        self, servers: Sequence[Server], what: str = "servers", most: int | None = None
+    ) -> list[EngineConfig | None]:
         """For each server a configuration that works with the first seed, at the rates with headroom; None: none does.
 
         First those that worked last, then those of the learned model, then the grid.
+
+        Parameters
+        ----------
+        most
+            Configurations that are tried of each, for a quick look; None: all.
         """
-        open_: dict[Server, list[EngineConfig]] = {}
-        idle: list[Server] = []
-        for server in dict.fromkeys(servers):  # what is asked of its requests in one go, while they are at hand
-            if server not in self._worked:
-                open_[server] = self._options(server)
-                idle += [server] if self.is_idle(server) else []
-        for server in idle:
-            self._note(server, next(iter(open_.pop(server)), None))
+        open_ = self._open(servers, most)
         while open_:
-            asked = {server: options[:AT_A_TIME] for server, options in open_.items()}
-            tasks = [Task(server, self._verdict(server, each)) for server, some in asked.items() for each in some]
+            each = max(1, AT_A_TIME // len(open_))  # many servers keep all processes at work with one for each
+            asked = {server: list(islice(options, each)) for server, options in open_.items()}
+            tasks = [Task(server, self._verdict(server, config)) for server, some in asked.items() for config in some]
             results = iter(self.simulate(tasks, what))
             for server, some in asked.items():
                 won = [config for config in some if next(results).works]
-                del open_[server][: len(some)]
-                if won or not open_[server]:
-                    self._note(server, won[0] if won else None)
+                if won or len(some) < each:
                     del open_[server]
-        return [self._worked[server] for server in servers]
+                if won or (len(some) < each and most is None):  # a quick look says nothing of what was not tried
+                    self._note(server, won[0] if won else None)
+        return [self._worked.get(server) for server in servers]
+
+    def _open(self, servers: Sequence[Server], most: int | None) -> dict[Server, Iterator[EngineConfig]]:
+        """Servers of which it is not known what works, with what is worth a try; idle ones take the first that starts.
+
+        What is asked of a server's requests is asked in one go, while they are at hand.
+        """
+        open_: dict[Server, Iterator[EngineConfig]] = {}
+        idle: list[tuple[Server, EngineConfig | None]] = []
+        for server in dict.fromkeys(servers):
+            if server in self._worked:
+                continue
+            options = self._options(server)
+            first = next(options, None)
+            if self.is_idle(server):
+                idle.append((server, first))
+            else:
+                open_[server] = islice(chain([] if first is None else [first], options), most)
+        for server, config in idle:
+            self._note(server, config)
+        return open_
 
     def is_idle(self, server: Server) -> bool:
         """Whether nothing is asked of it: there is no percentile that could miss an SLO."""
@@ -202,11 +224,22 @@ class Judge:
         factor = 1 + self.settings[server.kind].headroom
         return Trial(config, self.num_adapters(server), factor=factor, verdict_only=True)
 
-    def _options(self, server: Server) -> list[EngineConfig]:
-        """Configurations worth a try that start, the most promising first."""
-        number, settings, bench = self.num_adapters(server), self.settings[server.kind], self.oracle.bench(server)
+    def _options(self, server: Server) -> Iterator[EngineConfig]:
+        """Configurations worth a try that start, the most promising first; whether one does is found when it is due."""
+        number = self.num_adapters(server)
         if not number:
-            return [self.empty_config(server.kind)]
+            return iter([self.empty_config(server.kind)])
+        return self._starting(server, number, self._pairs(server, number))
+
+    def _starting(self, server: Server, number: int, pairs: Sequence[tuple[int, int]]) -> Iterator[EngineConfig]:
+        for count, limit in pairs:
+            config = self.finder(server).config(number, count, limit)
+            if self.oracle.bench(server).capacity(number, config).starts:
+                yield config
+
+    def _pairs(self, server: Server, number: int) -> list[tuple[int, int]]:
+        """Slots and sequences worth a try of a server with so many adapters, the most promising first."""
+        settings = self.settings[server.kind]
         known = (
             settings.measured_slots[1] if settings.measured_slots else number
         )  # beyond what was measured nothing is tried unasked
@@ -219,10 +252,7 @@ class Judge:
         if not recent:
             recent = [(min(number, each), few_and_most[0]) for each in self._advised(server)]
         near = sorted(slots, key=lambda each: abs(slots.index(each) - slots.index(middle)))
-        pairs = [*recent, *((count, limit) for limit in few_and_most for count in near)]
-        finder = self.finder(server)
-        configs = [finder.config(number, count, limit) for count, limit in dict.fromkeys(pairs)]
-        return [config for config in configs if bench.capacity(number, config).starts]
+        return list(dict.fromkeys([*recent, *((count, limit) for limit in few_and_most for count in near)]))
 
     def empty_config(self, kind: int) -> EngineConfig:
         """Of a server without adapters."""
@@ -311,22 +341,39 @@ class Judge:
         return best
 
     def with_margins(self, servers: Sequence[Server], candidates: Sequence[Candidate]) -> list[Candidate]:
-        """By how much all rates of each server can grow (first seed), all searched at a time."""
+        """By how much all rates of each server can grow (first seed), all searched at a time.
+
+        Of a few servers of each kind first, which say where the margins of the others are likely to be.
+        """
+        powers: dict[int, int | None] = {}
+        for numbers in _few_first(servers):
+            near = [_middle([powers[k] for k in powers if servers[k].kind == servers[i].kind]) for i in numbers]
+            found = self._powers([(servers[i], candidates[i]) for i in numbers], near)
+            powers |= zip(numbers, found, strict=True)
+        return [replace(each, margin=self._margin(servers[i], each, powers[i])) for i, each in enumerate(candidates)]
+
+    def _powers(self, pairs: Sequence[tuple[Server, Candidate]], near: Sequence[int | None]) -> list[int | None]:
+        """The highest power of `STEP` by which the rates of each can grow."""
 
         def try_all(asked: list[tuple[int, int]]) -> list[bool]:
             tasks = [
-                Task(
-                    servers[i],
-                    Trial(candidates[i].config, self.num_adapters(servers[i]), factor=STEP**power, verdict_only=True),
-                )
-                for i, power in asked
+                Task(server, Trial(candidate.config, self.num_adapters(server), factor=STEP**power, verdict_only=True))
+                for (server, candidate), power in ((pairs[i], power) for i, power in asked)
             ]
             return [result.works for result in self.simulate(tasks, "margins")]
 
-        slo = self.oracle.slo
-        powers = run_all([margin_search(self.works(each) or each.keeps_up(slo)) for each in candidates], try_all)
-        margins = [0.0 if power is None else STEP**power for power in powers]
-        return [replace(each, margin=margin) for each, margin in zip(candidates, margins, strict=True)]
+        return run_all([self._margin_of(*pair, at) for pair, at in zip(pairs, near, strict=True)], try_all)
+
+    def _margin_of(self, server: Server, candidate: Candidate, near: int | None) -> Search:
+        """The search for a server's margin: one that works bears the headroom."""
+        works, headroom = self.works(candidate), self.settings[server.kind].headroom
+        good = power_below(1 + headroom) if works and headroom else None
+        return margin_search(works or candidate.keeps_up(self.oracle.slo), good, near=near)
+
+    def _margin(self, server: Server, candidate: Candidate, power: int | None) -> float:
+        """From a power of `STEP`, and from what is known of the headroom."""
+        margin = 0.0 if power is None else STEP**power
+        return max(margin, 1 + self.settings[server.kind].headroom) if self.works(candidate) else margin
 
     def with_chance(self, server: Server, candidate: Candidate) -> Candidate:
         """The chance that a real run keeps up, whether or not one was asked for."""
@@ -336,13 +383,33 @@ class Judge:
 
     def simulate(self, tasks: Sequence[Task], what: str) -> list[Result]:
         """The results, in the order of the tasks."""
-        new = [task for task in dict.fromkeys(tasks) if task not in self._known]
+        new = [task for task in dict.fromkeys(tasks) if self._find(task) is None]
         before, total = self.num_simulated, self.num_simulated + len(new)
         self.progress(before, total, what)
         results = self.workers.map(new, lambda done: self.progress(before + done, total, what))
         self._known.update(zip(new, results, strict=True))
         self.num_simulated = total
-        return [self._known[task] for task in tasks]
+        known = [self._find(task) for task in tasks]
+        return [result for result in known if result is not None]
+
+    def _find(self, task: Task) -> Result | None:
+        """What is known of a task; one with all figures answers for the verdict as well."""
+        return self._known.get(task) or self._known.get(Task(task.server, task.trial._replace(verdict_only=False)))
+
+
+def _few_first(servers: Sequence[Server]) -> list[list[int]]:
+    """Numbers of the servers: of each kind the first, one in the middle and the last; then all others."""
+    few: set[int] = set()
+    for kind in {server.kind for server in servers}:
+        own = [i for i, server in enumerate(servers) if server.kind == kind]
+        few |= {own[0], own[len(own) // 2], own[-1]}
+    return [sorted(few), [i for i in range(len(servers)) if i not in few]]
+
+
+def _middle(powers: Sequence[int | None]) -> int | None:
+    """The median of what was found; None: nothing was."""
+    known = sorted(power for power in powers if power is not None)
+    return known[len(known) // 2] if known else None
 
 
 def _never_asked(candidate: Candidate) -> bool:

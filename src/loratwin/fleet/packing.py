@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ GUESS_REQUESTS_PER_S = 32.0
 FARTHEST, FARTHEST_MORE = 4, 16
 """The number of servers is searched up to so many times the least that an even share needs, and so many more."""
 
-REPAIRS = 6
+REPAIRS = 8
 """Rounds in which a failing server is relieved before there must be more servers."""
 
 RELIEF = 0.02
@@ -37,6 +38,16 @@ MOST_SEARCHED = 8
 
 LARGE, SAMPLE = 64, 32
 """Of more servers than this a sample is asked first: where most of it fails, nobody asks the others."""
+
+FEW = 8
+"""Servers up to which the fullest must work as they are dealt; of more that are alike a sample tells, and failing ones
+are relieved."""
+
+QUICK = 2
+"""Configurations of each server that a sample is tried with: those that worked last."""
+
+ROOM = 1.1
+"""The slots and limits of a fleet are first searched at one of so many times the fewest servers: there they work."""
 
 SEARCHED_ALONE = 4
 """Servers of a kind up to which each gets a search of its own for slots and limits; of more, the fullest does."""
@@ -128,8 +139,48 @@ class Packer:
 
         No more than some times the least are tried: what does not work there fails for another reason than load.
         """
-        failed, step, number = least - 1, max(1, least // 50), least
         most = min(most, FARTHEST * least + FARTHEST_MORE)
+        if least > FEW:
+            self._tune_first(kind, min(most, ceil(ROOM * least)))
+        if least > LARGE:
+            return self._fewest_of_many(kind, least, most)
+        return self._first_from(kind, least, most, step=1)
+
+    def _fewest_of_many(self, kind: int, least: int, most: int) -> Packed | None:
+        """The same where every number costs hundreds of simulations: a sample of the servers tells where to begin.
+
+        Another way of splitting hot adapters is tried only where no number does with the first one.
+        """
+        for halves in (self.halves[:1], self.halves[1:]):
+            packer = replace(self, halves=halves)
+            first = packer._least_by_sample(kind, least, most) if halves else None
+            found = None if first is None else packer._first_from(kind, first, most, step=max(1, least // 100))
+            if found is not None:
+                return found
+        return None
+
+    def _tune_first(self, kind: int, number: int) -> None:
+        """Find the best slots and limits for one of so many servers: what is tried first of all others then works."""
+        entries, kinds = self.deal(number, self.halves[0]), [kind] * number
+        servers = self.servers(entries, kinds)
+        self.judge.best(servers[self._fullest(servers, range(number))])
+
+    def _least_by_sample(self, kind: int, least: int, most: int) -> int | None:
+        """The fewest servers from a number on of which a sample mostly works; None: not even of most."""
+
+        def works(number: int) -> bool:
+            return not self._mostly_fails(self.deal(number, self.halves[0]), [kind] * number)
+
+        failed, number, step = least - 1, least, max(1, least // 50)
+        while not works(number):
+            if number >= most:
+                return None
+            failed, number, step = number, min(most, number + step), 2 * step
+        return _least(works, failed, number)
+
+    def _first_from(self, kind: int, least: int, most: int, step: int) -> Packed | None:
+        """The fewest servers that are verified, from a number on; steps grow, then what was passed over is tried."""
+        failed, number = least - 1, least
         found: Packed | None = None
         while found is None:
             found = self.evenly([kind] * number)
@@ -165,18 +216,19 @@ class Packer:
         among
             Sets of servers between which adapters can be moved; None: all.
         """
-        if not self._probed(entries, kinds) or self._mostly_fails(entries, kinds):
+        if self._is_hopeless(entries, kinds, alike=among is None and len(set(kinds)) == 1):
             return None
-        extra = np.zeros(len(kinds))
+        relief = np.zeros(len(kinds))
         mean = float(self.load[list(self.only)].sum()) / len(kinds)
-        for _ in range(repairs + 1):
+        for left in reversed(range(repairs + 1)):
             candidates, failing = self._candidates(self.servers(entries, kinds))
             if not failing:
                 packed = Packed(entries, tuple(kinds), tuple(candidates))
                 return packed if self.accepts(packed) else None
-            if len(failing) > max(1, _most_failing(len(kinds))):
+            if not left or len(failing) > max(1, _most_failing(len(kinds))):
                 return None
-            extra[failing] += RELIEF * mean
+            relief[failing] += RELIEF * mean
+            extra = relief + self._beyond_nominal(entries, len(kinds))
             for group in among or [range(len(kinds))]:
                 most = 2 * len(set(group) & set(failing))
                 alone = len(kinds) > LARGE  # else every server would be another one, and be asked about anew
@@ -184,6 +236,19 @@ class Packer:
                     entries, self.load, len(kinds), most, 0.0, tuple(self.pinned), extra, group, evens_out=not alone
                 )
         return None
+
+    def _beyond_nominal(self, entries: Entries, num_servers: int) -> F8:
+        """Tokens per second that the draws ask of each server beyond what its rates say; shape (num_servers,)."""
+        traffic = self.judge.oracle.traffic
+        drawn = np.array([traffic.drawn_tokens_per_s(content) for content in contents(*entries, num_servers)])
+        found: F8 = drawn - entries.loads(self.load, num_servers)
+        return found
+
+    def _is_hopeless(self, entries: Entries, kinds: Sequence[int], alike: bool) -> bool:
+        """Whether it is known early that too many servers fail."""
+        if len(kinds) <= FEW or not alike:
+            return not self._probed(entries, kinds) or (len(kinds) > LARGE and self._mostly_fails(entries, kinds))
+        return self._mostly_fails(entries, kinds)
 
     def _probed(self, entries: Entries, kinds: Sequence[int]) -> bool:
         """Whether the fullest server of each kind, by load and by number, works with the first seed."""
@@ -194,33 +259,28 @@ class Packer:
         return None not in self.judge.working([servers[j] for j in sorted(probes)])
 
     def _mostly_fails(self, entries: Entries, kinds: Sequence[int]) -> bool:
-        """Whether too many of a large fleet's sample, evenly spread by load, fail."""
-        if len(kinds) <= LARGE:
-            return False
+        """Whether too many of a sample of the servers, evenly spread by load, fail with what worked last."""
         order = np.argsort(entries.loads(self.load, len(kinds)), kind="stable")
-        picked = order[np.linspace(0, len(kinds) - 1, SAMPLE).astype(int)].tolist()
+        number = min(SAMPLE, len(kinds))
+        picked = order[np.linspace(0, len(kinds) - 1, number).astype(int)].tolist()
         servers = self.servers(entries, kinds)
-        works, _ = self._asked([servers[j] for j in picked])
-        return SAMPLE - len(works) > _most_failing(len(kinds)) * SAMPLE / len(kinds)
+        worked = self.judge.working([servers[j] for j in picked], "sample", most=QUICK)
+        return worked.count(None) > _most_failing(len(kinds)) * number / len(kinds)
 
     def _candidates(self, servers: Sequence[Server]) -> tuple[list[Candidate], list[int]]:
         """What each server is started with, and the numbers of those for which nothing works."""
-        works, startable = self._asked(servers)
-        failing = [j for j in range(len(servers)) if j not in works]
+        configs = self.judge.working(servers)
+        failing = [j for j, config in enumerate(configs) if config is None]
+        if failing:
+            return [], failing  # once these are relieved, all seeds are asked
+        found = self.judge.judged(servers, [each for each in configs if each is not None], "all servers")
+        failing = [j for j, each in enumerate(found) if not self.judge.works(each)]
         if len(failing) <= max(1, min(MOST_SEARCHED, len(servers) // 4)):
             for j in list(failing):
-                if j in startable and (best := self.judge.best(servers[j])) is not None:
-                    works[j] = best
+                if (best := self.judge.best(servers[j])) is not None:
+                    found[j] = best
                     failing.remove(j)
-        return [works[j] for j in range(len(servers)) if j in works], failing
-
-    def _asked(self, servers: Sequence[Server]) -> tuple[dict[int, Candidate], set[int]]:
-        """Those that work with all seeds, each as it was first found to, and those that work with the first seed."""
-        configs = self.judge.working(servers)
-        asked = [j for j, config in enumerate(configs) if config is not None]
-        judged = self.judge.judged([servers[j] for j in asked], [configs[j] for j in asked], "all servers")  # type: ignore[misc]
-        works = {j: each for j, each in zip(asked, judged, strict=True) if self.judge.works(each)}
-        return works, set(asked)
+        return found, failing
 
     def finished(self, packed: Packed) -> Packed:
         """The same with the best slots and limits for each server, and with margins."""

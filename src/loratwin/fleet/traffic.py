@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -82,11 +83,19 @@ class Traffic:
         load: F8 = rate * mean[group % num_groups]
         return load
 
-    def part(self, content: Content | Sample, seed: int) -> Workload:
-        """The requests of a server with this content, for the so-manieth draw."""
+    def drawn_tokens_per_s(self, content: Content) -> float:
+        """What the draws ask of a server with this content, prompt and output, the mean over them."""
+        found = [self._by_adapter(seed).tokens(content) / one.window_s for seed, one in enumerate(self.workloads)]
+        return sum(found) / len(found)
+
+    def _by_adapter(self, seed: int) -> _ByAdapter:
         if seed not in self._sorted:
             self._sorted[seed] = _ByAdapter.of(self.workloads[seed])
-        known = self._sorted[seed]
+        return self._sorted[seed]
+
+    def part(self, content: Content | Sample, seed: int) -> Workload:
+        """The requests of a server with this content, for the so-manieth draw."""
+        known = self._by_adapter(seed)
         return known.sample(content, self.classes) if isinstance(content, Sample) else known.part(content)
 
 
@@ -119,6 +128,15 @@ class _ByAdapter:
         first, end = np.searchsorted(sorted_numbers, (share.low, share.high))
         kept: np.ndarray = np.sort(requests[first:end])
         return kept
+
+    def tokens(self, content: Content) -> float:
+        """Prompt and output tokens of all requests of a server."""
+        return float(sum(self.tokens_of[self.of_adapter(share)].sum() for share in content if share.high > share.low))
+
+    @cached_property
+    def tokens_of(self) -> F8:
+        """Prompt and output tokens of each request, in the workload's order."""
+        return self.workload.prompt_tokens.astype(np.float64) + self.workload.output_tokens
 
     def part(self, content: Content) -> Workload:
         rows = [self.of_adapter(share) for share in content]
