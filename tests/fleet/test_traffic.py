@@ -48,6 +48,18 @@ def test_load_is_rate_times_the_tokens_of_the_group() -> None:
     assert load[-1] > 0
 
 
+def test_what_draws_ask_of_a_server_is_counted_in_tokens() -> None:
+    """The mean over the draws; more or less than its rates say."""
+    draws = (drawn(), drawn(1))
+    traffic = Traffic(draws)
+    known = placement()
+    found = contents(known.adapter, known.server, known.fraction, known.num_servers)
+    for content in found:
+        parts = [traffic.part(content, seed) for seed in range(2)]
+        tokens = [float((part.prompt_tokens + part.output_tokens).sum()) / 600 for part in parts]
+        assert traffic.drawn_tokens_per_s(content) == pytest.approx(np.mean(tokens))
+
+
 @pytest.mark.parametrize("parts", [1, 3, 4.5, 7])
 def test_a_sample_has_its_part_of_load_and_number(parts: float) -> None:
     workload = drawn()

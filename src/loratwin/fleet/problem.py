@@ -18,7 +18,7 @@ from loratwin.fleet.plan_result import Target
 from loratwin.fleet.traffic import Traffic
 from loratwin.fleet.wishes import Wishes, pinned_servers, pools_of
 from loratwin.metrics import Slo
-from loratwin.plan.targets import Targets
+from loratwin.plan.targets import NO_TARGETS, Targets
 from loratwin.records.config import ranks_that_hold
 from loratwin.workload import Workload
 from loratwin.workload.arrays import F8, I4, Adapters
@@ -27,7 +27,7 @@ MOST_CLASSES = 8
 """Classes of adapters; where there would be more, groups are not told apart."""
 
 
-def traffic_of(workloads: Sequence[Workload], targets: Targets) -> Traffic:
+def traffic_of(workloads: Sequence[Workload], targets: Targets = NO_TARGETS) -> Traffic:
     """The requests of a fleet, its adapters in classes; who keeps other limits is of another class.
 
     Raises
