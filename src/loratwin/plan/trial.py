@@ -134,7 +134,7 @@ class Bench:
     def measure(self, trial: Trial) -> Result:
         """Simulate and judge."""
         run = self.simulate(trial)
-        verdict, group = starvation(run), self.workload(trial.num_adapters).adapters.group
+        verdict, group = starvation(run), self.workload(trial.num_adapters, trial.seed).adapters.group
         common = self.targets.common(run, group)
         drawn = self._draw(run, verdict, group, common) if trial.plausible and trial.factor == 1.0 else None
         held = self.targets.simulated(verdict.ratio, self.profile.uncertainty)
