@@ -156,7 +156,7 @@ def plan_schedule(
     if not any(one.num_requests for draws in drawn for one in draws):
         raise InputError("the workload has no requests in its window; there is nothing to plan")
     limits = targets(workload, *(options.pop(key, None) for key in ("slo", "slo_for", "group_slos")))
-    given = {
+    given: dict[str, Any] = {
         "slo": limits.slo, "slo_for": limits.slo_for, "group_slos": limits.own, "group_names": limits.groups, **options
     }  # fmt: skip
     periods: list[Period] = []

@@ -133,6 +133,8 @@ def own_limits(targets: Targets, run: Run, group: IntArray, uncertainty: Uncerta
     found = []
     for name, slo in targets.own.items():
         number, part = targets.groups.index(name), targets.part(run, group, name)
+        if not (group == number).any():  # of a server that has only some of the adapters
+            continue
         whole = held_rows(run, slo, uncertainty, "groups", part, group, targets.groups)
         each = held_rows(run, slo, uncertainty, of=part)
         is_group: BoolArray = np.array([row == name for row in whole.name], dtype=bool)
