@@ -69,7 +69,6 @@ GROUP_CASES: list[tuple[dict[str, Any], str]] = [
     ({"slo": 2}, "groups[0].slo = 2: must be text"),
     ({"pin": "gpu-0"}, "groups[0].pin = 'gpu-0': must be a list"),
     ({"pin": []}, "groups[0].pin: must have at least one entry"),
-    ({"pin": [0]}, "groups[0].pin[0] = 0: must be text"),
     ({"isolated": "perhaps"}, "groups[0].isolated = 'perhaps': must be a valid boolean, unable to interpret input"),
     # rates
     ({"rate": None}, "groups[0]: must have exactly one of rate, total_rate, rates; has none"),

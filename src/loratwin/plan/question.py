@@ -80,13 +80,14 @@ def targets(
     UnknownNameError
         Limits of a group that is not there.
     """
-    groups, own = tuple(group_names), dict(group_slos or {})
+    groups, own = tuple(group_names), dict[str, Slo | str]()
     if isinstance(workload, WorkloadSpec):
         groups = tuple(group.name for group in workload.groups)
-        own = {group.name: group.slo for group in workload.groups if group.slo is not None} | own
+        own |= {group.name: group.slo for group in workload.groups if group.slo is not None}
         slo, slo_for = slo or workload.slo, slo_for or workload.slo_for
     limits = parse_slo(slo) if isinstance(slo, str) else slo
     reach = check_slo_for(slo_for or "all")
+    own |= group_slos or {}
     if reach != "all" and limits is None and not own:
         raise InputError(f"an SLO for {reach} is asked for, but none is given: add one, as --slo ttft_p99=2s")
     return Targets(limits, reach, groups, {name: _own(name, each, groups) for name, each in own.items()})
