@@ -148,6 +148,7 @@ class Judge:
         self._worked: dict[Server, EngineConfig | None] = {}
         self._candidates: dict[tuple[Server, EngineConfig], Candidate] = {}
         self._recent: dict[int, list[tuple[int, int]]] = {}  # by kind: slots and sequences that worked, the last first
+        self._tuned: dict[int, tuple[int, int]] = {}  # by kind: those that were found best
 
     @property
     def num_seeds(self) -> int:
@@ -168,7 +169,7 @@ class Judge:
     ) -> list[EngineConfig | None]:
         """For each server a configuration that works with the first seed, at the rates with headroom; None: none does.
 
-        First those that worked last, then those of the learned model, then the grid.
+        First those that were tuned and that worked last, then those of the learned model, then the grid.
 
         Parameters
         ----------
@@ -248,7 +249,8 @@ class Judge:
         middle = slots[len(slots) // 2]
         sequences = settings.sequence_options()
         few_and_most = list(dict.fromkeys((sequences[-1], sequences[len(sequences) // 2])))
-        recent = [(min(count, number), limit) for count, limit in self._recent.get(server.kind, [])]
+        found = [self._tuned[server.kind]] if server.kind in self._tuned else []
+        recent = [(min(count, number), limit) for count, limit in (*found, *self._recent.get(server.kind, []))]
         if not recent:
             recent = [(min(number, each), few_and_most[0]) for each in self._advised(server)]
         near = sorted(slots, key=lambda each: abs(slots.index(each) - slots.index(middle)))
@@ -339,6 +341,12 @@ class Judge:
             self._note(server, best.config)
             self._candidates[server, best.config] = best
         return best
+
+    def tune(self, server: Server) -> None:
+        """Find the best slots and limits for a server: they are tried first of all others of its kind."""
+        best = self.best(server)
+        if best is not None:
+            self._tuned[server.kind] = (best.config.max_loras, best.config.max_num_seqs)
 
     def with_margins(self, servers: Sequence[Server], candidates: Sequence[Candidate]) -> list[Candidate]:
         """By how much all rates of each server can grow (first seed), all searched at a time.

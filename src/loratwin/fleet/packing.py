@@ -44,7 +44,7 @@ FEW = 8
 are relieved."""
 
 QUICK = 2
-"""Configurations of each server that a sample is tried with: those that worked last."""
+"""Configurations of each server that a sample is tried with: those that were tuned and that worked last."""
 
 ROOM = 1.1
 """The slots and limits of a fleet are first searched at one of so many times the fewest servers: there they work."""
@@ -163,7 +163,7 @@ class Packer:
         """Find the best slots and limits for one of so many servers: what is tried first of all others then works."""
         entries, kinds = self.deal(number, self.halves[0]), [kind] * number
         servers = self.servers(entries, kinds)
-        self.judge.best(servers[self._fullest(servers, range(number))])
+        self.judge.tune(servers[self._fullest(servers, range(number))])
 
     def _least_by_sample(self, kind: int, least: int, most: int) -> int | None:
         """The fewest servers from a number on of which a sample mostly works; None: not even of most."""
@@ -231,7 +231,7 @@ class Packer:
             extra = relief + self._beyond_nominal(entries, len(kinds))
             for group in among or [range(len(kinds))]:
                 most = 2 * len(set(group) & set(failing))
-                alone = len(kinds) > LARGE  # else every server would be another one, and be asked about anew
+                alone = len(kinds) > FEW  # else every server would be another one, and be asked about anew
                 entries = rebalance(
                     entries, self.load, len(kinds), most, 0.0, tuple(self.pinned), extra, group, evens_out=not alone
                 )
