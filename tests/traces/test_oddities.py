@@ -132,6 +132,13 @@ SHAPES: dict[str, Callable[[], str | bytes]] = {
         )
         for t, p, o in zip(TIME_S, PROMPT, OUTPUT, strict=True)
     ),
+    "a spreadsheet's": lambda: "sep=;\r\n" + frame(
+        time=TIME_S, adapter_name=MODELS, num_input_tokens=PROMPT, num_output_tokens=OUTPUT
+    ).to_csv(index=False, sep=";", lineterminator="\r\n"),
+    "units in the cells": lambda: frame(
+        timestamp=[f"{t}s" if i % 2 else f"{t * 1e3} ms" for i, t in enumerate(TIME_S)],
+        input_tokens=PROMPT, output_tokens=OUTPUT,
+    ).to_csv(index=False),
     "pandas' own JSON": lambda: AZURE.to_json(orient="records", lines=True),
     "statuses as pandas writes them": lambda: pd.concat(
         [

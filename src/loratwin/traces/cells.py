@@ -85,8 +85,13 @@ class Times(NamedTuple):
     bad: Mask
 
 
+_WITH_UNIT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(ns|us|ms|s)")
+
+
 def unit_of(cell: Any) -> str:
-    """The unit that a cell looks like: a time of day, seconds, or smaller units since 1970."""
+    """The unit that a cell looks like: a time of day, seconds, or smaller units since 1970; or that it says itself."""
+    if isinstance(cell, str) and _WITH_UNIT.fullmatch(cell.strip()):
+        return "s"
     if isinstance(cell, (np.datetime64, datetime)) or (isinstance(cell, str) and _nanoseconds(cell) is not None):
         return TIMESTAMP
     size = abs(_number(cell))
@@ -99,8 +104,17 @@ def times(cells: Any, unit: str) -> Times:
     """Cells as times."""
     if unit == TIMESTAMP:
         return _times_of_day(cells)
-    found = numbers(cells)
+    items = cells.tolist() if isinstance(cells, np.ndarray) and cells.dtype.kind == "O" else cells
+    if isinstance(items, list) and any(isinstance(item, str) and item.rstrip()[-1:] == "s" for item in items):
+        items = [_without_unit(item, unit) for item in items]
+    found = numbers(items)
     return Times(found.value / UNITS[unit], None, found.bad | found.missing)
+
+
+def _without_unit(item: Any, unit: str) -> Any:
+    """A time that says its unit, as `12.5s` or `800 ms`, as a number in another; what says none as it is."""
+    match = _WITH_UNIT.fullmatch(item.strip()) if isinstance(item, str) else None
+    return item if match is None else float(match[1]) / UNITS[match[2]] * UNITS[unit]
 
 
 def is_since_1970(first_s: float) -> bool:

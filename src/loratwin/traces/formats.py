@@ -56,6 +56,7 @@ _LOGGED_AT = (
     "request.created_at", "response.created", "response.created_at", "response.body.created", "date",
 )  # fmt: skip
 """What logs call the time of a request; before all others where they have several."""
+_ADAPTERS = ("lora_name", "adapter", "lora", "adapter_name", "lora_adapter", "adapter_id", "lora_id")
 
 OURS = Format(
     "loratwin", "loratwin's own", ("arrival_s",), ("prompt_tokens",), ("output_tokens",), "s", ("time",), ("adapter",),
@@ -98,7 +99,7 @@ FORMATS = (
          "body.usage.completion_tokens", "response.body.usage.completion_tokens", "usage.output_tokens",
          "response.usage.output_tokens", "output_tokens", "num_generation_tokens", "tokens_completion",
          "gen_ai.usage.output_tokens", "attributes.gen_ai.usage.output_tokens"),
-        adapter=("lora_name", "adapter", "lora", "model", "request.model", "response.model", "body.model",
+        adapter=(*_ADAPTERS, "model", "request.model", "response.model", "body.model",
                  "response.body.model", "gen_ai.request.model", "attributes.gen_ai.request.model"),
         status=("status", "status_code", "response.status", "response.status_code", "http_status"),
     ),
@@ -112,7 +113,7 @@ FORMATS = (
          "num_prompt_tokens", "num_input_tokens", "num_input", "prompt_size"),
         ("completion_tokens", "output_tokens", "output_len", "output_length", "generated_tokens", "decode_len",
          "num_output_tokens", "num_generated_tokens", "num_output", "token_size"),
-        needs=("prompt", "output"), adapter=("adapter", "lora", "lora_name", "model"),
+        needs=("prompt", "output"), adapter=(*_ADAPTERS, "model"),
     ),
     Format("custom", "vLLM's custom dataset", (), ("prompt",), ("output_tokens",), needs=("prompt",)),
 )  # fmt: skip

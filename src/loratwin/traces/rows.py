@@ -139,7 +139,13 @@ def read_table(opened: Any, path: Path) -> Table:
             f"{path}: is an access log of HTTP, which tells no tokens; a gateway's log does, or a server's own with "
             "--enable-log-requests"
         )
-    return _csv(path, first, lines)
+    if _SEPARATOR.fullmatch(first.strip()) and len(begin) > 1:
+        return _csv(path, begin[1], chain(begin[2:], opened), 2)
+    return _csv(path, first, lines, 1)
+
+
+_SEPARATOR = re.compile("sep=.?", re.IGNORECASE)
+"""The first line of some files of spreadsheets."""
 
 
 def _first_json(begin: Sequence[str]) -> int | None:
@@ -156,14 +162,15 @@ _ACCESS = re.compile(r'"(?:GET|POST|HEAD|OPTIONS) /\S* HTTP/[\d.]+"\s+\d{3}\b')
 # CSV
 
 
-def _csv(path: Path, header_line: str, file: Iterator[str]) -> Table:
+def _csv(path: Path, header_line: str, file: Iterator[str], number: int) -> Table:
+    """A table whose header is the line of this number."""
     delimiter = max(",;\t|", key=header_line.count)
     header = tuple(name.strip() for name in next(csv.reader([header_line], delimiter=delimiter)))
     begin = list(islice(dropwhile(lambda line: not line.strip(), file), _HEAD))
     head = [dict(zip(header, row, strict=False)) for row in csv.reader(begin, delimiter=delimiter) if any(row)]
     if not head:
         raise InputError(f"{path}: has no requests")
-    lines = _Lines(chain(begin, file), 2)
+    lines = _Lines(chain(begin, file), number + 1)
     cells = {name: next((row[name] for row in head if row.get(name, "").strip()), "") for name in header}
     return Table(
         header,
