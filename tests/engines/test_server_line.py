@@ -318,3 +318,18 @@ def test_variables_of_a_config_map(tmp_path: Path) -> None:
     )
     said = defaults_of(find_line(str(tmp_path / "k8s.yaml")))
     assert (said["llm"], said["max_loras"]) == (LLAMA, 4)
+
+
+def test_extra_arguments_of_a_chart(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(
+        f"vllm:\n  image: vllm/vllm-openai:v0.9.1\n  model: {LLAMA}\n"
+        "  extraArgs: [--enable-lora, --max-loras, '4', --max-lora-rank, '32']\n"
+    )
+    said = defaults_of(find_line(str(tmp_path / "values.yaml")))
+    assert (said["llm"], said["max_loras"], said["engine"]) == (LLAMA, 4, "vllm-0.9.1")
+
+
+def test_a_slip_in_a_config_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "server.yaml").write_text(CONFIG + "max-num-seq_s: 64\n")
+    with pytest.raises(InputError, match="'max-num-seq-s' is no option of any version of vLLM; did you mean"):
+        find_line(str(tmp_path / "server.yaml"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,20 @@ def _unquoted(value: str) -> str:
 
 
 def _as_config(document: Mapping[str, Any], where: str) -> list[Started]:
-    """A file of `--config`: all its keys are options."""
-    known = find_engine(DEFAULT).option_names()
+    """A file of `--config`: all its keys are options.
+
+    Raises
+    ------
+    InputError
+        All but a few are: vLLM would refuse these.
+    """
+    known = find_engine(DEFAULT).option_names() | {"model", "model-tag"}
     keys = [str(key).replace("_", "-").removeprefix("no-") for key in document]
-    if not keys or not all(key in known or key in ("model", "model-tag") for key in keys):
+    unknown = [key for key in keys if key not in known]
+    if unknown and _TELLING & set(keys) and 2 * len(unknown) < len(keys):
+        near = "".join(f"; did you mean {name!r}?" for name in get_close_matches(unknown[0], known, n=1))
+        raise InputError(f"--serve {where}: {unknown[0]!r} is no option of any version of vLLM{near}")
+    if not keys or unknown:
         return []
     return [Started("", DEFAULT, tuple(config_words(document, where)))]
 
@@ -211,7 +222,7 @@ def _container(node: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> 
     image = _image(image_said)
     inside = image_said if isinstance(image_said, dict) else {}
     entry = node.get("entrypoint") or (node.get("command") if "args" in node else None) or inside.get("command")
-    rest = node.get("args") or (None if "args" in node else node.get("command"))
+    rest = node.get("args") or (None if "args" in node else node.get("command") or node.get("extraArgs"))
     if entry is None and rest is None and node.get("modelCommand") is None:
         return None
     told = about.get("variables", {})
@@ -240,20 +251,23 @@ def _with_about(found: Started, about: Mapping[str, Any], node: Mapping[str, Any
     words = list(found.words)
     if "--model_id" in " ".join(words):
         words = [re.sub(r"^--model_id\b", "--model", word) for word in words]
-    elif not arguments.text("model") and about.get("model"):
-        words = [str(about["model"]), *words]
+    elif not arguments.text("model") and (llm := about.get("model") or node.get("model")):
+        words = [llm, *words] if isinstance(llm, str) else words
     if about.get("tensor", 1) > 1 and "tensor_parallel" not in arguments:
         words += ["--tensor-parallel-size", str(about["tensor"])]
     return found._replace(words=tuple(words))
 
 
+_TELLING = {"model", "model-id", "max-model-len", "enable-lora", "max-loras", "served-model-name", "max-num-seqs",
+            "tensor-parallel-size", "gpu-memory-utilization", "lora-modules"}  # fmt: skip
+"""Options that hardly another program has."""
+
+
 def _are_options(words: list[str]) -> bool:
     """Whether a list of arguments can only be a vLLM's: some of its options, and nothing but options of that kind."""
     names = [word.partition("=")[0].lstrip("-").replace("_", "-") for word in words if word.startswith("--")]
-    telling = {"model", "model-id", "max-model-len", "enable-lora", "max-loras", "served-model-name", "max-num-seqs",
-               "tensor-parallel-size", "gpu-memory-utilization", "lora-modules"}  # fmt: skip
     known = find_engine(DEFAULT).option_names() | {"model-id", "model-name"}
-    return bool(names) and bool(telling & set(names)) and all(name.removeprefix("no-") in known for name in names)
+    return bool(names) and bool(_TELLING & set(names)) and all(name.removeprefix("no-") in known for name in names)
 
 
 def _shell_text(words: list[str]) -> str | None:
