@@ -43,7 +43,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Where workers of pytest-xdist start without compiled kernels, each is compiled by one and the others wait."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if worker and session.items and "loratwin.kernel" in sys.modules:
+    if worker and session.items and "loratwin.kernel.engine" in sys.modules:
         from loratwin.kernel.jit import cache_folder
 
         if not os.access(cache_folder(), os.W_OK):

@@ -15,6 +15,7 @@ import loratwin as package
 from loratwin.cli.app import Commands, app, main
 from loratwin.errors import InputError
 from tests.cli.program import PROGRAM, loratwin, loratwin_here
+from tests.processes import LIMIT_S
 from tests.slow import slow
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
@@ -37,24 +38,37 @@ def test_help_lists_every_command(flag: str) -> None:
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
 
 
-HELP = """
+MODULES = """
 import sys
 from loratwin.cli import main
-for command in sys.argv[1:]:
-    sys.argv[1:] = [*filter(None, [command]), "--help"]
+for line in sys.argv[1:]:
+    sys.argv[1:] = line.split()
     try:
         main()
     except SystemExit as ended:
-        assert ended.code == 0
+        assert not ended.code, line
 print(*sys.modules, file=sys.stderr)
 """
 
 
+def modules_of(*lines: str) -> tuple[str, set[str]]:
+    """What command lines print, one after the other in a process of its own, and all modules that it has then."""
+    done = subprocess.run([sys.executable, "-c", MODULES, *lines], capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, set(done.stderr.split())
+
+
 def test_help_answers_at_once_since_it_imports_nothing_heavy() -> None:
-    words = [sys.executable, "-c", HELP, "", *COMMANDS]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.count("Usage: loratwin") == 1 + len(COMMANDS), done.stderr
-    assert not (HEAVY - {"pydantic"}) & set(done.stderr.split())  # typer itself needs pydantic, for any option
+    printed, modules = modules_of("--help", *(f"{command} --help" for command in COMMANDS))
+    assert printed.count("Usage: loratwin") == 1 + len(COMMANDS)
+    assert not (HEAVY - {"pydantic"}) & modules  # typer itself needs pydantic, for any option
+
+
+def test_what_is_only_looked_up_needs_no_compiler() -> None:
+    """numba alone takes longer to import than all the rest."""
+    printed, modules = modules_of("profiles list", "profiles list --long", "llm show llama-3.1-8b-instruct")
+    assert "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct" in printed.split() and "KV per token" in printed
+    assert "loratwin.perf.step_time" in modules and not {"numba", "scipy"} & modules
 
 
 COMPLETE = """

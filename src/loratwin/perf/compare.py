@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from loratwin.kernel import StepFeatures, step_time_s
+from loratwin import kernel
+from loratwin.kernel.types import StepFeatures
 from loratwin.perf.account import kv_capacity
 from loratwin.perf.profile import PARTS, Profile
 from loratwin.records import EngineConfig
@@ -60,7 +61,7 @@ def decode_step_s(profile: Profile, batch: int, slots: int) -> float:
         **nothing | {"decode_requests": batch, "running": batch, "decode_context": CONTEXT_TOKENS * batch,
                      "distinct_adapters": adapters, "lora_decode_requests": batch if slots else 0}
     )  # fmt: skip
-    return float(step_time_s(profile.step_time.resolve(slots, RANK, profile.behaviour, 256), features))
+    return float(kernel.step_time_s(profile.step_time.resolve(slots, RANK, profile.behaviour, 256), features))
 
 
 def _steps(first: Profile, second: Profile) -> Iterator[ComparedFigure]:

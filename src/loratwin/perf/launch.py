@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from loratwin import kernel
 from loratwin.engines.versions import Version, default_limits, engine_version
-from loratwin.kernel import StepFeatures, step_time_s
+from loratwin.kernel.types import StepFeatures
 from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.operations.step import BaseStep, Steps, StepSum, base_step
 from loratwin.perf.operations.tables import operations_of
@@ -109,7 +110,7 @@ def _decode_s(reference: Profile, batch: int) -> float:
     """Seconds of a decode step without LoRA."""
     nothing = dict.fromkeys(StepFeatures._fields, 0)
     decoding = {"decode_requests": batch, "running": batch, "decode_context": CONTEXT * batch}
-    return float(step_time_s(reference.step_time.resolve(0, 8), StepFeatures(**nothing | decoding)))
+    return float(kernel.step_time_s(reference.step_time.resolve(0, 8), StepFeatures(**nothing | decoding)))
 
 
 def base_of(reference: Profile, layer_s: float) -> BaseStep:

@@ -21,11 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 
+from loratwin import kernel  # its functions by this name: a profile is read without numba
 from loratwin.engines.versions import EngineBehaviour
-from loratwin.kernel import StepCost, StepFeatures, works
-from loratwin.kernel import cost as kernel_cost
-from loratwin.kernel.jit import source
-from loratwin.kernel.types import Count
+from loratwin.kernel.types import Count, StepCost, StepFeatures
 
 F8 = NDArray[np.float64]
 Scale = Callable[[Count], Count]
@@ -80,7 +78,7 @@ OF_SLOTS = frozenset(name for term in TERMS if term.scale is _by_slots for name 
 
 def roofline_s(weights_s: float, token_s: float, power: float, tokens: F8) -> F8:
     """Seconds in the dense layers by computed tokens, padding included (the kernel's own formula); their shape."""
-    return np.asarray(source(kernel_cost.roofline_s)(weights_s, token_s, power, tokens))
+    return np.asarray(kernel.source(kernel.roofline_s)(weights_s, token_s, power, tokens))
 
 
 def roofline_slopes(weights_s: float, token_s: float, power: float, tokens: F8) -> tuple[F8, F8]:
@@ -124,9 +122,9 @@ def step_columns(
     graph_tokens
         The largest step that the engine replays as a graph, unless `max_num_seqs` says less.
     """
-    work = works(StepCost(**_NOTHING, **_switches(behaviour, graph_tokens, max_num_seqs)), features)
+    work = kernel.works(StepCost(**_NOTHING, **_switches(behaviour, graph_tokens, max_num_seqs)), features)
     unit = StepCost(**{**_NOTHING, **_UNIT}, graph_tokens=0.0)
-    factor = dict(zip(_COSTS, kernel_cost.sum_s(unit, work, 0.0), strict=True))
+    factor = dict(zip(_COSTS, kernel.sum_s(unit, work, 0.0), strict=True))
     columns = []
     for term in TERMS:
         column = term.scale(slots) * factor[term.cost]
@@ -232,5 +230,5 @@ class StepTimeModel(BaseModel):
 
     def dense_s(self, tokens: F8) -> F8:
         """Seconds in the dense layers for numbers of computed tokens, padding included; the shape is theirs."""
-        experts = source(kernel_cost.experts_s)(self.expert_s, self.expert_share, tokens)
+        experts = kernel.source(kernel.experts_s)(self.expert_s, self.expert_share, tokens)
         return np.asarray(roofline_s(self.weights_s, self.token_s, self.roofline_power, tokens) + experts)

@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.kernel.cost import experts_s, roofline_s
-from loratwin.kernel.jit import source
+from loratwin import kernel
 from loratwin.llms import LlmShapes, Product
 from loratwin.llms.layers import Attention, Layers
 from loratwin.llms.numbers import numbers
@@ -275,8 +274,8 @@ class BaseStep(NamedTuple):
 
     def dense_s(self, tokens: F8) -> F8:
         """Seconds in the dense layers: the kernel's formula (`kernel.cost.dense_time_s`)."""
-        dense = source(roofline_s)(self.weights_s, self.token_s, self.roofline_power, tokens)
-        return np.asarray(dense + source(experts_s)(self.expert_s, self.expert_share, tokens))
+        dense = kernel.source(kernel.roofline_s)(self.weights_s, self.token_s, self.roofline_power, tokens)
+        return np.asarray(dense + kernel.source(kernel.experts_s)(self.expert_s, self.expert_share, tokens))
 
     def seconds(self, steps: Steps) -> F8:
         """Seconds of whole steps."""
