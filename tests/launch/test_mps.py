@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -123,6 +125,24 @@ def test_a_daemon_that_does_not_start_is_said(tmp_path: Path, monkeypatch: pytes
         start_mps(tmp_path),
     ):
         pytest.fail("must not get here")
+
+
+@pytest.mark.usefixtures("programs")
+def test_an_interrupt_while_it_starts_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the fork, before anybody has the daemon."""
+    guards = []
+
+    class Interrupted(subprocess.Popen[Any]):
+        def __init__(self, words: Any, *more: Any, **options: Any) -> None:
+            super().__init__(words, *more, **options)
+            if "-f" in words:
+                guards.append(self.pid)
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt), start_mps(tmp_path):
+        pytest.fail("must not get here")
+    assert (len(guards), alive(guards)) == (1, [])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,20 @@ def test_an_interrupt_while_waiting_leaves_no_process(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         started(tmp_path, "--hang", "--spawn", "--marker-1", progress=interrupt)
     assert not with_word("--marker-1")
+
+
+def test_an_interrupt_while_it_starts_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the fork, before anybody has the server."""
+
+    class Interrupted(subprocess.Popen[Any]):
+        def __init__(self, words: Any, *more: Any, **options: Any) -> None:
+            super().__init__(words, *more, **options)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        started(tmp_path, "--spawn", "--marker-interrupted")
+    assert not with_word("--marker-interrupted")
 
 
 def test_a_server_that_dies_says_why(tmp_path: Path) -> None:

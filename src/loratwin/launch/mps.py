@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from loratwin.errors import InputError
+from loratwin.interrupts import Interrupts
 from loratwin.launch.failure import ServerError, telling_lines
 from loratwin.launch.guarded import Guarded
 
@@ -111,14 +112,17 @@ def start_mps(log_folder: str | Path) -> Iterator[Mps]:
     with tempfile.TemporaryDirectory(prefix="mps-", ignore_cleanup_errors=True) as pipes:
         mps = Mps(program, Path(pipes), logs)
         log = logs / "daemon.log"
-        daemon = Guarded([program, "-f"], log=log, env=os.environ | mps.env)
+        daemon = None
         try:
+            with Interrupts():  # Ctrl-C waits until it is known what there is to end
+                daemon = Guarded([program, "-f"], log=log, env=os.environ | mps.env)
             _wait_until_it_answers(mps, daemon, log)
             yield mps
         finally:
-            with suppress(ServerError):
-                mps.ask("quit")
-            daemon.stop(GRACE_S)
+            if daemon is not None:
+                with suppress(ServerError):
+                    mps.ask("quit")
+                daemon.stop(GRACE_S)
 
 
 def _program() -> str:

@@ -17,6 +17,7 @@ from loratwin.engines.registry import find_engine
 from loratwin.engines.start import full_command
 from loratwin.errors import InputError
 from loratwin.http import Connection, ask, bearer
+from loratwin.interrupts import Interrupts
 from loratwin.launch.failure import ServerError, last_lines, telling_lines
 from loratwin.launch.guarded import Guarded
 from loratwin.launch.ports import free_port, listens
@@ -138,8 +139,10 @@ def start_server(
     log = _free_log(Path(log_folder), name)
     environment = {**os.environ, **(env or {}), **secrets}
     url = f"http://{_reachable(host)}:{port}"
-    guarded = Guarded(words, log=log, env=environment)
+    guarded = None
     try:
+        with Interrupts():  # Ctrl-C waits until it is known what there is to end
+            guarded = Guarded(words, log=log, env=environment)
         _wait_until_healthy(guarded, url, port, log, timeout_s, progress)
         text = log.read_text(encoding="utf-8", errors="replace")
         with Connection(url, bearer(environment.get(given.engine.key_variable or "")), FACTS_TIMEOUT_S) as connection:
@@ -147,7 +150,8 @@ def start_server(
         recorded = passed.plus((given.engine.options["api_key"].name, HIDDEN) if secrets else ())
         return Server(guarded, url, port, log, recorded, facts, environment)
     except BaseException:  # Ctrl-C too
-        guarded.stop(GRACE_S if guarded.poll() is None else 0.0)
+        if guarded is not None:
+            guarded.stop(GRACE_S if guarded.poll() is None else 0.0)
         raise
 
 
