@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,19 @@ def _aborted(process: subprocess.Popen[Any]) -> object:
         return still.output, still.stderr
     finally:
         process.kill()
+
+
+def line_of(process: subprocess.Popen[str], limit_s: float = LIMIT_S) -> str:
+    """The next line that a process writes, without its end; one that says nothing is aborted, and the test fails."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.append(process.stdout.readline()), daemon=True)
+    reader.start()
+    reader.join(limit_s)
+    if not lines:
+        process.send_signal(signal.SIGABRT)
+        pytest.fail(f"{process.args!r} has written no line within {limit_s:.0f} s")
+    return lines[0].removesuffix("\n")
 
 
 def until(

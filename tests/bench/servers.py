@@ -17,7 +17,7 @@ import yaml
 from loratwin.metrics import client_figures
 from loratwin.records import Run
 from tests.cli.program import PROGRAM, loratwin
-from tests.processes import LIMIT_S
+from tests.processes import LIMIT_S, line_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,9 +26,8 @@ class TimedServer:
     """A running `timed_server`."""
 
     def __init__(self, process: subprocess.Popen[str], truth: Path) -> None:
-        assert process.stdout is not None
         self.process, self._truth = process, truth
-        self.port = int(process.stdout.readline())
+        self.port = int(line_of(process))
         self.url = f"http://127.0.0.1:{self.port}"
 
     def stop(self) -> dict[str, Any]:

@@ -4,12 +4,12 @@ import os
 import resource
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from loratwin.bench.shared.journal import RequestJournal
 from loratwin.metrics import client_figures, failures_by_kind, finished
 from loratwin.records import load_run
 from loratwin.workload import draw, load_spec
@@ -114,19 +114,18 @@ def test_no_server(tmp_path):
 
 
 def test_a_server_that_is_killed_in_mid_run(tmp_path):
-    path = workload_file(tmp_path, 5, output=40, count=2, rate=20)
+    path = workload_file(tmp_path, 6, output=40, count=2, rate=20)
     with timed_server(tmp_path, "llm", "a-0", "a-1") as server:
         client = start_bench(path, "--url", server.url, "-o", MID, folder=tmp_path)
-        wait_for(tmp_path / f"{MID}.partial" / "window.json", client)
-        time.sleep(2)
+        wait_until_finished(tmp_path, client, 30)
         server.kill()
         out, err = ended(client)
     assert client.returncode == 0, err
     run = load_run(tmp_path / MID)
     figures, kinds = client_figures(run), dict(failures_by_kind(run))
-    assert figures.finished > 0 and kinds["connection refused"] > 0
+    assert figures.finished >= 30 and kinds["connection refused"] > 0
     if on_time(run):
-        assert figures.finished > 20 and kinds["connection refused"] > 20 and "stream cut off" in kinds
+        assert kinds["connection refused"] > 20 and "stream cut off" in kinds
     assert figures.finished + figures.failed + figures.censored == figures.sent
     assert run.invalid and "INVALID" in out
 
@@ -135,20 +134,27 @@ def wait_for(path: Path, client):
     until(path.exists, client)
 
 
-def client_in_mid_run(folder, server, seconds=1.5):
+def wait_until_finished(folder, client, least):
+    """Until so many requests of the window are answered: the client's own journal says so."""
+    wait_for(folder / f"{MID}.partial" / "window.json", client)
+    journal = RequestJournal.open(folder / f"{MID}.partial")
+    until(lambda: journal.count("finished") >= least, client)
+    journal.close()
+
+
+def client_in_mid_run(folder, server):
     path = workload_file(folder, 60, count=2, rate=20)
     client = start_bench(path, "--url", server.url, "-o", MID, "--scrape-every", 0.2, folder=folder)
-    wait_for(folder / f"{MID}.partial" / "window.json", client)
-    time.sleep(seconds)
+    wait_until_finished(folder, client, 40)
     return client
 
 
 def finished_early(run):
     """Everything but what was on its way is there, up to the end that the window then had."""
     figures = client_figures(run)
-    assert 0.5 < run.window_s < 60 and figures.finished > 0
+    assert 0.5 < run.window_s < 60 and figures.finished >= 40
     if on_time(run):
-        assert run.window_s < 20 and figures.finished > 10 and figures.never_sent <= 3
+        assert run.window_s < 20 and figures.never_sent <= 3
     assert figures.finished + figures.censored == figures.sent
     assert figures.never_sent < figures.sent  # those due while it ended; 2,300 more were due in the whole window
     return figures

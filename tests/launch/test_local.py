@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from loratwin.launch.local import local_server
+from tests.processes import line_of
 
 pytestmark = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="there is no /proc here")
 
@@ -30,9 +31,8 @@ def process(program: Path, *words: str, **env: str) -> Iterator[str]:
         [sys.executable, program, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env=env, cwd=program.parent,
     ) as one:  # fmt: skip
-        assert one.stdout is not None
         try:
-            yield f"http://127.0.0.1:{int(one.stdout.readline())}"
+            yield f"http://127.0.0.1:{int(line_of(one))}"
         finally:
             one.kill()
 

@@ -20,6 +20,7 @@ from loratwin.http import ask
 from loratwin.launch import ServerError, server, start_server
 from loratwin.launch.ports import free_port, listens
 from tests.launch.servers import STAND_IN, alive, gone, started, with_word
+from tests.processes import line_of
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks at processes in /proc")
 
@@ -95,9 +96,8 @@ time.sleep(600)
 def test_kill_9_of_the_client_leaves_no_process(kind: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", CLIENT, str(tmp_path), kind]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as client:
-        assert client.stdout is not None
         try:
-            pids = [int(word) for word in client.stdout.readline().split()]
+            pids = [int(word) for word in line_of(client).split()]
             assert len(alive(pids)) == 5
             os.kill(client.pid, signal.SIGKILL)
             assert gone(pids)

@@ -23,6 +23,7 @@ from loratwin.probe import read_facts, read_loads, read_notes, read_steps, serve
 from loratwin.probe.log import _steps
 from loratwin.synthetic import NewAdapter, make_adapters, make_llm
 from loratwin.telemetry import Scrape, canonical, counters, increase, server_facts
+from tests.processes import LIMIT_S
 from tests.vllm_cpu import needs_vllm, one_at_a_time, server_command, server_env
 
 SLOTS, ADAPTERS, REQUESTS = 2, 4, 60
@@ -59,7 +60,7 @@ def server(folder: Path, *more: str) -> Iterator[tuple[str, subprocess.Popen[byt
             yield f"http://127.0.0.1:{port}", process
         finally:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.wait(LIMIT_S)
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -29,7 +29,7 @@ from loratwin.simulate import (
 )
 from loratwin.simulate.sweep import Kept
 from loratwin.workload import draw
-from tests.processes import LIMIT_S
+from tests.processes import LIMIT_S, line_of
 from tests.simulate.servers import CONFIG, PROFILE, SPEC
 from tests.slow import SLOW, slow
 
@@ -173,6 +173,8 @@ if __name__ == "__main__":
         sweep(draw(SPEC.model_copy(update={"window_s": 3600.0}), 0), PROFILE, [CONFIG] * 10_000, processes=2)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
+else:
+    print("the second process", flush=True)
 """
 
 
@@ -206,9 +208,7 @@ def test_ctrl_c_stops_a_sweep_and_its_processes(tmp_path: Path) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "started\n"
-            time.sleep(3.0)  # the second process is there by now
+            assert (line_of(process), line_of(process)) == ("started", "the second process")
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
             out, err = ended(process)
             assert (out, err) == ("interrupted\n", "")
