@@ -121,6 +121,7 @@ def test_the_table_says_kind_validity_differences_and_failures(capsys: pytest.Ca
 
 def test_a_run_that_lacks_nothing_has_no_remarks(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, {"run": make_run([0.0], first=[1.0], finish=[2.0])})
+    assert "run: simulated" in text
     for word in ("INVALID", "failures", "differ", "starving", "lag"):
         assert word not in text
 

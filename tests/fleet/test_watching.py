@@ -98,7 +98,9 @@ def test_nothing_that_the_twin_expects_alarms() -> None:
     queueing = replace(busy, server="queueing", waiting=Range(3.0, 20.0))
     known = (*expected(), busy, queueing)
     by_server = {each.server: each for each in known}
-    for rule in rules_of(alert_rules(known, 0.2)):
+    rules = rules_of(alert_rules(known, 0.2))
+    assert {rule["alert"].removeprefix("Loratwin") for rule in rules} >= of_rule.keys()
+    for rule in rules:
         figure = of_rule.get(rule["alert"].removeprefix("Loratwin"))
         if figure is not None:
             threshold = float(re.findall(r"> ([\d.e+-]+)", rule["expr"])[0])

@@ -179,6 +179,7 @@ def test_a_missed_limit_is_red_where_its_figure_stands() -> None:
     found = impossible()
     table = alternatives_table(found, found.alternatives)
     at = [each.key for each in table.columns].index("real_ttft_p99_ms")
+    assert len(table.rows) == len(found.alternatives) > 0
     for row in table.rows:
         assert [i for i, cell in enumerate(row.cells) if cell.look == "bad"] == [
             2,

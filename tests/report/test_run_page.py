@@ -104,7 +104,9 @@ def test_pictures_describe_themselves_and_come_only_where_there_is_something() -
 
 def test_failures_are_counted_by_kind() -> None:
     text = Page(both()).text
-    for kind, count in failures_by_kind(measured()):
+    found = failures_by_kind(measured())
+    assert len(found) == 2
+    for kind, count in found:
         assert f"{kind} {count}" in text
 
 

@@ -187,6 +187,7 @@ def test_advice_keeps_room_for_a_slower_server(tmp_path: Path) -> None:
     from loratwin.validate import predict
 
     decisions = [d for d in decide_all(runs) if d.question == "latency" and d.workload[1] == "0.05"]
+    assert decisions
     for d in decisions:
         assert d.point is not None
         p = predict(next(r for r in runs if (r.served_adapters, r.max_loras, r.rates) ==
