@@ -40,7 +40,7 @@ def test_a_reference_load_before_and_after_tells_how_fast_the_machine_was(tmp_pa
     """Of a server of known timing; its requests are no part of what is measured."""
     requests = load_requests(workload_file(tmp_path, 2, count=2, rate=10), seed=3, window_s=1)
     with timed_server(tmp_path, "llm", "a-0", "a-1", itl=0.008) as server:
-        options = Options(reference_s=0.5)
+        options = Options(reference_s=1.0)
         run = measure(requests, GivenServers(server.url), tmp_path / "run.json", options=options)
         truth = server.stop()
     found = load_run(tmp_path / "run.json").reference
