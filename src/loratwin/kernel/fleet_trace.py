@@ -109,7 +109,8 @@ def _new_server(server: ServerModel, requests: Requests, capacity: int) -> Fleet
     """
     longest = np.full(capacity, int(requests.output_tokens.max(initial=1)), np.int32)
     adapter, prompt = np.zeros((2, capacity), np.int32)
-    empty = Requests(np.full(capacity, np.inf), adapter, prompt, longest)
+    rest = (np.zeros(0, dtype) for dtype in REQUEST_TYPES[4:])  # its own: to be written to, as all of a server's
+    empty = Requests(np.full(capacity, np.inf), adapter, prompt, longest, *rest)
     limits = server.limits._replace(rules=server.limits.rules._replace(prefix_caching=0))
     _, limits, costs, step_cost = one_type(empty, limits, server.costs, server.step_cost)
     state = new_state(empty, limits, len(costs.swap_in_s), 0, with_pool=False)

@@ -145,7 +145,7 @@ _NOTHING = {name: 0.0 for name in StepCost._fields if name not in _SWITCHES}
 def _switches(engine: EngineBehaviour, graph_tokens: float, max_num_seqs: int) -> dict[str, float]:
     """What the engine's version says of its steps, for `StepCost`."""
     return {
-        "graph_tokens": engine.graph_tokens(graph_tokens, max_num_seqs),
+        "graph_tokens": float(engine.graph_tokens(graph_tokens, max_num_seqs)),  # the kernel compiled once for all
         "graph_fine_tokens": float(engine.graph_fine_tokens),
         "base_graphs": float(engine.base_graphs),
         "hidden_walk": float(engine.async_scheduling),
