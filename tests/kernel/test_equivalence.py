@@ -120,8 +120,9 @@ def test_the_context_of_a_very_long_prompt_is_counted_right() -> None:
 
 def test_the_kernel_leaves_its_input_alone() -> None:
     scenario = large_scenario(seed=0)
-    requests, costs = (type(each)(*(column.copy() for column in each)) for each in (scenario.requests, scenario.costs))
-    for column in (*requests, *costs):  # copies: what is empty is shared by all
+    requests = Requests(*(column.copy() for column in scenario.requests))  # what is empty is shared by all
+    costs = AdapterCosts(*(column.copy() for column in scenario.costs))
+    for column in (*requests, *costs):
         column.flags.writeable = False
     run_fast(scenario._replace(requests=requests, costs=costs))
 
