@@ -118,9 +118,13 @@ class StepSum:
         return kernel.time_s(np.maximum(requests, 1.0) * kv_heads, moved, gpu.memory_bytes_per_s)
 
     def _product_s(self, product: Product, tokens: F8) -> F8:
-        """One of its copies."""
+        """One of its copies.
+
+        Weights of FP8 in blocks are taken as those with one scale: in graphs, as modules of latent attention were
+        measured, they take as long. Alone they were measured as the host launches them, 60 to 330 us each.
+        """
         bits = 8 * numbers(product.numbers).num_bytes(product.k, product.n) / (product.k * product.n)
-        kind = "fp8" if self.has_latent and product.numbers == "fp8-block" else product.numbers
+        kind = "fp8" if product.numbers == "fp8-block" else product.numbers
         return self.operations.product_s(kind, bits, np.maximum(tokens, 1.0), product.n, product.k)
 
     def _experts_s(self, tokens: F8) -> F8:
@@ -156,15 +160,6 @@ class StepSum:
     @property
     def _products(self) -> list[Product]:
         return self.llm.products(self.tensor_parallel)
-
-    @property
-    def has_latent(self) -> bool:
-        """Whether there is latent attention.
-
-        Its modules were measured in graphs, with weights of FP8 in blocks, too, and say that such products take what
-        those with one scale take. Blocks alone were measured as the host launches them, 60 to 330 us each.
-        """
-        return any(kind.attention.kind == "latent" for kind in self.llm.kinds)
 
     @property
     def prefill_step_s(self) -> float:
