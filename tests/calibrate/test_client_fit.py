@@ -241,7 +241,7 @@ def test_no_profile_that_does_not_fit_is_forced_on_a_run() -> None:
 
 
 def test_every_coefficient_has_a_place() -> None:
-    from loratwin.calibrate.regression.clients import NAMES
+    from loratwin.calibrate.regression.client_figures import NAMES
 
     fixed = {"roofline_power", "graph_tokens", "expert_s", "expert_share", "mixed_context_s"}
     fixed |= {"mixed_request_s", "reread_context_s", "reread_beyond"}

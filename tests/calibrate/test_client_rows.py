@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from loratwin.calibrate.regression.clients import client_overheads
-from loratwin.calibrate.rows.clients import (
+from loratwin.calibrate.regression.client_figures import client_overheads
+from loratwin.calibrate.rows.client_figures import (
     MISMATCH,
     MISTIMED,
     ClientRows,

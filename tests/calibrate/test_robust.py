@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from loratwin.calibrate.factor import Search, find_factor
 from loratwin.calibrate.robust import Prior, fair, fair_loss, huber, least_squares, robust, spread
+from loratwin.calibrate.speed_factor import Search, find_factor
 
 F8 = NDArray[np.float64]
 

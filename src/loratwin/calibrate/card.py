@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from loratwin.calibrate.evidence import Evidence
-from loratwin.calibrate.regression.clients import ClientFit
+from loratwin.calibrate.regression.client_figures import ClientFit
 from loratwin.calibrate.regression.drift import Drift
 from loratwin.calibrate.regression.overhead import FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit

@@ -9,7 +9,7 @@ import numpy as np
 
 from loratwin.calibrate.card import card_around, measured_card
 from loratwin.calibrate.evidence import Evidence
-from loratwin.calibrate.regression.clients import ClientFit
+from loratwin.calibrate.regression.client_figures import ClientFit
 from loratwin.calibrate.regression.drift import Drift
 from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes
 from loratwin.calibrate.regression.step_log import StepFit

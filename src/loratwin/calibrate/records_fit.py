@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from loratwin.calibrate.evidence import Evidence, gather
 from loratwin.calibrate.profile import around, measured_profile, profile_around
-from loratwin.calibrate.regression.clients import client_overheads, fit_clients
+from loratwin.calibrate.regression.client_figures import client_overheads, fit_clients
 from loratwin.calibrate.regression.drift import Drift, measured_drift, with_repetitions
 from loratwin.calibrate.regression.overhead import UNKNOWN, FittedValue, LoadTimes, fit_loads, overhead_of, with_clients
 from loratwin.calibrate.regression.step_log import LEAST_ROWS, StepFit, fit_steps, of_one_law
-from loratwin.calibrate.rows.clients import beside_logged, client_rows
+from loratwin.calibrate.rows.client_figures import beside_logged, client_rows
 from loratwin.calibrate.rows.operating_point import operating_points
 from loratwin.calibrate.rows.step_log import StepRows, step_rows, tail_errors
 from loratwin.calibrate.start import start_for

@@ -52,7 +52,7 @@ def answer(
     many
         `sweep_many` or `plan_many`.
     adapters
-        What `asked_workloads` takes beside the workloads.
+        What `checked_workloads` takes beside the workloads.
     not_here
         Options, by their names, that make no sense with several.
 
@@ -63,7 +63,7 @@ def answer(
     """
     from loratwin.experiments import beside_here
     from loratwin.report.many_table import answers_data, answers_text
-    from loratwin.simulate import asked_workloads
+    from loratwin.simulate import checked_workloads
 
     for name, value in not_here.items():
         if value:
@@ -71,7 +71,7 @@ def answer(
     if output is None or output.suffix:
         raise InputError("several workloads, or a cluster: -o FOLDER says where the results go; the same again goes on")
     check_json(json, (output,), given)
-    workloads, remarks = asked_workloads(given, *adapters)
+    workloads, remarks = checked_workloads(given, *adapters)
     note(remarks)
     with (
         staged_progress(compiles=at.on == "local") as progress,

@@ -17,7 +17,7 @@ from loratwin.fleet.pool_search import search_pools
 from loratwin.fleet.problem import Problem, traffic_of
 from loratwin.fleet.wishes import Wishes
 from loratwin.metrics import Slo, SloFor
-from loratwin.plan.question import HEADROOM, SEEDS, Asked, drawn_for, settings_for, targets
+from loratwin.plan.question import HEADROOM, SEEDS, AnyWorkload, drawn_for, settings_for, targets
 from loratwin.plan.search import Progress
 from loratwin.plan.trial import Result
 from loratwin.simulate.workers import Workers
@@ -36,7 +36,7 @@ class Compared(NamedTuple):
 
 
 def compare_placements(
-    workload: Asked,
+    workload: AnyWorkload,
     gpus: Gpus,
     *,
     slo: Slo | str | None = None,

@@ -17,14 +17,14 @@ from loratwin.fleet.present import as_present
 from loratwin.fleet.problem import Problem, traffic_of
 from loratwin.fleet.wishes import Wishes, as_specified, check_wishes
 from loratwin.metrics import Slo, SloFor
-from loratwin.plan.question import HEADROOM, SEEDS, Asked, drawn_for, settings_for, targets
+from loratwin.plan.question import HEADROOM, SEEDS, AnyWorkload, drawn_for, settings_for, targets
 from loratwin.plan.search import Progress
 from loratwin.plan.trial import Result
 from loratwin.simulate.workers import Workers
 
 
 def plan_fleet(
-    workload: Asked,
+    workload: AnyWorkload,
     gpus: Sequence[Gpus],
     *,
     target: Target = "fewest",

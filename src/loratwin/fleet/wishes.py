@@ -11,7 +11,7 @@ import numpy as np
 from loratwin.errors import InputError, UnknownNameError
 from loratwin.fleet.balance import Entries
 from loratwin.fleet.placement import Placement
-from loratwin.plan.question import Asked
+from loratwin.plan.question import AnyWorkload
 from loratwin.workload import BASE, WorkloadSpec
 from loratwin.workload.arrays import Adapters
 
@@ -50,7 +50,7 @@ class Wishes:
     replica_share: float | None = None
 
 
-def as_specified(wishes: Wishes, workload: Asked) -> Wishes:
+def as_specified(wishes: Wishes, workload: AnyWorkload) -> Wishes:
     """The same with what the groups of a specification ask for; who is pinned already keeps to that."""
     if not isinstance(workload, WorkloadSpec):
         return wishes

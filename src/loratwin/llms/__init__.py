@@ -2,12 +2,12 @@
 
 from loratwin.llms.cache import CacheSize, Server, cache_size
 from loratwin.llms.config import shapes_from_config
-from loratwin.llms.dealing import check_dealt
 from loratwin.llms.facts import LlmFacts, facts_of, llm_facts
 from loratwin.llms.layers import Attention, Cache, Layers, Linear, Slice
 from loratwin.llms.lora import lora_modules, lora_tensors, slot_bytes
 from loratwin.llms.names import find_llm, llm_names, names_llm, quantized_name
 from loratwin.llms.shapes import LlmShapes, Product, speed_unknown
+from loratwin.llms.tensor_parallel import check_dealt
 
 __all__ = [
     "Attention",

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from loratwin.engines.versions import UNTOLD, generation_of
-from loratwin.llms.dealing import check_dealt
 from loratwin.llms.layers import Attention, Cache, Layers, Linear
 from loratwin.llms.lora import lora_modules, slot_bytes
 from loratwin.llms.names import find_llm
 from loratwin.llms.shapes import LlmShapes, speed_unknown
+from loratwin.llms.tensor_parallel import check_dealt
 
 RANKS = (8, 16, 32, 64, 128)
 

@@ -5,7 +5,7 @@ fitted profiles ("references"), their mean where there are several:
 
 - weights, tokens, context, sequences: the sum of the GPU's measured operations over the LLM's layers, or of those of
   the GPU that is most like it (`loratwin.perf.operations`), all-reduces of tensor parallelism included;
-- launches and the host: by generation, learned from the references of the same one (`loratwin.perf.launch`);
+- launches and the host: by generation, learned from the references of the same one (`loratwin.perf.step_overhead`);
 - LoRA kernels: a time per layer, in inverse proportion to the multiprocessors (they are bound by the number of blocks);
 - bringing adapters in: a time per layer, since it is bound by the number of tensors (engine.md 2.3);
 - the scheduler and the front end: as they are; the memory: by rules of the version (`loratwin.perf.memory_rules`).
@@ -29,13 +29,13 @@ from loratwin.llms import LlmShapes, check_dealt, speed_unknown
 from loratwin.perf.domain import Domain
 from loratwin.perf.frontend import Frontend
 from loratwin.perf.gpus import Gpu
-from loratwin.perf.launch import Launch, assumed_base, launch_of, reference_gpu
 from loratwin.perf.loading import LoadingModel
 from loratwin.perf.memory import AssumedMemory, MemoryModel, ReplayedMemory
 from loratwin.perf.memory_rules import CONTEXT_GIB, NOT_SORTING, SORTING, Sampler, memory_rules, sampler_bytes
 from loratwin.perf.operations.step import BaseStep, StepSum
 from loratwin.perf.operations.tables import Operations, operations_of
 from loratwin.perf.profile import Card, Profile, load_profile, profile_names, shipped_names
+from loratwin.perf.step_overhead import Launch, assumed_base, launch_of, reference_gpu
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.uncertainty import LEVELS, Quantiles, Regime, Uncertainty, widened
 

@@ -10,10 +10,10 @@ from loratwin.errors import InputError
 from loratwin.llms import LlmShapes, find_llm, quantized_name
 from loratwin.perf.assume import assume
 from loratwin.perf.gpus import find_gpu
-from loratwin.perf.launch import reference_gpu
 from loratwin.perf.operations.step import StepSum
 from loratwin.perf.operations.tables import operations_of
 from loratwin.perf.profile import Profile, load_profile
+from loratwin.perf.step_overhead import reference_gpu
 from loratwin.perf.step_time import StepTimeModel
 from loratwin.records import EngineConfig
 from loratwin.records.config import KV_NUMBER_BYTES

@@ -1,9 +1,9 @@
 """How much of the time the GPU works while a server runs its steps: what several servers on one GPU share.
 
 The rest is the host's: what it does for each running request and between two steps, and what a step with prompts takes
-besides (`perf/launch.py`, by engine generation), and the walk past requests whose adapter has no place, where nothing
-hides it. Small kernels and the launches between them count as the GPU's, as in NVML's utilization, which counts the
-time in which any kernel runs.
+besides (`perf/step_overhead.py`, by engine generation), and the walk past requests whose adapter has no place, where
+nothing hides it. Small kernels and the launches between them count as the GPU's, as in NVML's utilization, which counts
+the time in which any kernel runs.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loratwin.perf.assume import shipped_references
-from loratwin.perf.launch import launch_of
 from loratwin.perf.profile import Profile
+from loratwin.perf.step_overhead import launch_of
 from loratwin.records.run import StepSeries
 
 F8 = NDArray[np.float64]

@@ -10,7 +10,7 @@ from loratwin.engines.server_line import ServerLine, defaults_of
 from loratwin.formatting import change, milliseconds, number
 from loratwin.plan.choice import Candidate
 from loratwin.plan.export import candidate_json
-from loratwin.plan.question import Asked, drawn_for
+from loratwin.plan.question import AnyWorkload, drawn_for
 from loratwin.plan.result import Plan
 from loratwin.plan.search import Finder, Progress, Settings
 from loratwin.plan.sentences import margin_text, works_or_not
@@ -47,7 +47,7 @@ class LineChange:
 
 
 def line_change(
-    plan: Plan, workload: Asked, line: ServerLine, *, processes: int = 1, progress: Progress | None = None
+    plan: Plan, workload: AnyWorkload, line: ServerLine, *, processes: int = 1, progress: Progress | None = None
 ) -> LineChange:
     """Simulate the line's server with the plan's traffic, and compare.
 

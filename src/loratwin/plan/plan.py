@@ -14,7 +14,7 @@ from loratwin.plan.choice import Candidate, Choice, Objective, check_objective, 
 from loratwin.plan.question import (
     HEADROOM,
     SEEDS,
-    Asked,
+    AnyWorkload,
     Hours,
     bench_for,
     drawn_for,
@@ -32,7 +32,7 @@ from loratwin.workload import BusiestHour, WorkloadSpec, draw, part_of
 
 
 def plan(
-    workload: Asked,
+    workload: AnyWorkload,
     profile: Profile,
     *,
     objective: Objective = "throughput",
@@ -142,7 +142,7 @@ def plan(
     return _with_outlook(answer, workload, planned, hour)
 
 
-def _part(workload: Asked, hour: BusiestHour | None) -> Asked:
+def _part(workload: AnyWorkload, hour: BusiestHour | None) -> AnyWorkload:
     """The hour alone, where one is planned."""
     if hour is None:
         return workload
@@ -150,7 +150,7 @@ def _part(workload: Asked, hour: BusiestHour | None) -> Asked:
     return part_of(workload, hour.start_s)
 
 
-def _with_outlook(answer: Plan, whole: Asked, planned: Asked, hour: BusiestHour | None) -> Plan:
+def _with_outlook(answer: Plan, whole: AnyWorkload, planned: AnyWorkload, hour: BusiestHour | None) -> Plan:
     """The same, with what the answer does over the whole window and where a real run will lie."""
     if hour is not None:
         assert isinstance(whole, WorkloadSpec)

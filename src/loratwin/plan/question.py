@@ -17,7 +17,7 @@ from loratwin.plan.targets import Targets
 from loratwin.plan.trial import Bench
 from loratwin.workload import BusiestHour, Workload, WorkloadSpec, busiest_hour, draw, varies
 
-Asked: TypeAlias = WorkloadSpec | Workload | Sequence[Workload]
+AnyWorkload: TypeAlias = WorkloadSpec | Workload | Sequence[Workload]
 """A specification, or what was drawn already, for each seed."""
 
 Hours = Literal["busiest", "all"]
@@ -32,7 +32,7 @@ MOST_HEADROOM = STEP**FARTHEST - 1
 """Rates are not tried beyond this growth."""
 
 
-def hour_to_plan(workload: Asked, hours: str | None, seeds: Sequence[int]) -> BusiestHour | None:
+def hour_to_plan(workload: AnyWorkload, hours: str | None, seeds: Sequence[int]) -> BusiestHour | None:
     """The hour to plan; None: the whole window."""
     if hours not in (None, *get_args(Hours)):
         raise UnknownNameError("hours", str(hours), get_args(Hours))
@@ -44,7 +44,7 @@ def hour_to_plan(workload: Asked, hours: str | None, seeds: Sequence[int]) -> Bu
     return busiest_hour(workload, next(iter(seeds), 0)) if wanted else None
 
 
-def drawn_for(workload: Asked, seeds: Sequence[int]) -> tuple[Workload, ...]:
+def drawn_for(workload: AnyWorkload, seeds: Sequence[int]) -> tuple[Workload, ...]:
     """The requests, one draw for each seed."""
     if isinstance(workload, WorkloadSpec) and not seeds:
         raise InputError("seeds: at least one is needed")
@@ -58,7 +58,7 @@ def drawn_for(workload: Asked, seeds: Sequence[int]) -> tuple[Workload, ...]:
 
 
 def targets(
-    workload: Asked,
+    workload: AnyWorkload,
     slo: Slo | str | None,
     slo_for: str | None,
     group_slos: Mapping[str, Slo | str] | None = None,

@@ -1,10 +1,10 @@
 """The twin: `simulate` one run, `sweep` configurations and seeds, `forecast` where a real run will lie."""
 
-from loratwin.simulate.asked import Asked, asked_of, asked_workload, asked_workloads
 from loratwin.simulate.chance import Draw, chance_kept, draw_of
 from loratwin.simulate.engine import served_capacity, simulate
 from loratwin.simulate.files import check_runs_path, save_runs
 from loratwin.simulate.forecast import Forecast, PredictionInterval, forecast, plausible_profile
+from loratwin.simulate.inputs import CheckedInputs, checked_inputs, checked_workload, checked_workloads
 from loratwin.simulate.lines import check_line, line_beside, on_line, server_profile
 from loratwin.simulate.many import Answers, SweepQuestion, sweep_many
 from loratwin.simulate.outcome import (
@@ -21,7 +21,7 @@ from loratwin.simulate.verdict import held_rows, real_over_simulated, simulated_
 
 __all__ = [
     "Answers",
-    "Asked",
+    "CheckedInputs",
     "Draw",
     "Forecast",
     "Outcome",
@@ -31,12 +31,12 @@ __all__ = [
     "SweepQuestion",
     "TimeSeries",
     "adapter_rows",
-    "asked_of",
-    "asked_workload",
-    "asked_workloads",
     "chance_kept",
     "check_line",
     "check_runs_path",
+    "checked_inputs",
+    "checked_workload",
+    "checked_workloads",
     "draw_of",
     "each_once",
     "forecast",

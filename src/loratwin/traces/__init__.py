@@ -8,9 +8,9 @@ file is read in pieces, so that a million rows take the memory of their numbers.
 >>> trace.facts.requests, trace.facts.prompt_tokens, trace.facts.last_s  # doctest: +SKIP
 """
 
-from loratwin.traces.clients import Clients, is_clients, read_clients
 from loratwin.traces.formats import FORMATS, Format, format_named, format_names
 from loratwin.traces.read import DEFAULT, Reading, read_facts, read_trace, reading
+from loratwin.traces.servegen import Clients, is_clients, read_clients
 from loratwin.traces.trace import MAX_TOKENS, NO_ADAPTER, SharedBlocks, Trace, TraceFacts
 
 __all__ = [

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from loratwin.errors import InputError
 from loratwin.refusals import did_you_mean
 from loratwin.traces import cells as of_cells
-from loratwin.traces.clients import is_clients, read_clients
 from loratwin.traces.formats import (
     FORMATS,
     ROLES,
@@ -30,6 +29,7 @@ from loratwin.traces.formats import (
     unit_in_name,
 )
 from loratwin.traces.rows import UNREADABLE, Piece, Table, open_table, read_table, value_at
+from loratwin.traces.servegen import is_clients, read_clients
 from loratwin.traces.trace import F8, MAX_TOKENS, NO_ADAPTER, SharedBlocks, Trace, TraceFacts
 
 _Array = TypeVar("_Array", bound=NDArray[Any])

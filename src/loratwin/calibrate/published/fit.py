@@ -13,11 +13,11 @@ from loratwin.calibrate.published.frontend import fit_frontend
 from loratwin.calibrate.published.memory_and_loading import fit_loading, fit_memory
 from loratwin.calibrate.published.micro import MicroPoint, read_micro
 from loratwin.calibrate.published.operating_point import Match, match
+from loratwin.calibrate.published.queue_walk import telling, walk_error
 from loratwin.calibrate.published.rows import table_rows
 from loratwin.calibrate.published.serving import ServingRun, read_serving
 from loratwin.calibrate.published.start import ENGINE, starting_profile
 from loratwin.calibrate.published.step_time import fit_coefficients, fit_roofline
-from loratwin.calibrate.published.walk import telling, walk_error
 from loratwin.errors import DataError
 from loratwin.llms import LlmShapes, find_llm
 from loratwin.perf import Profile, Uncertainty

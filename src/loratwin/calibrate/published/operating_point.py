@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.factor import Search, Try, find_factor
 from loratwin.calibrate.published.serving import ServingRun
+from loratwin.calibrate.speed_factor import Search, Try, find_factor
 from loratwin.kernel import StepFeatures
 from loratwin.metrics import itl_mean_s, tpot_s, ttft_s
 from loratwin.metrics.latency import finished_only

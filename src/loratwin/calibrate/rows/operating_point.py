@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loratwin.calibrate.factor import Search, find_factor
+from loratwin.calibrate.speed_factor import Search, find_factor
 from loratwin.errors import CapacityError, InputError
 from loratwin.metrics import in_flight, itl_mean_s
 from loratwin.metrics.latency import finished

@@ -134,7 +134,7 @@ def plan(
     from loratwin.plan.what_if import check_names, parse_added, parse_scale, plan_and_cases, plan_and_cases_json
     from loratwin.records.plain import as_plain
     from loratwin.report import check_outputs, write_report, write_tables
-    from loratwin.simulate import asked_of, server_profile
+    from loratwin.simulate import checked_inputs, server_profile
 
     options: dict[str, Any] = {
         "objective": objective,
@@ -162,7 +162,7 @@ def plan(
         answer(plan_many, question, workload, served, output, json, cluster, processes, **without)
         return
     (name,) = workload
-    spec, line, remarks = asked_of(name, chosen_profile, serve, lora_folder, flags.max_lora_rank)
+    spec, line, remarks = checked_inputs(name, chosen_profile, serve, lora_folder, flags.max_lora_rank)
     check_names(changes, spec)
     if not check:
         check_predicted_alone(fast, {"--output": output, "--json": json, "--csv": csv, "--deploy-to": deploy_to})

@@ -85,8 +85,8 @@ def simulate(
     from loratwin.report import check_outputs, print_sweep, write_tables
     from loratwin.simulate import (
         SweepQuestion,
-        asked_of,
         check_runs_path,
+        checked_inputs,
         line_beside,
         on_line,
         save_runs,
@@ -109,7 +109,7 @@ def simulate(
         answer(sweep_many, question, workload, served, output, json, cluster, processes, csv=csv)
         return
     (name,) = workload
-    spec, _, remarks = asked_of(name, performance, serve, lora_folder, flags.max_lora_rank)
+    spec, _, remarks = checked_inputs(name, performance, serve, lora_folder, flags.max_lora_rank)
     configs = server_configs(spec, performance, slots, **options)
     if as_line:
         configs = [on_line(config) for config in configs]

@@ -23,9 +23,9 @@ from loratwin.kernel import StepCost, StepFeatures, step_time_s
 from loratwin.llms import LlmShapes, find_llm
 from loratwin.perf import Profile, assume, find_gpu
 from loratwin.perf.assume import shipped_references
-from loratwin.perf.launch import launch_of
 from loratwin.perf.operations.step import StepSum
 from loratwin.perf.operations.tables import operations_of
+from loratwin.perf.step_overhead import launch_of
 from loratwin.records.run import StepSeries
 from loratwin.report.charts import Chart, Look, Panel, Series
 from loratwin.report.figures.source import Made, Source, figures_table

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from loratwin.calibrate.published.queue_walk import telling, walk_error
 from loratwin.calibrate.published.serving import profile_for
-from loratwin.calibrate.published.walk import telling, walk_error
 from loratwin.perf import Profile
 from tests.calibrate.measured import LLAMA, by_hand, measured, row, serving_runs
 

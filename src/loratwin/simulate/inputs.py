@@ -15,7 +15,7 @@ from loratwin.workload.adapter_checks import check_folder
 from loratwin.workload.adapter_folder import own_name, stand_ins
 
 
-class Asked(NamedTuple):
+class CheckedInputs(NamedTuple):
     """What a command is to simulate with a profile, each part checked against the others."""
 
     workload: WorkloadSpec
@@ -24,19 +24,19 @@ class Asked(NamedTuple):
     """What could not be compared, or differs and can be lived with."""
 
 
-def asked_of(
+def checked_inputs(
     workload: str | Path,
     profile: Profile,
     serve: str | None = None,
     lora_folder: str | Path | None = None,
     max_lora_rank: int | None = None,
-) -> Asked:
+) -> CheckedInputs:
     """The workload and the line that `simulate` and `plan` are told of.
 
     Parameters
     ----------
     workload, lora_folder, max_lora_rank
-        As of `asked_workload`.
+        As of `checked_workload`.
     profile
         Of the line's server.
     serve
@@ -45,14 +45,14 @@ def asked_of(
     Raises
     ------
     InputError
-        As `asked_workload` and `line_beside`.
+        As `checked_workload` and `line_beside`.
     """
-    spec, of_adapters = asked_workload(workload, profile, lora_folder, max_lora_rank)
+    spec, of_adapters = checked_workload(workload, profile, lora_folder, max_lora_rank)
     line, of_line = (None, ()) if serve is None else line_beside(serve, profile)
-    return Asked(spec, line, (*of_line, *of_adapters))
+    return CheckedInputs(spec, line, (*of_line, *of_adapters))
 
 
-def asked_workload(
+def checked_workload(
     given: str | Path, profile: Profile, lora_folder: str | Path | None = None, max_lora_rank: int | None = None
 ) -> tuple[WorkloadSpec, tuple[str, ...]]:
     """A workload, and what is to be said of its adapters' folders (`adapters` of its groups, or one given beside it).
@@ -77,13 +77,13 @@ def asked_workload(
     return with_adapters(load_spec(given), profile, lora_folder, max_lora_rank)
 
 
-def asked_workloads(
+def checked_workloads(
     given: Sequence[str | Path],
     profile: Profile,
     lora_folder: str | Path | None = None,
     max_lora_rank: int | None = None,
 ) -> tuple[dict[str, WorkloadSpec], tuple[str, ...]]:
-    """Several workloads, or folders of them, by name; each as `asked_workload` has it.
+    """Several workloads, or folders of them, by name; each as `checked_workload` has it.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def asked_workloads(
 def with_adapters(
     spec: WorkloadSpec, profile: Profile, lora_folder: str | Path | None = None, max_lora_rank: int | None = None
 ) -> tuple[WorkloadSpec, tuple[str, ...]]:
-    """A workload with the ranks that a folder tells, its adapters checked; see `asked_workload`."""
+    """A workload with the ranks that a folder tells, its adapters checked; see `checked_workload`."""
     folders: dict[Path, set[str]] = {}
     for group in spec.groups:
         if group.adapters is not None:

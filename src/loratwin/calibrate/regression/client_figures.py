@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from loratwin.calibrate.regression.step_log import StepFit
 from loratwin.calibrate.robust import Prior, Solution, huber, robust, spread
-from loratwin.calibrate.rows.clients import ClientRows
+from loratwin.calibrate.rows.client_figures import ClientRows
 from loratwin.perf import Profile, StepTimeModel
 from loratwin.perf.step_time import COEFFICIENTS, roofline_slopes
 
