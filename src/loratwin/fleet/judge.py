@@ -256,6 +256,16 @@ class Judge:
         near = sorted(slots, key=lambda each: abs(slots.index(each) - slots.index(middle)))
         return list(dict.fromkeys([*recent, *((count, limit) for limit in few_and_most for count in near)]))
 
+    def with_all_slots(self, server: Server, config: EngineConfig) -> EngineConfig | None:
+        """The same with a slot for each adapter, where that is another one, may be tried and starts; else None."""
+        number, allowed = self.num_adapters(server), self.settings[server.kind]
+        most = allowed.slots[-1] if allowed.slots else (allowed.measured_slots or (0, number))[1]
+        slots = min(number, most)
+        if slots <= config.max_loras:
+            return None
+        roomier = config.replace(max_loras=slots, max_cpu_loras=max(slots, number))
+        return roomier if self.oracle.bench(server).capacity(number, roomier).starts else None
+
     def empty_config(self, kind: int) -> EngineConfig:
         """Of a server without adapters."""
         settings = self.settings[kind]

@@ -27,7 +27,7 @@ GUESS_REQUESTS_PER_S = 32.0
 FARTHEST, FARTHEST_MORE = 4, 16
 """The number of servers is searched up to so many times the least that an even share needs, and so many more."""
 
-REPAIRS = 8
+REPAIRS = 6
 """Rounds in which a failing server is relieved before there must be more servers."""
 
 RELIEF = 0.02
@@ -274,13 +274,25 @@ class Packer:
         if failing:
             return [], failing  # once these are relieved, all seeds are asked
         found = self.judge.judged(servers, [each for each in configs if each is not None], "all servers")
-        failing = [j for j, each in enumerate(found) if not self.judge.works(each)]
+        failing = self._failing_with_more_slots(servers, found)
         if len(failing) <= max(1, min(MOST_SEARCHED, len(servers) // 4)):
             for j in list(failing):
                 if (best := self.judge.best(servers[j])) is not None:
                     found[j] = best
                     failing.remove(j)
         return found, failing
+
+    def _failing_with_more_slots(self, servers: Sequence[Server], found: list[Candidate]) -> list[int]:
+        """Numbers of those that fail; single adapters often starve for a slot, so each is tried with one for all."""
+        failing = [j for j, each in enumerate(found) if not self.judge.works(each)]
+        roomier = {j: self.judge.with_all_slots(servers[j], found[j].config) for j in failing}
+        asked = {j: config for j, config in roomier.items() if config is not None}
+        tried = self.judge.judged([servers[j] for j in asked], list(asked.values()), "all servers")
+        for j, each in zip(asked, tried, strict=True):
+            if self.judge.works(each):
+                found[j] = each
+                failing.remove(j)
+        return failing
 
     def finished(self, packed: Packed) -> Packed:
         """The same with the best slots and limits for each server, and with margins."""
