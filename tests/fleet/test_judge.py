@@ -69,16 +69,42 @@ def test_what_is_known_with_all_figures_is_not_asked_for_its_verdict(judge: Judg
     assert verdict.works and judge.num_simulated == before
 
 
+def test_slots_are_chosen_by_what_works_for_a_few(judge: Judge) -> None:
+    """Of numbers of slots that do as well the middle one; it is tried first from then on."""
+    few = [server(a, a + 1, a + 2, a + 3) for a in range(3)]
+    assert judge.tune(few)
+
+    def all_work(slots: int) -> bool:
+        configs = [judge.finder(each).config(4, slots, 256) for each in few]
+        return all(judge.works(each) for each in judge.judged(few, configs))
+
+    as_good = [slots for slots in (1, 2, 4) if all_work(slots)]
+    config, _ = judge.working([server(4, 5, 6, 7), server(8, 9)])
+    assert config is not None and config.max_loras == as_good[len(as_good) // 2]
+    assert not judge.tune([server(*range(NUMBER))])
+
+
+def test_more_slots_are_tried_where_single_adapters_starve(judge: Judge) -> None:
+    asked = server(0, 1, 2)
+    (config,) = judge.working([asked])
+    assert config is not None
+    roomier = judge.with_all_slots(asked, config.replace(max_loras=1))
+    assert roomier is not None and (roomier.max_loras, roomier.max_cpu_loras) == (3, 3)
+    assert judge.with_all_slots(asked, roomier) is None
+    crowd = judge.with_all_slots(server(*range(NUMBER)), config.replace(max_loras=1))
+    assert crowd is not None and crowd.max_loras == 4  # no more than may be tried
+
+
 def test_margins_are_the_last_that_work_and_no_less_than_the_headroom(judge: Judge) -> None:
-    servers = [server(*range(a, a + 3)) for a in range(NUMBER - 3)]
+    servers = [server(*range(a, a + 4)) for a in range(NUMBER - 4)]
     configs = [config for config in judge.working(servers) if config is not None]
     candidates = judge.judged(servers, configs)
     before = judge.num_simulated
     found = judge.with_margins(servers, candidates)
-    assert (judge.num_simulated - before) / len(servers) < 5  # of 33 powers
+    assert (judge.num_simulated - before) / len(servers) < 8  # of 33 powers
     for asked, config, candidate in zip(servers, configs, found, strict=True):
         assert candidate.margin >= 1.2
         if candidate.margin < STEP**FARTHEST:
-            steps = [Trial(config, 3, factor=candidate.margin * step, verdict_only=True) for step in (1.0, STEP)]
+            steps = [Trial(config, 4, factor=candidate.margin * step, verdict_only=True) for step in (1.0, STEP)]
             works, beyond = judge.simulate([Task(asked, trial) for trial in steps], "check")
             assert works.works and not beyond.works

@@ -75,7 +75,7 @@ class Fails(Packer):
     sampled: list[int] = field(default_factory=list)
     sample_works_from: int = 0
 
-    def _tune_first(self, kind: int, number: int) -> None:
+    def _tune_first(self, kind: int, least: int, most: int) -> None:
         """There is nothing to tune."""
 
     def _mostly_fails(self, entries: Any, kinds: Any) -> bool:

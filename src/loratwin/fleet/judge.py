@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -13,6 +14,7 @@ from loratwin.learn import predict
 from loratwin.metrics import Slo
 from loratwin.perf import Profile
 from loratwin.plan.choice import Candidate, choose
+from loratwin.plan.grid import coarse_slots
 from loratwin.plan.limits import STEP, Search, margin_search, power_below, run_all
 from loratwin.plan.search import AT_A_TIME, BISECTION_SLOTS, Finder, Progress, Settings
 from loratwin.plan.targets import NO_TARGETS, Targets
@@ -235,7 +237,7 @@ class Judge:
     def _starting(self, server: Server, number: int, pairs: Sequence[tuple[int, int]]) -> Iterator[EngineConfig]:
         for count, limit in pairs:
             config = self.finder(server).config(number, count, limit)
-            if self.oracle.bench(server).capacity(number, config).starts:
+            if self._starts(server, config):
                 yield config
 
     def _pairs(self, server: Server, number: int) -> list[tuple[int, int]]:
@@ -264,7 +266,7 @@ class Judge:
         if slots <= config.max_loras:
             return None
         roomier = config.replace(max_loras=slots, max_cpu_loras=max(slots, number))
-        return roomier if self.oracle.bench(server).capacity(number, roomier).starts else None
+        return roomier if self._starts(server, roomier) else None
 
     def empty_config(self, kind: int) -> EngineConfig:
         """Of a server without adapters."""
@@ -352,11 +354,31 @@ class Judge:
             self._candidates[server, best.config] = best
         return best
 
-    def tune(self, server: Server) -> None:
-        """Find the best slots and limits for a server: they are tried first of all others of its kind."""
-        best = self.best(server)
-        if best is not None:
-            self._tuned[server.kind] = (best.config.max_loras, best.config.max_num_seqs)
+    def tune(self, servers: Sequence[Server]) -> bool:
+        """Choose the slots that work for most of a few servers that are alike; they are tried first from then on.
+
+        Few slots bear the highest rates, and let single adapters starve; of numbers that do as well the middle one is
+        taken. Whether nearly all of the servers work.
+        """
+        kind, number = servers[0].kind, max(self.num_adapters(server) for server in servers)
+        settings = self.settings[kind]
+        slots = settings.slots or settings.only_measured(coarse_slots(max(1, number)), number)
+        pairs = [(count, settings.sequence_options()[-1]) for count in sorted({min(each, number) for each in slots})]
+        asked = [(pair, server, self._like(server, *pair)) for pair in pairs for server in servers]
+        asked = [each for each in asked if self._starts(*each[1:])]
+        judged = self.judged([server for _, server, _ in asked], [config for _, _, config in asked], "slots")
+        works = Counter(pair for (pair, _, _), each in zip(asked, judged, strict=True) if self.works(each))
+        most = max(works.values(), default=0)
+        equal = [pair for pair in pairs if works[pair] == most]
+        self._tuned[kind] = equal[len(equal) // 2]
+        return 8 * most >= 7 * len(servers)
+
+    def _like(self, server: Server, slots: int, sequences: int) -> EngineConfig:
+        number = self.num_adapters(server)
+        return self.finder(server).config(number, min(slots, number), sequences)
+
+    def _starts(self, server: Server, config: EngineConfig) -> bool:
+        return self.oracle.bench(server).capacity(self.num_adapters(server), config).starts
 
     def with_margins(self, servers: Sequence[Server], candidates: Sequence[Candidate]) -> list[Candidate]:
         """By how much all rates of each server can grow (first seed), all searched at a time.

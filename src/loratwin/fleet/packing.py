@@ -46,8 +46,11 @@ are relieved."""
 QUICK = 2
 """Configurations of each server that a sample is tried with: those that were tuned and that worked last."""
 
-ROOM = 1.1
-"""The slots and limits of a fleet are first searched at one of so many times the fewest servers: there they work."""
+ROOMS, TUNED_BY = (1.03, 1.06, 1.1, 1.2), 8
+"""Slots of a fleet are first chosen by a few of so many times the fewest servers, the first where most of them work."""
+
+PATIENCE, LAST = 3, 50
+"""Rounds of repair go on for so many times as long where no more than one server in so many still fails."""
 
 SEARCHED_ALONE = 4
 """Servers of a kind up to which each gets a search of its own for slots and limits; of more, the fullest does."""
@@ -141,7 +144,7 @@ class Packer:
         """
         most = min(most, FARTHEST * least + FARTHEST_MORE)
         if least > FEW:
-            self._tune_first(kind, min(most, ceil(ROOM * least)))
+            self._tune_first(kind, least, most)
         if least > LARGE:
             return self._fewest_of_many(kind, least, most)
         return self._first_from(kind, least, most, step=1)
@@ -159,11 +162,13 @@ class Packer:
                 return found
         return None
 
-    def _tune_first(self, kind: int, number: int) -> None:
-        """Find the best slots and limits for one of so many servers: what is tried first of all others then works."""
-        entries, kinds = self.deal(number, self.halves[0]), [kind] * number
-        servers = self.servers(entries, kinds)
-        self.judge.tune(servers[self._fullest(servers, range(number))])
+    def _tune_first(self, kind: int, least: int, most: int) -> None:
+        """Choose slots by a few servers: what is tried first of all others then works for most of them."""
+        for number in dict.fromkeys(min(most, ceil(room * least)) for room in ROOMS):
+            servers = self.servers(self.deal(number, self.halves[0]), [kind] * number)
+            picked = np.linspace(0, number - 1, min(number, TUNED_BY)).astype(int).tolist()
+            if self.judge.tune([servers[j] for j in picked]):
+                return
 
     def _least_by_sample(self, kind: int, least: int, most: int) -> int | None:
         """The fewest servers from a number on of which a sample mostly works; None: not even of most."""
@@ -220,12 +225,13 @@ class Packer:
             return None
         relief = np.zeros(len(kinds))
         mean = float(self.load[list(self.only)].sum()) / len(kinds)
-        for left in reversed(range(repairs + 1)):
+        for round_ in range(PATIENCE * repairs + 1):
             candidates, failing = self._candidates(self.servers(entries, kinds))
             if not failing:
                 packed = Packed(entries, tuple(kinds), tuple(candidates))
                 return packed if self.accepts(packed) else None
-            if not left or len(failing) > max(1, _most_failing(len(kinds))):
+            most_failing = _most_failing(len(kinds)) if round_ < repairs else len(kinds) // LAST
+            if round_ == PATIENCE * repairs or len(failing) > max(1, most_failing):
                 return None
             relief[failing] += RELIEF * mean
             extra = relief + self._beyond_nominal(entries, len(kinds))
@@ -265,7 +271,10 @@ class Packer:
         picked = order[np.linspace(0, len(kinds) - 1, number).astype(int)].tolist()
         servers = self.servers(entries, kinds)
         worked = self.judge.working([servers[j] for j in picked], "sample", most=QUICK)
-        return worked.count(None) > _most_failing(len(kinds)) * number / len(kinds)
+        asked = {j: config for j, config in zip(picked, worked, strict=True) if config is not None}
+        judged = self.judge.judged([servers[j] for j in asked], list(asked.values()), "sample")
+        failing = number - sum(self.judge.works(each) for each in judged)
+        return failing > _most_failing(len(kinds)) * number / len(kinds)
 
     def _candidates(self, servers: Sequence[Server]) -> tuple[list[Candidate], list[int]]:
         """What each server is started with, and the numbers of those for which nothing works."""
