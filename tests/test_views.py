@@ -13,6 +13,7 @@ from loratwin import notebook
 from loratwin.errors import InputError
 from loratwin.plan import explanation, plan_text, verdict
 from loratwin.records import Run
+from tests.metrics.runs import make_run
 from tests.plan.small import NASTY, impossible, served
 from tests.report.measured import measured
 from tests.simulate.servers import CONFIG, PROFILE, SPEC
@@ -124,7 +125,8 @@ def test_a_library_that_is_not_there_is_said(
 
 def test_a_report_of_one_run_and_of_several(run: Run, tmp_path) -> None:  # type: ignore[no-untyped-def]
     alone = loratwin.write_report(run, tmp_path / "alone.html", slo="ttft_p99=2s")
-    both = loratwin.write_report({"a": run, "b": measured()}, tmp_path / "both.html")
-    assert "ttft_p99=2s" in alone.read_text() and "b (measured)" in both.read_text()
+    few = make_run([0.0, 1.0], first=[1.0, 2.0], finish=[2.0, 3.0])
+    both = loratwin.write_report({"a": few, "b": few}, tmp_path / "both.html")
+    assert "ttft_p99=2s" in alone.read_text() and "b (simulated)" in both.read_text()
     with pytest.raises(InputError, match="the report is an HTML file"):
         loratwin.write_report(run, tmp_path / "alone.pdf")

@@ -15,7 +15,7 @@ from loratwin.records import load_run
 from loratwin.workload import draw, load_spec
 from tests.cli.program import loratwin_process
 from tests.processes import ended, until
-from tests.slow import slow
+from tests.slow import SLOW, slow
 
 from .servers import bench, on_time, processes_with, start_bench, timed_server, workload_file
 
@@ -292,13 +292,14 @@ def test_api_keys_are_sent_and_written_nowhere(tmp_path):
     key = "sk-very-secret-0123"
     with timed_server(tmp_path, "llm", "a-0") as server:
         done = bench(
-            path, "--url", server.url, "--report", "r.html", folder=tmp_path, env={"OPENAI_API_KEY": key}
+            path, "--url", server.url, *(["--report", "r.html"] if SLOW else []), folder=tmp_path,
+            env={"OPENAI_API_KEY": key},
         )  # fmt: skip
         truth = server.stop()
     assert done.returncode == 0, done.stderr
     assert truth["keys"] == [f"Bearer {key}"]
     written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "truth.json"]
-    assert len(written) > 2
+    assert len(written) >= 2
     assert not [path for path in written if key.encode() in path.read_bytes()]
     assert key not in done.stdout + done.stderr
 

@@ -26,8 +26,8 @@ groups:
 """
 
 COMMANDS: Mapping[str, str] = {
-    "advise batch": f"{PROFILE} --workload mine.yaml --batches 1,2,8,32",
-    "advise replicas": f"{PROFILE} --workload mine.yaml --batches 1,2,8,32 --replicas 1,2 --itl-ms 50",
+    "advise batch": f"{PROFILE} --workload mine.yaml --batches 1,32",
+    "advise replicas": f"{PROFILE} --workload mine.yaml --batches 1,32 --replicas 1,2 --itl-ms 50",
     "calibrate design": '--lora-folder grid/adapters --server-args --model=grid/llm --minutes 3 -o design.yaml',
     "compare": "plan-a.json plan-b.json --price 2.5",
     "experiments collect": "grid/runs -o table.csv",

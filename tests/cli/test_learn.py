@@ -14,7 +14,7 @@ from loratwin.learn.cases.shards import Manifest, shard_path, write_manifest, wr
 from loratwin.learn.training import train
 from tests.cli.program import loratwin
 from tests.learn.small import made_up
-from tests.slow import SLOW
+from tests.slow import slow
 
 PROFILE = ("--profile", "h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
 WORKLOAD = """\
@@ -137,12 +137,11 @@ def test_a_fast_plan_simulates_only_what_is_near_to_what_the_model_advises(folde
     assert wrong.stderr == "error: --no-check: goes with --fast; without it, all figures are the twin's\n"
 
 
+@slow
 def test_train_writes_a_model_and_says_its_errors(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(train, "SIZES", {name: (10, 6) for name in train.SIZES})
-    if not SLOW:
-        monkeypatch.setattr(train, "OUTER", 2)
     learn.train([folder / "shards"], folder / "mine.npz")
     said = capsys.readouterr().out
     assert said.startswith("served: half-SMAPE ") and "24 workloads, none of them measured" in said

@@ -24,7 +24,7 @@ from tests.kernel.strategies import (
 )
 from tests.slow import SLOW
 
-EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "5000" if SLOW else "120"))
+EXAMPLES = int(os.environ.get("LORATWIN_EXAMPLES", "5000" if SLOW else "60"))
 LARGE_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 

@@ -50,7 +50,7 @@ def test_a_server_that_does_not_start_has_no_figures(tmp_path: Path) -> None:
 
 
 def test_the_same_file_with_both(tmp_path: Path) -> None:
-    write_csv(tmp_path / "runs.csv", [*rows(), *rows(model=LLAMA.name, rate=4.0, rates=4)])
+    write_csv(tmp_path / "runs.csv", [*rows(window_s=600), *rows(model=LLAMA.name, rate=4.0, rates=4, window_s=600)])
     for using in ("twin", "learned"):
         done = loratwin("validate", "decisions", "runs.csv", "-o", f"{using}.csv", "--using", using, cwd=tmp_path)
         assert done.returncode == 0, done.stderr

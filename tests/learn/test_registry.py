@@ -15,9 +15,11 @@ from loratwin.learn.training.evaluate import fitted, one_thread, predicted
 from loratwin.learn.training.problem import Problem, configuration_problem, workload_problem
 from loratwin.learn.training.registry import REGISTRY, BoostedRidge, CapacityOverRate, EstimateProcess
 from tests.learn.small import made_up, minute_case
-from tests.slow import SLOW
+from tests.slow import SLOW, slow
 
 EXPLORED = made_up(48)
+LONG = ("RuleFit", "FIGS", "explainable boosting")
+"""Of other libraries, compared with ours in a table and never shipped."""
 
 
 def test_no_model_is_missing() -> None:
@@ -28,7 +30,7 @@ def test_no_model_is_missing() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[slow] if name in LONG else []) for name in REGISTRY])
 def test_every_model_learns_and_predicts(name: str) -> None:
     problem = workload_problem("served", EXPLORED)
     model = fitted(REGISTRY[name], problem)

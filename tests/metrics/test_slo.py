@@ -10,6 +10,7 @@ from loratwin.errors import InputError
 from loratwin.metrics import Limit, Slo, parse_slo
 from loratwin.metrics.slo import METRICS, STATISTICS
 from tests.metrics.runs import NEVER, make_run
+from tests.slow import examples
 
 RUN = make_run([0.0, 1.0], first=[1.0, 3.0], finish=[2.0, 3.5], output=[2, 6])  # TTFT 1 and 2 s, TPOT 1 and 0.1 s
 
@@ -58,6 +59,7 @@ def test_refusals_say_what_would_be_right(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@examples(every_day=10, thorough=1000)
 @given(text=st.text(max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

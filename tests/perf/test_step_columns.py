@@ -66,7 +66,7 @@ def columns_of(found: list[StepFeatures]) -> StepFeatures:
 
 
 @pytest.mark.parametrize("behaviour", DEVICES.values(), ids=DEVICES)
-@examples(every_day=20, thorough=400)
+@examples(every_day=8, thorough=400)
 @given(
     model=models(), found=st.lists(steps(), min_size=1, max_size=6), server=SLOTS_AND_RANK,
     seqs=st.sampled_from([1, 3, 40, 200, 2048]),

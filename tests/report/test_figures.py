@@ -138,12 +138,13 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_own_records_are_figures(records: Path, tmp_path: Path) -> None:
-    only = ["own-batch", "own-adapters", "own-twin"]
+    only = ["own-batch", *(["own-adapters"] if SLOW else []), "own-twin"]
     states = by_name(make_figures(records, tmp_path / "out", only=only, profile=PROFILE))
     assert {name: state.state for name, state in states.items()} == dict.fromkeys(only, "made"), states
     throughput = values(tmp_path / "out" / "own-batch.csv", "throughput", "")
     assert [x for x, _ in throughput] == [1, 8, 32] and throughput[0][1] < throughput[1][1]
-    assert [x for x, _ in values(tmp_path / "out" / "own-adapters.csv", "throughput", "4 slots")] == [4]
+    if SLOW:
+        assert [x for x, _ in values(tmp_path / "out" / "own-adapters.csv", "throughput", "4 slots")] == [4]
     for x, y in values(tmp_path / "out" / "own-twin.csv", "throughput", "runs"):
         assert y == pytest.approx(x, rel=0.02)  # the twin of what the twin made
     assert "Your own records" in (tmp_path / "out" / "index.html").read_text()

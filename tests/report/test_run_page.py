@@ -178,7 +178,10 @@ def test_the_same_runs_give_the_same_bytes_in_another_process() -> None:
     [
         make_run([]),
         pytest.param(make_run([1.0], kind="measured", sent=[float("nan")], scheduled=[1.0]), marks=slow),
-        make_run([1.0], kind="measured", sent=[1.0], scheduled=[1.0], failure=[0], failures=("HTTP 500",)),
+        pytest.param(
+            make_run([1.0], kind="measured", sent=[1.0], scheduled=[1.0], failure=[0], failures=("HTTP 500",)),
+            marks=slow,
+        ),
         pytest.param(
             make_run([1.0], first=[2.0], finish=[2.0], output=[1], adapter=[-1], num_adapters=0), marks=slow
         ),
