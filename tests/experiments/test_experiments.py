@@ -41,20 +41,20 @@ def prepared(path: Path, output: Path) -> tuple[Experiments, list[str]]:
 
 def test_a_grid_is_made_looked_at_and_collected(tmp_path: Path) -> None:
     """Each run with its record, the command, and its figures; the same again makes nothing."""
-    experiments, names = prepared(small_grid(tmp_path / "g", [1], [1, 2]), tmp_path / "out")
-    assert names == ["max-loras=1_groups.0.count=1", "max-loras=1_groups.0.count=2"]
+    experiments, names = prepared(small_grid(tmp_path / "g", [1, 2], [2]), tmp_path / "out")
+    assert names == ["max-loras=1", "max-loras=2"]
     assert experiments.counts() == {"waiting": 2}
     ends = all_made(experiments, names)
     assert set(ends.values()) == {"done"}
     run = load_run(tmp_path / "out" / names[1] / "record.json")
-    assert (len(run.adapters), run.config.max_loras, run.window_s) == (2, 1, 2.0)
+    assert (len(run.adapters), run.config.max_loras, run.window_s) == (2, 2, 2.0)
     before = {name: (tmp_path / "out" / name / "record.json").stat().st_mtime_ns for name in names}
     assert experiments.missing(names) == []
     assert make_run(str(tmp_path / "out" / names[0])) == "done"
     assert before == {name: (tmp_path / "out" / name / "record.json").stat().st_mtime_ns for name in names}
     table = collect(tmp_path / "out")
-    assert table.axes == ("server.max-loras", "workload.groups.0.count")
-    assert [row["workload.groups.0.count"] for row in table.rows] == [1, 2]
+    assert table.axes == ("server.max-loras",)
+    assert [row["server.max-loras"] for row in table.rows] == [1, 2]
     assert all(row["total_throughput"] > 0 and row["stage"] == "done" for row in table.rows)
     table.write(tmp_path / "t.parquet")
     table.write(tmp_path / "t.csv")
