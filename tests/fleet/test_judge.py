@@ -42,6 +42,14 @@ def test_of_many_servers_one_configuration_is_tried_of_each(judge: Judge) -> Non
     assert judge.working(servers) == configs and judge.num_simulated == len(servers)
 
 
+def test_a_server_without_adapters_says_nothing_of_others(judge: Judge) -> None:
+    empty = Server(0, ())
+    assert [config and config.max_loras for config in judge.working([empty])] == [0]
+    assert judge.tune([empty])
+    (config,) = judge.working([server(0, 1)])
+    assert config is not None and config.max_loras > 0
+
+
 def test_a_few_servers_are_tried_with_several_at_a_time_and_take_the_first(judge: Judge) -> None:
     (config,) = judge.working([server(0, 1)])
     assert config is not None and 1 < judge.num_simulated <= 4

@@ -218,7 +218,7 @@ class Judge:
 
     def _note(self, server: Server, config: EngineConfig | None) -> None:
         self._worked[server] = config
-        if config is not None:
+        if config is not None and config.max_loras:  # without adapters there are no slots, and others have some
             recent = self._recent.setdefault(server.kind, [])
             pair = (config.max_loras, config.max_num_seqs)
             self._recent[server.kind] = [pair, *(each for each in recent if each != pair)][:2]
@@ -360,9 +360,12 @@ class Judge:
         Few slots bear the highest rates, and let single adapters starve; of numbers that do as well the middle one is
         taken. Whether nearly all of the servers work.
         """
+        servers = [server for server in servers if self.num_adapters(server)]
+        if not servers:
+            return True
         kind, number = servers[0].kind, max(self.num_adapters(server) for server in servers)
         settings = self.settings[kind]
-        slots = settings.slots or settings.only_measured(coarse_slots(max(1, number)), number)
+        slots = settings.slots or settings.only_measured(coarse_slots(number), number)
         pairs = [(count, settings.sequence_options()[-1]) for count in sorted({min(each, number) for each in slots})]
         asked = [(pair, server, self._like(server, *pair)) for pair in pairs for server in servers]
         asked = [each for each in asked if self._starts(*each[1:])]
