@@ -15,14 +15,14 @@ from loratwin.bench.running import RunningServers
 from loratwin.bench.server_settings import facts_with_slots, server_settings
 from loratwin.bench.servers import LaunchedServers
 from loratwin.engines import config
-from loratwin.engines.engine import Gpu
+from loratwin.engines.engine import ServerGpu
 from loratwin.errors import InputError
 from loratwin.telemetry import ServerFacts
 
 
 @pytest.fixture(autouse=True)
 def h100(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "_gpu", lambda: Gpu("NVIDIA H100 80GB HBM3", 79.6))
+    monkeypatch.setattr(config, "_gpu", lambda: ServerGpu("NVIDIA H100 80GB HBM3", 79.6))
 
 
 HERE, ELSEWHERE = "http://127.0.0.1:1", "http://gpu-node:8000"

@@ -7,7 +7,7 @@ import pytest
 from loratwin.bench.running import assign_adapters
 from loratwin.bench.shared.requests import RequestForm, RequestMaker, parse_url
 from loratwin.bench.worker.chat_words import CANDIDATES, single_tokens
-from loratwin.bench.worker.prompts import RandomIds, Texts, Words, load_texts
+from loratwin.bench.worker.prompts import GivenTexts, RandomIds, Words, load_texts
 from loratwin.errors import DataError, InputError
 
 
@@ -49,7 +49,12 @@ def test_what_a_server_refuses_is_left_out_and_min_tokens_takes_the_place_of_ign
 def test_a_chat_has_messages():
     endpoints = [parse_url("http://host:8000")]
     chat = RequestMaker(
-        endpoints, ["llm"], Texts(["hello"]), "chat", {"Authorization": "Bearer k"}, RequestForm(continuous_usage=False)
+        endpoints,
+        ["llm"],
+        GivenTexts(["hello"]),
+        "chat",
+        {"Authorization": "Bearer k"},
+        RequestForm(continuous_usage=False),
     )
     line, headers, body = parsed(chat.make(0, -1, 0, 5, 2))
     assert line == "POST /v1/chat/completions HTTP/1.1" and headers["Authorization"] == "Bearer k"
@@ -132,7 +137,7 @@ def test_files_that_hold_no_prompts(tmp_path):
     with pytest.raises(DataError, match="ShareGPT"):
         load_texts(tmp_path / "a.json")
     with pytest.raises(InputError, match="no prompt in it"):
-        Texts(load_texts(tmp_path / "b.txt"))
+        GivenTexts(load_texts(tmp_path / "b.txt"))
     with pytest.raises(InputError, match="cannot read"):
         load_texts(tmp_path / "none.txt")
 

@@ -9,7 +9,7 @@ import pytest
 from loratwin.engines import config
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
-from loratwin.engines.engine import Gpu
+from loratwin.engines.engine import ServerGpu
 from loratwin.engines.facts import ServerFacts
 from loratwin.engines.options import whole_number
 from loratwin.engines.registry import find_engine, recorded_arguments
@@ -135,7 +135,7 @@ def test_recorded_arguments_are_those_of_the_engine_that_was_measured() -> None:
 
 @pytest.fixture
 def h100(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "_gpu", lambda: Gpu("NVIDIA H100 80GB HBM3", 79.6))
+    monkeypatch.setattr(config, "_gpu", lambda: ServerGpu("NVIDIA H100 80GB HBM3", 79.6))
 
 
 CONFIGS: list[tuple[str, ServerFacts, dict[str, Any]]] = [
@@ -177,7 +177,7 @@ def test_default_limits_by_gpu_and_version(
     gpu: str, memory_gib: float, version: str | None, limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table of engine.md 1.3."""
-    monkeypatch.setattr(config, "_gpu", lambda: Gpu(gpu, memory_gib))
+    monkeypatch.setattr(config, "_gpu", lambda: ServerGpu(gpu, memory_gib))
     found = engine_config(vllm(""), ServerFacts(version=version))
     assert (found.max_num_seqs, found.max_num_batched_tokens) == limits
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from loratwin.cli.app import app
 from loratwin.errors import DataError
 from loratwin.gpu_traces import ClassFigures, by_class, by_kernel, kernel_class, read_trace
-from loratwin.gpu_traces.phases import Range, RangePhase, phases_at, range_phase
+from loratwin.gpu_traces.phases import PhaseInterval, RangePhase, phases_at, range_phase
 from loratwin.perf import find_gpu
 from loratwin.report.kernels import roofline_chart, share_chart
 from tests.cli.terminal import faults
@@ -69,10 +69,10 @@ def test_what_a_range_tells() -> None:
 )
 def test_the_innermost_range_against_a_literal_search(cuts: list[tuple[int, int]], times: list[int]) -> None:
     """Ranges within each other, as of one thread: each of them inside all that are open when it begins."""
-    ranges: list[Range] = []
+    ranges: list[PhaseInterval] = []
     for number, (start, length) in enumerate(sorted(cuts)):
         end = min([start + length, *(one.end for one in ranges if one.start <= start < one.end)])
-        ranges.append(Range(start, end, RangePhase("decode", number + 1)))
+        ranges.append(PhaseInterval(start, end, RangePhase("decode", number + 1)))
     told, index = phases_at(ranges, np.array(times, float))
     for time, found in zip(times, index, strict=True):
         around = [one for one in ranges if one.start <= time <= one.end]

@@ -7,7 +7,7 @@ import numpy as np
 from loratwin.learn.cases.case import Case
 from loratwin.learn.cases.design import LLAMA, QWEN
 from loratwin.learn.cases.generate import Explored
-from loratwin.learn.cases.search import SLOTS, Row
+from loratwin.learn.cases.search import SLOTS, SimulatedHour
 from loratwin.perf import Profile, load_profile
 
 PROFILE: Profile = load_profile(LLAMA)
@@ -35,12 +35,12 @@ def _made_up(rng: np.random.Generator, number: int) -> Explored:
     return Explored(case, tuple(rows))
 
 
-def _row(case: Case, adapters: int, slots: int, most: float) -> Row:
+def _row(case: Case, adapters: int, slots: int, most: float) -> SimulatedHour:
     best = max(4.0, 0.3 * most)
     away = 0.005 * abs(np.log(slots / best))
     share = min(1.0, (0.9 - 0.5 * (adapters / most - 1.0)) - away)
     offered = adapters * case.mean_rate * 400
-    return Row(
+    return SimulatedHour(
         adapters=adapters,
         slots=slots,
         kv_tokens=250_000,

@@ -19,7 +19,7 @@ from loratwin.learn.training.evaluate import (
     r_squared,
     score,
 )
-from loratwin.learn.training.problem import Problem, group_numbers, workload_problem
+from loratwin.learn.training.problem import LearningProblem, group_numbers, workload_problem
 from loratwin.learn.training.registry import REGISTRY, Member
 from tests.learn.small import made_up
 
@@ -46,7 +46,7 @@ def test_what_is_only_remembered_does_not_count() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(30), 4)
     x, y = groups[:, None] + rng.uniform(0, 0.1, (120, 1)), np.exp(rng.normal(size=30))[groups]
-    problem = Problem(TARGETS["served"], ("group",), x, y, groups, groups)
+    problem = LearningProblem(TARGETS["served"], ("group",), x, y, groups, groups)
     member = Member(lambda problem: KNeighborsRegressor(1))
     found, _ = out_of_fold(member, problem)
     assert r_squared(np.log(y), np.log(found)) < 0.3

@@ -7,14 +7,14 @@ from math import isnan, log
 import pytest
 
 from loratwin.learn.cases.labels import labels, middle_slots, most_adapters, nearest_slots, on_grid
-from loratwin.learn.cases.search import Row
+from loratwin.learn.cases.search import SimulatedHour
 from tests.learn.small import minute_case
 
 CASE = minute_case()
 
 
-def server(adapters: int, slots: int, share: float, tpot: float = 20.0, ttft: float = 100.0) -> Row:
-    return Row(adapters, slots, 1000, 10.0 * adapters, 10.0 * adapters * share, share, False, ttft, tpot)
+def server(adapters: int, slots: int, share: float, tpot: float = 20.0, ttft: float = 100.0) -> SimulatedHour:
+    return SimulatedHour(adapters, slots, 1000, 10.0 * adapters, 10.0 * adapters * share, share, False, ttft, tpot)
 
 
 ROWS = [
@@ -24,7 +24,7 @@ ROWS = [
     server(100, 16, 0.95),
     server(100, 32, 0.80),
     server(105, 16, 0.85),
-    Row(105, 512, 0),
+    SimulatedHour(105, 512, 0),
 ]
 
 

@@ -8,11 +8,11 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from loratwin.errors import DataError, UnknownNameError
 from loratwin.learn.cases.generate import Explored
-from loratwin.learn.cases.search import Row
+from loratwin.learn.cases.search import SimulatedHour
 from loratwin.learn.models.features import CONFIGURATION, LOG_WORKLOAD, PUBLISHED
 from loratwin.learn.models.targets import known_target
 from loratwin.learn.training.evaluate import fitted, one_thread, predicted
-from loratwin.learn.training.problem import Problem, configuration_problem, workload_problem
+from loratwin.learn.training.problem import LearningProblem, configuration_problem, workload_problem
 from loratwin.learn.training.registry import REGISTRY, BoostedRidge, CapacityOverRate, EstimateProcess
 from tests.learn.small import made_up, minute_case
 from tests.slow import SLOW, slow
@@ -108,7 +108,7 @@ def test_a_problem_of_servers_has_a_row_for_each_that_starts() -> None:
     assert len(problem.y) == sum(row.share > 0 for each in EXPLORED for row in each.rows)
     sample = configuration_problem("share", EXPLORED, most_rows=200)
     assert 140 < len(sample.y) < 260 and set(sample.y) <= set(problem.y)
-    one: Problem = sample.rows(sample.cases == sample.cases[0])
+    one: LearningProblem = sample.rows(sample.cases == sample.cases[0])
     assert len(set(one.groups)) == 1
 
 
@@ -119,8 +119,8 @@ def test_a_server_is_seen_with_the_rates_of_its_own_adapters() -> None:
     assert requests == pytest.approx([1.0, 0.5 + 2 * 1.0, 30 * 0.75])
 
 
-def server(adapters: int) -> Row:
-    return Row(adapters, 1, 1000, offered=1.0, throughput=1.0, share=1.0)
+def server(adapters: int) -> SimulatedHour:
+    return SimulatedHour(adapters, 1, 1000, offered=1.0, throughput=1.0, share=1.0)
 
 
 def test_targets_that_nothing_has_are_refused() -> None:

@@ -53,14 +53,14 @@ def test_exploring_gives_all_targets() -> None:
 
 
 def test_the_whole_grid_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Probe, "_simulate", lambda self, n, g: search.Row(n, g, 1))
+    monkeypatch.setattr(Probe, "_simulate", lambda self, n, g: search.SimulatedHour(n, g, 1))
     rows = explore(CASE, PROFILE, "grid")
     assert len(rows) == 55 and {row.adapters for row in rows} == set(PUBLISHED_GRID)
     assert all(row.slots <= row.adapters for row in rows)
 
 
 def test_slots_are_compared_below_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Probe, "_simulate", lambda self, n, g: search.Row(n, g, 1))
+    monkeypatch.setattr(Probe, "_simulate", lambda self, n, g: search.SimulatedHour(n, g, 1))
     rows = explore(CASE, PROFILE, "slots")
     counts = sorted({row.adapters for row in rows})
     assert len(counts) == 8 and counts[-1] / counts[0] == pytest.approx(8, rel=0.2)

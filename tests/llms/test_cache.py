@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loratwin.errors import InputError
-from loratwin.llms import Attention, Layers, LlmShapes, Server, cache_size, find_llm
+from loratwin.llms import Attention, CacheSettings, Layers, LlmShapes, cache_size, find_llm
 from loratwin.llms.config import shapes_from
 from loratwin.llms.layers import softmax_attention
 
@@ -20,14 +20,14 @@ def test_a_hybrid_holds_what_a_server_of_vllm_0_22_logged() -> None:
     """
     llm = find_llm("Qwen/Qwen3.5-4B", "vllm-0.22.0")
     assert llm.state_bytes_on_gpu(1) == 24 * 2_146_304
-    size = cache_size(llm, 11.11 * GIB, Server(1024, 2048, version=(0, 22, 0)))
+    size = cache_size(llm, 11.11 * GIB, CacheSettings(1024, 2048, version=(0, 22, 0)))
     assert size == (141_107, 689, 8 * 528 * 4096, 5, 528)
 
 
 @pytest.mark.parametrize("gib", [0.001, 7.3, 30.0])
 def test_of_layers_that_all_keep_everything_all_bytes_are_tokens(gib: float) -> None:
     llm = find_llm("llama-3.1-8b-instruct")
-    size = cache_size(llm, gib * GIB, Server(8192, 2048))
+    size = cache_size(llm, gib * GIB, CacheSettings(8192, 2048))
     assert size.tokens == int(gib * GIB // (131_072 * 16)) * 16
     assert size.concurrency == size.blocks / 512
 
@@ -48,24 +48,24 @@ def test_one_full_layer_in_six_makes_six_groups() -> None:
     """10 full and 50 sliding layers: 6 groups of 10, blocks of 655,360 bytes; a request of 32,768 tokens takes 2,048
     blocks of the full ones and 1 + ceil((1024 - 1 + 8192) / 16) = 577 of each of the others.
     """
-    size = cache_size(llm_of(10, 50), 1000 * 655_360, Server(32_768, 8192, version=NEW))
+    size = cache_size(llm_of(10, 50), 1000 * 655_360, CacheSettings(32_768, 8192, version=NEW))
     assert size == (int(1000 / 4933 * 32_768), 1000, 655_360, 4933, 16)
-    assert cache_size(llm_of(10, 50), 1000 * 655_360, Server(32_768, 8192, version=OLD)).tokens == 1000 // 6 * 16
-    assert cache_size(llm_of(10, 50), 1000 * 655_360, Server(32_768, 8192)).request_blocks == 2048 + 5 * 1089
+    assert cache_size(llm_of(10, 50), 1000 * 655_360, CacheSettings(32_768, 8192, version=OLD)).tokens == 1000 // 6 * 16
+    assert cache_size(llm_of(10, 50), 1000 * 655_360, CacheSettings(32_768, 8192)).request_blocks == 2048 + 5 * 1089
 
 
 def test_kinds_of_nearly_as_many_layers_are_one_group_each() -> None:
-    assert cache_size(llm_of(13, 12), 13 * 65_536 * 100, Server(1600, 8192, version=NEW)).blocks == 100
-    assert cache_size(llm_of(24, 12), 12 * 65_536 * 100, Server(1600, 8192, version=NEW)).blocks == 100
+    assert cache_size(llm_of(13, 12), 13 * 65_536 * 100, CacheSettings(1600, 8192, version=NEW)).blocks == 100
+    assert cache_size(llm_of(24, 12), 12 * 65_536 * 100, CacheSettings(1600, 8192, version=NEW)).blocks == 100
 
 
 def test_before_there_were_groups_every_layer_kept_everything() -> None:
-    size = cache_size(llm_of(10, 50), 60 * 65_536 * 100, Server(32_768, 8192, version=(0, 8, 5)))
+    size = cache_size(llm_of(10, 50), 60 * 65_536 * 100, CacheSettings(32_768, 8192, version=(0, 8, 5)))
     assert (size.tokens, size.blocks) == (1600, 100)
 
 
 def test_a_window_as_long_as_the_context_is_none() -> None:
-    assert cache_size(llm_of(10, 50), 60 * 65_536 * 100, Server(1024, 8192, version=NEW)).tokens == 1600
+    assert cache_size(llm_of(10, 50), 60 * 65_536 * 100, CacheSettings(1024, 8192, version=NEW)).tokens == 1600
 
 
 def test_smaller_pages_hold_more_tokens() -> None:
@@ -73,7 +73,7 @@ def test_smaller_pages_hold_more_tokens() -> None:
     small = softmax_attention(8, 4, 128)
     llm = llm_of(5, 25)
     llm = llm.model_copy(update={"layers": (llm.layers[0].model_copy(update={"attention": small}), llm.layers[1])})
-    size = cache_size(llm, 100 * 5 * 65_536, Server(32_768, 8192, version=NEW))
+    size = cache_size(llm, 100 * 5 * 65_536, CacheSettings(32_768, 8192, version=NEW))
     assert (size.blocks, size.request_blocks) == (100, 1024 + 5 * 577)
 
 
@@ -81,7 +81,11 @@ def test_eight_bit_keys_take_half_and_two_gpus_share_the_heads() -> None:
     llm = find_llm("llama-3.1-8b-instruct")
     whole, small, shared = (
         cache_size(llm, 8 * GIB, server).tokens
-        for server in (Server(8192, 2048), Server(8192, 2048, number_bytes=1), Server(8192, 2048, tensor_parallel=2))
+        for server in (
+            CacheSettings(8192, 2048),
+            CacheSettings(8192, 2048, number_bytes=1),
+            CacheSettings(8192, 2048, tensor_parallel=2),
+        )
     )
     assert small == shared == 2 * whole
 
@@ -96,11 +100,11 @@ def test_sparse_attention_in_eight_bits_keeps_positions_in_sixteen() -> None:
     }  # fmt: skip
     llm = shapes_from("test", "sparse", None, config, "vllm-0.25.1")
     assert llm.kv_bytes_per_token == 3 * (1152 + 132)
-    block = cache_size(llm, GIB, Server(4096, 2048, number_bytes=1)).block_bytes
+    block = cache_size(llm, GIB, CacheSettings(4096, 2048, number_bytes=1)).block_bytes
     assert block == 16 * 3 * (656 + 132)
 
 
 def test_an_llm_that_keeps_nothing_is_refused() -> None:
     llm = llm_of(1, 1).model_copy(update={"layers": (Layers(count=2, attention=Attention(kind="none")),)})
     with pytest.raises(InputError, match="mixed: no layer keeps keys and values, or a state"):
-        cache_size(llm, GIB, Server(1024, 2048))
+        cache_size(llm, GIB, CacheSettings(1024, 2048))

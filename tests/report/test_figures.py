@@ -15,8 +15,8 @@ from loratwin.errors import InputError
 from loratwin.llms import find_llm
 from loratwin.perf import load_profile
 from loratwin.records import save_run
-from loratwin.report.charts import Chart, Panel, Series, short, write_chart
-from loratwin.report.figures import CATALOGUE, State, make, make_figures
+from loratwin.report.charts import Chart, ChartSeries, Panel, short, write_chart
+from loratwin.report.figures import CATALOGUE, FigureState, make, make_figures
 from loratwin.report.figures.batch import _intensities, _parts
 from loratwin.simulate import server_configs, simulate
 from loratwin.workload import draw, parse_spec
@@ -48,7 +48,7 @@ def values(path: Path, panel: str, series: str) -> list[tuple[float, float]]:
     return [(float(row["x"]), float(row["y"])) for row in rows]
 
 
-def by_name(states: list[State]) -> dict[str, State]:
+def by_name(states: list[FigureState]) -> dict[str, FigureState]:
     return {state.entry.name: state for state in states}
 
 
@@ -205,10 +205,10 @@ def test_a_decode_steps_parts_and_intensities_by_hand() -> None:
 
 
 def test_a_chart_is_the_same_bytes_and_has_every_number(tmp_path: Path) -> None:
-    stack = [Series("a", [0, 1], [1.0, 2.0], "stack"), Series("b", [0, 1], [3.0, 4.0], "stack")]
+    stack = [ChartSeries("a", [0, 1], [1.0, 2.0], "stack"), ChartSeries("b", [0, 1], [3.0, 4.0], "stack")]
     panels = [
         Panel("words", "w", "%", stack, ["left", "right"]),
-        Panel("log", "x", "y", [Series("c", [1, 10], [1, 9])], log="xy"),
+        Panel("log", "x", "y", [ChartSeries("c", [1, 10], [1, 9])], log="xy"),
     ]
     chart = Chart("two", "Two panels", panels, one_legend=True)
     first = [path.read_bytes() for path in write_chart(chart, tmp_path)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from loratwin.bench.gauges import scraped_gauges
-from loratwin.bench.running import PlannedServer, RunningServers
+from loratwin.bench.running import PlacedServer, RunningServers
 from loratwin.metrics import validity
 from loratwin.records import AdapterTable, RequestTable, Run, StepSeries
 from loratwin.workload import BASE
@@ -51,7 +51,7 @@ def of_server(run: Run, number: int, servers: RunningServers, steps: StepSeries 
     return replace(one, invalid=validity(one))
 
 
-def _held(run: Run, planned: PlannedServer, requests: RequestTable) -> tuple[AdapterTable, RequestTable]:
+def _held(run: Run, planned: PlacedServer, requests: RequestTable) -> tuple[AdapterTable, RequestTable]:
     """The adapters that a server holds, with their rates there, and its requests by their numbers among these."""
     held = np.array(planned.adapters, np.intp)
     all_of = np.bincount(run.requests.adapter[run.requests.adapter != BASE], minlength=len(run.adapters))

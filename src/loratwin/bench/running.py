@@ -15,7 +15,7 @@ from loratwin.workload.adapter_folder import natural, stand_ins
 
 
 @dataclass(frozen=True)
-class PlannedServer:
+class PlacedServer:
     """One of several servers that hold different adapters, as a plan has it.
 
     Parameters
@@ -77,7 +77,7 @@ class RunningServers:
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     step_logs: tuple[Path, ...] = ()
-    planned: tuple[PlannedServer, ...] = ()
+    planned: tuple[PlacedServer, ...] = ()
 
     @property
     def llm(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from loratwin.bench.listener import SILENT, Listener
-from loratwin.bench.running import PlannedServer, RunningServers, assign_adapters
+from loratwin.bench.running import PlacedServer, RunningServers, assign_adapters
 from loratwin.bench.server_settings import ServerSettings, facts_with_slots, server_settings
 from loratwin.bench.shared.requests import parse_url
 from loratwin.engines.arguments import ServerArguments, as_words
@@ -70,7 +70,7 @@ class GivenServers:
     server_args: str | Sequence[str] | ServerArguments | None = None
     llm: str | None = None
     lora_folder: str | Path | None = None
-    planned: Sequence[PlannedServer] = ()
+    planned: Sequence[PlacedServer] = ()
 
     @contextmanager
     def running(
@@ -281,10 +281,10 @@ def _register(
 
 
 def _as_planned(
-    planned: Sequence[PlannedServer], settings: Sequence[ServerSettings]
-) -> tuple[tuple[PlannedServer, ...], tuple[str, ...]]:
+    planned: Sequence[PlacedServer], settings: Sequence[ServerSettings]
+) -> tuple[tuple[PlacedServer, ...], tuple[str, ...]]:
     """What was planned with what each server tells of itself, and where the two differ; empty: nothing was planned."""
-    servers: list[PlannedServer] = []
+    servers: list[PlacedServer] = []
     notes: list[str] = []
     for server, its in zip(planned, settings, strict=True) if planned else ():
         config, differences = server.with_limits(its.limits())
@@ -294,7 +294,7 @@ def _as_planned(
 
 
 def _names_held(
-    wanted: Sequence[str], planned: Sequence[PlannedServer], facts: Sequence[ServerFacts], urls: Sequence[str]
+    wanted: Sequence[str], planned: Sequence[PlacedServer], facts: Sequence[ServerFacts], urls: Sequence[str]
 ) -> tuple[str, ...]:
     """The workload's names, which each server must know of the adapters that it holds."""
     for server, its, url in zip(planned, facts, urls, strict=True):

@@ -40,7 +40,7 @@ def as_words(given: Sequence[str] | str) -> tuple[str, ...]:
         raise InputError(f"server arguments {given!r}: {error}") from None
 
 
-class _Part(NamedTuple):
+class _OptionWords(NamedTuple):
     """Words that belong together: an option with its values, or a word that belongs to none."""
 
     words: tuple[str, ...]  # as given
@@ -93,10 +93,10 @@ class ServerArguments:
         return cls(engine, given)
 
     @cached_property
-    def _parts(self) -> tuple[_Part, ...]:
+    def _parts(self) -> tuple[_OptionWords, ...]:
         return tuple(_parts(self.words, tuple(self.engine.options.values())))
 
-    def _last(self, field: str) -> _Part | None:
+    def _last(self, field: str) -> _OptionWords | None:
         option = self.engine.options.get(field)
         given = [part for part in self._parts if option is not None and part.option is option]
         return given[-1] if given else None
@@ -247,46 +247,46 @@ class ServerArguments:
         return [names.get(id(part.option), "") for part in self._parts]
 
 
-def _parts(words: Sequence[str], options: Sequence[Option]) -> list[_Part]:
+def _parts(words: Sequence[str], options: Sequence[Option]) -> list[_OptionWords]:
     """The words put together."""
-    parts: list[_Part] = []
+    parts: list[_OptionWords] = []
     i = 0
     while i < len(words):
-        parts.append(_part(words, i, options) if _is_option(words[i]) else _Part((words[i],), "", None, ()))
+        parts.append(_part(words, i, options) if _is_option(words[i]) else _OptionWords((words[i],), "", None, ()))
         i += len(parts[-1].words)
     return parts
 
 
-def _part(words: Sequence[str], i: int, options: Sequence[Option]) -> _Part:
+def _part(words: Sequence[str], i: int, options: Sequence[Option]) -> _OptionWords:
     """The option that begins at a word."""
     written, equals, value = words[i].partition("=")
     option, name = find(options, _hyphens(written))
     if option is None and not equals and re.match(r"-[A-Za-z].", written):  # -qawq, as argparse takes it
         short, _ = find(options, written[:2])
         if short is not None and short.takes is not Takes.NOTHING and not written.startswith("--"):
-            return _Part((words[i],), short.name, short, (written[2:],))
+            return _OptionWords((words[i],), short.name, short, (written[2:],))
     if equals or (option is None and re.fullmatch(r"-[A-Za-z]\d+", written)):  # -O3 holds its value
-        return _Part((words[i],), name, option, (value,) if equals else ())
+        return _OptionWords((words[i],), name, option, (value,) if equals else ())
     end = i + 1
     last = min(len(words), end + (MOST_VALUES if option is None else option.takes.most))
     while end < last and not _is_option(words[end]):
         end += 1
-    return _Part(tuple(words[i:end]), name, option, tuple(words[i + 1 : end]))
+    return _OptionWords(tuple(words[i:end]), name, option, tuple(words[i + 1 : end]))
 
 
-def _ambiguous(part: _Part) -> bool:
+def _ambiguous(part: _OptionWords) -> bool:
     return part.is_option and not part.name
 
 
-def _lacks_value(part: _Part) -> bool:
+def _lacks_value(part: _OptionWords) -> bool:
     return part.option is not None and part.option.takes in (Takes.VALUE, Takes.VALUES) and not part.values
 
 
-def _has_value_too_many(part: _Part) -> bool:
+def _has_value_too_many(part: _OptionWords) -> bool:
     return part.option is not None and part.option.takes is Takes.NOTHING and bool(part.values)
 
 
-def _masked(part: _Part) -> tuple[str, ...]:
+def _masked(part: _OptionWords) -> tuple[str, ...]:
     if not _ambiguous(part) and (part.option is None or not part.option.secret):
         return part.words
     name, equals, _ = part.words[0].partition("=")

@@ -9,13 +9,15 @@ from typing import Any
 
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config_file import with_config_file
-from loratwin.engines.engine import Gpu
+from loratwin.engines.engine import ServerGpu
 from loratwin.engines.facts import ServerFacts
 from loratwin.errors import InputError
 from loratwin.records import EngineConfig
 
 
-def engine_config(arguments: ServerArguments, facts: ServerFacts | None = None, gpu: Gpu | None = None) -> EngineConfig:
+def engine_config(
+    arguments: ServerArguments, facts: ServerFacts | None = None, gpu: ServerGpu | None = None
+) -> EngineConfig:
     """The configuration: arguments first, then what the server says, then the engine's defaults.
 
     Parameters
@@ -70,12 +72,12 @@ def changed_config(config: EngineConfig, arguments: ServerArguments) -> EngineCo
     return config.replace(**asked)
 
 
-def _gpu() -> Gpu:
+def _gpu() -> ServerGpu:
     program = shutil.which("nvidia-smi")
     if program is not None:
         query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
         with suppress(OSError, subprocess.SubprocessError, ValueError, IndexError):
             done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
             name, _, mebibytes = done.stdout.splitlines()[0].rpartition(",")
-            return Gpu(name, float(mebibytes) / 1024)
-    return Gpu("", 0.0)
+            return ServerGpu(name, float(mebibytes) / 1024)
+    return ServerGpu("", 0.0)

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from loratwin.engines.versions import Generation
 
 
-class Gpu(NamedTuple):
+class ServerGpu(NamedTuple):
     """A server's GPU, on which its engine's defaults depend; "" and 0: it runs on a CPU."""
 
     name: str
     memory_gib: float
 
 
-UNKNOWN_GPU = Gpu("unknown", 0.0)
+UNKNOWN_GPU = ServerGpu("unknown", 0.0)
 """Of a server of which nobody says where it runs: defaults are those of the smallest GPUs."""
 
 
@@ -132,7 +132,7 @@ class Engine:
     program: tuple[str, ...]
     options: Mapping[str, Option]
     lora_is_on: Callable[[ServerArguments], bool]
-    defaults: Callable[[Mapping[str, Any], str, Gpu], dict[str, Any]]
+    defaults: Callable[[Mapping[str, Any], str, ServerGpu], dict[str, Any]]
     memory_default: float
     memory_share: Callable[[str, float, int, int], float]
     tells: Callable[[Connection, str], dict[str, Any] | None]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from loratwin.engines.engine import Engine, Gpu, Loading, metrics
+from loratwin.engines.engine import Engine, Loading, ServerGpu, metrics
 from loratwin.engines.options import COMMON, count, listed, share, switch, valued
 from loratwin.engines.pages import whole
 from loratwin.engines.versions import Limits, limits_beside
@@ -60,7 +60,7 @@ MAX_LORAS = 8
 PAGE_TOKENS = 1
 
 
-def _defaults(known: Mapping[str, Any], version: str, gpu: Gpu) -> dict[str, Any]:
+def _defaults(known: Mapping[str, Any], version: str, gpu: ServerGpu) -> dict[str, Any]:
     """All adapters in host memory."""
     return {"max_loras": MAX_LORAS, "block_size": PAGE_TOKENS, **limits_beside(LIMITS, known)._asdict()}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from loratwin.engines.engine import AdapterInfo, Deployment, Engine, Gpu, Loading, Metric, metrics
+from loratwin.engines.engine import AdapterInfo, Deployment, Engine, Loading, Metric, ServerGpu, metrics
 from loratwin.engines.option_names import listed_options
 from loratwin.engines.options import COMMON, count, listed, share, switch, valued
 from loratwin.engines.pages import labels, whole
@@ -124,13 +124,13 @@ def _cache_settings(said: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _defaults(known: Mapping[str, Any], version: str, gpu: Gpu) -> dict[str, Any]:
+def _defaults(known: Mapping[str, Any], version: str, gpu: ServerGpu) -> dict[str, Any]:
     """engine.md 1.3 and 2.1; one adapter in a slot and as many in host memory unless told."""
     limits = limits_beside(_limits(version, gpu), known)
     return {"max_loras": 1, "max_cpu_loras": known.get("max_loras") or 1, **limits._asdict()}
 
 
-def _limits(version: str, gpu: Gpu) -> Limits:
+def _limits(version: str, gpu: ServerGpu) -> Limits:
     """Of a version that nobody knows those of the newest."""
     device: Device = "cuda" if gpu.name else "cpu"
     with suppress(InputError):

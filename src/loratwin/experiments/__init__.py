@@ -21,16 +21,16 @@ from loratwin.experiments.executors import (
 from loratwin.experiments.experiments import Experiments, Planned, plan_runs
 from loratwin.experiments.grid import Grid, expand, load_grid, parse_grid
 from loratwin.experiments.published import published_grid, read_dictionary, write_published
-from loratwin.experiments.runner import State, make_run, read_state
+from loratwin.experiments.runner import RunState, make_run, read_state
 
 __all__ = [
     "Container",
     "Experiments",
     "Grid",
     "Planned",
+    "RunState",
     "RunTable",
     "SlurmOptions",
-    "State",
     "beside_here",
     "cluster_executor",
     "collect",

@@ -24,7 +24,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 _TOKEN = re.compile(r"\s*(<=|>=|==|!=|<|>|'[^']*'|\"[^\"]*\"|[^\s<>=!'\"]+)")
 
 
-class Comparison(NamedTuple):
+class Inequality(NamedTuple):
     """Left, how they are compared, right; an operand is a name of the grid or a value."""
 
     left: Any
@@ -42,7 +42,7 @@ class Condition(NamedTuple):
     """All of its comparisons must hold."""
 
     text: str
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Inequality, ...]
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it does for a run's values, by full name.
@@ -54,7 +54,7 @@ class Condition(NamedTuple):
         """
         return all(self._compare(comparison, values) for comparison in self.comparisons)
 
-    def _compare(self, comparison: Comparison, values: Mapping[str, Any]) -> bool:
+    def _compare(self, comparison: Inequality, values: Mapping[str, Any]) -> bool:
         left, right = (_value(operand, values) for operand in (comparison.left, comparison.right))
         try:
             return bool(_OPERATORS[comparison.sign](left, right))
@@ -75,14 +75,14 @@ def parse_condition(text: str, names: Mapping[str, str]) -> Condition:
     InputError
         It is no comparison, or names what the grid does not have.
     """
-    comparisons: list[Comparison] = []
+    comparisons: list[Inequality] = []
     for part in re.split(r"\s+and\s+", text.strip()):
         tokens = _TOKEN.findall(part)
         signs = tokens[1::2]
         if "".join(tokens) != re.sub(r"\s+", "", part) or len(tokens) < 3 or len(tokens) % 2 == 0 or not _signs(signs):
             raise InputError(f"where: {text!r} must compare, as max-loras <= workload.groups.0.count")
         operands = [_operand(token, names, text) for token in tokens[::2]]
-        comparisons += map(Comparison, operands[:-1], signs, operands[1:])
+        comparisons += map(Inequality, operands[:-1], signs, operands[1:])
     return Condition(text, tuple(comparisons))
 
 

@@ -17,7 +17,7 @@ from loratwin.workload import draw, parse_spec
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """One run as the twin sees it.
 
     Parameters
@@ -51,7 +51,7 @@ def estimates(planned: Sequence[Planned], profile: Profile) -> dict[str, str]:
     return {run.name: estimate(run.spec, profile).text for run in planned if run.spec is not None}
 
 
-def estimate(spec: RunSpec, profile: Profile) -> Estimate:
+def estimate(spec: RunSpec, profile: Profile) -> RunEstimate:
     """Simulate a run of a grid.
 
     Raises
@@ -62,4 +62,4 @@ def estimate(spec: RunSpec, profile: Profile) -> Estimate:
     config = engine_config(ServerArguments(find_engine(spec.engine), spec.server_args))
     workload = draw(parse_spec({**spec.workload, "window_s": spec.window_s}), spec.seed)
     outcome = try_config(workload, profile, config)
-    return Estimate(outcome.summary, outcome.reason)
+    return RunEstimate(outcome.summary, outcome.reason)

@@ -22,7 +22,7 @@ from loratwin.experiments.containers import Container
 from loratwin.experiments.executors import SlurmExecutor, SlurmOptions, minutes_for, queued_jobs
 from loratwin.experiments.grid import Combination, Grid, expand, parse_grid
 from loratwin.experiments.run_spec import RunSpec, run_spec
-from loratwin.experiments.runner import State, make_run, read_state
+from loratwin.experiments.runner import RunState, make_run, read_state
 from loratwin.records import write_atomically
 
 GRID, JOBS, SLURM = "grid.json", "jobs.json", "slurm"
@@ -202,7 +202,7 @@ class Experiments:
             return {}
         return jobs
 
-    def states(self, names: Sequence[str] | None = None) -> dict[str, State]:
+    def states(self, names: Sequence[str] | None = None) -> dict[str, RunState]:
         """How far each run is; one that Slurm still has is queued, not interrupted."""
         given = self._names() if names is None else names
         states = {name: read_state(self.folder / name) for name in given}

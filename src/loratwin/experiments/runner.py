@@ -30,7 +30,7 @@ Stage = Literal["done", "failed", "running", "queued", "interrupted", "waiting"]
 
 
 @dataclass(frozen=True)
-class State:
+class RunState:
     """How a run ended.
 
     Parameters
@@ -52,7 +52,7 @@ class State:
     summary: dict[str, Any]
 
 
-def read_state(folder: Path, digest: str | None = None) -> State:
+def read_state(folder: Path, digest: str | None = None) -> RunState:
     """How far a run is; of one that is not at its end, only the stage.
 
     Parameters
@@ -61,12 +61,12 @@ def read_state(folder: Path, digest: str | None = None) -> State:
         Of the run as it should be: an end of another one does not count. None: any does.
     """
     try:
-        state = State(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+        state = RunState(**json.loads((folder / STATE).read_text(encoding="utf-8")))
         if digest is None or state.digest == digest:
             return state
     except (OSError, ValueError, TypeError):
         pass
-    return State(_unfinished(folder), "", "", 0.0, 0.0, "", {})
+    return RunState(_unfinished(folder), "", "", 0.0, 0.0, "", {})
 
 
 def _unfinished(folder: Path) -> Stage:
@@ -120,7 +120,7 @@ def _locked(folder: Path) -> Iterator[bool]:
         yield True
 
 
-def _make(folder: Path, spec: RunSpec) -> State:
+def _make(folder: Path, spec: RunSpec) -> RunState:
     from loratwin.records import write_atomically
 
     _set_aside(folder)
@@ -130,7 +130,7 @@ def _make(folder: Path, spec: RunSpec) -> State:
     except LoratwinError as error:
         reason, summary = " ".join(str(error).split()), {}
     took_s, stage = time.time() - started, "failed" if reason else "done"
-    state = State(stage, reason, spec.digest, started, took_s, socket.gethostname(), summary)  # type: ignore[arg-type]
+    state = RunState(stage, reason, spec.digest, started, took_s, socket.gethostname(), summary)  # type: ignore[arg-type]
     write_atomically(folder / STATE, json.dumps(asdict(state), indent=1) + "\n")
     return state
 

@@ -32,7 +32,7 @@ FULL = 0.99
 """A KV cache that may be as full as this needs no rule."""
 
 
-class Labels(NamedTuple):
+class ServerLabels(NamedTuple):
     """How Prometheus tells the servers of a target apart."""
 
     label: str
@@ -40,15 +40,15 @@ class Labels(NamedTuple):
     """A metric's name there."""
 
 
-PLAIN = Labels("server", lambda name: name)
+PLAIN = ServerLabels("server", lambda name: name)
 """The label that `scrape.yaml` gives; the engine's own names."""
 
-RAY = Labels("model_name", lambda name: f"ray_{name.replace(':', '_')}")
+RAY = ServerLabels("model_name", lambda name: f"ray_{name.replace(':', '_')}")
 """vLLM's `v1/metrics/ray_wrappers.py` and Ray's own prefix; the model's name is that of the server."""
 
 
 def alert_rules(
-    expected: Sequence[Expected], headroom: float, labels: Labels = PLAIN, engine: Engine = DEPLOYED
+    expected: Sequence[Expected], headroom: float, labels: ServerLabels = PLAIN, engine: Engine = DEPLOYED
 ) -> dict[str, Any]:
     """A file of rules: a group for each server.
 
@@ -72,7 +72,7 @@ def rules_object(rules: dict[str, Any]) -> dict[str, Any]:
 class _Rules:
     """The rules of one server."""
 
-    def __init__(self, expected: Expected, headroom: float, labels: Labels, engine: Engine) -> None:
+    def __init__(self, expected: Expected, headroom: float, labels: ServerLabels, engine: Engine) -> None:
         self.expected, self.headroom, self.labels, self.engine = expected, headroom, labels, engine
 
     def all(self) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from loratwin.workload import Workload, recorded_workload
 
 if TYPE_CHECKING:
     from loratwin.bench import GivenServers, Listener, Options, Routing
-    from loratwin.bench.running import PlannedServer
+    from loratwin.bench.running import PlacedServer
 
 
 def placement_to_measure(path: str | Path, others: Mapping[str, object]) -> Placement:
@@ -147,13 +147,13 @@ def servers_of(
     return GivenServers(urls, llm=llm, lora_folder=lora_folder, planned=_planned(placement, workload))
 
 
-def _planned(placement: Placement, workload: Workload) -> tuple[PlannedServer, ...]:
-    from loratwin.bench.running import PlannedServer
+def _planned(placement: Placement, workload: Workload) -> tuple[PlacedServer, ...]:
+    from loratwin.bench.running import PlacedServer
 
     number = np.full(len(placement.adapters) + 1, -1, np.int64)  # of the workload's adapters; the last: without one
     number[adapter_rows(placement, workload)] = np.arange(len(workload.adapters))
     held = [np.sort(number[placement.adapter[placement.entries_of(server)]]) for server in range(placement.num_servers)]
     return tuple(
-        PlannedServer(server.name, server.config, tuple(numbers[numbers >= 0].tolist()))
+        PlacedServer(server.name, server.config, tuple(numbers[numbers >= 0].tolist()))
         for server, numbers in zip(placement.servers, held, strict=True)
     )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from loratwin.errors import DataError
-from loratwin.gpu_traces.phases import PHASES, Range, phases_at, range_phase
+from loratwin.gpu_traces.phases import PHASES, PhaseInterval, phases_at, range_phase
 from loratwin.gpu_traces.trace import KernelTrace, make_trace
 
 KERNELS, CALLS, RANGES = "CUPTI_ACTIVITY_KIND_KERNEL", "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS"
@@ -117,7 +117,7 @@ def _index_calls(database: sqlite3.Connection, process: str) -> None:
     database.execute("CREATE INDEX temp.called_by_id ON called (id, process)")
 
 
-def _ranges(database: sqlite3.Connection, tables: dict[str, set[str]]) -> list[Range]:
+def _ranges(database: sqlite3.Connection, tables: dict[str, set[str]]) -> list[PhaseInterval]:
     columns = tables.get(RANGES, set())
     if not {"start", "end"} <= columns:
         return []
@@ -127,7 +127,7 @@ def _ranges(database: sqlite3.Connection, tables: dict[str, set[str]]) -> list[R
     text = f"COALESCE({', '.join([*names, chr(39) * 2])})"
     query = f'SELECT n.start, n."end", {text} FROM {RANGES} n WHERE n."end" > n.start{types}'
     phases = [(start, end, range_phase(name)) for start, end, name in database.execute(query)]
-    return [Range(start, end, phase) for start, end, phase in phases if phase is not None]
+    return [PhaseInterval(start, end, phase) for start, end, phase in phases if phase is not None]
 
 
 def _gpu(database: sqlite3.Connection, tables: dict[str, set[str]]) -> str:

@@ -39,7 +39,7 @@ def range_phase(name: str) -> RangePhase | None:
     return RangePhase(phase[1].lower(), int(batch[1]) if batch else 0)
 
 
-class Range(NamedTuple):
+class PhaseInterval(NamedTuple):
     """A range of time on some clock that tells a phase."""
 
     start: float
@@ -47,7 +47,7 @@ class Range(NamedTuple):
     phase: RangePhase
 
 
-def phases_at(ranges: Sequence[Range], times: F8) -> tuple[list[RangePhase], I8]:
+def phases_at(ranges: Sequence[PhaseInterval], times: F8) -> tuple[list[RangePhase], I8]:
     """What the innermost range around each time tells.
 
     Parameters
@@ -74,7 +74,7 @@ def phases_at(ranges: Sequence[Range], times: F8) -> tuple[list[RangePhase], I8]
     return [*(one.phase for one in ordered), RangePhase("", 0)], nearest
 
 
-def _around(ordered: Sequence[Range]) -> I8:
+def _around(ordered: Sequence[PhaseInterval]) -> I8:
     """Of each range the nearest one that it began within; the number of ranges: none."""
     none, open_ones = len(ordered), list[int]()
     around = np.full(none + 1, none, dtype=np.int64)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from loratwin.errors import DataError
-from loratwin.gpu_traces.phases import PHASES, Range, phases_at, range_phase
+from loratwin.gpu_traces.phases import PHASES, PhaseInterval, phases_at, range_phase
 from loratwin.gpu_traces.trace import KernelTrace, make_trace
 
 KERNELS = ("kernel", "gpu_memcpy", "gpu_memset")
@@ -42,7 +42,7 @@ def read_torch(path: Path) -> KernelTrace:
     events = [event for event in data["traceEvents"] if event.get("ph") == "X" and "dur" in event]
     of = _by_category(events, path)
     ranges = [
-        Range(event["ts"], event["ts"] + event["dur"], phase)
+        PhaseInterval(event["ts"], event["ts"] + event["dur"], phase)
         for event in _every(of, RANGES)
         if (phase := range_phase(str(event["name"]))) is not None
     ]

@@ -1,6 +1,6 @@
 """LLMs: what they are made of, what they are called, and the bytes that follow from it."""
 
-from loratwin.llms.cache import CacheSize, Server, cache_size
+from loratwin.llms.cache import CacheSettings, CacheSize, cache_size
 from loratwin.llms.config import shapes_from_config
 from loratwin.llms.facts import LlmFacts, facts_of, llm_facts
 from loratwin.llms.layers import Attention, Cache, Layers, Linear, Slice
@@ -12,13 +12,13 @@ from loratwin.llms.tensor_parallel import check_dealt
 __all__ = [
     "Attention",
     "Cache",
+    "CacheSettings",
     "CacheSize",
     "Layers",
     "Linear",
     "LlmFacts",
     "LlmShapes",
     "Product",
-    "Server",
     "Slice",
     "cache_size",
     "check_dealt",

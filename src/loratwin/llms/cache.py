@@ -56,7 +56,7 @@ class CacheSize(NamedTuple):
         return self.blocks / self.request_blocks
 
 
-class Server(NamedTuple):
+class CacheSettings(NamedTuple):
     """What the size of the cache depends on beside the LLM and the memory."""
 
     max_model_len: int
@@ -76,7 +76,7 @@ class _Group(NamedTuple):
     block_tokens: int
 
 
-def cache_size(llm: LlmShapes, available: float, server: Server) -> CacheSize:
+def cache_size(llm: LlmShapes, available: float, server: CacheSettings) -> CacheSize:
     """What fits `available` bytes of one GPU.
 
     Raises
@@ -93,7 +93,7 @@ def cache_size(llm: LlmShapes, available: float, server: Server) -> CacheSize:
     return _several(groups, available, server) if groups else _by_bytes(kept, available, server, llm)
 
 
-def _kept(llm: LlmShapes, server: Server) -> list[tuple[Cache, int]]:
+def _kept(llm: LlmShapes, server: CacheSettings) -> list[tuple[Cache, int]]:
     """What layers keep, and how many of them; as full attention where the version has no groups for it."""
     counts: dict[Cache, int] = {}
     for kind in llm.kinds:
@@ -118,12 +118,12 @@ def _with_states_joined(caches: tuple[Cache, ...]) -> list[Cache]:
     return [*(cache for cache in caches if cache.kind != "state"), joined]
 
 
-def _entry(cache: Cache, server: Server, llm: LlmShapes) -> int:
+def _entry(cache: Cache, server: CacheSettings, llm: LlmShapes) -> int:
     number = server.number_bytes or llm.kv_number_bytes or llm.dtype_bytes
     return cache.bytes_on(server.tensor_parallel, number)
 
 
-def _one_group(kept: list[tuple[Cache, int]], available: float, server: Server, llm: LlmShapes) -> CacheSize:
+def _one_group(kept: list[tuple[Cache, int]], available: float, server: CacheSettings, llm: LlmShapes) -> CacheSize:
     """All layers keep every token: a block has a page of each of them."""
     size = server.block_size
     block = sum(count * _entry(cache, server, llm) * size // cache.every for cache, count in kept)
@@ -131,7 +131,7 @@ def _one_group(kept: list[tuple[Cache, int]], available: float, server: Server, 
     return CacheSize(blocks * size, blocks, block, -(-server.max_model_len // size), size)
 
 
-def _groups(kept: list[tuple[Cache, int]], server: Server, llm: LlmShapes) -> list[_Group]:
+def _groups(kept: list[tuple[Cache, int]], server: CacheSettings, llm: LlmShapes) -> list[_Group]:
     """Groups whose pages have the same bytes; none where that cannot be."""
     pages = _pages(kept, server, llm)
     if pages is None:
@@ -151,7 +151,7 @@ def _groups(kept: list[tuple[Cache, int]], server: Server, llm: LlmShapes) -> li
     return found
 
 
-def _block_tokens(kept: list[tuple[Cache, int]], server: Server, llm: LlmShapes) -> int:
+def _block_tokens(kept: list[tuple[Cache, int]], server: CacheSettings, llm: LlmShapes) -> int:
     """Tokens of a block: as many as make a page of attention at least that of a state."""
     states = [_entry(cache, server, llm) for cache, _ in kept if cache.kind == "state"]
     entries = [_entry(cache, server, llm) for cache, _ in kept if cache.kind != "state"]
@@ -161,7 +161,7 @@ def _block_tokens(kept: list[tuple[Cache, int]], server: Server, llm: LlmShapes)
     return unit * -(-max(states) // (unit * max(entries)))
 
 
-def _pages(kept: list[tuple[Cache, int]], server: Server, llm: LlmShapes) -> dict[Cache, int] | None:
+def _pages(kept: list[tuple[Cache, int]], server: CacheSettings, llm: LlmShapes) -> dict[Cache, int] | None:
     """Bytes of a page of each, before they are made the same; None: some have entries of several tokens."""
     if any(cache.every > 1 for cache, _ in kept):
         return None
@@ -169,7 +169,7 @@ def _pages(kept: list[tuple[Cache, int]], server: Server, llm: LlmShapes) -> dic
     return {cache: _entry(cache, server, llm) * (1 if cache.kind == "state" else tokens) for cache, _ in kept}
 
 
-def _blocks_of_request(cache: Cache, tokens: int, server: Server) -> int:
+def _blocks_of_request(cache: Cache, tokens: int, server: CacheSettings) -> int:
     longest, batch = server.max_model_len, server.max_num_batched_tokens
     if server.version >= IN_FLIGHT:
         batch *= 2
@@ -182,7 +182,7 @@ def _blocks_of_request(cache: Cache, tokens: int, server: Server) -> int:
     return -(-longest // tokens)
 
 
-def _several(kept: list[_Group], available: float, server: Server) -> CacheSize:
+def _several(kept: list[_Group], available: float, server: CacheSettings) -> CacheSize:
     """Groups of as many layers as the smallest kind has, or as the largest where they are nearly as many."""
     counts = [group.layers for group in kept]
     layers = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
@@ -196,7 +196,7 @@ def _several(kept: list[_Group], available: float, server: Server) -> CacheSize:
     return CacheSize(blocks // sum(numbers) * tokens, blocks, block, request, tokens)
 
 
-def _by_bytes(kept: list[tuple[Cache, int]], available: float, server: Server, llm: LlmShapes) -> CacheSize:
+def _by_bytes(kept: list[tuple[Cache, int]], available: float, server: CacheSettings, llm: LlmShapes) -> CacheSize:
     """Pages of many sizes, packed into one block: as if every byte could be used."""
     size = server.block_size
     request = sum(

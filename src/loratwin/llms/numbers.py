@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from loratwin.errors import InputError
 
 
-class Numbers(NamedTuple):
+class NumberFormat(NamedTuple):
     """How the weights of a linear layer are kept."""
 
     bits: float  # of one weight
@@ -30,24 +30,24 @@ class Numbers(NamedTuple):
 
 
 _KNOWN = {
-    "bfloat16": Numbers(16),
-    "float32": Numbers(32),
-    "fp8": Numbers(8, 4, 0, 0),  # one scale a matrix
-    "fp8-channel": Numbers(8, 4, 0, 1),  # one an output
-    "fp8-block": Numbers(8, 4, 128, 128),
-    "int8": Numbers(8, 4, 0, 1),
-    "bnb-8bit": Numbers(8, 4, 0, 1),
-    "bnb-4bit": Numbers(4, 4, 64, 1),  # blocks of 64 weights; vLLM keeps their scales in float32
-    "nvfp4": Numbers(4, 1, 16, 1),
-    "mxfp4": Numbers(4, 1, 32, 1),
-    "mxfp8": Numbers(8, 1, 32, 1),
+    "bfloat16": NumberFormat(16),
+    "float32": NumberFormat(32),
+    "fp8": NumberFormat(8, 4, 0, 0),  # one scale a matrix
+    "fp8-channel": NumberFormat(8, 4, 0, 1),  # one an output
+    "fp8-block": NumberFormat(8, 4, 128, 128),
+    "int8": NumberFormat(8, 4, 0, 1),
+    "bnb-8bit": NumberFormat(8, 4, 0, 1),
+    "bnb-4bit": NumberFormat(4, 4, 64, 1),  # blocks of 64 weights; vLLM keeps their scales in float32
+    "nvfp4": NumberFormat(4, 1, 16, 1),
+    "mxfp4": NumberFormat(4, 1, 32, 1),
+    "mxfp8": NumberFormat(8, 1, 32, 1),
 }
 
 _GROUPED = re.compile(r"int([2348])-g(\d+)(-z)?")
 
 
 @lru_cache(maxsize=64)
-def numbers(name: str) -> Numbers:
+def numbers(name: str) -> NumberFormat:
     """The type of a name.
 
     Raises
@@ -59,7 +59,7 @@ def numbers(name: str) -> Numbers:
         return _KNOWN[name]
     if grouped := _GROUPED.fullmatch(name):
         bits, group = int(grouped[1]), int(grouped[2])
-        return Numbers(bits, 2 + (bits / 8 if grouped[3] else 0), group, 1)
+        return NumberFormat(bits, 2 + (bits / 8 if grouped[3] else 0), group, 1)
     raise InputError(f"unknown type of numbers {name!r}: it must be one of {', '.join(_KNOWN)}, or as int4-g128")
 
 

@@ -1,7 +1,7 @@
 """Performance models: step time, adapter loading, memory, front end; and the profiles that hold their coefficients."""
 
 from loratwin.engines.versions import EngineBehaviour, default_limits, generation_of
-from loratwin.perf.account import KvCapacity, MemoryAccount, Part, kv_capacity, memory_account
+from loratwin.perf.account import KvCapacity, MemoryAccount, MemoryPart, kv_capacity, memory_account
 from loratwin.perf.assume import assume, assume_memory, load_references, profile_for
 from loratwin.perf.compare import compare_profiles
 from loratwin.perf.domain import Domain
@@ -36,7 +36,7 @@ __all__ = [
     "LoadingModel",
     "MemoryAccount",
     "MemoryModel",
-    "Part",
+    "MemoryPart",
     "Profile",
     "ProfiledServer",
     "ReplayedMemory",

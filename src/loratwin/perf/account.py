@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from loratwin.engines.versions import engine_version, generation_of
 from loratwin.errors import InputError
-from loratwin.llms import CacheSize, LlmShapes, Server, cache_size, lora_tensors
+from loratwin.llms import CacheSettings, CacheSize, LlmShapes, cache_size, lora_tensors
 from loratwin.perf.memory import GIB, AssumedMemory, MemoryModel, ReplayedMemory, lora_reserved_bytes
 from loratwin.perf.memory_rules import NOT_SORTING
 from loratwin.perf.profile_run import Sizes, charged_bytes
@@ -40,7 +40,7 @@ WHOLE_GRAPHS = (0, 11, 0)
 """From this version on steps of decodes alone have graphs of their own."""
 
 
-class Part(NamedTuple):
+class MemoryPart(NamedTuple):
     """A part of a GPU's memory, in GiB, and how far off it can be (a standard error)."""
 
     name: str
@@ -85,11 +85,11 @@ class MemoryAccount(NamedTuple):
 
     gpu_gib: float
     granted_gib: float
-    parts: tuple[Part, ...]
+    parts: tuple[MemoryPart, ...]
     kv_gib: float
     kv_low_gib: float
     kv_high_gib: float
-    after: tuple[Part, ...]
+    after: tuple[MemoryPart, ...]
     room_gib: float
     cache: CacheSize
     capacity: KvCapacity
@@ -142,10 +142,10 @@ def memory_account(llm: LlmShapes, memory: Memory, config: EngineConfig) -> Memo
     )  # fmt: skip
 
 
-def _server(llm: LlmShapes, memory: Memory, config: EngineConfig) -> Server:
+def _server(llm: LlmShapes, memory: Memory, config: EngineConfig) -> CacheSettings:
     longest = config.max_model_len or llm.max_model_len
     number = KV_NUMBER_BYTES[config.kv_cache_dtype]
-    server = Server(longest, config.max_num_batched_tokens, config.block_size, memory.tensor_parallel, number)
+    server = CacheSettings(longest, config.max_num_batched_tokens, config.block_size, memory.tensor_parallel, number)
     return server._replace(version=engine_version(memory.engine)) if isinstance(memory, AssumedMemory) else server
 
 
@@ -159,7 +159,7 @@ def _gpu_error(memory: Memory) -> float:
     return memory.gpu_error_gib if isinstance(memory, AssumedMemory) else 0.0
 
 
-def _parts(llm: LlmShapes, memory: Memory, config: EngineConfig) -> tuple[Part, ...]:
+def _parts(llm: LlmShapes, memory: Memory, config: EngineConfig) -> tuple[MemoryPart, ...]:
     """What is taken before the KV cache is sized."""
     if isinstance(memory, ReplayedMemory):
         return _replayed(llm, memory, config)
@@ -170,13 +170,13 @@ def _parts(llm: LlmShapes, memory: Memory, config: EngineConfig) -> tuple[Part, 
         llm, config.max_loras, config.max_lora_rank, memory.extra_vocabulary, t, config.fully_sharded_loras
     )
     lora = reserved / GIB
-    head = (Part("weights", llm.weight_bytes_on_gpu(t) / GIB), Part("slots", lora, 0.03 * lora))
+    head = (MemoryPart("weights", llm.weight_bytes_on_gpu(t) / GIB), MemoryPart("slots", lora, 0.03 * lora))
     if isinstance(memory, AssumedMemory):
         return (*head, *_assumed(llm, memory, config))
     sampler = memory.sampler_copies * _rows(config) * llm.vocab_size * 4 / GIB
     return (
-        Part("weights", head[0].gib), Part("slots", lora), Part("activations", sampler),
-        Part("graphs", memory.graph_gib), Part("other", memory.other_gib, FITTED_ERROR_GIB),
+        MemoryPart("weights", head[0].gib), MemoryPart("slots", lora), MemoryPart("activations", sampler),
+        MemoryPart("graphs", memory.graph_gib), MemoryPart("other", memory.other_gib, FITTED_ERROR_GIB),
     )  # fmt: skip
 
 
@@ -185,15 +185,15 @@ def _rows(config: EngineConfig) -> int:
     return min(config.max_num_seqs, config.max_num_batched_tokens)
 
 
-def _assumed(llm: LlmShapes, memory: AssumedMemory, config: EngineConfig) -> tuple[Part, ...]:
+def _assumed(llm: LlmShapes, memory: AssumedMemory, config: EngineConfig) -> tuple[MemoryPart, ...]:
     kept = (_rotary_bytes(llm) + memory.state_copies * 4 * config.max_num_seqs * llm.vocab_size) / GIB
     peak, error = _peak_gib(llm, memory, config)
     graphs = graphs_gib(llm, memory, config) if memory.graphs_counted else 0.0
     share = 0.5 if config.enforce_eager else 1.0  # half of it is what was compiled and captured
     return (
-        Part("activations", peak, error),
-        Part("graphs", graphs, 0.4 * graphs),
-        Part("other", memory.other_gib * share + kept, memory.other_error_gib),
+        MemoryPart("activations", peak, error),
+        MemoryPart("graphs", graphs, 0.4 * graphs),
+        MemoryPart("other", memory.other_gib * share + kept, memory.other_error_gib),
     )
 
 
@@ -243,7 +243,9 @@ def number_of_graphs(engine: str, config: EngineConfig) -> int:
     return int(pieces + whole) * (2 if config.max_loras and behaviour.base_graphs else 1)
 
 
-def _after(llm: LlmShapes, memory: Memory, config: EngineConfig, granted: float) -> tuple[tuple[Part, ...], float]:
+def _after(
+    llm: LlmShapes, memory: Memory, config: EngineConfig, granted: float
+) -> tuple[tuple[MemoryPart, ...], float]:
     """What is taken after the KV cache, and the room that there is for it: what the server may not fill.
 
     What the profile run took at its peak is free for graphs, but sampling for `max_num_seqs` sequences needs it again.
@@ -254,11 +256,17 @@ def _after(llm: LlmShapes, memory: Memory, config: EngineConfig, granted: float)
     graphs = 0.0 if memory.graphs_counted else graphs_gib(llm, memory, config)
     peak = _peak_gib(llm, memory, config)[0]
     sampling = NOT_SORTING * _rows(config) * llm.vocab_size / GIB
-    return (Part("graphs", graphs, 0.4 * graphs), Part("sampler warm-up", max(0.0, sampling - peak))), room
+    return (MemoryPart("graphs", graphs, 0.4 * graphs), MemoryPart("sampler warm-up", max(0.0, sampling - peak))), room
 
 
 def _short_of(
-    granted: float, parts: tuple[Part, ...], left: float, tokens: int, needed: int, config: EngineConfig, memory: Memory
+    granted: float,
+    parts: tuple[MemoryPart, ...],
+    left: float,
+    tokens: int,
+    needed: int,
+    config: EngineConfig,
+    memory: Memory,
 ) -> str:
     """Why the KV cache is too small; empty where it is not."""
     if isinstance(memory, AssumedMemory) and memory.kv_gib is None and granted > memory.gpu_gib - memory.context_gib:
@@ -279,7 +287,7 @@ def _short_of(
     return f"{tokens} KV tokens are left, fewer than one request of max_model_len = {needed}"
 
 
-def _no_room(after: tuple[Part, ...], room: float) -> str:
+def _no_room(after: tuple[MemoryPart, ...], room: float) -> str:
     """Why what comes after the KV cache does not fit; empty where it does."""
     taken = sum(part.gib for part in after)
     if SURELY * taken <= max(room, 0.0):
@@ -288,7 +296,7 @@ def _no_room(after: tuple[Part, ...], room: float) -> str:
     return f"{what} take {taken:.1f} GiB after the KV cache, and {max(room, 0):.1f} GiB are left to them"
 
 
-def _replayed(llm: LlmShapes, memory: ReplayedMemory, config: EngineConfig) -> tuple[Part, ...]:
+def _replayed(llm: LlmShapes, memory: ReplayedMemory, config: EngineConfig) -> tuple[MemoryPart, ...]:
     """The same for vLLM's first engine; LoRA takes what the profile run takes more with it than without."""
     if config.max_loras and not memory.profile_run.charges_reserved:
         raise InputError(
@@ -297,8 +305,8 @@ def _replayed(llm: LlmShapes, memory: ReplayedMemory, config: EngineConfig) -> t
     without = _profile_run_bytes(llm, memory, config, 0)
     lora = _profile_run_bytes(llm, memory, config, config.max_loras) - without
     return (
-        Part("weights", llm.weight_bytes_on_gpu(1) / GIB), Part("slots", lora / GIB),
-        Part("activations", without / GIB), Part("other", memory.other_gib, FITTED_ERROR_GIB),
+        MemoryPart("weights", llm.weight_bytes_on_gpu(1) / GIB), MemoryPart("slots", lora / GIB),
+        MemoryPart("activations", without / GIB), MemoryPart("other", memory.other_gib, FITTED_ERROR_GIB),
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ PNG_DPI = 150
 
 
 @dataclass(frozen=True)
-class Series:
+class ChartSeries:
     """Points of one name; `colour` is an index into `COLOURS`, None: the next one."""
 
     name: str
@@ -58,7 +58,7 @@ class Panel:
     title: str
     x: str
     y: str
-    series: Sequence[Series]
+    series: Sequence[ChartSeries]
     ticks: Sequence[str] = ()
     log: str = ""
     from_zero: bool = True

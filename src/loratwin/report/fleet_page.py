@@ -13,7 +13,7 @@ from loratwin.fleet.plan_text import verdict_lines
 from loratwin.formatting import number
 from loratwin.plan.sentences import margin_text
 from loratwin.records import write_atomically
-from loratwin.report.charts import Chart, Panel, Series
+from loratwin.report.charts import Chart, ChartSeries, Panel
 from loratwin.report.fleet_tables import fleet_tables
 from loratwin.report.page import HeadlineFigure, environment, milliseconds
 from loratwin.report.tables import write_csv
@@ -93,7 +93,7 @@ def server_chart(plan: FleetPlan) -> Chart:
 
     def panel(title: str, y: str, values: Callable[[int], float]) -> Panel:
         found = [values(j) for j in x]
-        return Panel(title, "server", y, [Series(y, x, found, "bars" if few else "points")], names)
+        return Panel(title, "server", y, [ChartSeries(y, x, found, "bars" if few else "points")], names)
 
     servers = plan.servers
     panels = [

@@ -12,7 +12,7 @@ from loratwin.errors import InputError
 from loratwin.gpu_traces import CLASSES, ClassFigures, KernelTrace, by_class, by_kernel, read_trace
 from loratwin.perf import Gpu, find_gpu
 from loratwin.records import write_atomically
-from loratwin.report.charts import Chart, Panel, Series
+from loratwin.report.charts import Chart, ChartSeries, Panel
 from loratwin.report.tables import Cell, Column, Row, Table, word, write_csv
 from loratwin.version import __version__
 
@@ -152,7 +152,7 @@ def share_chart(rows: Sequence[ClassFigures]) -> Chart:
         mine = [row for row in rows if row.phase == phase]
         batches = sorted({row.batch for row in mine})
         series = [
-            Series(
+            ChartSeries(
                 kind,
                 [float(batches.index(row.batch)) for row in mine if row.name == kind],
                 [100 * row.share for row in mine if row.name == kind],
@@ -175,12 +175,12 @@ def roofline_chart(rows: Sequence[ClassFigures], gpu: Gpu) -> Chart | None:
     corner = gpu.flops / gpu.memory_bytes_per_s
     ends = [min(0.5 * min(row.intensity for row in told), corner / 10), corner, 10 * corner]
     roof = [min(gpu.flops, gpu.memory_bytes_per_s * at) / 1e12 for at in ends]
-    series = [Series(f"{gpu.name}, data sheet", ends, roof, "line", colour=7)]
+    series = [ChartSeries(f"{gpu.name}, data sheet", ends, roof, "line", colour=7)]
     for number, kind in enumerate(CLASSES):
         mine = [row for row in told if row.name == kind]
         if mine:
             x, y = [row.intensity for row in mine], [row.operations_per_s / 1e12 for row in mine]
-            series.append(Series(kind, x, y, "points", colour=number))
+            series.append(ChartSeries(kind, x, y, "points", colour=number))
     panel = Panel("Roofline", "operations/byte", "TFLOP/s", series, log="xy")
     return Chart("roofline", f"Roofline of {gpu.name}", [panel], height=4.2)
 

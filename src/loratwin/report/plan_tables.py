@@ -18,7 +18,7 @@ from loratwin.report.tables import Cell, Column, Row, Table, numeric, texts, wor
 
 
 @dataclass(frozen=True)
-class Figure:
+class FigureColumn:
     """A figure of a configuration, as a column."""
 
     column: Column
@@ -28,17 +28,17 @@ class Figure:
 
 
 _FIGURES = (
-    Figure(Column("throughput_tokens_per_s", "through\N{SOFT HYPHEN}put", "tokens/s"), "total_throughput"),
-    Figure(Column("served_share", "served"), "served_share", "share"),
-    Figure(Column("ttft_mean_ms", "TTFT", "mean"), "ttft_mean_ms", "ms", "ttft_mean"),
-    Figure(Column("ttft_p99_ms", "TTFT", "p99"), "ttft_p99_ms", "ms", "ttft_p99"),
-    Figure(Column("tpot_mean_ms", "TPOT", "mean"), "tpot_mean_ms", "ms", "tpot_mean"),
-    Figure(Column("itl_p99_ms", "ITL", "p99"), "itl_p99_ms", "ms", "itl_p99"),
+    FigureColumn(Column("throughput_tokens_per_s", "through\N{SOFT HYPHEN}put", "tokens/s"), "total_throughput"),
+    FigureColumn(Column("served_share", "served"), "served_share", "share"),
+    FigureColumn(Column("ttft_mean_ms", "TTFT", "mean"), "ttft_mean_ms", "ms", "ttft_mean"),
+    FigureColumn(Column("ttft_p99_ms", "TTFT", "p99"), "ttft_p99_ms", "ms", "ttft_p99"),
+    FigureColumn(Column("tpot_mean_ms", "TPOT", "mean"), "tpot_mean_ms", "ms", "tpot_mean"),
+    FigureColumn(Column("itl_p99_ms", "ITL", "p99"), "itl_p99_ms", "ms", "itl_p99"),
 )
 _FURTHER = (
-    Figure(Column("running_mean", "running"), "running_mean"),
-    Figure(Column("waiting_mean", "waiting"), "waiting_mean"),
-    Figure(Column("swap_ins", "swap-ins"), "swap_ins"),
+    FigureColumn(Column("running_mean", "running"), "running_mean"),
+    FigureColumn(Column("waiting_mean", "waiting"), "waiting_mean"),
+    FigureColumn(Column("swap_ins", "swap-ins"), "swap_ins"),
 )
 _E2E = Column("e2e_mean_ms", "end to end", "mean")
 
@@ -83,7 +83,7 @@ def _alternative(plan: Plan, each: Candidate, more: Sequence[Limit], real: Seque
     missed = {limit.name for limit in each.missed(plan.slo)} if each.starts else set()
     own = missed - set(each.real_slo_s)  # of the others the real run's figure is red
 
-    def cell(figure: Figure) -> Cell:
+    def cell(figure: FigureColumn) -> Cell:
         return numeric(each.mean(figure.name), figure.unit, "bad" if figure.limit in own else "")
 
     verdict, look = _verdict(plan, each)

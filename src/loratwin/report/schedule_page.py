@@ -13,7 +13,7 @@ from loratwin.fleet.schedule_text import schedule_verdict_lines
 from loratwin.formatting import number
 from loratwin.plan.sentences import margin_text
 from loratwin.records import write_atomically
-from loratwin.report.charts import Chart, Look, Panel, Series
+from loratwin.report.charts import Chart, ChartSeries, Look, Panel
 from loratwin.report.fleet_page import ratio
 from loratwin.report.page import HeadlineFigure, environment, milliseconds
 from loratwin.report.schedule_tables import schedule_tables
@@ -105,11 +105,11 @@ def schedule_chart(schedule: FleetSchedule) -> Chart:
     ticks = [clock(each.start_s) for each in periods] if few else []
     title = "beginning of the period" if few else "hours from the window's start"
 
-    def panel(name: str, y: str, series: Sequence[Series], from_zero: bool = True) -> Panel:
+    def panel(name: str, y: str, series: Sequence[ChartSeries], from_zero: bool = True) -> Panel:
         return Panel(name, title, y, series, ticks, from_zero=from_zero)
 
-    def over_time(value: Callable[[Period], float], look: Look = "simulated") -> list[Series]:
-        return [Series("", x, [value(each) for each in periods], look)]
+    def over_time(value: Callable[[Period], float], look: Look = "simulated") -> list[ChartSeries]:
+        return [ChartSeries("", x, [value(each) for each in periods], look)]
 
     def margin(period: Period) -> float:
         value = 100 * (period.plan.tightest.candidate.margin - 1)
@@ -126,16 +126,16 @@ def schedule_chart(schedule: FleetSchedule) -> Chart:
     return Chart("servers-over-time", "What the servers carry over time", panels)
 
 
-def _loads(periods: Sequence[Period], x: Sequence[float]) -> list[Series]:
+def _loads(periods: Sequence[Period], x: Sequence[float]) -> list[ChartSeries]:
     """A line for each server; of many a point for each, and the mean."""
     most = max(each.plan.num_servers for each in periods)
     if most <= NAMED_SERVERS:
         return [_load_of(periods, x, j) for j in range(most)]
     points = [(at, float(load)) for at, each in zip(x, periods, strict=True) for load in each.plan.loads]
-    mean = Series("mean", x, [float(each.plan.loads.mean()) for each in periods], "line", 1)
-    return [Series("each server", [at for at, _ in points], [load for _, load in points], "points", 0), mean]
+    mean = ChartSeries("mean", x, [float(each.plan.loads.mean()) for each in periods], "line", 1)
+    return [ChartSeries("each server", [at for at, _ in points], [load for _, load in points], "points", 0), mean]
 
 
-def _load_of(periods: Sequence[Period], x: Sequence[float], j: int) -> Series:
+def _load_of(periods: Sequence[Period], x: Sequence[float], j: int) -> ChartSeries:
     there = [(at, each.plan.servers[j]) for at, each in zip(x, periods, strict=True) if j < each.plan.num_servers]
-    return Series(there[0][1].name, [at for at, _ in there], [server.tokens_per_s for _, server in there])
+    return ChartSeries(there[0][1].name, [at for at, _ in there], [server.tokens_per_s for _, server in there])

@@ -113,7 +113,7 @@ def answer_all(
     missing = [name for name in workloads if _kept(folder, name, marks[name]) is None]
     kept = len(workloads) - len(missing)
     progress(kept)
-    tasks = [_Task(name, workloads[name], marks[name]) for name in missing]
+    tasks = [_WorkloadTask(name, workloads[name], marks[name]) for name in missing]
     with Workers(_Answering(folder.resolve(), question), processes, executor) as workers:
         workers.map(tasks, lambda done: progress(kept + done))
     answers = _collected(folder, question, marks, len(missing))
@@ -123,7 +123,7 @@ def answer_all(
 
 
 @dataclass(frozen=True)
-class _Task:
+class _WorkloadTask:
     """A workload; travels alone."""
 
     name: str
@@ -138,7 +138,7 @@ class _Answering:
     folder: Path
     question: Question
 
-    def __call__(self, task: _Task) -> None:
+    def __call__(self, task: _WorkloadTask) -> None:
         try:
             result = self.question(task.name, task.spec)
         except LoratwinError as error:  # of this workload; the others have theirs

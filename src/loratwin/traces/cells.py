@@ -31,7 +31,7 @@ _NOTHING = ("", "null", "none", "-", "n/a", "na", "nan", "<na>", "nat", "\\n")
 Mask = NDArray[np.bool_]
 
 
-class Numbers(NamedTuple):
+class NumberColumn(NamedTuple):
     """A column as numbers. All of shape (num_rows,)."""
 
     value: F8
@@ -42,23 +42,23 @@ class Numbers(NamedTuple):
     """There is something in it that is no number."""
 
 
-def numbers(cells: Any) -> Numbers:
+def numbers(cells: Any) -> NumberColumn:
     """Cells as numbers: what numpy has read already, numbers of JSON, or text."""
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "iuf":
         value = cells.astype(np.float64)
-        return Numbers(value, np.isnan(value), np.isinf(value))
+        return NumberColumn(value, np.isnan(value), np.isinf(value))
     if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":  # tolist() would make nanoseconds of them
-        return Numbers(np.full(len(cells), np.nan), np.isnat(cells), ~np.isnat(cells))
+        return NumberColumn(np.full(len(cells), np.nan), np.isnat(cells), ~np.isnat(cells))
     items = cells.tolist() if isinstance(cells, np.ndarray) else cells
     try:
         value = np.array(items, dtype=np.float64)  # None becomes NaN
         if value.ndim == 1 and np.isfinite(value).all() and not any(isinstance(item, bool) for item in items):
-            return Numbers(value, np.zeros(len(value), bool), np.zeros(len(value), bool))
+            return NumberColumn(value, np.zeros(len(value), bool), np.zeros(len(value), bool))
     except (ValueError, TypeError, OverflowError):
         pass
     missing = np.array([is_nothing(item) for item in items], dtype=bool)
     value = np.array([_number(item) for item in items], dtype=np.float64)
-    return Numbers(value, missing, ~np.isfinite(value) & ~missing)
+    return NumberColumn(value, missing, ~np.isfinite(value) & ~missing)
 
 
 def is_nothing(item: Any) -> bool:

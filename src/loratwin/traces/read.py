@@ -28,7 +28,7 @@ from loratwin.traces.formats import (
     recognised,
     unit_in_name,
 )
-from loratwin.traces.rows import UNREADABLE, Piece, Table, open_table, read_table, value_at
+from loratwin.traces.rows import UNREADABLE, OpenedFile, Piece, open_table, read_table, value_at
 from loratwin.traces.servegen import is_clients, read_clients
 from loratwin.traces.trace import F8, MAX_TOKENS, NO_ADAPTER, SharedBlocks, Trace, TraceFacts
 
@@ -118,7 +118,7 @@ class _Plan(NamedTuple):
     kind: str
 
 
-def _plan(path: Path, table: Table, reading: Reading) -> _Plan:
+def _plan(path: Path, table: OpenedFile, reading: Reading) -> _Plan:
     given = dict(reading.columns)
     form = format_named(reading.format) if reading.format is not None else recognised(table.header)
     if form is None and not given and {"client", "rate"} <= set(table.header):
@@ -137,7 +137,7 @@ def _plan(path: Path, table: Table, reading: Reading) -> _Plan:
                  table.kind)  # fmt: skip
 
 
-def _unit(table: Table, column: str | None) -> str:
+def _unit(table: OpenedFile, column: str | None) -> str:
     """The unit of a column of times by what is in it; where numbers are too small to tell, by its name."""
     if column is None:
         return "s"
@@ -159,13 +159,13 @@ def _listed(cell: Any) -> Any:
     return cell if isinstance(cell, (list, tuple, np.ndarray)) else []
 
 
-def _first(table: Table, column: str) -> Any:
+def _first(table: OpenedFile, column: str) -> Any:
     """The first cell of a column with something in it; None: the first rows have none."""
     cells = (value_at(row, column) for row in table.head)
     return next((cell for cell in cells if not of_cells.is_nothing(cell)), None)
 
 
-def _column(path: Path, table: Table, name: str) -> str:
+def _column(path: Path, table: OpenedFile, name: str) -> str:
     """A column that was asked for, as the file writes it."""
     if name in table.header:
         return name
@@ -175,13 +175,13 @@ def _column(path: Path, table: Table, name: str) -> str:
     raise InputError(f"{path}: has no column {name!r}{did_you_mean(name, table.header)}")
 
 
-def _missing(form: Format, role: str, table: Table) -> str:
+def _missing(form: Format, role: str, table: OpenedFile) -> str:
     name = getattr(form, role)[0] if getattr(form, role) else role
     has = ", ".join(table.header)
     return f"column {name!r} is missing, which {form.title} have; this file has {has}"
 
 
-def _unknown(table: Table) -> str:
+def _unknown(table: OpenedFile) -> str:
     """Why a file is of no known form: the column that its nearest form lacks, or all that it has."""
     has = ", ".join(table.header)
     near: list[tuple[int, Format, str]] = []
@@ -196,7 +196,7 @@ def _unknown(table: Table) -> str:
     return f"is of no form that is known; say which column is what (columns: {{time: ..., prompt: ...}}); it has {has}"
 
 
-def _images(table: Table) -> tuple[str, ...]:
+def _images(table: OpenedFile) -> tuple[str, ...]:
     has = any(plain(name) == "numimages" for name in table.header)
     return ("images (NumImages) are not counted, but for what of them is in the prompt tokens",) if has else ()
 

@@ -52,7 +52,7 @@ class Piece(NamedTuple):
     """Cells of the header."""
 
 
-class Table(NamedTuple):
+class OpenedFile(NamedTuple):
     """A file that was opened: its columns, and how to read its rows."""
 
     header: tuple[str, ...]
@@ -115,7 +115,7 @@ _OPENERS: dict[bytes, Any] = {
 """By what compressed files begin with."""
 
 
-def read_table(opened: Any, path: Path) -> Table:
+def read_table(opened: Any, path: Path) -> OpenedFile:
     """What kind of table it is, and its rows.
 
     Raises
@@ -162,7 +162,7 @@ _ACCESS = re.compile(r'"(?:GET|POST|HEAD|OPTIONS) /\S* HTTP/[\d.]+"\s+\d{3}\b')
 # CSV
 
 
-def _csv(path: Path, header_line: str, file: Iterator[str], number: int) -> Table:
+def _csv(path: Path, header_line: str, file: Iterator[str], number: int) -> OpenedFile:
     """A table whose header is the line of this number."""
     delimiter = max(",;\t|", key=header_line.count)
     header = tuple(name.strip() for name in next(csv.reader([header_line], delimiter=delimiter)))
@@ -172,7 +172,7 @@ def _csv(path: Path, header_line: str, file: Iterator[str], number: int) -> Tabl
         raise InputError(f"{path}: has no requests")
     lines = _Lines(chain(begin, file), number + 1)
     cells = {name: next((row[name] for row in head if row.get(name, "").strip()), "") for name in header}
-    return Table(
+    return OpenedFile(
         header,
         "CSV",
         head,
@@ -262,7 +262,7 @@ def _csv_carefully(
 # JSON
 
 
-def _json(path: Path, first: str, file: Iterator[str], number: int) -> Table:
+def _json(path: Path, first: str, file: Iterator[str], number: int) -> OpenedFile:
     """Records of JSON, of which the first begins in a line of this number."""
     try:
         opening = json.loads(first)
@@ -281,7 +281,7 @@ def _json(path: Path, first: str, file: Iterator[str], number: int) -> Table:
     while recognised(header) is None and len(head) < _FAR and (more := list(islice(counted, _HEAD))):
         head += more  # a log may begin with what is no request
         header = tuple(dict.fromkeys((*header, *_names(more))))
-    return Table(
+    return OpenedFile(
         header,
         "JSON",
         [record for _, record in head],
@@ -290,12 +290,12 @@ def _json(path: Path, first: str, file: Iterator[str], number: int) -> Table:
     )
 
 
-def _server_log(path: Path, first: str, file: Iterator[str]) -> Table:
+def _server_log(path: Path, first: str, file: Iterator[str]) -> OpenedFile:
     records, notes = log_records(enumerate(chain([first], file), start=1))
     if not records:
         raise InputError(f"{path}: a server's log without requests; it logs them with --enable-log-requests")
     header = tuple(dict.fromkeys(name for _, record in records for name in record))
-    return Table(
+    return OpenedFile(
         header,
         "log",
         [record for _, record in records[:_HEAD]],
@@ -356,7 +356,7 @@ def value_at(record: Any, path: str) -> Any:
 # Parquet
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path) -> OpenedFile:
     pq = required("pyarrow.parquet", "a parquet file", "parquet")
     try:
         file = pq.ParquetFile(path)
@@ -367,7 +367,7 @@ def _parquet(path: Path) -> Table:
     if head is None:
         raise InputError(f"{path}: has no requests")
     header = tuple(dict.fromkeys((*top, *(name for row in head for name in paths(row)))))
-    return Table(header, "parquet", head, lambda wanted, _: _parquet_pieces(file, top, wanted))
+    return OpenedFile(header, "parquet", head, lambda wanted, _: _parquet_pieces(file, top, wanted))
 
 
 def _parquet_pieces(file: Any, top: Sequence[str], wanted: Sequence[str]) -> Iterator[Piece]:

@@ -24,7 +24,7 @@ import numpy as np
 from loratwin.errors import InputError
 from loratwin.traces import cells as of_cells
 from loratwin.traces.formats import plain
-from loratwin.traces.rows import UNREADABLE, Table, open_table, read_table
+from loratwin.traces.rows import UNREADABLE, OpenedFile, open_table, read_table
 from loratwin.traces.trace import F8, I4, TraceFacts
 
 WINDOW_S = 600.0
@@ -125,7 +125,7 @@ def _read(path: Path, workload: str | None, mtime_ns: int, size: int) -> Clients
     return _of_columns(path, columns, workload)
 
 
-def _columns(table: Table) -> dict[str, str]:
+def _columns(table: OpenedFile) -> dict[str, str]:
     wanted = (*_NEEDED, "cv", "workload", "prompt_tokens_mean", "output_tokens_mean")
     by_plain = {plain(name): name for name in table.header}
     return {name: by_plain[plain(name)] for name in wanted if plain(name) in by_plain}

@@ -24,7 +24,7 @@ MOST_STEPS = 10_000
 """Prometheus gives 11,000 points of a series at most."""
 
 
-class Range(NamedTuple):
+class QueryRange(NamedTuple):
     """Which part of the past."""
 
     end_s: float
@@ -66,7 +66,7 @@ class Range(NamedTuple):
         return plain, classic_series(results, self.place, self.num_ends, asked)
 
 
-def range_of(length_s: float, end_s: float, step_s: float | None) -> Range:
+def range_of(length_s: float, end_s: float, step_s: float | None) -> QueryRange:
     """A range in whole steps: of a minute, longer where the range is.
 
     Raises
@@ -79,10 +79,10 @@ def range_of(length_s: float, end_s: float, step_s: float | None) -> Range:
     step_s = step_s if step_s is not None else max(60.0, math.ceil(length_s / MOST_STEPS / 60) * 60.0)
     if step_s <= 0 or length_s / step_s > MOST_STEPS:
         raise InputError(f"--step {step_s:g} s: expected 1 to {MOST_STEPS:,} steps in {length_s:g} s")
-    return Range(end_s, max(1, round(length_s / step_s)) * step_s, step_s)
+    return QueryRange(end_s, max(1, round(length_s / step_s)) * step_s, step_s)
 
 
-def from_server(url: str, asked: Range, matchers: str, label: str, headers: Mapping[str, str] | None) -> Observed:
+def from_server(url: str, asked: QueryRange, matchers: str, label: str, headers: Mapping[str, str] | None) -> Observed:
     """Ask a Prometheus.
 
     Raises
@@ -131,7 +131,7 @@ def from_answers(paths: Sequence[Path], label: str) -> Observed:
         raise DataError(f"{source}: holds fewer than two times; save an answer of /api/v1/query_range")
     step_s = float(np.median(np.diff(stamps)))
     steps = round((stamps[-1] - stamps[0]) / step_s)
-    held = Range(stamps[0] + steps * step_s, steps * step_s, step_s)
+    held = QueryRange(stamps[0] + steps * step_s, steps * step_s, step_s)
     return observed_of(joined(*held.series(results, source)), step_s, held.begin, source, label)
 
 

@@ -31,7 +31,7 @@ class _GroupRequests(NamedTuple):
     rows: I4 | None = None  # of a replayed trace
 
 
-class _Part(NamedTuple):
+class _GroupPart(NamedTuple):
     """Requests of one group and what they share; turns of a conversation are rows one behind the other."""
 
     requests: _GroupRequests
@@ -77,7 +77,7 @@ def draw(spec: WorkloadSpec, seed: int = 0) -> Workload:
     )
 
 
-def _merged(parts: list[_Part]) -> tuple[tuple[F8, I4, I4, I4], Order]:
+def _merged(parts: list[_GroupPart]) -> tuple[tuple[F8, I4, I4, I4], Order]:
     arrival_s, adapter, prompt, output = (
         np.concatenate(columns) for columns in zip(*(part.requests[:4] for part in parts), strict=True)
     )
@@ -85,7 +85,7 @@ def _merged(parts: list[_Part]) -> tuple[tuple[F8, I4, I4, I4], Order]:
     return (arrival_s[order], adapter[order], prompt[order], output[order]), order
 
 
-def _sharing(parts: list[_Part], order: Order, texts: Texts) -> Sharing | None:
+def _sharing(parts: list[_GroupPart], order: Order, texts: Texts) -> Sharing | None:
     """That of all parts, one behind the other and then in the order of arrival."""
     first = np.cumsum([0, *(len(part.text) for part in parts)])
     follows = [np.where(part.follows >= 0, part.follows + at, ALONE) for part, at in zip(parts, first, strict=False)]
@@ -94,18 +94,18 @@ def _sharing(parts: list[_Part], order: Order, texts: Texts) -> Sharing | None:
     return whole if whole is None else whole.take(np.arange(first[-1])[order])
 
 
-def _shared(source: Source, drawn: _GroupRequests, spec: WorkloadSpec, seed: int, texts: Texts) -> _Part:
+def _shared(source: Source, drawn: _GroupRequests, spec: WorkloadSpec, seed: int, texts: Texts) -> _GroupPart:
     """Requests with the beginning that they share; where a source has conversations, each becomes one."""
     nobody = np.full(len(drawn.arrival_s), ALONE, np.int32)
     if (recorded := _of_record(source, drawn)) is not None:
-        return _Part(drawn, texts.of(recorded), recorded.follows, recorded.think_s)
+        return _GroupPart(drawn, texts.of(recorded), recorded.follows, recorded.think_s)
     text = _of_trace(source, drawn, texts)
     if source.prefix is not None:
         tokens = drawn.prompt_tokens.astype(np.int64) + source.prefix.tokens
         drawn = drawn._replace(prompt_tokens=_counted(tokens))
         text = _prefix_texts(source, source.prefix, drawn.adapter, texts)
     if source.sessions is None:
-        return _Part(drawn, nobody if text is None else text, nobody, np.zeros(len(nobody)))
+        return _GroupPart(drawn, nobody if text is None else text, nobody, np.zeros(len(nobody)))
     return _conversations(source, source.sessions, drawn, nobody if text is None else text, spec, seed, texts)
 
 
@@ -140,7 +140,7 @@ def _prefix_texts(source: Source, prefix: Prefix, adapter: I4, texts: Texts) -> 
 
 def _conversations(
     source: Source, sessions: Sessions, first: _GroupRequests, text: I4, spec: WorkloadSpec, seed: int, texts: Texts
-) -> _Part:
+) -> _GroupPart:
     """Each request drawn becomes the first turn of a conversation; turns that begin after the window are left out."""
     num, turns = len(first.arrival_s), sessions.turns
     name = source.name if isinstance(source, AdapterGroup) else BASE_NAME
@@ -166,18 +166,18 @@ def _conversations(
     )
     follows = np.where(turn > 0, rows - 1, ALONE).astype(np.int32).ravel()
     followed = turn_texts[:, np.minimum(turn, turns - 2)].ravel()  # nobody repeats the last answer
-    whole = _Part(requests, followed, follows, np.tile((turn > 0) * sessions.think_s, num))
+    whole = _GroupPart(requests, followed, follows, np.tile((turn > 0) * sessions.think_s, num))
     return _inside(whole, spec.window_s)
 
 
-def _inside(part: _Part, window_s: float) -> _Part:
+def _inside(part: _GroupPart, window_s: float) -> _GroupPart:
     """Without the turns that begin after the window, which are the last of their conversations."""
     keep = np.flatnonzero(part.requests.arrival_s < window_s)
     row = np.full(len(part.text) + 1, ALONE, np.int32)
     row[keep] = np.arange(len(keep), dtype=np.int32)
     arrival_s, adapter, prompt, output, _ = part.requests
     requests = _GroupRequests(arrival_s[keep], adapter[keep], prompt[keep], output[keep])
-    return _Part(requests, part.text[keep], row[part.follows[keep]], part.think_s[keep])
+    return _GroupPart(requests, part.text[keep], row[part.follows[keep]], part.think_s[keep])
 
 
 def _counted(tokens: NDArray[np.int64]) -> I4:

@@ -36,8 +36,8 @@ from loratwin.bench.worker.chat_words import prompts_of_words, texts_of_words
 from loratwin.bench.worker.feeds import ClosedLoop, Conversations, OpenLoop
 from loratwin.bench.worker.form import find_form, is_refusal
 from loratwin.bench.worker.load import Feed, Load, Window
-from loratwin.bench.worker.prompts import RandomIds, Texts, Words, load_texts
-from loratwin.bench.worker.routers import Beforehand, InTurn, Router, router_of
+from loratwin.bench.worker.prompts import GivenTexts, RandomIds, Words, load_texts
+from loratwin.bench.worker.routers import Beforehand, InTurn, ServerChooser, router_of
 from loratwin.bench.worker.shared_prompts import SharedPrompts
 from loratwin.errors import InputError, LoratwinError
 from loratwin.records import write_atomically
@@ -69,12 +69,12 @@ class LoadClient:
     form: RequestForm = FULL
     first_prompt: int = 0
 
-    def load_before(self, journal: RequestJournal, router: Router) -> Load:
+    def load_before(self, journal: RequestJournal, router: ServerChooser) -> Load:
         """For requests before the window: prompts before its first, that neither it nor another phase sends."""
         self.first_prompt -= journal.shape.num_rows
         return self.load(journal, router, self.first_prompt)
 
-    def load(self, journal: RequestJournal, router: Router, first_prompt: int = 0) -> Load:
+    def load(self, journal: RequestJournal, router: ServerChooser, first_prompt: int = 0) -> Load:
         """A load generator that writes to this journal."""
         endpoints = [parse_url(url) for url in self.job.urls]
         maker = RequestMaker(
@@ -107,7 +107,7 @@ async def measure(folder: Path) -> None:
 async def _prompts(folder: Path, job: Job, journal: RequestJournal) -> Prompts:
     longest = _longest(job, journal)
     if job.prompts != "random":
-        return Texts(load_texts(Path(job.prompts)))
+        return GivenTexts(load_texts(Path(job.prompts)))
     alone: RandomIds | Words = RandomIds(job.prompt_seed, longest)
     if job.api == "chat":
         headers = json.loads(os.environ.get(HEADERS_VARIABLE, "{}"))
@@ -137,7 +137,7 @@ async def _run_phase(client: LoadClient, phase: Phase) -> None:
     say(phase_done=phase.name, **counts)
 
 
-def _router_before(client: LoadClient, phase: Phase) -> Router:
+def _router_before(client: LoadClient, phase: Phase) -> ServerChooser:
     """Who chooses servers before the window."""
     return Beforehand(phase.server) if phase.server else InTurn(len(client.job.urls))
 

@@ -20,7 +20,7 @@ from loratwin.bench.shared.journal import COUNTERS, LEAST_GAP_S, RequestJournal
 from loratwin.bench.shared.requests import Endpoint, RequestMaker
 from loratwin.bench.worker.connection import StreamConnection
 from loratwin.bench.worker.pacer import make_pacer
-from loratwin.bench.worker.routers import Router
+from loratwin.bench.worker.routers import ServerChooser
 
 _SENT, _FINISHED, _FAILED, _TOKENS, _IN_FLIGHT, _CONNECTIONS, _SENT_AGAIN = (
     COUNTERS.index(name) for name in ("sent", "finished", "failed", "tokens", "in_flight", "connections", "sent_again")
@@ -74,7 +74,7 @@ class Load:
         loop: asyncio.AbstractEventLoop,
         endpoints: Sequence[Endpoint],
         maker: RequestMaker,
-        router: Router,
+        router: ServerChooser,
         journal: RequestJournal,
         failures: Failures,
         tls: ssl.SSLContext | None = None,

@@ -68,7 +68,7 @@ class RandomIds(NothingRepeated):
         return b"[%b]" % b",".join(pieces)
 
 
-class Texts(NothingRepeated):
+class GivenTexts(NothingRepeated):
     """Prompts of given texts, one after the other and from the first again; their lengths are what they are."""
 
     def __init__(self, texts: Sequence[str]) -> None:

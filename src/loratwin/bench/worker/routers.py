@@ -8,7 +8,7 @@ from typing import Protocol
 from loratwin.bench.shared.routing import Routing
 
 
-class Router(Protocol):
+class ServerChooser(Protocol):
     """Chooses among the servers that a load is sent to."""
 
     def choose(self, row: int, adapter: int) -> int:
@@ -25,7 +25,7 @@ class InTurn:
         self._num_servers = num_servers
 
     def choose(self, row: int, adapter: int) -> int:
-        """See `Router`."""
+        """See `ServerChooser`."""
         return row % self._num_servers
 
     def ended(self, server: int) -> None:
@@ -39,7 +39,7 @@ class Beforehand:
         self._servers = list(servers)
 
     def choose(self, row: int, adapter: int) -> int:
-        """See `Router`."""
+        """See `ServerChooser`."""
         return self._servers[row]
 
     def ended(self, server: int) -> None:
@@ -56,7 +56,7 @@ class LeastInFlight:
         self._in_flight = [0] * num_servers
 
     def choose(self, row: int, adapter: int) -> int:
-        """See `Router`."""
+        """See `ServerChooser`."""
         in_flight, servers = self._in_flight, self._rows[adapter]  # -1 is the last
         least = min(in_flight[server] for server in servers)
         equal = [server for server in servers if in_flight[server] == least]
@@ -69,7 +69,7 @@ class LeastInFlight:
         self._in_flight[server] -= 1
 
 
-def router_of(routing: Routing | None, num_servers: int) -> Router:
+def router_of(routing: Routing | None, num_servers: int) -> ServerChooser:
     """What a benchmark was told; None: in turn."""
     if routing is None:
         return InTurn(num_servers)

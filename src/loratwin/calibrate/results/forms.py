@@ -1,4 +1,4 @@
-"""What other load clients write, form by form: from plain data to `Result`; None where it is another's.
+"""What other load clients write, form by form: from plain data to `BenchmarkResult`; None where it is another's.
 
 Read in their sources and documentation: vLLM `benchmarks/benchmark_serving.py` (0.6 to 0.9) and, later,
 `vllm/benchmarks/serve.py`, SGLang `bench_serving.py`, GuideLLM `benchmark/benchmark.py`, `schemas/request_stats.py`,
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from loratwin.calibrate.results.genai_perf import genai_perf_form
-from loratwin.calibrate.results.table import Result, Sent, starts
+from loratwin.calibrate.results.table import BenchmarkResult, Sent, starts
 from loratwin.errors import DataError
 
 NAN = float("nan")
@@ -38,7 +38,7 @@ _OFFLINE = {
 _TELLING = ("input_lens", "ttfts", "request_throughput", "total_input_tokens", "mean_ttft_ms")
 
 
-def columns_form(data: Any, where: str) -> list[Result] | None:
+def columns_form(data: Any, where: str) -> list[BenchmarkResult] | None:
     """`vllm bench serve --save-result`, a line of `--append-result`, and a line of SGLang's `--output-file`.
 
     Raises
@@ -70,7 +70,7 @@ def columns_form(data: Any, where: str) -> list[Result] | None:
     requests = _column_rows(data, tool, where)
     notes = [] if "start_times" in data else [_guess_starts(data, requests, where)]
     llm = _first(data, "model_id", "model", "server_info.model_path")
-    return [Result(tool, requests, duration, str(llm or ""), notes=notes)]
+    return [BenchmarkResult(tool, requests, duration, str(llm or ""), notes=notes)]
 
 
 def _optional(data: Mapping[str, Any]) -> list[str]:
@@ -199,7 +199,7 @@ def _count(said: Any) -> int | None:
 # --- GuideLLM
 
 
-def guidellm_form(data: Any, where: str) -> list[Result] | None:
+def guidellm_form(data: Any, where: str) -> list[BenchmarkResult] | None:
     """A report of GuideLLM: all its benchmarks, each a result of its own.
 
     Raises
@@ -220,7 +220,7 @@ def guidellm_form(data: Any, where: str) -> list[Result] | None:
     return kept
 
 
-def _guidellm(benchmark: Mapping[str, Any], i: int, report: Mapping[str, Any]) -> Result:
+def _guidellm(benchmark: Mapping[str, Any], i: int, report: Mapping[str, Any]) -> BenchmarkResult:
     requests: list[Sent] = []
     kinds = benchmark.get("requests")
     if isinstance(kinds, dict):
@@ -234,7 +234,7 @@ def _guidellm(benchmark: Mapping[str, Any], i: int, report: Mapping[str, Any]) -
     llm = _first(benchmark, "worker.backend_model", "config.backend.model", "backend.model", "args.model")
     llm = llm or _first(report, "args.model", "args.backend_kwargs.model", "metadata.model", "backend.model") or ""
     rate = _first(benchmark, "args.strategy.type_", "config.strategy.type_", "scheduler.strategy.type_", "mode")
-    return Result("GuideLLM", requests, llm=str(llm), name=f"{i}-{rate}" if rate else str(i))
+    return BenchmarkResult("GuideLLM", requests, llm=str(llm), name=f"{i}-{rate}" if rate else str(i))
 
 
 def _guidellm_request(one: Mapping[str, Any], kind: str) -> Sent:
@@ -285,7 +285,7 @@ def _model_of(said: Any) -> str:
 # --- AIPerf
 
 
-def aiperf_form(rows: Any, where: str) -> list[Result] | None:
+def aiperf_form(rows: Any, where: str) -> list[BenchmarkResult] | None:
     """Lines of `profile_export.jsonl`.
 
     Raises
@@ -302,7 +302,7 @@ def aiperf_form(rows: Any, where: str) -> list[Result] | None:
     kept = [row for row in rows if row["metadata"].get("benchmark_phase", "profiling") == "profiling"]
     if not kept:
         raise DataError(f"{where}: no request of the profiling phase is in it")
-    return [Result("AIPerf", [_aiperf_request(row) for row in kept])]
+    return [BenchmarkResult("AIPerf", [_aiperf_request(row) for row in kept])]
 
 
 def _summary_of(config: Any) -> str:
@@ -357,7 +357,7 @@ def _metric(metrics: Mapping[str, Any], *names: str) -> float:
 # --- inference-perf
 
 
-def inference_perf_form(rows: Any, where: str) -> list[Result] | None:
+def inference_perf_form(rows: Any, where: str) -> list[BenchmarkResult] | None:
     """`per_request_lifecycle_metrics.json`.
 
     Raises
@@ -372,7 +372,7 @@ def inference_perf_form(rows: Any, where: str) -> list[Result] | None:
         )
     if not isinstance(rows, list) or not rows or not all(_is_lifecycle(row) for row in rows):
         return None
-    return [Result("inference-perf", [_lifecycle_request(row) for row in rows])]
+    return [BenchmarkResult("inference-perf", [_lifecycle_request(row) for row in rows])]
 
 
 def _is_lifecycle(row: Any) -> bool:
@@ -405,7 +405,7 @@ def _lifecycle_request(row: Mapping[str, Any]) -> Sent:
 # --- LLMPerf
 
 
-def llmperf_form(rows: Any, where: str) -> list[Result] | None:
+def llmperf_form(rows: Any, where: str) -> list[BenchmarkResult] | None:
     """`..._individual_responses.json`.
 
     Raises
@@ -417,7 +417,7 @@ def llmperf_form(rows: Any, where: str) -> list[Result] | None:
         raise DataError(f"{where}: it has means of LLMPerf only; its requests are in ..._individual_responses.json")
     if not isinstance(rows, list) or not rows or not all(_is_llmperf(row) for row in rows):
         return None
-    return [Result("LLMPerf", [_llmperf_request(row) for row in rows])]
+    return [BenchmarkResult("LLMPerf", [_llmperf_request(row) for row in rows])]
 
 
 def _is_llmperf(row: Any) -> bool:
@@ -439,7 +439,7 @@ def _llmperf_request(row: Mapping[str, Any]) -> Sent:
     )
 
 
-FORMS: tuple[Callable[[Any, str], list[Result] | None], ...] = (
+FORMS: tuple[Callable[[Any, str], list[BenchmarkResult] | None], ...] = (
     columns_form, guidellm_form, aiperf_form, inference_perf_form, llmperf_form, genai_perf_form,
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from loratwin.calibrate.results.table import Result, Sent
+from loratwin.calibrate.results.table import BenchmarkResult, Sent
 from loratwin.errors import DataError
 from loratwin.traces.nested import CHARACTERS_PER_TOKEN
 
@@ -23,7 +23,7 @@ ESTIMATED = (
 )
 
 
-def genai_perf_form(data: Any, where: str) -> list[Result] | None:
+def genai_perf_form(data: Any, where: str) -> list[BenchmarkResult] | None:
     """A report of Perf Analyzer: each of its experiments is a result.
 
     Raises
@@ -43,12 +43,12 @@ def genai_perf_form(data: Any, where: str) -> list[Result] | None:
     return kept
 
 
-def _result(experiment: Mapping[str, Any]) -> Result:
+def _result(experiment: Mapping[str, Any]) -> BenchmarkResult:
     about = experiment.get("experiment") or {}
     read = [_request(one) for one in experiment.get("requests") or ()]
     notes = [ESTIMATED] if any(estimated for _, estimated in read) else []
     name = f"{about.get('mode', '')}-{about.get('value', '')}".strip("-")
-    return Result("GenAI-Perf", [sent for sent, _ in read], notes=notes, name=name)
+    return BenchmarkResult("GenAI-Perf", [sent for sent, _ in read], notes=notes, name=name)
 
 
 class _Event(NamedTuple):

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from loratwin.calibrate.results.forms import FORMS, GUESSED_STARTS, move
-from loratwin.calibrate.results.table import Result, as_run, settle_models
+from loratwin.calibrate.results.table import BenchmarkResult, as_run, settle_models
 from loratwin.engines.arguments import ServerArguments
 from loratwin.engines.config import engine_config
-from loratwin.engines.engine import UNKNOWN_GPU, Gpu
+from loratwin.engines.engine import UNKNOWN_GPU, ServerGpu
 from loratwin.engines.facts import ServerFacts
 from loratwin.engines.registry import engine_of
 from loratwin.engines.versions import engine_version as version_of
@@ -186,13 +186,13 @@ def _foreign(path: str | Path, engine_version: str, gpu: str) -> dict[str, Run]:
         return load_runs([path])  # says what is wrong with it as a record
 
 
-def _gpu(name: str) -> Gpu:
+def _gpu(name: str) -> ServerGpu:
     if not name:
         return UNKNOWN_GPU
     if name.lower() == "cpu":
-        return Gpu("", 0.0)
+        return ServerGpu("", 0.0)
     device = find_gpu(name)
-    return Gpu(device.name, device.memory_gib)
+    return ServerGpu(device.name, device.memory_gib)
 
 
 def _number_of(version: str) -> str | None:
@@ -229,7 +229,7 @@ def _notes(given: ServerArguments, config: EngineConfig, version: str, gpu: str)
     return notes
 
 
-def _adapter_notes(result: Result, adapters: Sequence[str], config: EngineConfig) -> list[str]:
+def _adapter_notes(result: BenchmarkResult, adapters: Sequence[str], config: EngineConfig) -> list[str]:
     named = any(one.adapter and one.adapter != result.llm for one in result.requests)
     if named or not config.max_loras:
         return []
@@ -243,12 +243,12 @@ def _free(name: str, taken: dict[str, Run]) -> str:
     return next(candidate for candidate in names if candidate not in taken)
 
 
-def _results(path: Path) -> list[tuple[str, str, Result]]:
+def _results(path: Path) -> list[tuple[str, str, BenchmarkResult]]:
     """Name, place and result."""
     if path.is_dir():
         return _in_folder(path)
     documents = _documents(path)
-    results: list[tuple[str, str, Result]] = []
+    results: list[tuple[str, str, BenchmarkResult]] = []
     for i, data in enumerate(documents):
         where = str(path) if len(documents) == 1 else f"{path}: result {i + 1}"
         for result in _read(data, where):
@@ -258,10 +258,10 @@ def _results(path: Path) -> list[tuple[str, str, Result]]:
     return results
 
 
-def _in_folder(folder: Path) -> list[tuple[str, str, Result]]:
+def _in_folder(folder: Path) -> list[tuple[str, str, BenchmarkResult]]:
     """All results below it, as of a sweep; what is no result, or its summary, is passed over."""
     files = sorted(file for file in folder.rglob("*") if _plain(file).suffix in (".json", ".jsonl") and file.is_file())
-    results: list[tuple[str, str, Result]] = []
+    results: list[tuple[str, str, BenchmarkResult]] = []
     why_not = ""
     for file in files:
         if file.stem.startswith("summary") and len(files) > 1:
@@ -312,7 +312,7 @@ def _lines(text: str, path: Path, error: ValueError) -> list[Any]:
     return [rows] if are_requests else rows
 
 
-def _read(data: Any, where: str) -> list[Result]:
+def _read(data: Any, where: str) -> list[BenchmarkResult]:
     if isinstance(data, dict) and _is_line_of_requests(data):
         data = [data]
     for form in FORMS:
@@ -328,7 +328,7 @@ def _is_line_of_requests(data: dict[str, Any]) -> bool:
     return isinstance(metadata, dict) and "request_start_ns" in metadata
 
 
-def _with_neighbours(result: Result, path: Path) -> None:
+def _with_neighbours(result: BenchmarkResult, path: Path) -> None:
     """What the tool writes into a file beside it: model and GPU of AIPerf, the concurrency of LLMPerf."""
     if result.tool == "AIPerf":
         stem = _plain(path).stem

@@ -37,7 +37,7 @@ class Sent:
 
 
 @dataclass
-class Result:
+class BenchmarkResult:
     """One benchmark of a file.
 
     Parameters
@@ -89,7 +89,7 @@ def _due(rate_per_s: float | Sequence[float], number: int) -> list[float]:
 
 
 def as_run(
-    result: Result,
+    result: BenchmarkResult,
     config: EngineConfig,
     provenance: Provenance,
     names: Sequence[str] = (),
@@ -150,7 +150,7 @@ def as_run(
     )
 
 
-def settle_models(result: Result, llm: str) -> None:
+def settle_models(result: BenchmarkResult, llm: str) -> None:
     """Which of the models that requests ask for is the LLM itself: the others are adapters.
 
     Parameters
@@ -166,7 +166,7 @@ def settle_models(result: Result, llm: str) -> None:
             one.adapter = one.model
 
 
-def _check(result: Result, where: str) -> None:
+def _check(result: BenchmarkResult, where: str) -> None:
     if not result.requests:
         raise DataError(f"{where}: no request is in it")
     for one in result.requests:
@@ -183,7 +183,9 @@ def _check(result: Result, where: str) -> None:
             raise DataError(f"{where}: lengths must be whole numbers of tokens, 0 or more")
 
 
-def _adapters(result: Result, names: Sequence[str], ranks: Sequence[int], where: str) -> tuple[AdapterTable, list[int]]:
+def _adapters(
+    result: BenchmarkResult, names: Sequence[str], ranks: Sequence[int], where: str
+) -> tuple[AdapterTable, list[int]]:
     """The table, and the row of each request, -1 for the LLM itself."""
     adapter_names = [one.adapter for one in result.requests]
     distinct = sorted({name for name in adapter_names if name and name != result.llm})

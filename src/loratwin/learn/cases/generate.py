@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loratwin.errors import DataError, InputError, UnknownNameError
 from loratwin.learn.cases.case import Case
-from loratwin.learn.cases.search import SEARCHES, Row, explore
+from loratwin.learn.cases.search import SEARCHES, SimulatedHour, explore
 from loratwin.learn.cases.shards import (
     Manifest,
     is_complete,
@@ -45,7 +45,7 @@ class _WriteShard:
         write_shard(self.folder, self.manifest, number, rows)
         return sum(row.kv_tokens > 0 for of_case in rows for row in of_case)
 
-    def _explore(self, case: Case) -> list[Row]:
+    def _explore(self, case: Case) -> list[SimulatedHour]:
         return explore(case, load_profile(case.profile), self.manifest.search, self.manifest.seed)
 
 
@@ -112,7 +112,7 @@ class Explored:
     """A case and what was simulated for it."""
 
     case: Case
-    rows: tuple[Row, ...]
+    rows: tuple[SimulatedHour, ...]
 
 
 def load_shards(folders: Sequence[str | Path], partly: bool = False, profile: str | None = None) -> list[Explored]:

@@ -9,7 +9,7 @@ from math import log, nan
 import numpy as np
 
 from loratwin.learn.cases.case import Case
-from loratwin.learn.cases.search import PUBLISHED_GRID, Row
+from loratwin.learn.cases.search import PUBLISHED_GRID, SimulatedHour
 from loratwin.metrics import STARVED_RATIO
 
 TIE = 0.01
@@ -49,7 +49,7 @@ class Labels:
     tried: tuple[int, ...]
 
 
-def labels(case: Case, rows: Sequence[Row]) -> Labels:
+def labels(case: Case, rows: Sequence[SimulatedHour]) -> Labels:
     """The targets of a workload from the servers simulated for it."""
     served, counted = most_adapters(rows, case.average_adapters), most_adapters(rows)
     working = [row for row in rows if row.share > STARVED_RATIO]
@@ -71,12 +71,12 @@ def labels(case: Case, rows: Sequence[Row]) -> Labels:
     )
 
 
-def latency_ms(case: Case, row: Row) -> float:
+def latency_ms(case: Case, row: SimulatedHour) -> float:
     """Mean end-to-end latency: TTFT + TPOT x (mean output - 1)."""
     return row.ttft_mean_ms + row.tpot_mean_ms * (case.output_mean - 1)
 
 
-def most_adapters(rows: Sequence[Row], size: Callable[[int], float] = float) -> float:
+def most_adapters(rows: Sequence[SimulatedHour], size: Callable[[int], float] = float) -> float:
     """Where the best served share over slots falls to 0.9, on logarithms; 0: not even one adapter.
 
     NaN: not reached, or not known to a tenth.

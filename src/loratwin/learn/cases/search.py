@@ -42,7 +42,7 @@ SEARCHES = ("edge", "slots", "grid")
 
 
 @dataclass(frozen=True)
-class Row:
+class SimulatedHour:
     """One hour of one server; a server that does not start has `kv_tokens` 0 and no figures."""
 
     adapters: int
@@ -66,7 +66,7 @@ class Probe:
 
     def __init__(self, case: Case, profile: Profile, seed: int = 0) -> None:
         self.case, self.profile, self.seed = case, profile, seed
-        self.rows: dict[tuple[int, int], Row] = {}
+        self.rows: dict[tuple[int, int], SimulatedHour] = {}
         self._drawn: tuple[int, Workload] | None = None
 
     def slots(self, num_adapters: int, among: Sequence[int] = SLOTS) -> list[int]:
@@ -74,7 +74,7 @@ class Probe:
         options = sorted({min(slots, num_adapters) for slots in among})
         return [slots for slots in options if kv_tokens(self.profile, slots, self.case.max_lora_rank)]
 
-    def __call__(self, num_adapters: int, slots: int) -> Row:
+    def __call__(self, num_adapters: int, slots: int) -> SimulatedHour:
         """The row of one server."""
         key = (num_adapters, slots)
         if key not in self.rows:
@@ -86,13 +86,13 @@ class Probe:
             self._drawn = (num_adapters, draw(self.case.spec(num_adapters), self.seed))
         return self._drawn[1]
 
-    def _simulate(self, num_adapters: int, slots: int) -> Row:
+    def _simulate(self, num_adapters: int, slots: int) -> SimulatedHour:
         tokens = kv_tokens(self.profile, slots, self.case.max_lora_rank)
         if not tokens:
-            return Row(num_adapters, slots, 0)
+            return SimulatedHour(num_adapters, slots, 0)
         run = simulate(self._workload(num_adapters), self.profile, self.case.config(slots, num_adapters))
         seen = summarize(run, percentiles=False)
-        row = Row(
+        row = SimulatedHour(
             adapters=num_adapters,
             slots=slots,
             kv_tokens=tokens,
@@ -113,10 +113,10 @@ class Probe:
             "tpot_mean_ms": client.tpot_mean_s * 1e3,
             "itl_mean_ms": client.itl_mean_s * 1e3,
         }
-        return Row(**{**vars(row), **latencies})
+        return SimulatedHour(**{**vars(row), **latencies})
 
 
-def explore(case: Case, profile: Profile, search: str = "edge", seed: int = 0) -> list[Row]:
+def explore(case: Case, profile: Profile, search: str = "edge", seed: int = 0) -> list[SimulatedHour]:
     """Simulate what a search asks for; rows by adapters and slots.
 
     Parameters

@@ -17,7 +17,7 @@ from typing import Any
 from loratwin.errors import DataError, InputError
 from loratwin.extras import required
 from loratwin.learn.cases.case import Case
-from loratwin.learn.cases.search import Row
+from loratwin.learn.cases.search import SimulatedHour
 from loratwin.records import as_tuple, write_atomically
 
 FORMAT = 1
@@ -112,14 +112,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path}: not a design of loratwin, or damaged: {error}") from None
 
 
-def write_shard(folder: Path, manifest: Manifest, number: int, rows: Sequence[Sequence[Row]]) -> None:
+def write_shard(folder: Path, manifest: Manifest, number: int, rows: Sequence[Sequence[SimulatedHour]]) -> None:
     """Write the rows of a shard's cases, given in the order of the cases."""
     pyarrow, parquet = _pyarrow()
-    names = [field.name for field in fields(Row)]
+    names = [field.name for field in fields(SimulatedHour)]
     columns: dict[str, Any] = {"case": [i for i, of_case in enumerate(rows) for _ in of_case]}
     columns |= {name: [getattr(row, name) for of_case in rows for row in of_case] for name in names}
     kinds = {"int": pyarrow.int32(), "float": pyarrow.float64(), "bool": pyarrow.bool_()}
-    schema = [("case", pyarrow.int32()), *((field.name, kinds[str(field.type)]) for field in fields(Row))]
+    schema = [("case", pyarrow.int32()), *((field.name, kinds[str(field.type)]) for field in fields(SimulatedHour))]
     table = pyarrow.table(columns, schema=pyarrow.schema(schema, {_MARK: manifest.shard_mark(number).encode()}))
     buffer = io.BytesIO()
     parquet.write_table(table, buffer)
@@ -135,7 +135,7 @@ def is_complete(folder: Path, manifest: Manifest, number: int) -> bool:
     return True
 
 
-def read_shard(folder: Path, manifest: Manifest, number: int) -> list[list[Row]]:
+def read_shard(folder: Path, manifest: Manifest, number: int) -> list[list[SimulatedHour]]:
     """Rows of each case of a shard.
 
     Raises
@@ -144,10 +144,10 @@ def read_shard(folder: Path, manifest: Manifest, number: int) -> list[list[Row]]
         It is damaged, or of another design.
     """
     columns = _read(shard_path(folder, number), manifest.shard_mark(number))
-    cases: list[list[Row]] = [[] for _ in manifest.shard_cases(number)]
-    names = [field.name for field in fields(Row)]
+    cases: list[list[SimulatedHour]] = [[] for _ in manifest.shard_cases(number)]
+    names = [field.name for field in fields(SimulatedHour)]
     for values in zip(columns["case"], *(columns[name] for name in names), strict=True):
-        cases[values[0]].append(Row(*values[1:]))
+        cases[values[0]].append(SimulatedHour(*values[1:]))
     return cases
 
 
@@ -158,7 +158,7 @@ def _read(path: Path, mark: str) -> dict[str, list[Any]]:
     try:
         table = parquet.read_table(io.BytesIO(data))
         columns: dict[str, list[Any]] = table.to_pydict()
-        missing = {"case", *(field.name for field in fields(Row))} - set(columns)
+        missing = {"case", *(field.name for field in fields(SimulatedHour))} - set(columns)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: a damaged shard ({str(error).splitlines()[0]}); {advice}") from None
     if (table.schema.metadata or {}).get(_MARK) != mark.encode():

@@ -16,7 +16,7 @@ from loratwin.learn.cases.case import F8, MAX_NUM_SEQS, Mix
 from loratwin.learn.cases.labels import nearest_slots
 from loratwin.learn.cases.physics import kv_tokens
 from loratwin.learn.cases.search import SLOTS
-from loratwin.learn.models.model import Figures, LearnedModel, load_model
+from loratwin.learn.models.model import LearnedModel, PredictedFigures, load_model
 from loratwin.metrics import STARVED_RATIO
 from loratwin.perf import Profile
 from loratwin.records import EngineConfig
@@ -247,7 +247,7 @@ def _check_prompts(workload: Workload, profile: Profile) -> None:
         raise InputError(f"a prompt of {longest} tokens does not fit max_model_len = {limit}")
 
 
-def _choice(seen: Figures, mix: Mix, objective: str) -> tuple[int | None, list[int]]:
+def _choice(seen: PredictedFigures, mix: Mix, objective: str) -> tuple[int | None, list[int]]:
     """The best configuration, and those within 1 % of it; None: all more likely starve than not.
 
     As for the twin's decisions, a value counts times the chance that it does not starve. Where throughput is the same,
@@ -265,7 +265,7 @@ def _choice(seen: Figures, mix: Mix, objective: str) -> tuple[int | None, list[i
     return max(i for i in near if latency[i] <= least * (1 + LATENCY_SLACK)), near
 
 
-def _with_figures(chosen: Advice, seen: Figures, at: int, mix: Mix, factor: Mapping[str, float]) -> Advice:
+def _with_figures(chosen: Advice, seen: PredictedFigures, at: int, mix: Mix, factor: Mapping[str, float]) -> Advice:
     assert chosen.slots is not None
     offered = mix.mean_rate * chosen.adapters * (mix.prompt_mean + mix.output_mean)
     share = float(seen.share[at])

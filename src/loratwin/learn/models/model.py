@@ -79,7 +79,7 @@ class Header:
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
+class PredictedFigures:
     """Predictions for configurations; each of shape (num_configs,)."""
 
     starts: F8  # 1 or 0
@@ -113,12 +113,14 @@ class LearnedModel:
         features = log_workload_features(workload_features(mix, profile))[None, :]
         return float(self.parts[target].predict(features)[0])
 
-    def figures(self, mix: Mix, profile: Profile, adapters: Sequence[int] | I8, slots: Sequence[int] | I8) -> Figures:
+    def figures(
+        self, mix: Mix, profile: Profile, adapters: Sequence[int] | I8, slots: Sequence[int] | I8
+    ) -> PredictedFigures:
         """What servers of a workload would do; latencies mean little where they starve."""
         x, rough = configuration_features(mix, profile, adapters, slots)
         x = np.column_stack([x, np.log(adapters) - self._log_figure("served", mix, profile)])
         answers = {name: self.parts[name].predict(x) for name in ("share", "ttft", "tpot", "itl")}
-        return Figures(
+        return PredictedFigures(
             starts=rough.starts.astype(float),
             kv_tokens=rough.kv_tokens,
             share=np.clip(answers["share"] / overload("share", x), 0.0, 1.0),

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from loratwin.errors import InputError
 from loratwin.learn.cases.case import F8
-from loratwin.learn.training.problem import Problem
+from loratwin.learn.training.problem import LearningProblem
 from loratwin.learn.training.registry import Member
 from loratwin.metrics import STARVED_RATIO
 
@@ -103,7 +103,7 @@ def _loss(log: bool) -> Callable[[F8, F8], float]:
     return loss
 
 
-def fitted(member: Member, problem: Problem) -> Any:
+def fitted(member: Member, problem: LearningProblem) -> Any:
     """The model with the settings that grouped cross-validation finds best, fitted to all rows."""
     model = member.make(problem)
     with one_thread(), warnings.catch_warnings():
@@ -115,7 +115,7 @@ def fitted(member: Member, problem: Problem) -> Any:
         return search.fit(problem.x, problem.learned(), groups=problem.groups).best_estimator_
 
 
-def predicted(model: Any, problem: Problem, x: F8) -> F8:
+def predicted(model: Any, problem: LearningProblem, x: F8) -> F8:
     """Predictions in the target's unit, shape (num_rows,)."""
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -124,7 +124,7 @@ def predicted(model: Any, problem: Problem, x: F8) -> F8:
 
 
 def out_of_fold(
-    member: Member, problem: Problem, num: int = OUTER, progress: Callable[[], None] = lambda: None
+    member: Member, problem: LearningProblem, num: int = OUTER, progress: Callable[[], None] = lambda: None
 ) -> tuple[F8, list[Any]]:
     """A prediction of each row by a model that has seen no row of its group, and the models."""
     predictions, models = np.full(len(problem.y), nan), []
@@ -136,7 +136,9 @@ def out_of_fold(
     return predictions, models
 
 
-def score(name: str, member: Member, problem: Problem, progress: Callable[[], None] = lambda: None) -> tuple[Score, F8]:
+def score(
+    name: str, member: Member, problem: LearningProblem, progress: Callable[[], None] = lambda: None
+) -> tuple[Score, F8]:
     """Held-out figures by nested cross-validation, and the held-out predictions."""
     start = time.perf_counter()
     predictions, models = out_of_fold(member, problem, progress=progress)
@@ -155,7 +157,7 @@ def score(name: str, member: Member, problem: Problem, progress: Callable[[], No
     ), predictions
 
 
-def one_prediction_ms(model: Any, problem: Problem) -> float:
+def one_prediction_ms(model: Any, problem: LearningProblem) -> float:
     """Median time of a prediction of one row, milliseconds."""
     times = []
     with one_thread(), warnings.catch_warnings():

@@ -14,7 +14,7 @@ from loratwin.errors import DataError
 from loratwin.learn.cases.case import F8, Case, mix_of
 from loratwin.learn.cases.generate import Explored
 from loratwin.learn.cases.labels import Labels, labels, middle_slots, on_grid
-from loratwin.learn.cases.search import Row
+from loratwin.learn.cases.search import SimulatedHour
 from loratwin.learn.models.features import (
     CONFIGURATION,
     LOG_WORKLOAD,
@@ -29,7 +29,7 @@ from loratwin.perf import load_profile
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class LearningProblem:
     """Rows to learn from.
 
     Parameters
@@ -75,11 +75,11 @@ class Problem:
         """The target as a model sees it."""
         return np.log(self.y) if self.target.log else self.y
 
-    def rows(self, keep: NDArray[np.int64] | NDArray[np.bool_]) -> Problem:
+    def rows(self, keep: NDArray[np.int64] | NDArray[np.bool_]) -> LearningProblem:
         """Some of the rows."""
-        return Problem(self.target, self.names, self.x[keep], self.y[keep], self.groups[keep], self.cases[keep])
+        return LearningProblem(self.target, self.names, self.x[keep], self.y[keep], self.groups[keep], self.cases[keep])
 
-    def with_feature(self, name: str, values: F8) -> Problem:
+    def with_feature(self, name: str, values: F8) -> LearningProblem:
         """One feature more, of shape (num_rows,)."""
         return replace(self, names=(*self.names, name), x=np.column_stack([self.x, values]))
 
@@ -90,7 +90,7 @@ def group_numbers(cases: Sequence[Case]) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(case.rates, len(numbers)) for case in cases])
 
 
-def workload_problem(name: str, explored: Sequence[Explored], published: bool = False) -> Problem:
+def workload_problem(name: str, explored: Sequence[Explored], published: bool = False) -> LearningProblem:
     """One row for each workload.
 
     Parameters
@@ -111,7 +111,7 @@ def workload_problem(name: str, explored: Sequence[Explored], published: bool = 
     if not len(keep):
         raise DataError(f"no simulated workload has the target {name!r}")
     x = np.array([make(cases[i]) for i in keep])
-    return Problem(target, names, x, y[keep], group_numbers(cases)[keep], keep)
+    return LearningProblem(target, names, x, y[keep], group_numbers(cases)[keep], keep)
 
 
 @lru_cache(maxsize=8192)
@@ -133,7 +133,7 @@ def _label(truth: Labels, name: str, published: bool) -> float:
     return middle_slots(slots) if slots else float("nan")
 
 
-def configuration_problem(name: str, explored: Sequence[Explored], most_rows: int | None = None) -> Problem:
+def configuration_problem(name: str, explored: Sequence[Explored], most_rows: int | None = None) -> LearningProblem:
     """One row for each server that starts and has the figure.
 
     Parameters
@@ -156,10 +156,12 @@ def configuration_problem(name: str, explored: Sequence[Explored], most_rows: in
     y = np.array([of_workload[i] for of_workload, rows in zip(values, picked, strict=True) for i in rows])
     counts = [len(rows) for rows in picked]
     groups = np.repeat(group_numbers([workload.case for workload in explored]), counts)
-    return Problem(target, CONFIGURATION, np.concatenate(x), y, groups, np.repeat(np.arange(len(explored)), counts))
+    return LearningProblem(
+        target, CONFIGURATION, np.concatenate(x), y, groups, np.repeat(np.arange(len(explored)), counts)
+    )
 
 
-def configuration_rows(case: Case, rows: Sequence[Row]) -> F8:
+def configuration_rows(case: Case, rows: Sequence[SimulatedHour]) -> F8:
     """Features of some servers of a workload, shape (num_rows, num_features): with the rates that the adapters have."""
     profile, features = load_profile(case.profile), np.empty((len(rows), len(CONFIGURATION)))
     adapters, slots = (np.array([getattr(row, name) for row in rows]) for name in ("adapters", "slots"))
@@ -178,7 +180,7 @@ def _sampled(picked: list[list[int]], most_rows: int) -> list[list[int]]:
     return [[i for i, kept in zip(rows, keep[a:], strict=False) if kept] for rows, a in zip(picked, ends, strict=False)]
 
 
-def _figure(row: Row, name: str) -> float:
+def _figure(row: SimulatedHour, name: str) -> float:
     if name == "share":
         return row.share if row.kv_tokens else float("nan")
     return {"ttft": row.ttft_mean_ms, "tpot": row.tpot_mean_ms, "itl": row.itl_mean_ms}[name]

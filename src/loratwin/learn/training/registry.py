@@ -25,7 +25,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from loratwin.extras import required
 from loratwin.learn.cases.case import F8
-from loratwin.learn.training.problem import Problem
+from loratwin.learn.training.problem import LearningProblem
 
 SEED = 0
 
@@ -196,35 +196,35 @@ class EstimateProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 class Member:
     """A model and the settings among which nested cross-validation chooses."""
 
-    make: Callable[[Problem], Any]
+    make: Callable[[LearningProblem], Any]
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
-def _baseline(problem: Problem) -> Any:
+def _baseline(problem: LearningProblem) -> Any:
     served = problem.target.name == "served"
     name = next((name for name in ("log_of_rate_mean", "rate_mean") if name in problem.names), None)
     rate = problem.names.index(name) if served and name else None
     return CapacityOverRate(rate, name != "rate_mean", problem.target.log)
 
 
-def _scaled(model: Any) -> Callable[[Problem], Any]:
+def _scaled(model: Any) -> Callable[[LearningProblem], Any]:
     return lambda problem: make_pipeline(StandardScaler(), model)
 
 
-def _imodels(name: str, **settings: Any) -> Callable[[Problem], Any]:
-    def make(problem: Problem) -> Any:
+def _imodels(name: str, **settings: Any) -> Callable[[LearningProblem], Any]:
+    def make(problem: LearningProblem) -> Any:
         return getattr(required("imodels", name, "learn"), name)(**settings)
 
     return make
 
 
-def _explainable_boosting(problem: Problem) -> Any:
+def _explainable_boosting(problem: LearningProblem) -> Any:
     return required("interpret.glassbox", "explainable boosting", "learn").ExplainableBoostingRegressor(
         outer_bags=2, inner_bags=0, max_rounds=1000, interactions=4, n_jobs=1, random_state=SEED
     )
 
 
-def _boosting(problem: Problem) -> Any:
+def _boosting(problem: LearningProblem) -> Any:
     return HistGradientBoostingRegressor(
         max_iter=150,
         learning_rate=0.1,
@@ -235,7 +235,7 @@ def _boosting(problem: Problem) -> Any:
     )
 
 
-def _tree(problem: Problem) -> Any:
+def _tree(problem: LearningProblem) -> Any:
     return DecisionTreeRegressor(min_samples_leaf=5, monotonic_cst=problem.monotone, random_state=SEED)
 
 

@@ -14,7 +14,7 @@ from loratwin.learn.cases.labels import labels, nearest_slots, on_grid
 from loratwin.learn.cases.search import PUBLISHED_GRID
 from loratwin.learn.models.targets import TARGETS
 from loratwin.learn.training.evaluate import Score, coverage, half_smape, score
-from loratwin.learn.training.problem import Problem, configuration_problem, workload_problem
+from loratwin.learn.training.problem import LearningProblem, configuration_problem, workload_problem
 from loratwin.learn.training.registry import REGISTRY
 
 MOST_ROWS = 1500
@@ -94,13 +94,13 @@ def compare_models(
     return scores
 
 
-def _problem(target: str, explored: Sequence[Explored], published: bool) -> Problem:
+def _problem(target: str, explored: Sequence[Explored], published: bool) -> LearningProblem:
     if TARGETS[target].level == "workload":
         return workload_problem(target, explored, published)
     return configuration_problem(target, explored, MOST_ROWS)
 
 
-def _inside(problem: Problem, predictions: F8, explored: Sequence[Explored]) -> float:
+def _inside(problem: LearningProblem, predictions: F8, explored: Sequence[Explored]) -> float:
     if "slots" not in problem.target.name:
         return float("nan")
     hits = []
@@ -111,7 +111,7 @@ def _inside(problem: Problem, predictions: F8, explored: Sequence[Explored]) -> 
     return float(np.mean(hits))
 
 
-def _on_grid(problem: Problem, predictions: F8, labels_on_grid: bool) -> float:
+def _on_grid(problem: LearningProblem, predictions: F8, labels_on_grid: bool) -> float:
     """Rounded down to what is served for sure; to the nearest point where the labels learned from are points."""
     if problem.target.name != "served":
         return float("nan")

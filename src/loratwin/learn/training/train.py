@@ -19,7 +19,7 @@ from loratwin.learn.models.process import from_regression
 from loratwin.learn.models.targets import TARGETS
 from loratwin.learn.training.evaluate import OUTER, conformal_factor, coverage, f1, folds, half_smape, one_thread
 from loratwin.learn.training.problem import (
-    Problem,
+    LearningProblem,
     case_features,
     configuration_problem,
     group_numbers,
@@ -66,7 +66,7 @@ def train(explored: Sequence[Explored], progress: Callable[[int, int], None] = l
     """
     fits: dict[str, Fit] = {}
     with one_thread():
-        loads = _Loads(explored)
+        loads = _HeldOutLoads(explored)
         for done, (name, target) in enumerate(TARGETS.items()):
             progress(done, len(TARGETS))
             fits[name] = fit_workload(name, explored) if target.level == "workload" else fit_server(name, loads)
@@ -83,7 +83,7 @@ def fit_workload(name: str, explored: Sequence[Explored]) -> Fit:
     return _fit(problem, np.exp(predictions), from_regression(_process(problem)))
 
 
-def fit_server(name: str, loads: _Loads) -> Fit:
+def fit_server(name: str, loads: _HeldOutLoads) -> Fit:
     """Trees fitted to all servers; errors from trees, and loads, that have not seen the row's workload."""
     problem = configuration_problem(name, loads.explored)
     predictions = np.full(len(problem.y), np.nan)
@@ -96,15 +96,15 @@ def fit_server(name: str, loads: _Loads) -> Fit:
     return _fit(problem, predictions, _trees(_with_load(problem, loads.of_all)))
 
 
-def _fit(problem: Problem, predictions: F8, part: Part) -> Fit:
+def _fit(problem: LearningProblem, predictions: F8, part: Part) -> Fit:
     return Fit(part, conformal_factor(problem.y, predictions, LEVEL), _in_words(problem, predictions))
 
 
-def _process(problem: Problem, kernel: Any = None) -> EstimateProcess:
+def _process(problem: LearningProblem, kernel: Any = None) -> EstimateProcess:
     return EstimateProcess(problem.estimate, problem.smooth, kernel=kernel).fit(problem.x, problem.learned())
 
 
-class _Loads:
+class _HeldOutLoads:
     """The most requests/s as predicted for every workload by a process that has not seen it, as trees must learn from.
 
     Not the most adapters: what does not divide among the rates gives each number of adapters a mean rate of its own.
@@ -140,12 +140,12 @@ class _Loads:
         return predictions + self._log_rate
 
 
-def _with_load(problem: Problem, log_most: F8) -> Problem:
+def _with_load(problem: LearningProblem, log_most: F8) -> LearningProblem:
     requests = problem.x[:, problem.names.index("log_requests_per_s")]
     return problem.with_feature(LOADED[-1], requests - log_most[problem.cases])
 
 
-def _trees(problem: Problem) -> Forest:
+def _trees(problem: LearningProblem) -> Forest:
     num_trees, leaves = SIZES[problem.target.name]
     trees = HistGradientBoostingRegressor(
         max_iter=num_trees,
@@ -161,7 +161,7 @@ def _trees(problem: Problem) -> Forest:
     return from_boosting(trees.fit(problem.x, y, weight), len(problem.names), problem.estimate)
 
 
-def _in_words(problem: Problem, predictions: F8) -> str:
+def _in_words(problem: LearningProblem, predictions: F8) -> str:
     text = f"half-SMAPE {half_smape(problem.y, predictions):.2f} %"
     text += f", 90 % intervals hold {100 * coverage(problem.y, predictions, problem.groups, LEVEL):.1f} %"
     if problem.target.name == "share":

@@ -32,7 +32,7 @@ F8 = NDArray[np.float64]
 Frame = Any
 
 
-class Source(NamedTuple):
+class MeasuredGpu(NamedTuple):
     """A GPU as the files name it."""
 
     name: str
@@ -40,15 +40,15 @@ class Source(NamedTuple):
 
 
 SOURCES = {
-    "a100-80gb": Source("a100_sxm", 40e6),
-    "h100-sxm": Source("h100_sxm", 50e6),
-    "h200": Source("h200_sxm", 50e6),
-    "b200": Source("b200_sxm", 126e6),
-    "b300": Source("b300_sxm", 126e6),
-    "gb200": Source("gb200", 126e6),
-    "gb300": Source("gb300", 126e6),
-    "l40s": Source("l40s", 96e6),
-    "rtx-pro-6000-server": Source("rtx_pro_6000_server", 128e6),
+    "a100-80gb": MeasuredGpu("a100_sxm", 40e6),
+    "h100-sxm": MeasuredGpu("h100_sxm", 50e6),
+    "h200": MeasuredGpu("h200_sxm", 50e6),
+    "b200": MeasuredGpu("b200_sxm", 126e6),
+    "b300": MeasuredGpu("b300_sxm", 126e6),
+    "gb200": MeasuredGpu("gb200", 126e6),
+    "gb300": MeasuredGpu("gb300", 126e6),
+    "l40s": MeasuredGpu("l40s", 96e6),
+    "rtx-pro-6000-server": MeasuredGpu("rtx_pro_6000_server", 128e6),
 }
 """By the twin's names."""
 
@@ -125,7 +125,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(number) for number in value] if isinstance(value, list | tuple) else value
 
 
-def _products(gpu: Gpu, source: Source, frame: Frame) -> tuple[dict[str, NDArray[np.uint8]], dict[str, Any]]:
+def _products(gpu: Gpu, source: MeasuredGpu, frame: Frame) -> tuple[dict[str, NDArray[np.uint8]], dict[str, Any]]:
     """Codes by type of numbers, and what is said of each: the memory's share, the error between the knots."""
     tables, described = {}, {}
     for kind, rows in frame.groupby("gemm_dtype"):
@@ -137,7 +137,7 @@ def _products(gpu: Gpu, source: Source, frame: Frame) -> tuple[dict[str, NDArray
     return tables, described
 
 
-def _grid(gpu: Gpu, source: Source, kind: str, rows: Frame) -> tuple[F8, float]:
+def _grid(gpu: Gpu, source: MeasuredGpu, kind: str, rows: Frame) -> tuple[F8, float]:
     """Log of the time over the bound at M x N x K, waves averaged, and the share of the memory that weights reach."""
     m, n, k = (rows[name].to_numpy(float) for name in "mnk")
     seconds = rows.latency.to_numpy(float) * 1e-3
@@ -189,7 +189,7 @@ def _error_between(grid: F8) -> float:
     return float(np.sqrt((np.mean(along_n**2) + np.mean(along_k**2)) / 2))
 
 
-def _decode(gpu: Gpu, source: Source, frame: Frame) -> Iterator[tuple[str, Any]]:
+def _decode(gpu: Gpu, source: MeasuredGpu, frame: Frame) -> Iterator[tuple[str, Any]]:
     """Attention of decode steps by type of numbers, head size and whether heads share keys."""
     whole = frame[frame.window_size.fillna(0) == 0]
     for (kind, size), rows in whole.groupby(["kv_cache_dtype", "head_dim"]):
@@ -199,7 +199,7 @@ def _decode(gpu: Gpu, source: Source, frame: Frame) -> Iterator[tuple[str, Any]]
                 yield f"{kind}/{size}/{name}", _fit_decode(gpu, source, str(kind), int(size), part)
 
 
-def _fit_decode(gpu: Gpu, source: Source, kind: str, size: int, rows: Frame) -> dict[str, Any]:
+def _fit_decode(gpu: Gpu, source: MeasuredGpu, kind: str, size: int, rows: Frame) -> dict[str, Any]:
     from scipy.optimize import least_squares
 
     pairs = (rows.batch_size * rows.num_key_value_heads).to_numpy(float)

@@ -6,6 +6,6 @@
 """
 
 from loratwin.report.figures.catalogue import CATALOGUE, Entry
-from loratwin.report.figures.make import State, make_figures
+from loratwin.report.figures.make import FigureState, make_figures
 
-__all__ = ["CATALOGUE", "Entry", "State", "make_figures"]
+__all__ = ["CATALOGUE", "Entry", "FigureState", "make_figures"]

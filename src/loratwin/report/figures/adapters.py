@@ -7,7 +7,7 @@ from typing import Any
 
 from loratwin.calibrate.published.serving import ServingRun
 from loratwin.calibrate.published.tables import Row, number
-from loratwin.report.charts import Chart, Panel, Series
+from loratwin.report.charts import Chart, ChartSeries, Panel
 from loratwin.report.figures.source import Made, Source
 from loratwin.validate.predict import offered_tokens_per_s
 from loratwin.validate.scores import measured_value
@@ -67,7 +67,7 @@ def _throughput(row: Row) -> float:
     return number(row, "input_throughput") + number(row, "output_throughput")
 
 
-def _by_rank(rows: Sequence[Row], lengths: str, axis: str, value: Callable[[Row], float]) -> list[Series]:
+def _by_rank(rows: Sequence[Row], lengths: str, axis: str, value: Callable[[Row], float]) -> list[ChartSeries]:
     """A series for each rank; runs that failed have no point."""
     series = []
     for index, rank in enumerate((8, 16, 32)):
@@ -77,7 +77,7 @@ def _by_rank(rows: Sequence[Row], lengths: str, axis: str, value: Callable[[Row]
             if row["dataset"] == lengths and number(row, "max_lora_rank") == rank and row["outcome"] == "ok"
         )
         points = [(x, y) for x, y in points if x == x and y == y]
-        series.append(Series(f"rank {rank}", [x for x, _ in points], [y for _, y in points], colour=index))
+        series.append(ChartSeries(f"rank {rank}", [x for x, _ in points], [y for _, y in points], colour=index))
     return series
 
 
@@ -107,11 +107,11 @@ def _grid_panel(runs: Sequence[ServingRun], rates: str) -> Panel:
             if run.max_loras == count and run.measured
         )
         if points:
-            series.append(Series(f"{count} slots", *_columns(points), colour=index))
+            series.append(ChartSeries(f"{count} slots", *_columns(points), colour=index))
     asked = sorted({run.served_adapters: offered_tokens_per_s(run) for run in runs if run.has_workload}.items())
     top = 1.15 * max((y for each in series for y in each.y), default=1.0)
     asked = [(x, y) for x, y in asked if y <= 1.3 * top]
-    series.append(Series("asked for", *_columns(asked), "limit", colour=7))
+    series.append(ChartSeries("asked for", *_columns(asked), "limit", colour=7))
     return Panel(f"rates {rates} /s", "served adapters", "tokens/s", series)
 
 
@@ -138,8 +138,8 @@ def kv_capacity(source: Source) -> Made:
             )
             server: dict[str, Any] = {"max_lora_rank": rank, "max_num_seqs": 2048, "max_num_batched_tokens": 2048}
             twin = [served_capacity(profile_for(llm), EngineConfig(max_loras=n, **server)).tokens for n, _ in mine]
-            series.append(Series(f"rank {rank}, measured", *_columns(mine), "points", colour=index))
-            series.append(Series(f"rank {rank}, twin", [n for n, _ in mine], twin, "simulated", colour=index))
+            series.append(ChartSeries(f"rank {rank}, measured", *_columns(mine), "points", colour=index))
+            series.append(ChartSeries(f"rank {rank}, twin", [n for n, _ in mine], twin, "simulated", colour=index))
         panels.append(Panel(llm, "adapter slots", "KV tokens", series))
     return Made([Chart("kv-capacity", "KV cache against slots", panels, 2, 3.4, True)])
 
@@ -170,8 +170,10 @@ def step_times(source: Source) -> Made:
                     "decode_context": round(batch * length / 2),
                 }
                 twin.append(1e3 * step_time_s(cost, StepFeatures(**nothing | of)))
-            series.append(Series(f"{length} tokens out, measured", *_columns(mine), "points", colour=index))
-            series.append(Series(f"{length} tokens out, twin", [b for b, _ in mine], twin, "simulated", colour=index))
+            series.append(ChartSeries(f"{length} tokens out, measured", *_columns(mine), "points", colour=index))
+            series.append(
+                ChartSeries(f"{length} tokens out, twin", [b for b, _ in mine], twin, "simulated", colour=index)
+            )
         panels.append(Panel(llm, "running requests", "ms a step", series))
     notes = ["The twin's line: steps that only decode, half the output in the cache; the profiles know these runs."]
     return Made(

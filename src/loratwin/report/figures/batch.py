@@ -27,7 +27,7 @@ from loratwin.perf.operations.step import StepSum
 from loratwin.perf.operations.tables import operations_of
 from loratwin.perf.step_overhead import launch_of
 from loratwin.records.run import StepSeries
-from loratwin.report.charts import Chart, Look, Panel, Series
+from loratwin.report.charts import Chart, ChartSeries, Look, Panel
 from loratwin.report.figures.source import Made, Source, figures_table
 from loratwin.report.tables import Table
 from loratwin.simulate import server_configs, simulate
@@ -108,15 +108,17 @@ def _looks(sweep: BatchSweep, twin: BatchSweep) -> list[tuple[str, BatchSweep, L
     return [("measured", sweep, "measured"), ("twin", twin, "simulated")]
 
 
-def _both(sweep: BatchSweep, twin: BatchSweep, value: Callable[[BatchPoint], float]) -> list[Series]:
+def _both(sweep: BatchSweep, twin: BatchSweep, value: Callable[[BatchPoint], float]) -> list[ChartSeries]:
     advised = advise_batch(sweep).point
     series = [
-        Series(name, [float(point.batch) for point in one.points], [value(p) for p in one.points], look, colour=index)
+        ChartSeries(
+            name, [float(point.batch) for point in one.points], [value(p) for p in one.points], look, colour=index
+        )
         for index, (name, one, look) in enumerate(_looks(sweep, twin))
     ]
     if advised is not None:
         top = max(max(each.y) for each in series)
-        series.append(Series("advised", [advised.batch] * 2, [0.0, top], "limit", colour=7))
+        series.append(ChartSeries("advised", [advised.batch] * 2, [0.0, top], "limit", colour=7))
     return series
 
 
@@ -137,11 +139,11 @@ def knees(source: Source) -> Made:
     by_kv, by_batch = [], []
     for index, sweep in enumerate(source.sweeps):
         used, best = [100 * p.kv_used for p in sweep.points], max(p.throughput for p in sweep.points)
-        by_kv.append(Series(sweep.llm, used, [100 * p.throughput / best for p in sweep.points], colour=index))
+        by_kv.append(ChartSeries(sweep.llm, used, [100 * p.throughput / best for p in sweep.points], colour=index))
         sizes = [float(p.batch) for p in sweep.points]
-        by_batch.append(Series(sweep.llm, sizes, [efficiency(sweep, p) for p in sweep.points], colour=index))
+        by_batch.append(ChartSeries(sweep.llm, sizes, [efficiency(sweep, p) for p in sweep.points], colour=index))
     ends = [1.0, max(max(s.x) for s in by_batch)]
-    by_batch.append(Series("epsilon 0.1", ends, [0.1, 0.1], "limit", colour=7))
+    by_batch.append(ChartSeries("epsilon 0.1", ends, [0.1, 0.1], "limit", colour=7))
     panels = [
         Panel("What the KV cache buys", "KV cache in use at most, %", "% of the best throughput", by_kv),
         Panel("Efficiency of the batch", "batch", "T(B) / (B T(1))", by_batch, log="x"),
@@ -185,8 +187,8 @@ def phases(source: Source) -> Made:
         shares = [_prefill_share(source, sweep.llm, batch) for batch in tried]
         places = [float(i) for i in range(len(tried))]
         series = [
-            Series("prompts (prefill)", places, [100 * share for share in shares], "stack", colour=1),
-            Series("decode", places, [100 * (1 - share) for share in shares], "stack", colour=0),
+            ChartSeries("prompts (prefill)", places, [100 * share for share in shares], "stack", colour=1),
+            ChartSeries("decode", places, [100 * (1 - share) for share in shares], "stack", colour=0),
         ]
         panels.append(Panel(sweep.llm, "batch", "% of the time", series, [str(batch) for batch in tried]))
     source.progress("simulating phases", len(chosen), len(chosen))
@@ -226,7 +228,9 @@ def kernel_shares(source: Source) -> Made:
             for name, seconds in found.items():
                 parts[name].append(100 * seconds / whole)
         places = [float(i) for i in range(len(sizes))]
-        series = [Series(name, places, shares, "stack", colour=i) for i, (name, shares) in enumerate(parts.items())]
+        series = [
+            ChartSeries(name, places, shares, "stack", colour=i) for i, (name, shares) in enumerate(parts.items())
+        ]
         panels.append(Panel(sweep.llm, "batch", "% of a step", series, [str(batch) for batch in sizes]))
     notes = [
         f"Steps of requests with {STEP_CONTEXT} tokens in the cache; operations as measured on an H100, launches and "
@@ -262,10 +266,10 @@ def roofline(source: Source) -> Made:
         points = [_intensities(llm, batch) for batch in sizes]
         ends = [0.5, corner, 4 * corner]
         roof = [min(gpu.flops, gpu.memory_bytes_per_s * at) / 1e12 for at in ends]
-        series = [Series("data sheet", ends, roof, "line", colour=7)]
+        series = [ChartSeries("data sheet", ends, roof, "line", colour=7)]
         for index, name in enumerate(("attention", "matmul")):
             series.append(
-                Series(name, [p[name][0] for p in points], [p[name][1] for p in points], "points", colour=index)
+                ChartSeries(name, [p[name][0] for p in points], [p[name][1] for p in points], "points", colour=index)
             )
         panels.append(Panel(sweep.llm, "operations/byte", "TFLOP/s", series, log="xy"))
     notes = [
@@ -308,8 +312,8 @@ def replication(source: Source) -> Made:
         ):
             said = [each[index] for each in predicted]
             series = [
-                Series("measured", places, [number(row, column) for row in mine], "bars", colour=2),
-                Series("predicted", places, said, "bars", colour=0),
+                ChartSeries("measured", places, [number(row, column) for row in mine], "bars", colour=2),
+                ChartSeries("predicted", places, said, "bars", colour=0),
             ]
             panels.append(Panel(f"{llm}: {what}", "batch x replicas", unit, series, ticks))
         lines += [_line(row, each, mine) for row, each in zip(mine, predicted, strict=True)]

@@ -24,7 +24,7 @@ PARTS = ".parts"
 
 
 @dataclass(frozen=True)
-class State:
+class FigureState:
     """What became of a figure.
 
     Parameters
@@ -52,7 +52,7 @@ def make_figures(
     processes: int = 1,
     again: bool = False,
     progress: Progress = lambda what, done, of: None,
-) -> list[State]:
+) -> list[FigureState]:
     """PNG and SVG of each chart, CSV of each chart and table, and `index.html` with all of them.
 
     A figure is kept where the same version made it of the same data; an interrupted call goes on where it was.
@@ -76,7 +76,7 @@ def make_figures(
 
     Returns
     -------
-    list of State
+    list of FigureState
         What became of each that was asked for.
 
     Raises
@@ -102,11 +102,13 @@ def make_figures(
     return list(states.values())
 
 
-def _unasked(entry: Entry, source: Source, target: Path) -> State:
+def _unasked(entry: Entry, source: Source, target: Path) -> FigureState:
     """A figure that is not to be made now: shown if it was made before."""
     missing = source.missing(entry.needs)
     kept = None if entry.why_not or missing else _kept(entry, target, _digest(entry, source))
-    return State(entry, "kept" if kept else "not made", "" if kept else entry.why_not or "not asked for", kept or "")
+    return FigureState(
+        entry, "kept" if kept else "not made", "" if kept else entry.why_not or "not asked for", kept or ""
+    )
 
 
 def _folder(data: str | Path) -> Path:
@@ -123,21 +125,21 @@ def _chosen(only: Sequence[str]) -> list[Entry]:
     return [entry for entry in CATALOGUE if not only or entry.name in only]
 
 
-def _make(entry: Entry, source: Source, target: Path, again: bool) -> State:
+def _make(entry: Entry, source: Source, target: Path, again: bool) -> FigureState:
     if entry.why_not:
-        return State(entry, "not made", entry.why_not)
+        return FigureState(entry, "not made", entry.why_not)
     missing = source.missing(entry.needs)
     if missing:
-        return State(entry, "not made", f"no {', '.join(missing)} in the folder")
+        return FigureState(entry, "not made", f"no {', '.join(missing)} in the folder")
     digest = _digest(entry, source)
     kept = _kept(entry, target, digest)
     if kept is not None and not again:
-        return State(entry, "kept", part=kept)
+        return FigureState(entry, "kept", part=kept)
     try:
         made = entry.make(source)
     except LoratwinError as error:
-        return State(entry, "not made", str(error))
-    return State(entry, "made", part=_write(entry, made, target, digest))
+        return FigureState(entry, "not made", str(error))
+    return FigureState(entry, "made", part=_write(entry, made, target, digest))
 
 
 def _digest(entry: Entry, source: Source) -> str:
@@ -176,7 +178,7 @@ def _write(entry: Entry, made: Made, target: Path, digest: str) -> str:
     return html
 
 
-def _page(states: Sequence[State], source: Source, target: Path) -> str:
+def _page(states: Sequence[FigureState], source: Source, target: Path) -> str:
     with_own = bool(source.records or source.gpu_profiles)
     works = {
         title: [s for s in states if s.entry.work == work] for work, title in WORKS.items() if work != OWN or with_own

@@ -11,7 +11,7 @@ from loratwin.gpu_traces import by_class, by_kernel
 from loratwin.metrics import Summary, summarize
 from loratwin.perf import load_profile
 from loratwin.records import Run
-from loratwin.report.charts import Chart, Panel, Series
+from loratwin.report.charts import Chart, ChartSeries, Panel
 from loratwin.report.figures.batch import FIGURES
 from loratwin.report.figures.source import Made, Source, figures_table
 from loratwin.report.kernels import KernelReport, kernel_charts, kernel_tables
@@ -23,7 +23,7 @@ def own_batches(source: Source) -> Made:
     sweep = sweep_of_runs(_one_for_each(source.records, lambda run: run.config.max_num_seqs))
     xs = [float(point.batch) for point in sweep.points]
     panels = [
-        Panel(what, "batch (max_num_seqs)", unit, [Series("", xs, [value(p) for p in sweep.points])], log="x")
+        Panel(what, "batch (max_num_seqs)", unit, [ChartSeries("", xs, [value(p) for p in sweep.points])], log="x")
         for what, unit, value in FIGURES
     ]
     return Made(
@@ -64,7 +64,9 @@ def own_adapters(source: Source) -> Made:
         series = []
         for index, slots in enumerate(sorted({run.config.max_loras for run, _ in rows})):
             mine = sorted((len(run.adapters), value(s)) for run, s in rows if run.config.max_loras == slots)
-            series.append(Series(f"{slots} slots", [float(x) for x, _ in mine], [y for _, y in mine], colour=index))
+            series.append(
+                ChartSeries(f"{slots} slots", [float(x) for x, _ in mine], [y for _, y in mine], colour=index)
+            )
         panels.append(Panel(what, "served adapters", unit, series))
     return Made([Chart("own-adapters", "Throughput and latency against served adapters", panels, 2, 3.3, True)])
 
@@ -93,7 +95,7 @@ def own_twin(source: Source) -> Made:
     for field, what, unit in _COMPARED:
         xs, ys = ([float(getattr(each[i], field)) for each in pairs] for i in (0, 1))
         ends = [min(xs), max(xs)]
-        series = [Series("runs", xs, ys, "points"), Series("the same", ends, ends, "limit", colour=7)]
+        series = [ChartSeries("runs", xs, ys, "points"), ChartSeries("the same", ends, ends, "limit", colour=7)]
         panels.append(Panel(what, f"measured, {unit}", f"twin, {unit}", series, log="xy"))
     columns = ["run", *(head for _, what, _ in _COMPARED for head in (what, f"{what}: twin", f"{what}: off, %"))]
     chart = Chart("own-twin", f"The twin beside measurement ({source.profile})", panels, one_legend=True)

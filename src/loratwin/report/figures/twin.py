@@ -9,7 +9,7 @@ from loratwin.calibrate.published.serving import profile_for
 from loratwin.calibrate.published.tables import number
 from loratwin.metrics import summarize
 from loratwin.perf import load_profile
-from loratwin.report.charts import Chart, Panel, Series
+from loratwin.report.charts import Chart, ChartSeries, Panel
 from loratwin.report.figures.adapters import GRID
 from loratwin.report.figures.source import Made, Source, figures_table
 from loratwin.report.validation import advice_table, score_table, verdict_table
@@ -66,7 +66,7 @@ def _named(key: str, value: Any) -> str:
     return f"{value[0]} + {value[1]}" if key == "lengths" else f"{value:g} {'slots' if key == 'slots' else ''}".strip()
 
 
-def _curve(name: str, index: int, slots: int, rate: float, rank: int, lengths: tuple[int, int]) -> list[Series]:
+def _curve(name: str, index: int, slots: int, rate: float, rank: int, lengths: tuple[int, int]) -> list[ChartSeries]:
     profile = load_profile(PROFILE)
     xs, ys, asked = [], [], []
     for count in ADAPTERS:
@@ -87,8 +87,8 @@ def _curve(name: str, index: int, slots: int, rate: float, rank: int, lengths: t
     top = max(ys, default=0.0)
     dotted = [(x, y) for x, y in zip(xs, asked, strict=True) if y <= 1.3 * top]
     return [
-        Series(name, xs, ys, "line", colour=index),
-        Series("", [x for x, _ in dotted], [y for _, y in dotted], "limit", colour=index),
+        ChartSeries(name, xs, ys, "line", colour=index),
+        ChartSeries("", [x for x, _ in dotted], [y for _, y in dotted], "limit", colour=index),
     ]
 
 
@@ -116,7 +116,9 @@ def loading(source: Source) -> Made:
             ):
                 share = [100 * number(mine[r], column) / _alone_ms(llm, r, lengths) for r in ranks]
                 series.append(
-                    Series(f"{name}, from {from_}", list(range(len(ranks))), share, "bars", colour=2 * index + place)
+                    ChartSeries(
+                        f"{name}, from {from_}", list(range(len(ranks))), share, "bars", colour=2 * index + place
+                    )
                 )
         panels.append(Panel(llm, "rank", "% of the latency", series, [str(rank) for rank in ranks]))
     notes = [
@@ -161,9 +163,9 @@ def accuracy(source: Source) -> Made:
                 if run.measured and regime(run) == name
             ]
             kept = [(x, y) for x, y in pairs if x > 0 and y > 0]
-            series.append(Series(name, [x for x, _ in kept], [y for _, y in kept], "points", colour=index))
+            series.append(ChartSeries(name, [x for x, _ in kept], [y for _, y in kept], "points", colour=index))
         ends = [min(x for s in series for x in s.x), max(x for s in series for x in s.x)]
-        series.append(Series("the same", ends, ends, "limit", colour=7))
+        series.append(ChartSeries("the same", ends, ends, "limit", colour=7))
         panels.append(Panel(what, f"measured, {unit}", f"twin, {unit}", series, log="xy"))
     tables = [
         figures_table("twin-errors", "Errors of the twin", *score_table(score(runs, predictions))),
