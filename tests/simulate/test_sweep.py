@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from loratwin.records import EngineConfig
 from loratwin.simulate import (
     Outcome,
     Replications,
+    forecast,
     outcome,
     replicate,
     server_configs,
@@ -31,7 +34,7 @@ from loratwin.simulate.sweep import Kept
 from loratwin.workload import draw
 from tests.processes import LIMIT_S, line_of
 from tests.simulate.servers import CONFIG, PROFILE, SPEC
-from tests.slow import SLOW, slow
+from tests.slow import slow
 
 SLO = parse_slo("ttft_p99=2s,tpot_mean=50ms")
 CONFIGS = [CONFIG.replace(max_loras=n) for n in (24, 4, 1, 8)] + [EngineConfig(max_loras=384, max_lora_rank=128)]
@@ -147,14 +150,29 @@ def test_configurations_have_defaults_that_serve_the_workload() -> None:
 
 def test_more_processes_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "SPAWN_S", 0.0)  # otherwise so little work is not worth a process
-    slo = SLO if SLOW else None  # with limits each configuration has a forecast, which starts a process of its own
-    alone = sweep(SPEC, PROFILE, CONFIGS, slo=slo, seeds=range(2), keep="all")
+    pools: list[int] = []
+
+    class Counted(ProcessPoolExecutor):
+        def __init__(self, *arguments: Any) -> None:
+            pools.append(1)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Counted)
+    alone = sweep(SPEC, PROFILE, CONFIGS, slo=SLO, seeds=range(2), keep="all")
     done: list[int] = []
-    together = sweep(SPEC, PROFILE, CONFIGS, slo=slo, seeds=range(2), keep="all", processes=2, progress=done.append)
+    together = sweep(SPEC, PROFILE, CONFIGS, slo=SLO, seeds=range(2), keep="all", processes=2, progress=done.append)
     assert all(same(a.outcomes, b.outcomes) for a, b in zip(alone.columns, together.columns, strict=True))
     assert [len(column.runs) for column in together.columns] == [2, 2, 2, 2, 0]
+    assert [each.chance for each in together.columns[:4]] == [each.chance for each in alone.columns[:4]]
+    assert len(pools) == 1  # the forecasts have the processes that are there
     assert done[-1] == 2 * len(CONFIGS)
     assert done == sorted(done)
+
+
+def test_the_chance_is_that_of_a_forecast() -> None:
+    column = sweep(SPEC, PROFILE, [CONFIG], slo=SLO, intervals=True).columns[0]
+    known = forecast(SPEC, PROFILE, CONFIG, slo=SLO)
+    assert same((column.forecast, column.chance), (known, known.chance))
 
 
 LONG_SWEEP = """

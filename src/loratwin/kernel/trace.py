@@ -29,7 +29,7 @@ _DTYPES = {F8: np.float64, I8: np.int64, I4: np.int32}
 STEP_TYPES = [_DTYPES[kind] for kind in get_type_hints(StepTrace).values()]
 REQUEST_TYPES = [_DTYPES[kind] for kind in get_type_hints(Requests).values()]
 
-_PIECE = 131_072
+_PIECE = 524_288
 """Steps in one piece of the series; memory that is not written to is never taken from the machine."""
 
 

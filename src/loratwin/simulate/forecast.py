@@ -120,7 +120,7 @@ def forecast(
         raise InputError(f"level = {level:g}, but it must be between 0 and 1")
     with Workers(_PlausibleRun(workload, profile, config, served, slo), processes) as workers:
         outcomes = workers.map(tasks, progress)
-    return _forecast(outcomes, profile.uncertainty, level, slo)
+    return forecast_of(outcomes, profile.uncertainty, level, slo)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,9 @@ class _PlausibleRun:
         return try_config(workload, plausible_profile(self.profile, seed), self.config, self.slo)
 
 
-def _forecast(outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, level: float, slo: Slo | None) -> Forecast:
+def forecast_of(
+    outcomes: Sequence[Outcome], uncertainty: Uncertainty | None, level: float, slo: Slo | None
+) -> Forecast:
     """Intervals from runs that differ in seed and plausible profile."""
     summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
     notes = each_once(note for outcome in outcomes for note in outcome.notes)

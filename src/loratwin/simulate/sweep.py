@@ -19,10 +19,11 @@ from loratwin.metrics import (
     parse_slo,
     per_adapter,
 )
-from loratwin.perf import Profile
+from loratwin.perf import Profile, Uncertainty
 from loratwin.records import EngineConfig, Run
 from loratwin.records.plain import as_plain
-from loratwin.simulate.forecast import Forecast, forecast
+from loratwin.simulate.forecast import LEVEL as FORECAST_LEVEL
+from loratwin.simulate.forecast import SEEDS, Forecast, forecast_of, plausible_profile
 from loratwin.simulate.outcome import LEVEL, Outcome, each_once, real_slo_over_seeds, slo_over_seeds, try_config
 from loratwin.simulate.series import time_series
 from loratwin.simulate.workers import Progress, Workers, silent
@@ -350,12 +351,12 @@ def sweep(
     all_seeds = _seeds(workload, seeds)
     kept = {"none": (), "first": all_seeds[:1], "all": all_seeds}[keep]
     tasks = [_Task(seed, config, seed in kept) for seed in all_seeds for config in configs]
+    intervals = intervals and isinstance(workload, WorkloadSpec)
     with Workers(_Simulating(workload, profile, limits, with_steps), processes) as workers:
         results = workers.map(tasks, progress)
-    columns = [_column(results[i :: len(configs)]) for i in range(len(configs))]
-    intervals = intervals and isinstance(workload, WorkloadSpec)
-    if intervals or limits is not None:
-        columns = [_with_forecast(column, workload, profile, limits, intervals, processes) for column in columns]
+        columns = [_column(results[i :: len(configs)]) for i in range(len(configs))]
+        if intervals or limits is not None:
+            columns = _with_forecasts(columns, workers, profile.uncertainty, limits, intervals)
     return Sweep(
         name=name,
         profile=profile,
@@ -413,6 +414,7 @@ class _Task:
     seed: int | None
     config: EngineConfig
     keep: bool
+    is_plausible: bool = False  # on the profile that is drawn with this seed, for the forecast
 
 
 @dataclass(frozen=True)
@@ -428,7 +430,11 @@ class _Simulating:
     def __call__(self, task: _Task) -> tuple[Outcome, Run | None]:
         kept: list[Run] = []
         keep = kept.append if task.keep else lambda run: None
-        outcome = try_config(self._draw(task.seed), self.profile, task.config, self.slo, keep=keep)
+        profile = self.profile
+        if task.is_plausible:
+            assert task.seed is not None, "a plausible profile is drawn of a seed"
+            profile = plausible_profile(profile, task.seed)
+        outcome = try_config(self._draw(task.seed), profile, task.config, self.slo, keep=keep)
         return outcome, next((run if self.with_steps else without_steps(run) for run in kept), None)
 
     def _draw(self, seed: int | None) -> Workload:
@@ -450,15 +456,22 @@ def _column(results: Sequence[tuple[Outcome, Run | None]]) -> Replications:
     return Replications(tuple(outcome for outcome, _ in results), tuple(run for _, run in results if run is not None))
 
 
-def _with_forecast(
-    column: Replications,
-    workload: WorkloadSpec | Workload,
-    profile: Profile,
+def _with_forecasts(
+    columns: Sequence[Replications],
+    workers: Workers[_Task, tuple[Outcome, Run | None]],
+    uncertainty: Uncertainty | None,
     slo: Slo | None,
     intervals: bool,
-    processes: int,
-) -> Replications:
-    if not column.starts:
-        return column
-    known = forecast(workload, profile, column.config, slo=slo, processes=processes)
+) -> list[Replications]:
+    """The columns, those that start with what is known of real runs; seed by seed, so that each is drawn once."""
+    configs = [column.config for column in columns if column.starts]
+    tasks = [_Task(seed, config, False, is_plausible=True) for seed in SEEDS for config in configs]
+    outcomes = [outcome for outcome, _ in workers.map(tasks)]
+    known = iter(
+        forecast_of(outcomes[i :: len(configs)], uncertainty, FORECAST_LEVEL, slo) for i in range(len(configs))
+    )
+    return [_with_forecast(column, next(known), intervals) if column.starts else column for column in columns]
+
+
+def _with_forecast(column: Replications, known: Forecast, intervals: bool) -> Replications:
     return replace(column, forecast=known if intervals else None, chance=known.chance)
