@@ -105,3 +105,12 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(InputError, match="unknown profile 'h100'.*Known: h100-64gb"):
         load_profile("h100")
+
+
+def test_a_digest_is_of_the_profile_that_is_asked() -> None:
+    one = load_profile("h100-64gb/vllm-0.8.5/llama-3.1-8b-instruct")
+    frontend = one.frontend.model_copy(update={"overhead_s": 2 * one.frontend.overhead_s + 1.0})
+    other = one.model_copy(update={"frontend": frontend})
+    asked = [each.digest for each in (one, one, other, one, other)]
+    assert asked == [one.digest, one.digest, other.digest, one.digest, other.digest]
+    assert one.digest != other.digest

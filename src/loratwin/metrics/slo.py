@@ -10,7 +10,7 @@ import numpy as np
 
 from loratwin.errors import InputError
 from loratwin.metrics.gaps import itl_mean_s, itl_percentiles_s
-from loratwin.metrics.latency import Side, e2e_s, finished, finished_only, tpot_s, ttft_s
+from loratwin.metrics.latency import Side, e2e_s, finished, tpot_s, ttft_s
 from loratwin.metrics.percentiles import percentiles
 from loratwin.records import Run
 from loratwin.records.columns import FloatArray
@@ -198,9 +198,8 @@ def latency_figure_s(run: Run, metric: str, statistic: str, side: Side = "client
     """Mean or percentile of a latency over the requests finished in the window; NaN where it is undefined."""
     if metric == "itl":
         return itl_mean_s(run) if statistic == "mean" else itl_percentiles_s(run, (float(statistic[1:]),))[0]
-    done = finished_only(run)
-    values = tpot_s(done) if metric == "tpot" else {"ttft": ttft_s, "e2e": e2e_s}[metric](done, side)
-    values = values[~np.isnan(values)]
+    values = request_latency_s(run, metric, side)
+    values = values[finished(run) & ~np.isnan(values)]
     if not len(values):
         return float("nan")
     return float(values.mean()) if statistic == "mean" else percentiles(values, (float(statistic[1:]),))[0]

@@ -25,6 +25,9 @@ from loratwin.perf.step_time import StepTimeModel
 from loratwin.perf.uncertainty import Uncertainty
 from loratwin.refusals import one_line
 
+_hashed: tuple[Profile | None, str] = None, ""
+"""The last profile whose digest was asked for: every run of a search asks for the same one's. Profiles never change."""
+
 PARTS = ("memory", "step_time", "loading", "frontend")
 """Where coefficients are."""
 
@@ -128,7 +131,12 @@ class Profile(BaseModel):
 
         Fields that keep their default do not count, so that a field added later changes no hash.
         """
-        return self._hash({"card", "uncertainty", "server"})
+        global _hashed
+        profile, digest = _hashed  # one reference: another thread's is whole, too
+        if profile is not self:
+            digest = self._hash({"card", "uncertainty", "server"})
+            _hashed = self, digest
+        return digest
 
     @property
     def checksum(self) -> str:
