@@ -28,11 +28,11 @@ def known_words(kind: str, text: str | None, known: Iterable[str]) -> list[str]:
     known = list(known)
     if text is None:
         return known
-    asked = [part.strip() for part in text.split(",")]
-    for name in asked:
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
         if name not in known:
             raise UnknownNameError(kind, name, known)
-    return asked
+    return names
 
 
 def numbers_in_turn(option: str, text: str) -> list[int]:
@@ -74,14 +74,14 @@ def numbers_by_name(option: str, text: str) -> dict[str, float]:
     InputError
         A part is not NAME=NUMBER.
     """
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = part.partition("=")
         try:
-            found[name.strip()] = float(value)
+            numbers[name.strip()] = float(value)
         except ValueError:
             raise InputError(f"{option} {part.strip()!r}: expected NAME=NUMBER, as queue=2,kv=0.5") from None
-    return found
+    return numbers
 
 
 def percent(what: str, text: str) -> float:
@@ -106,15 +106,15 @@ def names_by_name(option: str, texts: Sequence[str], example: str = "sales=gpu-0
     InputError
         One is not NAME=NAME,..., or a name is given twice.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    names: dict[str, tuple[str, ...]] = {}
     for text in texts:
         name, equals, values = text.rpartition("=")
         if not (equals and name and values):
             raise InputError(f"{option} {text!r}: expected NAME=..., as {example}")
-        if name in found:
+        if name in names:
             raise InputError(f"{option}: {name!r} is given twice; say all of it at once")
-        found[name] = tuple(value.strip() for value in values.split(",") if value.strip())
-    return found
+        names[name] = tuple(value.strip() for value in values.split(",") if value.strip())
+    return names
 
 
 def _is_whole(part: str) -> bool:

@@ -71,15 +71,15 @@ def _locate(loc: tuple[int | str, ...], first: Any, data: Any) -> tuple[str, Any
     """Key path as in the file, and the value there. pydantic also names the branches of unions: those are left out."""
     if data is None:
         return ".".join(str(part) for part in loc), None if first["type"] == "missing" else first["input"]
-    path, here = "", data
+    path, value = "", data
     for position, part in enumerate(loc):
-        if isinstance(here, Mapping) and part in here:
-            path, here = _join(path, part), here[part]
-        elif isinstance(here, (list, tuple)) and isinstance(part, int):
-            path, here = f"{path}[{part}]", here[part] if part < len(here) else None
+        if isinstance(value, Mapping) and part in value:
+            path, value = _join(path, part), value[part]
+        elif isinstance(value, (list, tuple)) and isinstance(part, int):
+            path, value = f"{path}[{part}]", value[part] if part < len(value) else None
         elif position == len(loc) - 1 and first["type"] == "missing":
-            path, here = _join(path, part), None
-    return path, None if first["type"] == "missing" else here
+            path, value = _join(path, part), None
+    return path, None if first["type"] == "missing" else value
 
 
 def _join(path: str, key: object) -> str:

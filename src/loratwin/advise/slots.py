@@ -102,8 +102,8 @@ def price_slots(
     batch = advice.point.batch
 
     def config(slots: int) -> EngineConfig:
-        (found,) = server_configs(workload, profile, [slots], max_num_seqs=batch, max_lora_rank=rank)
-        return found
+        (server,) = server_configs(workload, profile, [slots], max_num_seqs=batch, max_lora_rank=rank)
+        return server
 
     def fits(slots: int) -> bool:
         capacity = served_capacity(profile, config(slots))

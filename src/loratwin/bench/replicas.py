@@ -21,8 +21,8 @@ def of_server(run: Run, number: int, servers: RunningServers, steps: StepSeries 
     """
     table = run.requests
     assert table.replica is not None
-    here = table.replica == number
-    requests = table.take(here)
+    on_server = table.replica == number
+    requests = table.take(on_server)
     if servers.planned:
         planned = servers.planned[number]
         adapters, requests = _held(run, planned, requests)
@@ -40,7 +40,7 @@ def of_server(run: Run, number: int, servers: RunningServers, steps: StepSeries 
         gauges=None,
         gaps=None,
         deliveries=None,
-        sharing=run.sharing and run.sharing.take(np.flatnonzero(here)),
+        sharing=run.sharing and run.sharing.take(np.flatnonzero(on_server)),
         samples=tuple(
             replace(source, source="server") if source.source == f"server-{number}" else source
             for source in run.samples
@@ -55,8 +55,8 @@ def _held(run: Run, planned: PlacedServer, requests: RequestTable) -> tuple[Adap
     """The adapters that a server holds, with their rates there, and its requests by their numbers among these."""
     held = np.array(planned.adapters, np.intp)
     all_of = np.bincount(run.requests.adapter[run.requests.adapter != BASE], minlength=len(run.adapters))
-    here = np.bincount(requests.adapter[requests.adapter != BASE], minlength=len(run.adapters))
-    share = np.divide(here, all_of, out=np.zeros(len(run.adapters)), where=all_of > 0)
+    requests_of_each = np.bincount(requests.adapter[requests.adapter != BASE], minlength=len(run.adapters))
+    share = np.divide(requests_of_each, all_of, out=np.zeros(len(run.adapters)), where=all_of > 0)
     adapters = AdapterTable(
         tuple(run.adapters.name[number] for number in held),
         run.adapters.rank[held],

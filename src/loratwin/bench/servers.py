@@ -308,11 +308,11 @@ def _names_held(
     return tuple(wanted)
 
 
-def _check_folder(folder: str | Path, given: ServerArguments) -> None:
+def _check_folder(folder: str | Path, arguments: ServerArguments) -> None:
     """What the server would refuse once it has been started for minutes."""
-    rank = given.whole("max_lora_rank") or given.engine.default_lora_rank
+    rank = arguments.whole("max_lora_rank") or arguments.engine.default_lora_rank
     try:
-        llm = find_llm(given.model)
+        llm = find_llm(arguments.model)
     except InputError:
         llm = None  # not known by name: nothing to compare with
     check_folder(folder, llm, rank)

@@ -38,15 +38,18 @@ def engine_config(
     arguments = with_config_file(arguments)
     arguments.check()
     facts = facts or ServerFacts()
-    told = {
+    from_server = {
         name: value for name, value in vars(facts).items() if value is not None and name in EngineConfig.model_fields
     }
-    asked = asked_config(arguments)
-    defaults = arguments.engine.defaults(told | asked, facts.version or "", _gpu() if gpu is None else gpu)
+    from_arguments = asked_config(arguments)
+    defaults = arguments.engine.defaults(
+        from_server | from_arguments, facts.version or "", _gpu() if gpu is None else gpu
+    )
     try:
-        return EngineConfig(**defaults | told | asked)
+        return EngineConfig(**defaults | from_server | from_arguments)
     except InputError:
-        return EngineConfig(**defaults | asked)  # what an unusual engine says (blocks of 272 tokens) is left out
+        # what an unusual engine says (blocks of 272 tokens) is left out
+        return EngineConfig(**defaults | from_arguments)
 
 
 def asked_config(arguments: ServerArguments) -> dict[str, Any]:
@@ -68,8 +71,8 @@ def changed_config(config: EngineConfig, arguments: ServerArguments) -> EngineCo
         The arguments are such as the engine refuses, or do not fit the rest.
     """
     arguments.check()
-    asked = asked_config(arguments.put(enable_lora=True) if config.max_loras else arguments)
-    return config.replace(**asked)
+    changes = asked_config(arguments.put(enable_lora=True) if config.max_loras else arguments)
+    return config.replace(**changes)
 
 
 def _gpu() -> ServerGpu:

@@ -78,8 +78,8 @@ def facts_of(engine: Engine, connection: Connection, log: str = "") -> ServerFac
 def engine_at(connection: Connection) -> Engine | None:
     """Which engine answers; None: it does not tell."""
     page = _page(connection)
-    found = (kind for kind in reversed(ENGINES.values()) if kind.tells(connection, page) is not None)
-    return next(found, None)
+    answering = (kind for kind in reversed(ENGINES.values()) if kind.tells(connection, page) is not None)
+    return next(answering, None)
 
 
 def _facts(values: Mapping[str, Any]) -> ServerFacts:
@@ -97,8 +97,8 @@ def _told(engine: Engine, connection: Connection, page: str) -> dict[str, Any] |
 
 
 def _logged(engine: Engine, log: str) -> dict[str, Any]:
-    found = {name: re.findall(pattern, log) for name, pattern in engine.logged.items()}
-    numbers = {name: whole(numbers[-1].replace(",", "")) for name, numbers in found.items() if numbers}
+    matches = {name: re.findall(pattern, log) for name, pattern in engine.logged.items()}
+    numbers = {name: whole(numbers[-1].replace(",", "")) for name, numbers in matches.items() if numbers}
     return {name: value for name, value in numbers.items() if value is not None}
 
 

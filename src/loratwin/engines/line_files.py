@@ -49,14 +49,14 @@ def started_in(path: Path) -> list[Started]:
         hint = "; a template of Helm: render it first, or give its values" if _TEMPLATE.search(text) else ""
         raise InputError(f"--serve {path}: not YAML ({' '.join(str(error).split())[:120]}){hint}") from None
     try:
-        told = _told_beside(path, documents)
-        about = {"variables": told, "maps": _config_maps(documents)}
-        found = [one for document in documents for one in _in_tree(document, "", about)]
+        variables = _told_beside(path, documents)
+        about = {"variables": variables, "maps": _config_maps(documents)}
+        servers = [one for document in documents for one in _in_tree(document, "", about)]
     except RecursionError:
         raise InputError(f"--serve {path}: a part of it holds itself (an alias within its own anchor)") from None
-    if not found and len(documents) == 1 and isinstance(documents[0], dict):
-        found = _as_config(documents[0], str(path))
-    return found
+    if not servers and len(documents) == 1 and isinstance(documents[0], dict):
+        servers = _as_config(documents[0], str(path))
+    return servers
 
 
 def _told_beside(path: Path, documents: list[Any]) -> dict[str, str]:
@@ -111,17 +111,17 @@ def _in_tree(node: Any, name: str, about: Mapping[str, Any]) -> Iterator[Started
     if not isinstance(node, dict):
         return
     about = {**about, **_about(node)}
-    own = name or _name(node)
+    server_name = name or _name(node)
     if node.get("kind") == "ConfigMap":
-        yield from _in_scripts(node.get("data"), own)
+        yield from _in_scripts(node.get("data"), server_name)
         return
-    found = _stack(node, own) or _container(node, own, about)
-    if found is not None:
-        yield found._replace(gpu=about.get("gpu", ""))
+    server = _stack(node, server_name) or _container(node, server_name, about)
+    if server is not None:
+        yield server._replace(gpu=about.get("gpu", ""))
         return
     for key, child in node.items():
         if key not in ("env", "environment"):
-            yield from _in_tree(child, own if own or key in _NO_NAMES else str(key), about)
+            yield from _in_tree(child, server_name if server_name or key in _NO_NAMES else str(key), about)
 
 
 def _in_scripts(data: Any, name: str) -> Iterator[Started]:
@@ -145,23 +145,23 @@ _NO_NAMES = ("modelSpec", "services", "servingEngineSpec", "items", "spec", "tem
 
 def _about(node: Mapping[str, Any]) -> dict[str, Any]:
     """The LLM and GPUs as values of llm-d's modelservice and KServe say it beside the container."""
-    found: dict[str, Any] = {}
+    stated: dict[str, Any] = {}
     artifacts, parallelism = node.get("modelArtifacts"), node.get("parallelism")
     for said in (artifacts, node.get("model")):
         if not isinstance(said, dict):
             continue
         uri, called = said.get("uri") or said.get("storageUri"), said.get("name")
         if uri:
-            found["model"] = str(called) if called and str(uri).startswith("pvc") else _repository(uri)
+            stated["model"] = str(called) if called and str(uri).startswith("pvc") else _repository(uri)
         elif called and said is artifacts:
-            found["model"] = str(called)
+            stated["model"] = str(called)
     if node.get("storageUri"):
-        found["model"] = _repository(node["storageUri"])
+        stated["model"] = _repository(node["storageUri"])
     if isinstance(parallelism, dict) and isinstance(parallelism.get("tensor"), int):
-        found["tensor"] = parallelism["tensor"]
+        stated["tensor"] = parallelism["tensor"]
     if gpu := _gpu(node):
-        found["gpu"] = gpu
-    return found
+        stated["gpu"] = gpu
+    return stated
 
 
 _GPU_LABELS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "cloud.google.com/gke-accelerator",
@@ -175,8 +175,8 @@ def _gpu(node: Mapping[str, Any]) -> str:
     named = [selector.get(label) for label in _GPU_LABELS] if isinstance(selector, dict) else []
     for part in (node.get("affinity"), node.get("nodeSelectorTerms")):
         named += _required(part)
-    found = {str(name) for name in named if name}
-    return found.pop() if len(found) == 1 else ""
+    gpus = {str(name) for name in named if name}
+    return gpus.pop() if len(gpus) == 1 else ""
 
 
 def _required(part: Any) -> list[Any]:
@@ -225,16 +225,16 @@ def _container(node: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> 
     rest = node.get("args") or (None if "args" in node else node.get("command") or node.get("extraArgs"))
     if entry is None and rest is None and node.get("modelCommand") is None:
         return None
-    told = about.get("variables", {})
+    outer_variables = about.get("variables", {})
     said = _environment(node, about.get("maps", {}))
-    variables = {key: expanded(value, told) for key, value in said.items()} | told
+    variables = {key: expanded(value, outer_variables) for key, value in said.items()} | outer_variables
     image = expanded(image, variables)
     version = version_of_image(image)
     words = [*_listed(entry), *_listed(rest)]
     shell = _shell_text(words)
     if shell is not None:
-        found = started_by(shell, name, variables, version)
-        return found[0] if found else None
+        servers = started_by(shell, name, variables, version)
+        return servers[0] if servers else None
     direct = started(words, name, variables, version)
     if direct is not None:
         return _with_about(direct, about, node)
@@ -245,17 +245,17 @@ def _container(node: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> 
     return None
 
 
-def _with_about(found: Started, about: Mapping[str, Any], node: Mapping[str, Any]) -> Started:
+def _with_about(server: Started, about: Mapping[str, Any], node: Mapping[str, Any]) -> Started:
     """The LLM and the GPUs that values say beside the arguments, which the chart puts in."""
-    arguments = ServerArguments(find_engine(found.engine), found.words)
-    words = list(found.words)
+    arguments = ServerArguments(find_engine(server.engine), server.words)
+    words = list(server.words)
     if "--model_id" in " ".join(words):
         words = [re.sub(r"^--model_id\b", "--model", word) for word in words]
     elif not arguments.text("model") and (llm := about.get("model") or node.get("model")):
         words = [llm, *words] if isinstance(llm, str) else words
     if about.get("tensor", 1) > 1 and "tensor_parallel" not in arguments:
         words += ["--tensor-parallel-size", str(about["tensor"])]
-    return found._replace(words=tuple(words))
+    return server._replace(words=tuple(words))
 
 
 _TELLING = {"model", "model-id", "max-model-len", "enable-lora", "max-loras", "served-model-name", "max-num-seqs",
@@ -302,21 +302,21 @@ def _environment(node: Mapping[str, Any], maps: Mapping[str, Mapping[str, Any]])
     said = node.get("env") or node.get("environment") or []
     if isinstance(said, dict):
         return {str(key): str(value) for key, value in said.items() if not isinstance(value, dict)}
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     whole = node.get("envFrom")
     for one in whole if isinstance(whole, list) else []:
-        found |= {key: str(value) for key, value in _map_of(one, "configMapRef", maps).items()}
+        variables |= {key: str(value) for key, value in _map_of(one, "configMapRef", maps).items()}
     for one in said if isinstance(said, list) else []:
         source: Any = one.get("valueFrom") if isinstance(one, dict) else None
         held = _map_of(source, "configMapKeyRef", maps)
         if isinstance(one, dict) and "value" in one:
-            found[str(one.get("name"))] = str(one["value"])
+            variables[str(one.get("name"))] = str(one["value"])
         elif held and source["configMapKeyRef"].get("key") in held:
-            found[str(one["name"])] = str(held[source["configMapKeyRef"]["key"]])
+            variables[str(one["name"])] = str(held[source["configMapKeyRef"]["key"]])
         elif isinstance(one, str) and "=" in one:
             key, _, value = one.partition("=")
-            found[key] = value
-    return found
+            variables[key] = value
+    return variables
 
 
 def _map_of(said: Any, key: str, maps: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

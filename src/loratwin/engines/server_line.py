@@ -53,12 +53,12 @@ class ServerLine:
         return self.arguments.shown_parts
 
 
-def find_line(given: str) -> ServerLine:
+def find_line(line_or_file: str) -> ServerLine:
     """The one server of a line or file.
 
     Parameters
     ----------
-    given
+    line_or_file
         "vllm serve ...", as a shell takes it (also `python -m ...`, `docker run ... vllm/vllm-openai ...`); or a file:
         vLLM's `--config` YAML, a compose file, Kubernetes manifests, Helm values, a shell script. FILE#NAME names one
         of several servers in a file.
@@ -69,10 +69,10 @@ def find_line(given: str) -> ServerLine:
         No server is in it, several that differ are, a variable is not told, or its arguments are such as the engine
         refuses.
     """
-    name = given.strip()
+    name = line_or_file.strip()
     is_file = _FILE.fullmatch(name) is not None or ("\n" not in name and len(name) < 1024 and Path(name).is_file())
     if not is_file:
-        return _line(_only(started_by(given), "--serve", ""), Path(), "--serve")
+        return _line(_only(started_by(line_or_file), "--serve", ""), Path(), "--serve")
     file, _, which = name.partition("#")
     path = Path(file)
     if not path.is_file():
@@ -80,22 +80,22 @@ def find_line(given: str) -> ServerLine:
     return _line(_only(started_in(path), file, which), path.parent, file)
 
 
-def _only(found: Sequence[Started], where: str, which: str) -> Started:
+def _only(servers: Sequence[Started], where: str, which: str) -> Started:
     """The one that is meant; several that start the same count as one."""
-    if not found:
+    if not servers:
         raise InputError(
             f"{where}: no line that starts a server is in it; expected `vllm serve LLM ...`, a list of its arguments, "
             "or a YAML file of vLLM's --config"
         )
     if which:
-        named = [one for one in found if one.name == which]
+        named = [one for one in servers if one.name == which]
         if not named:
-            raise InputError(f"{where}: no server {which!r} in it; there are {', '.join(one.name for one in found)}")
-        found = named
-    if len({(one.engine, one.words) for one in found}) > 1:
-        names = [one.name or "?" for one in found]
+            raise InputError(f"{where}: no server {which!r} in it; there are {', '.join(one.name for one in servers)}")
+        servers = named
+    if len({(one.engine, one.words) for one in servers}) > 1:
+        names = [one.name or "?" for one in servers]
         raise InputError(f"{where}: several servers are in it ({', '.join(names)}); name one: {where}#{names[0]}")
-    return found[0]
+    return servers[0]
 
 
 def _line(started: Started, folder: Path, where: str) -> ServerLine:

@@ -159,12 +159,12 @@ def _words(text: str) -> list[str]:
 
 def _assignments(command: Sequence[str], told: Mapping[str, str]) -> dict[str, str]:
     """`NAME=value` before a command, or `export NAME=value`; `NAME+=value` adds to what it was."""
-    found: dict[str, str] = {}
+    assigned: dict[str, str] = {}
     for word in command[1:] if command[0] in ("export", "declare", "local", "readonly") else command:
         match = re.fullmatch(r"([A-Za-z_]\w*)(\+?)=(.*)", word, re.DOTALL)
         if match is None and not (word.startswith("-") and command[0] in ("declare", "local")):
             break
         if match is not None:
-            known = {**told, **found}
-            found[match[1]] = (known.get(match[1], "") if match[2] else "") + expanded(match[3], known)
-    return found
+            known = {**told, **assigned}
+            assigned[match[1]] = (known.get(match[1], "") if match[2] else "") + expanded(match[3], known)
+    return assigned

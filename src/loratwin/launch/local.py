@@ -48,8 +48,8 @@ def local_server(url: str) -> LocalServer | None:
         return None
     for pid in listening(parts.port or 80):
         with suppress(OSError, InputError):
-            if (found := _server(Path(f"/proc/{pid}"))) is not None:
-                return found
+            if (server := _server(Path(f"/proc/{pid}"))) is not None:
+                return server
     return None
 
 

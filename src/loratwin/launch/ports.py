@@ -51,7 +51,7 @@ def listening(port: int) -> list[int]:
 
 def _listening(port: int) -> set[str] | None:
     """Sockets in state LISTEN (0A) on the port, as links in /proc/PID/fd name them."""
-    found = set()
+    sockets = set()
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         try:
             rows = table.read_text().splitlines()[1:]
@@ -60,8 +60,8 @@ def _listening(port: int) -> set[str] | None:
         for row in rows:
             fields = row.split()
             if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                found.add(f"socket:[{fields[9]}]")
-    return found if Path("/proc/net/tcp").exists() else None
+                sockets.add(f"socket:[{fields[9]}]")
+    return sockets if Path("/proc/net/tcp").exists() else None
 
 
 def _open(pid: int) -> set[str]:

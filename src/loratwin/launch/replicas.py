@@ -50,19 +50,19 @@ def start_replicas(
     """
     if count < 1:
         raise InputError(f"{count} replicas: must be at least 1")
-    given = ServerArguments.of(find_engine(engine_name), server_args)
-    if count > 1 and (options.get("port") is not None or "port" in given):
+    arguments = ServerArguments.of(find_engine(engine_name), server_args)
+    if count > 1 and (options.get("port") is not None or "port" in arguments):
         raise InputError("replicas cannot share one port: leave it out")
     env = options.pop("env", None) or {}
-    total = _memory(given)
+    total = _memory(arguments)
     with ExitStack() as stack:
         servers: list[Server] = []
         for i in range(count):
             version = servers[0].engine_version if servers else ""  # the first is told u/n in any case
             share = memory_share(version or engine_name, total, count, i)
-            own = given if count == 1 else given.put(gpu_memory_utilization=f"{share:.4f}")
+            replica_arguments = arguments if count == 1 else arguments.put(gpu_memory_utilization=f"{share:.4f}")
             own_env = {**env, **env_of(i)}
-            server = start_server(engine_name, own, name=f"{name}-{i}", env=own_env, **options)
+            server = start_server(engine_name, replica_arguments, name=f"{name}-{i}", env=own_env, **options)
             servers.append(stack.enter_context(server))
         yield tuple(servers)
 
@@ -72,10 +72,10 @@ def memory_share(engine_version: str, total: float, count: int, i: int) -> float
     return engine_of(engine_version).memory_share(engine_version, total, count, i)
 
 
-def _memory(given: ServerArguments) -> float:
-    asked = given.number("gpu_memory_utilization")
-    total = given.engine.memory_default if asked is None else asked
+def _memory(arguments: ServerArguments) -> float:
+    stated = arguments.number("gpu_memory_utilization")
+    total = arguments.engine.memory_default if stated is None else stated
     if not 0 < total <= 1:
-        name = given.engine.options["gpu_memory_utilization"].name
+        name = arguments.engine.options["gpu_memory_utilization"].name
         raise InputError(f"server arguments: {name} {total:g}: must be above 0 and at most 1")
     return total

@@ -126,13 +126,13 @@ def start_server(
     ServerError
         The server ended, or was not healthy in time; with the lines of its log that say why. Nothing of it is left.
     """
-    given = ServerArguments.of(find_engine(engine_name), server_args)
-    if "config" in given:
+    arguments = ServerArguments.of(find_engine(engine_name), server_args)
+    if "config" in arguments:
         raise InputError("server arguments: write the options of the --config file out; the record would lack them")
-    secrets = _secrets(given)
-    host = given.text("host") or host
-    port = free_port(host, port if port is not None else given.whole("port"))
-    passed = given.put(host=host, port=port)
+    secrets = _secrets(arguments)
+    host = arguments.text("host") or host
+    port = free_port(host, port if port is not None else arguments.whole("port"))
+    passed = arguments.put(host=host, port=port)
     engine_config(passed)  # refuses before the start what cannot be recorded after it
     passed = passed.without("api_key") if secrets else passed
     words = full_command(passed, command)
@@ -145,9 +145,11 @@ def start_server(
             guarded = Guarded(words, log=log, env=environment)
         _wait_until_healthy(guarded, url, port, log, timeout_s, progress)
         text = log.read_text(encoding="utf-8", errors="replace")
-        with Connection(url, bearer(environment.get(given.engine.key_variable or "")), FACTS_TIMEOUT_S) as connection:
-            facts = facts_of(given.engine, connection, text)
-        recorded = passed.plus((given.engine.options["api_key"].name, HIDDEN) if secrets else ())
+        with Connection(
+            url, bearer(environment.get(arguments.engine.key_variable or "")), FACTS_TIMEOUT_S
+        ) as connection:
+            facts = facts_of(arguments.engine, connection, text)
+        recorded = passed.plus((arguments.engine.options["api_key"].name, HIDDEN) if secrets else ())
         return Server(guarded, url, port, log, recorded, facts, environment)
     except BaseException:  # Ctrl-C too
         if guarded is not None:
@@ -155,7 +157,7 @@ def start_server(
         raise
 
 
-def _secrets(given: ServerArguments) -> dict[str, str]:
+def _secrets(arguments: ServerArguments) -> dict[str, str]:
     """An API key as environment, where no log and no list of processes shows it.
 
     Raises
@@ -163,19 +165,19 @@ def _secrets(given: ServerArguments) -> dict[str, str]:
     InputError
         For an engine that takes it as an argument only: it logs its arguments.
     """
-    key = given.text("api_key")
+    key = arguments.text("api_key")
     if key is None:
         return {}
-    if given.engine.key_variable is None:
-        who = given.engine.title
+    if arguments.engine.key_variable is None:
+        who = arguments.engine.title
         raise InputError(f"{who} writes its API key to its log: leave out --api-key; the server listens on 127.0.0.1")
-    return {given.engine.key_variable: key}
+    return {arguments.engine.key_variable: key}
 
 
 def _reachable(host: str) -> str:
     """Where a server that listens on `host` is found."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    return f"[{here}]" if ":" in here and not here.startswith("[") else here
+    address = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return f"[{address}]" if ":" in address and not address.startswith("[") else address
 
 
 def _free_log(folder: Path, name: str) -> Path:

@@ -48,13 +48,13 @@ def _repositories() -> Iterator[_Known]:
 @lru_cache(maxsize=1)
 def _index() -> dict[str, _Known]:
     """By name of the table, repository, and last part of a repository, all in lower case; the first keeps a name."""
-    found = {name: _Known(name, row["repository"], {}) for name, row in _table().items()}
+    index = {name: _Known(name, row["repository"], {}) for name, row in _table().items()}
     known = list(_repositories())
     for each in known:
-        found.setdefault(each.repository.lower(), each)
+        index.setdefault(each.repository.lower(), each)
     for each in known:
-        found.setdefault(_last_part(each.repository), each)
-    return found
+        index.setdefault(_last_part(each.repository), each)
+    return index
 
 
 def find_llm(name: str, engine: str = UNTOLD) -> LlmShapes:

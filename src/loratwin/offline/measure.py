@@ -106,11 +106,11 @@ def measure_offline(
     left = [batch for batch in batches if batch.name not in there]
     if not left:
         return OfflineResult(there, {}, None)
-    made = read_adapters(lora_folder) if lora_folder is not None else []
-    arguments = _arguments(server_args, left, made)
-    with _plan(target, arguments, left, made, nvtx, torch_profile) as (plan, log):
+    adapters = read_adapters(lora_folder) if lora_folder is not None else []
+    arguments = _arguments(server_args, left, adapters)
+    with _plan(target, arguments, left, adapters, nvtx, torch_profile) as (plan, log):
         lines = _follow(plan, str(python), log, len(left), progress)
-        runs, refused = _records(lines, log, arguments, left, made, target)
+        runs, refused = _records(lines, log, arguments, left, adapters, target)
     return OfflineResult({**there, **runs}, refused, Path(plan["ranges"]))
 
 
@@ -118,7 +118,9 @@ def _record(folder: Path, batch: Batch) -> Path:
     return folder / f"{batch.name}.json"
 
 
-def _arguments(given: str | Sequence[str], batches: Sequence[Batch], made: Sequence[MadeAdapter]) -> ServerArguments:
+def _arguments(
+    given: str | Sequence[str], batches: Sequence[Batch], adapters: Sequence[MadeAdapter]
+) -> ServerArguments:
     """With the slots and the rank that the adapters need, where they are not given."""
     arguments = ServerArguments(find_engine(DEFAULT), given)
     arguments.check()
@@ -126,13 +128,13 @@ def _arguments(given: str | Sequence[str], batches: Sequence[Batch], made: Seque
     slots = max(batch.adapters for batch in batches)
     words = list(arguments.words) if "model" in arguments else [*_without(arguments.words, model), "--model", model]
     if slots and not engine.lora_is_on(arguments):
-        if not made:
+        if not adapters:
             raise InputError("batches with adapters need --lora-folder (loratwin adapters make)")
-        rank = ranks_that_hold(max(adapter.rank for adapter in made))[0]
+        rank = ranks_that_hold(max(adapter.rank for adapter in adapters))[0]
         values = {
             "enable_lora": True,
             "max_loras": slots,
-            "max_cpu_loras": max(len(made), slots),
+            "max_cpu_loras": max(len(adapters), slots),
             "max_lora_rank": rank,
         }
         words += [word for name, value in values.items() for word in engine.options[name].written(value)]
@@ -146,9 +148,9 @@ def _without(words: Sequence[str], model: str) -> list[str]:
     return left
 
 
-def _names(batch: Batch, made: Sequence[MadeAdapter]) -> list[str]:
+def _names(batch: Batch, adapters: Sequence[MadeAdapter]) -> list[str]:
     """The adapters of a batch."""
-    fitting = [adapter.name for adapter in made if not batch.rank or adapter.rank == batch.rank]
+    fitting = [adapter.name for adapter in adapters if not batch.rank or adapter.rank == batch.rank]
     if len(fitting) < batch.adapters:
         of = f" of rank {batch.rank}" if batch.rank else ""
         raise InputError(f"{batch.name} needs {batch.adapters} adapters{of}, and the folder has {len(fitting)}")
@@ -157,7 +159,7 @@ def _names(batch: Batch, made: Sequence[MadeAdapter]) -> list[str]:
 
 @contextmanager
 def _plan(
-    folder: Path, arguments: ServerArguments, batches: Sequence[Batch], made: Sequence[MadeAdapter], nvtx: bool,
+    folder: Path, arguments: ServerArguments, batches: Sequence[Batch], adapters: Sequence[MadeAdapter], nvtx: bool,
     torch_profile: str | Path | None,
 ) -> Iterator[tuple[dict[str, Any], Path]]:  # fmt: skip
     """What the program inside vLLM's Python is told, and the folder of its step log, its own for each call."""
@@ -165,10 +167,10 @@ def _plan(
     log.mkdir(parents=True)
     plan = {
         "arguments": list(arguments.words),
-        "adapters": {adapter.name: str(adapter.path) for adapter in made},
+        "adapters": {adapter.name: str(adapter.path) for adapter in adapters},
         "batches": [
             {"name": b.name, "batch": b.requests, "prompt_tokens": b.prompt_tokens, "output_tokens": b.output_tokens,
-             "adapters": _names(b, made)}
+             "adapters": _names(b, adapters)}
             for b in batches
         ],
         "nvtx": nvtx,
@@ -229,7 +231,7 @@ def _last_words(path: Path) -> str:
 
 def _records(
     lines: Sequence[dict[str, Any]], log: Path, arguments: ServerArguments, batches: Sequence[Batch],
-    made: Sequence[MadeAdapter], folder: Path,
+    adapters: Sequence[MadeAdapter], folder: Path,
 ) -> tuple[dict[str, Run], dict[str, str]]:  # fmt: skip
     by_name = {batch.name: batch for batch in batches}
     runs, refused = {}, {}
@@ -238,7 +240,7 @@ def _records(
         if "refused" in line:
             refused[batch.name] = line["refused"]
             continue
-        runs[batch.name] = offline_run(lines[0]["server"], line, batch, log, arguments, made, read_notes(log))
+        runs[batch.name] = offline_run(lines[0]["server"], line, batch, log, arguments, adapters, read_notes(log))
         save_run(runs[batch.name], _record(folder, batch))
     return runs, refused
 

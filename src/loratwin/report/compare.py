@@ -58,25 +58,25 @@ def compare(
     """
     if len(what) < 2:
         raise InputError("compare: at least two are needed: plans, profiles or runs")
-    for each in what:
-        if list(map(str, what)).count(str(each)) > 1:
-            raise InputError(f"{each} is given twice")
-    kinds = {each: _kind(each) for each in what}
+    for subject in what:
+        if list(map(str, what)).count(str(subject)) > 1:
+            raise InputError(f"{subject} is given twice")
+    kinds = {subject: _kind(subject) for subject in what}
     if set(kinds.values()) == {"run"}:
         if prices is not None:
             raise InputError("--price: goes with plans and profiles; what is compared are runs")
         return load_runs(what)
     _check_alike(kinds)
-    profiles = {each: load_profile(str(each)) for each, kind in kinds.items() if kind == "profile"}
-    saved = {each: load_plan_json(each) for each, kind in kinds.items() if kind == "plan"}
+    profiles = {subject: load_profile(str(subject)) for subject, kind in kinds.items() if kind == "profile"}
+    saved = {subject: load_plan_json(subject) for subject, kind in kinds.items() if kind == "plan"}
     if profiles and workload is None:
         raise InputError(f"{next(iter(profiles))}: a profile is planned for a workload: add --workload FILE")
     names = _names(list(map(str, what)))
     plans = {
-        names[str(each)]: saved[each]
-        if each in saved
-        else _planned(profiles[each], workload, workload_name, options)
-        for each in what
+        names[str(subject)]: saved[subject]
+        if subject in saved
+        else _planned(profiles[subject], workload, workload_name, options)
+        for subject in what
     }  # fmt: skip
     return compare_plans(plans, prices)
 
@@ -156,20 +156,20 @@ def _figures(comparison: PlanComparison) -> list[tuple[str, _Shown]]:
 
 
 def _figure(value: Callable[[ComparedPlan], float], unit: str = "") -> _Shown:
-    def cell(each: ComparedPlan, first: ComparedPlan) -> Cell:
-        own, base = value(each), value(first)
-        shown = numeric(own, unit)
-        if each is first or isnan(own) or isnan(base) or not base:
+    def cell(plan: ComparedPlan, first: ComparedPlan) -> Cell:
+        figure, base = value(plan), value(first)
+        shown = numeric(figure, unit)
+        if plan is first or isnan(figure) or isnan(base) or not base:
             return shown
-        return Cell(f"{shown.text} ({change((own - base) / base)})", own)
+        return Cell(f"{shown.text} ({change((figure - base) / base)})", figure)
 
     return cell
 
 
-def _served(each: ComparedPlan, _: ComparedPlan) -> Cell:
-    if not each.served:
+def _served(plan: ComparedPlan, _: ComparedPlan) -> Cell:
+    if not plan.served:
         return Cell("nothing works", 0, "bad")
-    return Cell(f"{each.served} of {each.num_adapters}", each.served)
+    return Cell(f"{plan.served} of {plan.num_adapters}", plan.served)
 
 
 def _whole(value: int | None) -> Cell:

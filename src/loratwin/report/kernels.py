@@ -88,12 +88,12 @@ def kernels_text(report: KernelReport) -> str:
 
 
 def _lines(heading: str, rows: Sequence[ClassFigures], width: int) -> list[str]:
-    told = [column for column in _COLUMNS if any(not isnan(float(getattr(row, column[0]))) for row in rows)]
+    columns = [column for column in _COLUMNS if any(not isnan(float(getattr(row, column[0]))) for row in rows)]
     phases = any(row.phase for row in rows)
     where = [("phase", [row.phase for row in rows]), ("batch", [str(row.batch or "") for row in rows])]
     shown = [(title, cells) for title, cells in where if phases]
     left_out = []
-    for column in told:
+    for column in columns:
         title, cells = column[1], [_figure(row, column) for row in rows]
         if sum(2 + _least(*each) for each in [*shown, (title, cells)]) <= formatting.WIDTH - _LEAST_NAME:
             shown.append((title, cells))
@@ -169,15 +169,15 @@ def share_chart(rows: Sequence[ClassFigures]) -> Chart:
 
 def roofline_chart(rows: Sequence[ClassFigures], gpu: Gpu) -> Chart | None:
     """Operations per second against operations per byte, under what the GPU's data sheet allows; None: nothing told."""
-    told = [row for row in rows if row.intensity > 0 and row.operations_per_s > 0]
-    if not told:
+    known = [row for row in rows if row.intensity > 0 and row.operations_per_s > 0]
+    if not known:
         return None
     corner = gpu.flops / gpu.memory_bytes_per_s
-    ends = [min(0.5 * min(row.intensity for row in told), corner / 10), corner, 10 * corner]
+    ends = [min(0.5 * min(row.intensity for row in known), corner / 10), corner, 10 * corner]
     roof = [min(gpu.flops, gpu.memory_bytes_per_s * at) / 1e12 for at in ends]
     series = [ChartSeries(f"{gpu.name}, data sheet", ends, roof, "line", colour=7)]
     for number, kind in enumerate(CLASSES):
-        mine = [row for row in told if row.name == kind]
+        mine = [row for row in known if row.name == kind]
         if mine:
             x, y = [row.intensity for row in mine], [row.operations_per_s / 1e12 for row in mine]
             series.append(ChartSeries(kind, x, y, "points", colour=number))

@@ -182,13 +182,13 @@ def _latency(shown: Shown, name: str, title: str, key: str) -> str:
 
 def _limits_ms(shown: Shown, key: str) -> list[float]:
     """Where the twin's figure is at the limit: of a percentile, where a real run's is."""
-    found = []
+    places_ms = []
     for limit in (each for each in (shown.slo.limits if shown.slo else ()) if each.name == key):
         at = shown.best or next((each for each in shown.candidates if limit.name in each.slo_s), None)
         known = at is not None and at.slo_s[limit.name].mean > 0
         ratio = at.reached_s(limit) / at.slo_s[limit.name].mean if at is not None and known else 1.0
-        found.append(1e3 * limit.limit_s / ratio)
-    return found
+        places_ms.append(1e3 * limit.limit_s / ratio)
+    return places_ms
 
 
 def _kv_tokens(shown: Shown) -> str:
@@ -255,13 +255,13 @@ def _plot(axes: Axes, shown: Shown, value: Value, text: Callable[[float], str]) 
     return [Spot(axes, f"{text(value(each))}\n{_says(shown, each)}", each.slots, value(each)) for each in known]
 
 
-def _dot(axes: Axes, shown: Shown, each: Candidate, x: float, y: float, faint: bool = False) -> None:
+def _dot(axes: Axes, shown: Shown, candidate: Candidate, x: float, y: float, faint: bool = False) -> None:
     """Filled where it keeps up, hollow where it starves, a red cross where it misses the SLO."""
-    colour = shown.colours[each.config.max_num_seqs]
-    if not each.starved and each.misses_slo(shown.slo):
+    colour = shown.colours[candidate.config.max_num_seqs]
+    if not candidate.starved and candidate.misses_slo(shown.slo):
         axes.plot(x, y, "X", markersize=6.5, markerfacecolor=RED, markeredgecolor=PAPER, markeredgewidth=0.6)
         return
-    face = PAPER if each.starved else colour
+    face = PAPER if candidate.starved else colour
     axes.plot(x, y, "o", markersize=4.5, markerfacecolor=face, markeredgecolor=colour, alpha=0.4 if faint else 1.0)
 
 
@@ -269,18 +269,18 @@ def _ring(axes: Axes, x: float, y: float) -> None:
     axes.plot(x, y, "o", markersize=11, markerfacecolor="none", markeredgecolor=BLUE)
 
 
-def _says(shown: Shown, each: Candidate) -> str:
+def _says(shown: Shown, candidate: Candidate) -> str:
     """A configuration in a few lines."""
-    chosen = shown.best is not None and each.config == shown.best.config
-    state = "chosen" if chosen else status(each, shown.slo) or "works"
-    margin = f", margin {margin_text(each.margin)}" if not isnan(each.margin) else ""
-    used = each.mean("kv_usage_max")
+    chosen = shown.best is not None and candidate.config == shown.best.config
+    state = "chosen" if chosen else status(candidate, shown.slo) or "works"
+    margin = f", margin {margin_text(candidate.margin)}" if not isnan(candidate.margin) else ""
+    used = candidate.mean("kv_usage_max")
     return (
-        f"{each.slots} slots, max_num_seqs {each.config.max_num_seqs}: {state}\n"
-        f"{number(each.throughput)} tokens/s{margin}\n"
-        f"TTFT {milliseconds(each.mean('ttft_mean_ms'))}, p99 {milliseconds(each.mean('ttft_p99_ms'))}; "
-        f"TPOT {milliseconds(each.mean('tpot_mean_ms'))}\n"
-        f"end to end {milliseconds(each.latency_ms)}; KV used at most {share(used)}"
+        f"{candidate.slots} slots, max_num_seqs {candidate.config.max_num_seqs}: {state}\n"
+        f"{number(candidate.throughput)} tokens/s{margin}\n"
+        f"TTFT {milliseconds(candidate.mean('ttft_mean_ms'))}, p99 {milliseconds(candidate.mean('ttft_p99_ms'))}; "
+        f"TPOT {milliseconds(candidate.mean('tpot_mean_ms'))}\n"
+        f"end to end {milliseconds(candidate.latency_ms)}; KV used at most {share(used)}"
     )
 
 

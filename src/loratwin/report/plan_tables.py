@@ -79,26 +79,26 @@ def _corrected(plan: Plan, candidates: Sequence[Candidate]) -> list[Limit]:
     return [limit for limit in plan.slo.limits if limit.name in known] if plan.slo is not None else []
 
 
-def _alternative(plan: Plan, each: Candidate, more: Sequence[Limit], real: Sequence[Limit]) -> Row:
-    missed = {limit.name for limit in each.missed(plan.slo)} if each.starts else set()
-    own = missed - set(each.real_slo_s)  # of the others the real run's figure is red
+def _alternative(plan: Plan, candidate: Candidate, more: Sequence[Limit], real: Sequence[Limit]) -> Row:
+    missed = {limit.name for limit in candidate.missed(plan.slo)} if candidate.starts else set()
+    red = missed - set(candidate.real_slo_s)  # of the others the real run's figure is red
 
     def cell(figure: FigureColumn) -> Cell:
-        return numeric(each.mean(figure.name), figure.unit, "bad" if figure.limit in own else "")
+        return numeric(candidate.mean(figure.name), figure.unit, "bad" if figure.limit in red else "")
 
-    verdict, look = _verdict(plan, each)
+    verdict, look = _verdict(plan, candidate)
     cells = [
-        Cell(str(each.slots), each.slots),
-        Cell(str(each.config.max_num_seqs), each.config.max_num_seqs),
+        Cell(str(candidate.slots), candidate.slots),
+        Cell(str(candidate.config.max_num_seqs), candidate.config.max_num_seqs),
         verdict,
         *map(cell, _FIGURES),
-        numeric(each.latency_ms, "ms", "bad" if "e2e_mean" in missed else ""),
-        *(_seconds(each.slo_s, limit, limit.name in own) for limit in more),
-        *(_seconds(each.real_slo_s, limit, limit.name in missed) for limit in real),
+        numeric(candidate.latency_ms, "ms", "bad" if "e2e_mean" in missed else ""),
+        *(_seconds(candidate.slo_s, limit, limit.name in red) for limit in more),
+        *(_seconds(candidate.real_slo_s, limit, limit.name in missed) for limit in real),
         *map(cell, _FURTHER),
-        numeric(each.starving_adapters),
-        numeric(each.kv_tokens),
-        Cell(margin_text(each.margin), each.margin - 1),
+        numeric(candidate.starving_adapters),
+        numeric(candidate.kv_tokens),
+        Cell(margin_text(candidate.margin), candidate.margin - 1),
     ]
     return Row(cells, look)
 
@@ -108,26 +108,30 @@ def _seconds(known: Mapping[str, Interval], limit: Limit, is_missed: bool) -> Ce
     return numeric(1e3 * value_s, "ms", "bad" if is_missed else "")
 
 
-def _verdict(plan: Plan, each: Candidate) -> tuple[Cell, str]:
+def _verdict(plan: Plan, candidate: Candidate) -> tuple[Cell, str]:
     """In words, and how the row looks."""
-    if not each.starts:
+    if not candidate.starts:
         return word("does not start"), "fails"
-    if plan.best is not None and each.config == plan.best.config and each.served_adapters == plan.best.served_adapters:
+    if (
+        plan.best is not None
+        and candidate.config == plan.best.config
+        and candidate.served_adapters == plan.best.served_adapters
+    ):
         return word("chosen"), "best"
-    if not each.starved and each.missed(plan.slo):
-        return word(f"misses {', '.join(limit.name for limit in each.missed(plan.slo))}", "bad"), "fails"
-    if not each.starved and each.missing:
-        return word(f"{len(each.missing)} {asked_of(plan)} miss", "bad"), "fails"
-    found = status(each, plan.slo)
-    return word(found or "works"), "fails" if found else ""
+    if not candidate.starved and candidate.missed(plan.slo):
+        return word(f"misses {', '.join(limit.name for limit in candidate.missed(plan.slo))}", "bad"), "fails"
+    if not candidate.starved and candidate.missing:
+        return word(f"{len(candidate.missing)} {asked_of(plan)} miss", "bad"), "fails"
+    failure = status(candidate, plan.slo)
+    return word(failure or "works"), "fails" if failure else ""
 
 
 def not_starting(candidates: Sequence[Candidate]) -> list[str]:
     """Why servers do not start, each reason once with the slots that it is of."""
     reasons: dict[str, list[int]] = {}
-    for each in candidates:
-        if not each.starts:
-            reasons.setdefault(each.why_not, []).append(each.slots)
+    for candidate in candidates:
+        if not candidate.starts:
+            reasons.setdefault(candidate.why_not, []).append(candidate.slots)
     return [f"{', '.join(map(str, sorted(set(slots))))} slots: {reason}" for reason, slots in reasons.items()]
 
 
@@ -210,18 +214,18 @@ def what_if_table(cases: Sequence[WhatIf], plan: Plan) -> Table:
 
 
 def _case(case: WhatIf, plan: Plan) -> Row:
-    each = case.candidate
-    missed = {limit.name for limit in each.missed(plan.slo)} if each.starts else set()
-    found = status(each, plan.slo) if each.starts else "does not start"
+    candidate = case.candidate
+    missed = {limit.name for limit in candidate.missed(plan.slo)} if candidate.starts else set()
+    failure = status(candidate, plan.slo) if candidate.starts else "does not start"
     cells = [
         word(case.name),
         numeric(case.num_adapters),
-        word(found or "works", "bad" if found else ""),
-        *(numeric(each.mean(f.name), f.unit, "bad" if f.limit in missed else "") for f in _FIGURES[:5]),
-        Cell(margin_text(each.margin), each.margin - 1),
+        word(failure or "works", "bad" if failure else ""),
+        *(numeric(candidate.mean(f.name), f.unit, "bad" if f.limit in missed else "") for f in _FIGURES[:5]),
+        Cell(margin_text(candidate.margin), candidate.margin - 1),
         word(instead_text(case)),
     ]
-    return Row(cells, "starved" if found else "")
+    return Row(cells, "starved" if failure else "")
 
 
 def breaks_table(plan: Plan, cases: Sequence[CustomerCase]) -> Table:
@@ -239,18 +243,18 @@ def breaks_table(plan: Plan, cases: Sequence[CustomerCase]) -> Table:
 
 
 def _broken(plan: Plan, case: CustomerCase) -> Row:
-    each = case.candidate
-    missed = {limit.name for limit in each.missed(plan.slo)}
-    found = status(each, plan.slo)
+    candidate = case.candidate
+    missed = {limit.name for limit in candidate.missed(plan.slo)}
+    failure = status(candidate, plan.slo)
     cells = [
         word(case_text(case, plan)),
-        word(found or "holds", "bad" if found else ""),
-        *(numeric(each.mean(f.name), f.unit, "bad" if f.limit in missed else "") for f in _FIGURES),
-        numeric(each.latency_ms, "ms", "bad" if "e2e_mean" in missed else ""),
-        numeric(each.mean("waiting_mean")),
-        numeric(each.starving_adapters),
+        word(failure or "holds", "bad" if failure else ""),
+        *(numeric(candidate.mean(f.name), f.unit, "bad" if f.limit in missed else "") for f in _FIGURES),
+        numeric(candidate.latency_ms, "ms", "bad" if "e2e_mean" in missed else ""),
+        numeric(candidate.mean("waiting_mean")),
+        numeric(candidate.starving_adapters),
     ]
-    return Row(cells, "starved" if found else "")
+    return Row(cells, "starved" if failure else "")
 
 
 METRICS = {

@@ -72,10 +72,10 @@ def write_schedule_tables(schedule: FleetSchedule, folder: Path) -> list[Path]:
 
 
 def _cards(schedule: FleetSchedule) -> list[HeadlineFigure]:
-    counts = [each.plan.num_servers for each in schedule.periods]
-    least = min(schedule.periods, key=lambda each: each.plan.tightest.candidate.margin)
-    slowest = max(schedule.periods, key=lambda each: float(np.nan_to_num(each.plan.ttft_p99_ms, nan=-1.0)))
-    unevenest = max(schedule.periods, key=lambda each: float(np.nan_to_num(each.plan.fullest_to_mean, nan=-1.0)))
+    counts = [period.plan.num_servers for period in schedule.periods]
+    least = min(schedule.periods, key=lambda period: period.plan.tightest.candidate.margin)
+    slowest = max(schedule.periods, key=lambda period: float(np.nan_to_num(period.plan.ttft_p99_ms, nan=-1.0)))
+    unevenest = max(schedule.periods, key=lambda period: float(np.nan_to_num(period.plan.fullest_to_mean, nan=-1.0)))
     server = least.plan.tightest
     cards = [
         HeadlineFigure("Servers", f"{min(counts)} to {max(counts)}", f"in {len(counts)} periods", "to set"),

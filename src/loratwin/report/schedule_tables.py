@@ -122,12 +122,12 @@ def _homes(schedule: FleetSchedule) -> Table:
 
 def _changes(schedule: FleetSchedule) -> list[list[tuple[float, Homes]]]:
     """For each adapter the beginnings of the periods in which its servers change, and those servers."""
-    found: list[list[tuple[float, Homes]]] = [[] for _ in schedule.periods[0].plan.adapters]
+    changes: list[list[tuple[float, Homes]]] = [[] for _ in schedule.periods[0].plan.adapters]
     for period in schedule.periods:
         for a, homes in enumerate(_homes_in(period.plan)):
-            if not found[a] or found[a][-1][1] != homes:
-                found[a].append((period.start_s, homes))
-    return found
+            if not changes[a] or changes[a][-1][1] != homes:
+                changes[a].append((period.start_s, homes))
+    return changes
 
 
 def _homes_in(plan: FleetPlan) -> list[Homes]:

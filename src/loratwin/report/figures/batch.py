@@ -223,9 +223,9 @@ def kernel_shares(source: Source) -> Made:
         sizes = [p.batch for p in sweep.points if p.batch in (1, 8, 32, 64, 128, 256, 512)]
         parts = {name: [] for name in _parts(find_llm(sweep.llm), 1)}  # type: dict[str, list[float]]
         for batch in sizes:
-            found = _parts(find_llm(sweep.llm), batch)
-            whole = sum(found.values())
-            for name, seconds in found.items():
+            seconds_of = _parts(find_llm(sweep.llm), batch)
+            whole = sum(seconds_of.values())
+            for name, seconds in seconds_of.items():
                 parts[name].append(100 * seconds / whole)
         places = [float(i) for i in range(len(sizes))]
         series = [

@@ -80,37 +80,37 @@ class Source:
         return total.hexdigest()[:24]
 
     def _files(self, needs: Sequence[str]) -> list[Path]:
-        own = [Path(name) for need in needs if need == RECORDS for name in self.records]
-        own += [Path(trace.file) for need in needs if need == PROFILES for trace in self.gpu_profiles]
-        return own + [self.folder / need for need in needs if (self.folder / need).is_file()]
+        files = [Path(name) for need in needs if need == RECORDS for name in self.records]
+        files += [Path(trace.file) for need in needs if need == PROFILES for trace in self.gpu_profiles]
+        return files + [self.folder / need for need in needs if (self.folder / need).is_file()]
 
     @cached_property
     def records(self) -> dict[str, Run]:
         """The user's own runs by path, also of folders of experiments; files that are no record are passed over."""
-        found: dict[str, Run] = {}
+        runs: dict[str, Run] = {}
         paths = [*self.folder.glob("*.json"), *self.folder.glob("*.parquet")]
         paths += [*self.folder.glob("*/run.json"), *self.folder.glob("*/run.parquet")]
         for path in sorted(paths):
             try:
-                found[str(path)] = load_run(path)
+                runs[str(path)] = load_run(path)
             except LoratwinError:
                 continue
-        return found
+        return runs
 
     @cached_property
     def gpu_profiles(self) -> list[KernelTrace]:
         """Exports of GPU profilers among the files; others are passed over."""
         known = {path for path in self.records}
-        found = []
+        traces = []
         for path in sorted(
             each for kind in ("*.sqlite", "*.csv", "*.json", "*.json.gz") for each in self.folder.glob(kind)
         ):
             if str(path) not in known:
                 try:
-                    found.append(read_trace(path))
+                    traces.append(read_trace(path))
                 except LoratwinError:
                     continue
-        return found
+        return traces
 
     @cached_property
     def sweeps(self) -> list[BatchSweep]:
