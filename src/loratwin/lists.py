@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from loratwin.errors import InputError, UnknownNameError
 
 
-def words(text: str | None) -> list[str]:
+def listed_names(text: str | None) -> list[str]:
     """`a, b` as words, in order; what is empty between commas is left out."""
     return [word.strip() for word in (text or "").split(",") if word.strip()]
 
 
-def known_words(kind: str, text: str | None, known: Iterable[str]) -> list[str]:
+def known_names(kind: str, text: str | None, known: Iterable[str]) -> list[str]:
     """`a,b` as words, all of which must be known; all that are known where nothing is asked for.
 
     Parameters

@@ -21,7 +21,7 @@ from loratwin.cli.options import (
 )
 from loratwin.cli.serve import Serve
 from loratwin.errors import InputError
-from loratwin.lists import numbers_in_turn, words
+from loratwin.lists import listed_names, numbers_in_turn
 from loratwin.progress import announce_compilation, measuring, staged_progress
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def import_(
     from loratwin.calibrate import import_results
 
     in_turn = numbers_in_turn("--ranks", ranks) if ranks else ()
-    runs = import_results(result, output, server_args, engine, words(adapters), in_turn, gpu)
+    runs = import_results(result, output, server_args, engine, listed_names(adapters), in_turn, gpu)
     for path in runs:
         typer.echo(f"written: {path}")
     for note in dict.fromkeys(note for run in runs.values() for note in run.provenance.notes):

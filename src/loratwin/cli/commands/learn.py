@@ -19,7 +19,7 @@ from loratwin.cli.options import (
     check_json,
     show,
 )
-from loratwin.lists import known_words
+from loratwin.lists import known_names
 from loratwin.progress import announce_compilation, staged_progress
 
 app = command_group("Learn from the twin: fast answers, and rules.")
@@ -105,8 +105,8 @@ def table(
     if output is not None:
         check_writable(output)
     check_json(json, (output,))
-    chosen = known_words("model", models, REGISTRY)
-    asked = known_words("target", targets, comparable_targets(published_features))
+    chosen = known_names("model", models, REGISTRY)
+    asked = known_names("target", targets, comparable_targets(published_features))
     explored = load_shards(shards, partly)
     with staged_progress() as progress:
         rows = compare_models(explored, chosen, asked, published_features, partial(progress, "models x targets"))
