@@ -11,7 +11,7 @@ import pytest
 from loratwin.errors import InputError
 from loratwin.fleet import FleetSchedule, Gpus, Wishes, plan_schedule, routing_numbers, split_requests
 from loratwin.fleet.schedule import half_variation, parse_moves
-from loratwin.fleet.schedule_text import fleet_schedule_json, fleet_schedule_lines
+from loratwin.fleet.schedule_text import fleet_schedule_json, fleet_schedule_lines, num_servers_text
 from loratwin.metrics import starvation
 from loratwin.simulate import simulate
 from loratwin.workload import AdapterGroup, WorkloadSpec, draw
@@ -117,3 +117,8 @@ def test_a_schedule_is_said_in_a_table_and_as_data(ahead: FleetSchedule) -> None
     assert data["kind"] == "fleet schedule" and len(data["periods"]) == 2
     assert data["periods"][0]["drift"] is None
     assert data["periods"][1]["plan"]["placement"]["servers"]
+
+
+def test_the_number_of_servers_is_a_range_only_where_it_changes() -> None:
+    assert num_servers_text([3, 3]) == "3"
+    assert num_servers_text([4, 2, 3]) == "2 to 4"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isnan
 from typing import Any
 
@@ -26,7 +27,8 @@ def schedule_verdict_lines(schedule: FleetSchedule) -> list[str]:
     hours = sum(each.hours for each in schedule.periods)
     counts = [each.plan.num_servers for each in schedule.periods]
     lines = [
-        f"{len(first.adapters):,} adapters on {min(counts)} to {max(counts)} servers in {len(counts)} periods: "
+        f"{len(first.adapters):,} adapters on {num_servers_text(counts)} server{'s' * (max(counts) > 1)} in "
+        f"{len(counts)} period{'s' * (len(counts) > 1)}: "
         f"{number(schedule.server_hours)} server-hours (always the most: {number(max(counts) * hours)}).",
         f"Adapters moved: {schedule.moves}; at most {_of_all(schedule.moves_a_day, len(first.adapters))} in 24 hours"
         + (f" ({schedule.most_moves_a_day} may)." if schedule.most_moves_a_day is not None else "."),
@@ -34,6 +36,12 @@ def schedule_verdict_lines(schedule: FleetSchedule) -> list[str]:
     if schedule.ahead:
         lines.append("Each placement also carries the next period's traffic; loads are of the higher rates of both.")
     return lines
+
+
+def num_servers_text(counts: Sequence[int]) -> str:
+    """The least and the most of the periods: `2 to 4`, or `3` where all have so many."""
+    least, most = min(counts), max(counts)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _of_all(moves: int, adapters: int) -> str:

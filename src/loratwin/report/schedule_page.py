@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from loratwin.fleet.schedule import FleetSchedule, Period
-from loratwin.fleet.schedule_text import schedule_verdict_lines
+from loratwin.fleet.schedule_text import num_servers_text, schedule_verdict_lines
 from loratwin.formatting import number
 from loratwin.plan.sentences import margin_text
 from loratwin.records import write_atomically
@@ -78,7 +78,7 @@ def _cards(schedule: FleetSchedule) -> list[HeadlineFigure]:
     unevenest = max(schedule.periods, key=lambda period: float(np.nan_to_num(period.plan.fullest_to_mean, nan=-1.0)))
     server = least.plan.tightest
     cards = [
-        HeadlineFigure("Servers", f"{min(counts)} to {max(counts)}", f"in {len(counts)} periods", "to set"),
+        HeadlineFigure("Servers", num_servers_text(counts), f"in {len(counts)} periods", "to set"),
         HeadlineFigure("Server-hours", number(schedule.server_hours), "of all periods", "to set"),
         HeadlineFigure("Moves", str(schedule.moves), f"adapters; {schedule.moves_a_day} at most in 24 hours", "to set"),
         HeadlineFigure(
