@@ -12,7 +12,7 @@ import pytest
 from loratwin.calibrate.checks import loads
 from loratwin.calibrate.checks.check import Checked, CheckPrediction, CheckScore, Predicted, predict_check, score_checks
 from loratwin.calibrate.checks.learned import with_measured_errors
-from loratwin.calibrate.checks.loads import Check, make_checks
+from loratwin.calibrate.checks.loads import NUM_LOADS, Check, make_checks
 from loratwin.calibrate.loop.text import as_text, checked_data
 from loratwin.calibrate.regression.drift import reference_step_s
 from loratwin.metrics import starvation, summarize
@@ -50,7 +50,9 @@ def test_they_span_open_to_overloaded_with_few_slots_and_many() -> None:
 def test_a_short_context_is_kept(longest: int) -> None:
     """A calibration can be designed from 64 tokens on; its check must not fail after minutes of measuring."""
     config = config_of(known_design().servers[0]).replace(max_model_len=longest)
-    for check in make_checks(known_profile(), config, (2,), ADAPTERS, 4.0):
+    made = make_checks(known_profile(), config, (2,), ADAPTERS, 4.0)
+    assert len(made) == NUM_LOADS
+    for check in made:
         tokens = check.workload.prompt_tokens + check.workload.output_tokens
         assert 0.5 * longest < tokens.max() < longest
 

@@ -41,3 +41,19 @@ class Page(HTMLParser):
     def attributes(self, name: str) -> list[str]:
         """All values of one attribute."""
         return [value for _, attributes in self.tags if (value := attributes.get(name)) is not None]
+
+
+def assert_self_contained(text: str, nasty: str) -> Page:
+    """It is well-formed, needs nothing else, and shows the name `nasty` as a name; its elements."""
+    page = Page(text)
+    assert text.lstrip().startswith("<!doctype html>")
+    assert page.badly_closed == [] and page.unclosed == []
+    names = [tag for tag, _ in page.tags]
+    assert not {*names} & {"link", "img", "iframe", "object", "embed"}
+    assert names.count("script") == 1 and page.attributes("src") == []
+    links = (*page.attributes("href"), *page.attributes("xlink:href"))
+    assert all(link.startswith(("#", "data:text/csv")) for link in links)
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    assert "<script>alert" not in text and nasty in page.text
+    return page

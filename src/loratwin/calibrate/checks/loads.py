@@ -25,6 +25,12 @@ _PROBE_S = 10.0
 NEAR, OVER = 0.85, 1.2
 """Parts of the edge of starvation."""
 
+NUM_LOADS = 4
+"""Workloads of a check on each server: `open`, `near`, `over`, `bursts`."""
+
+WINDOW_S, REPEATS = 18.0, 2
+"""Seconds of each workload and its measurements, where time is no matter."""
+
 _PART_OF_NEAR = 0.6
 _POISSON: dict[str, object] = {"kind": "poisson"}
 _BURSTS: dict[str, object] = {"kind": "on_off", "on_s": 1.0, "off_s": 1.5}

@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from time import monotonic
 
+from loratwin.calibrate.checks.loads import NUM_LOADS, REPEATS, WINDOW_S
 from loratwin.calibrate.design import OVERHEAD_S, START_S
 
 _CHECK_PART = 0.5
 """Time of a check, as part of that for the design."""
 
-_LOADS = 4
-"""Workloads of a check on each server."""
-
-_WINDOW_S = (6.0, 18.0)
-"""Least and most of a check's workload: in fewer seconds each of them is another; more tell little more."""
+_LEAST_WINDOW_S = 6.0
+"""Of a check's workload, which at most takes `loads.WINDOW_S`: in fewer seconds each of them is another."""
 
 _TWICE_FROM_S = 12.0
 """Windows so long come before repetitions."""
@@ -31,10 +29,9 @@ def check_times(minutes: float, num_servers: int) -> tuple[float, int]:
     By what starts and runs usually take, not by what they took: a check that goes on must come to the same.
     """
     left = 60 * _CHECK_PART * minutes - START_S * num_servers
-    windows = {repeats: left / (_LOADS * num_servers * repeats) - OVERHEAD_S for repeats in (2, 1)}
-    repeats = 2 if windows[2] >= _TWICE_FROM_S else 1
-    least, most = _WINDOW_S
-    return round(min(max(windows[repeats], least), most), 1), repeats
+    windows_s = {repeats: left / (NUM_LOADS * num_servers * repeats) - OVERHEAD_S for repeats in (REPEATS, 1)}
+    repeats = REPEATS if windows_s[REPEATS] >= _TWICE_FROM_S else 1
+    return round(min(max(windows_s[repeats], _LEAST_WINDOW_S), WINDOW_S), 1), repeats
 
 
 @dataclass

@@ -11,7 +11,7 @@ from loratwin.bench import Listener
 from loratwin.bench.listener import SILENT
 from loratwin.calibrate.checks.check import Checked, predict_check, score_checks
 from loratwin.calibrate.checks.learned import with_measured_errors
-from loratwin.calibrate.checks.loads import Check, make_checks
+from loratwin.calibrate.checks.loads import REPEATS, WINDOW_S, Check, make_checks
 from loratwin.calibrate.design import ServerDesign
 from loratwin.calibrate.evidence import gather, read_records
 from loratwin.calibrate.loop.folder import CalibrationFolder
@@ -76,8 +76,8 @@ def check_server(
     profile: Profile,
     source: ServerSource,
     folder: str | Path,
-    window_s: float = 18.0,
-    repeats: int = 2,
+    window_s: float = WINDOW_S,
+    repeats: int = REPEATS,
     listener: Listener = SILENT,
 ) -> ServerCheck:
     """Predict workloads that the profile has not seen, then measure them; what `loratwin calibrate check` does.

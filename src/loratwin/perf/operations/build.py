@@ -25,7 +25,7 @@ from loratwin.perf.gpus import Gpu, find_gpu
 from loratwin.perf.operations.attention import ContextAttention, DecodeAttention, key_value_bytes
 from loratwin.perf.operations.build_latent import latent_tables
 from loratwin.perf.operations.experts import BITS, SPEED, Experts, touched
-from loratwin.perf.operations.products import STEP, K, M, N, Products, product_bound_s, weight_bits
+from loratwin.perf.operations.products import KINDS, STEP, K, M, N, Products, product_bound_s, weight_bits
 from loratwin.perf.operations.states import LinearAttention
 
 F8 = NDArray[np.float64]
@@ -129,7 +129,7 @@ def _products(gpu: Gpu, source: MeasuredGpu, frame: Frame) -> tuple[dict[str, ND
     """Codes by type of numbers, and what is said of each: the memory's share, the error between the knots."""
     tables, described = {}, {}
     for kind, rows in frame.groupby("gemm_dtype"):
-        if len(rows) < 5000:  # of one or two sizes only
+        if kind not in KINDS or len(rows) < 5000:  # of one or two sizes only
             continue
         grid, share = _grid(gpu, source, str(kind), rows)
         tables[str(kind)] = np.clip(np.round(grid / STEP), 0, 255).astype(np.uint8)

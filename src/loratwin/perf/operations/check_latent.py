@@ -42,7 +42,7 @@ SHORT = 1024
 """Tokens: contexts, or lengths of prompts, up to here are a regime of their own."""
 
 WEIGHTS = {"fp8_block": "fp8", "nvfp4": "nvfp4"}
-"""Measured type of the module's weights -> the table of products that steps take (`StepSum._product_s`)."""
+"""Measured type of the module's weights -> the table of products that steps take (`tables._PRODUCTS`)."""
 
 ALIKE = {"h200": "h100-sxm", "h100-sxm": "h200", "gb200": "b300", "b300": "gb300", "b200": "b300",
          "rtx-pro-6000-server": "l40s", "l40s": "rtx-pro-6000-server"}  # fmt: skip

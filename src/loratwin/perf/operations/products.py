@@ -20,8 +20,12 @@ K = N
 STEP = 0.02
 """Of the codes, in the natural logarithm: rounding is off by 0.6 % (one standard deviation), at random."""
 
-_BITS = {"bfloat16": 16.0, "fp8": 8.0, "fp8_block": 8.0, "nvfp4": 4.5}
-_SPEED = {"bfloat16": 1, "fp8": 2, "fp8_block": 2, "nvfp4": 4}
+_BITS = {"bfloat16": 16.0, "fp8": 8.0, "nvfp4": 4.5}
+_SPEED = {"bfloat16": 1, "fp8": 2, "nvfp4": 4}
+
+
+KINDS = tuple(_BITS)
+"""Types of numbers that tables are made of."""
 
 
 def weight_bits(kind: str) -> float:

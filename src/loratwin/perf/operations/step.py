@@ -118,14 +118,9 @@ class StepSum:
         return kernel.time_s(np.maximum(requests, 1.0) * kv_heads, moved, gpu.memory_bytes_per_s)
 
     def _product_s(self, product: Product, tokens: F8) -> F8:
-        """One of its copies.
-
-        Weights of FP8 in blocks are taken as those with one scale: in graphs, as modules of latent attention were
-        measured, they take as long. Alone they were measured as the host launches them, 60 to 330 us each.
-        """
+        """One of its copies."""
         bits = 8 * numbers(product.numbers).num_bytes(product.k, product.n) / (product.k * product.n)
-        kind = "fp8" if product.numbers == "fp8-block" else product.numbers
-        return self.operations.product_s(kind, bits, np.maximum(tokens, 1.0), product.n, product.k)
+        return self.operations.product_s(product.numbers, bits, np.maximum(tokens, 1.0), product.n, product.k)
 
     def _experts_s(self, tokens: F8) -> F8:
         """All layers of experts: the products of one layer are one kernel."""
